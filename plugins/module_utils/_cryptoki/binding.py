@@ -1,0 +1,18 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The one import of python-pkcs11, so that the files beside it can be read without it."""
+
+from __future__ import annotations
+
+try:
+    import pkcs11
+except ImportError as error:  # reported by _module.runtime before anything here is called
+    PKCS11_IMPORT_ERROR: ImportError | None = error
+else:
+    PKCS11_IMPORT_ERROR = None
+
+__all__ = ["PKCS11_IMPORT_ERROR", "pkcs11"]

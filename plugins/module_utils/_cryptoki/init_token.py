@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""C_InitToken, which python-pkcs11 does not offer: one call through the library's own function list."""
+
+from __future__ import annotations
+
+import ctypes
+
+from .._model.errors import Cryptoki
+from .._model.faults import UNMAPPED, is_device_fault
+from .._model.secret import Secret
+from .._model.selectors import LABEL_BYTES
+
+# CK_FUNCTION_LIST is a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1,
+# section 5: C_Initialize, C_Finalize, C_GetInfo, C_GetFunctionList, C_GetSlotList, C_GetSlotInfo, C_GetTokenInfo,
+# C_GetMechanismList, C_GetMechanismInfo, C_InitToken.
+_INIT_TOKEN = 9
+_NAMES = {
+    0x05: "CKR_GENERAL_ERROR",
+    0x06: "CKR_FUNCTION_FAILED",
+    0x07: "CKR_ARGUMENTS_BAD",
+    0x30: "CKR_DEVICE_ERROR",
+    0x31: "CKR_DEVICE_MEMORY",
+    0x32: "CKR_DEVICE_REMOVED",
+    0xA0: "CKR_PIN_INCORRECT",
+    0xA1: "CKR_PIN_INVALID",
+    0xA2: "CKR_PIN_LEN_RANGE",
+    0xA4: "CKR_PIN_LOCKED",
+    0xB6: "CKR_SESSION_EXISTS",
+    0xE0: "CKR_TOKEN_NOT_PRESENT",
+    0xE1: "CKR_TOKEN_NOT_RECOGNIZED",
+    0xE2: "CKR_TOKEN_WRITE_PROTECTED",
+    **UNMAPPED,
+}
+
+
+class _FunctionList(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * (_INIT_TOKEN + 1))]
+
+
+def init_token(library: str, slot_id: int, so_pin: Secret, label: str) -> None:
+    """Initialise the token in ``slot_id``. The caller has made sure that it is not initialised, and holds the provider's lock.
+
+    The library is loaded and initialised already: dlopen gives the same copy again. Raises :class:`Cryptoki`.
+    """
+    loaded = ctypes.CDLL(library)
+    function_list = ctypes.POINTER(_FunctionList)()
+    rv = loaded.C_GetFunctionList(ctypes.byref(function_list))
+    if rv == 0:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+        call = prototype(function_list.contents.functions[_INIT_TOKEN])
+        pin = so_pin.reveal().encode("utf-8")
+        rv = call(slot_id, pin, len(pin), label.encode("utf-8").ljust(LABEL_BYTES, b" "))
+    if rv != 0:
+        name = _NAMES.get(rv, f"CKR 0x{rv:08x}")
+        raise Cryptoki(f"creating the token '{label}' in slot {slot_id} failed: {name}", rv=name, device=is_device_fault(name))

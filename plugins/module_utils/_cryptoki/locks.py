@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Locks between processes of this host, by flock.
+
+Two kinds (see :class:`HostLock`): one per provider, shared by everyone who uses the library and exclusive while a token is
+created; one per token, held from before its login until its session closes, because a login rewrites the token's own
+record in place in some providers and a parallel one then fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from .._model.errors import TokenError
+
+_POLL_SECONDS = 0.05
+
+
+def lock_folder() -> Path:
+    """A folder that every user of this host may create lock files in; the same one for all of them."""
+    shared = Path("/run/lock")
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _open(path: Path) -> int:
+    # flock needs no write access. Without O_CREAT a file that another user made can be opened in a sticky folder
+    # (fs.protected_regular); O_NOFOLLOW and O_EXCL keep a planted link from leading anywhere.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            try:
+                descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:
+                continue
+            os.fchmod(descriptor, 0o644)
+            return descriptor
+
+
+class HostLock:
+    """One named lock. ``parts`` say what it guards; ``name`` is what a person reads when waiting takes too long."""
+
+    def __init__(self, name: str, *parts: str) -> None:
+        digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]
+        self.name = name
+        self.path = lock_folder() / f"keyfleet-{digest}.lock"
+        self._descriptor: int | None = None
+
+    def acquire(self, *, shared: bool = False, timeout: float = 0) -> bool:
+        """Take the lock, or change between shared and exclusive. ``timeout`` in seconds; 0 waits as long as it takes.
+
+        Returns whether another process had it first. Raises :class:`TokenError` with code ``lock_timeout``, or ``lock_unavailable`` when there is no place for the file.
+        """
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            if self._descriptor is None:
+                self._descriptor = _open(self.path)
+            if self._try(operation):
+                return False
+            if not timeout:
+                fcntl.flock(self._descriptor, operation)
+                return True
+            deadline = time.monotonic() + timeout
+            while not self._try(operation):
+                if time.monotonic() >= deadline:
+                    raise TokenError(
+                        f"{self.name} stayed in use by another run for {timeout:g} seconds (connection_timeout). "
+                        "Wait for that run, or raise connection_timeout (0 waits without limit).",
+                        code="lock_timeout",
+                    )
+                time.sleep(_POLL_SECONDS)
+            return True
+        except OSError as error:
+            raise TokenError(
+                f"{self.name}: its lock file {self.path} cannot be used: {error.strerror}", code="lock_unavailable"
+            ) from error
+
+    def _try(self, operation: int) -> bool:
+        try:
+            fcntl.flock(self._descriptor or -1, operation | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> HostLock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()

@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Key objects of a token: one search pass, one bulk read each, and the calls that make, change and destroy them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.key_objects import Key, KeyObject
+from .._model.key_spec import KeySpec
+from .._model.key_types import CLASS_OPERATIONS, CURVE_BY_DER, CURVES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .binding import pkcs11
+from .errors import calling, rv_name
+from .public_key import public_key_der
+from .session import Session
+
+_READ = (
+    "CLASS",
+    "KEY_TYPE",
+    "LABEL",
+    "ID",
+    "SENSITIVE",
+    "EXTRACTABLE",
+    "MODIFIABLE",
+    "DESTROYABLE",
+    "LOCAL",
+    *(operation.upper() for operation in OPERATIONS),
+    "VALUE_LEN",
+    "MODULUS",
+    "PUBLIC_EXPONENT",
+    "EC_PARAMS",
+    "EC_POINT",
+)
+_KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
+_SEARCH_BATCH = 256  # handles per C_FindObjects
+
+
+@dataclass
+class Inventory:
+    """What one search found: key objects, and the raw object behind each handle."""
+
+    objects: list[KeyObject] = field(default_factory=list)
+    raw: dict[int, Any] = field(default_factory=dict)
+
+
+def _attributes(raw: Any) -> dict[str, Any]:
+    """All attributes of ``_READ`` that the object has, by name. Falls back to one by one where a provider refuses the bulk."""
+    wanted = [pkcs11.Attribute[name] for name in _READ]
+    try:
+        found = raw.get_attributes(wanted)
+    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):
+        found = {}
+        for attribute in wanted:
+            try:
+                found[attribute] = raw[attribute]
+            except (ValueError, NotImplementedError):
+                continue
+            except pkcs11.PKCS11Error as error:
+                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one.
+                if rv_name(error) not in ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE", "CKR_FUNCTION_FAILED"):
+                    raise
+    return {pkcs11.Attribute(number).name: value for number, value in found.items()}
+
+
+def _describe(raw: Any) -> KeyObject | None:
+    """The key object behind a handle; None for an object that is no key."""
+    found = _attributes(raw)
+    if "CLASS" not in found:
+        raise Cryptoki(f"the object with handle {raw.handle} cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
+    kind = _KINDS.get(getattr(found.get("CLASS"), "name", ""))
+    if kind is None:
+        return None
+    key_type = found.get("KEY_TYPE")
+    modulus = found.get("MODULUS")
+    curve = CURVE_BY_DER.get(found.get("EC_PARAMS", b""))
+    size = None
+    if modulus:
+        size = int.from_bytes(modulus, "big").bit_length()
+    elif curve:
+        size = curve.bits
+    elif found.get("VALUE_LEN"):
+        size = found["VALUE_LEN"] * 8
+    return KeyObject(
+        handle=int(raw.handle),
+        kind=kind,
+        label=found.get("LABEL", ""),
+        key_id=found.get("ID", b""),
+        type=getattr(key_type, "name", "unknown" if key_type is None else f"0x{key_type:x}"),
+        size=size,
+        curve=curve.name if curve else None,
+        operations=tuple(operation for operation in OPERATIONS if found.get(operation.upper())),
+        sensitive=found.get("SENSITIVE"),
+        extractable=found.get("EXTRACTABLE"),
+        modifiable=found.get("MODIFIABLE"),
+        destroyable=found.get("DESTROYABLE"),
+        local=found.get("LOCAL"),
+        public_key=public_key_der(found) if kind == PUBLIC else None,
+        modulus=modulus,
+    )
+
+
+def read_inventory(session: Session) -> Inventory:
+    """All key objects on the token, in one search. Raises :class:`Cryptoki`; an error is never an empty answer."""
+    inventory = Inventory()
+    with calling(f"searching the keys of {session.token}"):
+        found = list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH))
+        for raw in found:
+            item = _describe(raw)
+            if item is not None:
+                inventory.objects.append(item)
+                inventory.raw[item.handle] = raw
+    return inventory
+
+
+def _key(objects: Iterable[KeyObject]) -> Key:
+    return Key(**{item.kind: item for item in objects})
+
+
+def read_back(inventory: Inventory, key: Key) -> Key:
+    """The key's attributes as the token gives them now."""
+    with calling(f"reading key '{key.main.label}' back"):
+        return _key(item for item in (_describe(inventory.raw[part.handle]) for part in key.objects) if item is not None)
+
+
+def _operation_attributes(spec: KeySpec, kind: str) -> dict[Any, bool]:
+    asked = spec.new_operations
+    return {pkcs11.Attribute[operation.upper()]: operation in asked for operation in CLASS_OPERATIONS[kind]}
+
+
+def _templates(spec: KeySpec) -> dict[str, dict[Any, Any]]:
+    """The attributes of each half, as asked for and no others: providers refuse templates with extras."""
+    attribute = pkcs11.Attribute
+    templates: dict[str, dict[Any, Any]] = {}
+    for kind in spec.key_type.halves:
+        # DEFAULT takes out of python-pkcs11's own template what this class of key does not have.
+        template: dict[Any, Any] = dict.fromkeys((attribute[name.upper()] for name in OPERATIONS), pkcs11.constants.DEFAULT)
+        template.update(_operation_attributes(spec, kind))
+        template[attribute.PRIVATE] = kind != PUBLIC
+        if kind != PUBLIC:
+            template[attribute.SENSITIVE] = spec.sensitive is not False
+            template[attribute.EXTRACTABLE] = bool(spec.extractable)
+        if spec.modifiable is not None:
+            template[attribute.MODIFIABLE] = spec.modifiable
+        if spec.destroyable is not None:
+            template[attribute.DESTROYABLE] = spec.destroyable
+        templates[kind] = template
+    return templates
+
+
+def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
+    """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
+    templates = _templates(spec)
+    mechanism = pkcs11.Mechanism[spec.key_type.generate]
+    common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism}
+    with calling(f"generating key '{spec.label}'"):
+        made: Sequence[Any]
+        if not spec.key_type.is_pair:
+            made = [session.raw.generate_key(pkcs11.KeyType[spec.type], spec.new_size, template=templates[SECRET], **common)]
+        else:
+            halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
+            if spec.new_curve:
+                der = CURVES[spec.new_curve].der
+                domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: der}, local=True)
+                made = domain.generate_keypair(**common, **halves)
+            else:
+                made = session.raw.generate_keypair(pkcs11.KeyType[spec.type], spec.new_size, **common, **halves)
+        objects = []
+        for raw in made:
+            item = _describe(raw)
+            if item is not None:
+                objects.append(item)
+                inventory.raw[item.handle] = raw
+    return _key(objects)
+
+
+def destroy(inventory: Inventory, item: KeyObject) -> None:
+    """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
+    with calling(f"destroying the {item.kind} key '{item.label}'"):
+        inventory.raw[item.handle].destroy()
+
+
+def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool) -> None:
+    """Write one boolean attribute (its name without ``CKA_``). Called only where the value differs: providers rewrite the
+    whole object, and a crash in the middle may cost the key."""
+    with calling(f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"):
+        inventory.raw[item.handle][pkcs11.Attribute[name]] = value
+
+
+def search_label(session: Session, inventory: Inventory, label: str) -> tuple[list[KeyObject], list[KeyObject]]:
+    """After a failed create: objects with ``label``, and unlabelled ones that ``inventory`` did not hold.
+
+    An exception of a create does not mean that nothing was made.
+    """
+    after = read_inventory(session)
+    new = [item for item in after.objects if item.handle not in inventory.raw]
+    labelled = [item for item in new if item.label == label]
+    for item in labelled:
+        inventory.raw[item.handle] = after.raw[item.handle]
+    return labelled, [item for item in new if not item.label]

@@ -1,0 +1,248 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""A PKCS#11 library, loaded and initialised, and the tokens in its slots."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._model.errors import Cryptoki, ProviderError, TokenError
+from .._model.secret import Secret
+from .._model.selectors import TokenSelector
+from .binding import pkcs11
+from .errors import calling, rv_name
+from .init_token import init_token
+from .locks import HostLock
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as its slot described it just now. ``flags`` are names without ``CKF_``; ``label`` is empty before initialisation."""
+
+    slot_id: int
+    label: str
+    serial: str
+    model: str
+    flags: frozenset[str]
+    slot: Any = field(repr=False, compare=False)
+
+    @property
+    def initialized(self) -> bool:
+        return "TOKEN_INITIALIZED" in self.flags
+
+    def __str__(self) -> str:
+        return f"token '{self.label}' (slot {self.slot_id}, serial {self.serial or 'unknown'})"
+
+
+def find_library(candidates: Sequence[str]) -> str:
+    """The first of ``candidates`` that exists. Raises :class:`ProviderError` that names all of them."""
+    for path in candidates:
+        if os.path.exists(path):
+            if not os.path.isfile(path):
+                raise ProviderError(f"library: {path} is not a file", code="library_invalid", details={"library": path})
+            return path
+    tried = ", ".join(candidates)
+    raise ProviderError(
+        f"library: there is no PKCS#11 library at {tried}. Install the vendor's package, or give library its path.",
+        code="library_missing",
+        details={"tried": list(candidates)},
+    )
+
+
+def read_token(slot: Any) -> Token:
+    """Ask the slot for its token, with flags of this moment. Raises :class:`Cryptoki`."""
+    with calling(f"reading the token in slot {slot.slot_id}"):
+        token = slot.get_token()
+    flags = frozenset(flag.name for flag in pkcs11.TokenFlag if flag in token.flags and flag.name)
+    initialized = "TOKEN_INITIALIZED" in flags
+    return Token(
+        slot_id=int(slot.slot_id),
+        label=token.label if initialized else "",
+        serial=token.serial.decode("utf-8", "replace").strip(),
+        model=token.model,
+        flags=flags,
+        slot=slot,
+    )
+
+
+class Provider:
+    """One initialised library in this process. Made by :func:`open_provider`; one thread only, python-pkcs11 is not safe for more."""
+
+    def __init__(self, library: str, lib: Any, lock: HostLock, timeout: float) -> None:
+        self.library = library
+        self._lib = lib
+        self._lock = lock
+        self._timeout = timeout
+
+    def reinitialize(self) -> None:
+        """C_Finalize and C_Initialize: closes every session, logs out, and shows tokens made since."""
+        with calling(f"initialising {self.library} again"):
+            self._lib.reinitialize()
+
+    def close(self) -> None:
+        with calling(f"finalising {self.library}"):
+            self._lib.finalize()
+
+    def tokens(self) -> tuple[list[Token], list[Cryptoki]]:
+        """The tokens of all slots, initialised or not, and the faults of slots that could not be read.
+
+        One slot's fault does not hide the others. An empty slot is neither.
+        """
+        with calling(f"listing the slots of {self.library}"):
+            slots = self._lib.get_slots()
+        tokens: list[Token] = []
+        faults: list[Cryptoki] = []
+        for slot in slots:
+            try:
+                tokens.append(read_token(slot))
+            except Cryptoki as fault:
+                if fault.rv != "CKR_TOKEN_NOT_PRESENT":
+                    faults.append(fault)
+        return tokens, faults
+
+    def find(self, selector: TokenSelector) -> Token | None:
+        """The one token that answers to ``selector``; None only when every slot was read and none does.
+
+        Another program's login may hide a token for a moment, so an empty answer is asked for once more after
+        re-initialisation. Raises :class:`TokenError` when several match, :class:`Cryptoki` when a slot could not be read.
+        """
+        token = self._find_once(selector, last=False)
+        if token is None:
+            self.reinitialize()
+            token = self._find_once(selector, last=True)
+        return token
+
+    def _find_once(self, selector: TokenSelector, *, last: bool) -> Token | None:
+        try:
+            tokens, faults = self.tokens()
+        except Cryptoki:
+            if last:
+                raise
+            return None
+        matching = [token for token in tokens if _answers(token, selector)]
+        if len(matching) > 1:
+            listed = "; ".join(f"slot {token.slot_id}, serial {token.serial}" for token in matching)
+            raise TokenError(
+                f"{len(matching)} tokens answer to {selector}: {listed}. Name one of them by serial.",
+                code="several_tokens",
+                details={"tokens": [{"slot": token.slot_id, "serial": token.serial} for token in matching]},
+            )
+        if matching:
+            return matching[0]
+        if faults and last:
+            raise faults[0]
+        return None
+
+    def require(self, selector: TokenSelector) -> Token:
+        """:meth:`find`, raising :class:`TokenError` that lists what is there when there is none."""
+        token = self.find(selector)
+        if token is None:
+            raise self.no_token(selector)
+        if not token.initialized:
+            raise TokenError(
+                f"the token in slot {token.slot_id} is not initialised. Name a label and give initialize: true with so_pin and "
+                "pin to create one.",
+                code="token_not_initialized",
+            )
+        return token
+
+    def no_token(self, selector: TokenSelector) -> TokenError:
+        present = [token for token in self.tokens()[0] if token.initialized]
+        listed = "; ".join(f"'{token.label}' (slot {token.slot_id}, serial {token.serial})" for token in present) or "none"
+        return TokenError(
+            f"no token answers to {selector} in {self.library}. Tokens that are there: {listed}.",
+            code="no_token",
+            details={"tokens": [{"slot": t.slot_id, "label": t.label, "serial": t.serial} for t in present]},
+        )
+
+    def create_token(self, label: str, so_pin: Secret) -> Token:
+        """C_InitToken in a free slot, unless a token with this label has appeared meanwhile, which is then returned.
+
+        Alone on the provider while it runs. Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
+        """
+        selector = TokenSelector("label", label)
+        self._lock.acquire(timeout=self._timeout)
+        try:
+            self.reinitialize()
+            token = self.find(selector)
+            if token is None:
+                init_token(self.library, self.free_slot().slot_id, so_pin, label)
+                self.reinitialize()
+                token = self.require(selector)
+            return token
+        finally:
+            self._lock.acquire(shared=True)
+
+    def free_slot(self) -> Token:
+        """The first token that is not initialised. Raises :class:`TokenError` when there is none."""
+        for token in self.tokens()[0]:
+            if not token.initialized:
+                return token
+        raise TokenError(
+            f"{self.library} has no free slot: every token is initialised, and none is ever initialised again. "
+            "Make a slot with the vendor's tools first.",
+            code="no_free_slot",
+        )
+
+
+def _answers(token: Token, selector: TokenSelector) -> bool:
+    if selector.kind == "slot":
+        return token.slot_id == selector.value
+    if not token.initialized:
+        return False
+    return (token.label if selector.kind == "label" else token.serial) == selector.value
+
+
+def _load(library: str) -> Any:
+    try:
+        return pkcs11.lib(library)
+    except pkcs11.PKCS11Error as error:
+        reason = str(error)
+        if "while loading" in reason:
+            raise ProviderError(
+                f"library: {library} is no PKCS#11 library: {reason.rpartition(f'{library}: ')[2]}. Give the vendor's PKCS#11 module.",
+                code="library_invalid",
+                details={"library": library},
+            ) from error
+        rv = rv_name(error)
+        raise ProviderError(
+            f"library: {library} could not be initialised: {rv}. Check the vendor's configuration, and the variables in environment.",
+            code="library_init_failed",
+            details={"library": library, "rv": rv},
+        ) from error
+
+
+@contextmanager
+def open_provider(candidates: Sequence[str], environment: Mapping[str, str], timeout: float = 0) -> Iterator[Provider]:
+    """Load and initialise the first library of ``candidates`` that exists, and finalise it at the end.
+
+    ``environment`` is set before the library is loaded, since vendors read their variables then. Raises
+    :class:`ProviderError`; a GENERAL_ERROR at start-up is tried once more.
+    """
+    library = find_library(candidates)
+    if not os.access(library, os.R_OK):
+        raise ProviderError(f"library: {library} may not be read by this user", code="library_invalid", details={"library": library})
+    os.environ.update(environment)
+    identity = [str(Path(library).resolve()), *(f"{key}={value}" for key, value in sorted(environment.items()))]
+    with HostLock(f"the library {library}", "provider", *identity) as lock:
+        lock.acquire(shared=True, timeout=timeout)
+        try:
+            lib = _load(library)
+        except ProviderError as error:
+            if error.details.get("rv") != "CKR_GENERAL_ERROR":
+                raise
+            lib = _load(library)
+        provider = Provider(library, lib, lock, timeout)
+        try:
+            yield provider
+        finally:
+            provider.close()

@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""A public key object as the DER of a SubjectPublicKeyInfo (RFC 5280)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+
+def _ec_point(value: bytes) -> bytes:
+    """The bare point. PKCS#11 3.1, section 6.3.3, wants a DER OCTET STRING; some providers give the point itself."""
+    from asn1crypto.core import OctetString
+
+    try:
+        inner = OctetString.load(value, strict=True)
+    except ValueError:
+        return value
+    return bytes(inner.native)
+
+
+def public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
+    """SubjectPublicKeyInfo from an object's attributes (names without ``CKA_``); None where the token gives too few."""
+    from asn1crypto.keys import ECDomainParameters, ECPointBitString, PublicKeyAlgorithm, PublicKeyInfo, RSAPublicKey
+
+    if attributes.get("MODULUS") and attributes.get("PUBLIC_EXPONENT"):
+        numbers = RSAPublicKey(
+            {
+                "modulus": int.from_bytes(attributes["MODULUS"], "big"),
+                "public_exponent": int.from_bytes(attributes["PUBLIC_EXPONENT"], "big"),
+            }
+        )
+        return bytes(PublicKeyInfo.wrap(numbers, "rsa").dump())
+    if attributes.get("EC_PARAMS") and attributes.get("EC_POINT"):
+        algorithm = PublicKeyAlgorithm({"algorithm": "ec", "parameters": ECDomainParameters.load(attributes["EC_PARAMS"])})
+        return bytes(PublicKeyInfo({"algorithm": algorithm, "public_key": ECPointBitString(_ec_point(attributes["EC_POINT"]))}).dump())
+    return None
+
+
+def to_pem(der: bytes) -> str:
+    """A PEM block of type PUBLIC KEY (RFC 7468), ending with a newline."""
+    text = base64.b64encode(der).decode("ascii")
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""])

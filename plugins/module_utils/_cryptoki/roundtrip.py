@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Use a key once. The only proof that it works: flags and attributes can be there without a usable value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.key_objects import Key
+from .._model.key_types import CURVES
+from .binding import pkcs11
+from .errors import calling
+from .objects import Inventory
+from .session import Session
+
+_BLOCK = b"keyfleet check.\n"  # one AES block, 16 bytes
+_DIGEST = bytes(range(32))
+
+# Answers that say that this use was not possible here, not that the key is broken.
+_INCONCLUSIVE = frozenset(
+    {
+        "CKR_FUNCTION_NOT_SUPPORTED",
+        "CKR_KEY_FUNCTION_NOT_PERMITTED",
+        "CKR_KEY_NOT_WRAPPABLE",
+        "CKR_KEY_TYPE_INCONSISTENT",
+        "CKR_MECHANISM_INVALID",
+        "CKR_MECHANISM_PARAM_INVALID",
+        "CKR_USER_NOT_LOGGED_IN",
+    }
+)
+
+
+def _wrong(what: str) -> Cryptoki:
+    return Cryptoki(f"{what}: the token's answer is wrong", rv="CKR_FUNCTION_FAILED", device=True)
+
+
+def _use_secret(session: Session, raw: Any, operations: tuple[str, ...], what: str) -> str | None:
+    mechanisms, mechanism = session.mechanisms(), pkcs11.Mechanism
+    if "AES_ECB" in mechanisms and {"encrypt", "decrypt"} & set(operations):
+        if "encrypt" not in operations:
+            raw.decrypt(_BLOCK, mechanism=mechanism.AES_ECB)
+            return "decrypt"
+        sealed = raw.encrypt(_BLOCK, mechanism=mechanism.AES_ECB)
+        if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism.AES_ECB) != _BLOCK:
+            raise _wrong(what)
+        return "encrypt"
+    if "AES_CMAC" in mechanisms and "sign" in operations:
+        mac = raw.sign(_BLOCK, mechanism=mechanism.AES_CMAC)
+        if "verify" in operations and not raw.verify(_BLOCK, mac, mechanism=mechanism.AES_CMAC):
+            raise _wrong(what)
+        return "sign"
+    if "AES_KEY_WRAP" in mechanisms and "AES_KEY_GEN" in mechanisms and "wrap" in operations:
+        guest = session.raw.generate_key(
+            pkcs11.KeyType.AES, 128, store=False, template={pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
+        )
+        try:
+            raw.wrap_key(guest, mechanism=mechanism.AES_KEY_WRAP)
+        finally:
+            guest.destroy()
+        return "wrap"
+    return None
+
+
+def _use_pair(session: Session, raw: dict[str, Any], key: Key, what: str) -> str | None:
+    private, public = raw["private"], raw.get("public")
+    mechanisms, mechanism = session.mechanisms(), pkcs11.Mechanism
+    candidates = ("SHA256_RSA_PKCS", "RSA_PKCS") if key.main.type == "RSA" else ("ECDSA",)
+    usable = [name for name in candidates if name in mechanisms]
+    if "sign" in key.operations and usable:
+        signature = private.sign(_DIGEST, mechanism=mechanism[usable[0]])
+        if public is not None and "verify" in key.operations and not public.verify(_DIGEST, signature, mechanism=mechanism[usable[0]]):
+            raise _wrong(what)
+        return "sign"
+    if key.main.type == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(key.operations):
+        sealed = public.encrypt(_BLOCK, mechanism=mechanism.RSA_PKCS)
+        if private.decrypt(sealed, mechanism=mechanism.RSA_PKCS) != _BLOCK:
+            raise _wrong(what)
+        return "decrypt"
+    if key.main.type == "EC" and "derive" in key.operations and "ECDH1_DERIVE" in mechanisms and public is not None:
+        point = public[pkcs11.Attribute.EC_POINT]
+        parameters = (pkcs11.KDF.NULL, None, point)
+        derived = private.derive_key(
+            pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism.ECDH1_DERIVE, mechanism_param=parameters, capabilities=0
+        )
+        derived.destroy()
+        return "derive"
+    return None
+
+
+def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
+    """Use ``key`` in one of its permitted operations and say which; None where no operation can be tried alone.
+
+    Raises :class:`Cryptoki` when the token refuses or answers wrongly. Leaves nothing on the token.
+    """
+    what = f"using key '{key.main.label}' once"
+    try:
+        with calling(what):
+            if key.secret is not None and key.secret.type == "AES":
+                return _use_secret(session, inventory.raw[key.secret.handle], key.operations, what)
+            if key.private is not None and key.private.type in ("RSA", "EC"):
+                raw = {part.kind: inventory.raw[part.handle] for part in key.objects}
+                return _use_pair(session, raw, key, what)
+    except Cryptoki as error:
+        if error.rv not in _INCONCLUSIVE:
+            raise
+    return None
+
+
+def probe(session: Session) -> str:
+    """A round trip with a key that lives only in this session: encrypt and decrypt, or sign and verify.
+
+    Nothing is written to the token. Returns what was done; raises :class:`Cryptoki` when it does not work.
+    """
+    what = f"the round trip on {session.token}"
+    mechanisms, mechanism, attribute = session.mechanisms(), pkcs11.Mechanism, pkcs11.Attribute
+    with calling(what):
+        if {"AES_KEY_GEN", "AES_ECB"} <= mechanisms:
+            flags = pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
+            key = session.raw.generate_key(
+                pkcs11.KeyType.AES, 256, store=False, capabilities=flags, template={attribute.EXTRACTABLE: False}
+            )
+            sealed = key.encrypt(_BLOCK, mechanism=mechanism.AES_ECB)
+            opened = key.decrypt(sealed, mechanism=mechanism.AES_ECB)
+            key.destroy()
+            if opened != _BLOCK or sealed == _BLOCK:
+                raise _wrong(what)
+            return "AES encrypt and decrypt"
+        if {"EC_KEY_PAIR_GEN", "ECDSA"} <= mechanisms:
+            der = CURVES["P-256"].der
+            domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: der}, local=True)
+            flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
+            public, private = domain.generate_keypair(store=False, capabilities=flags)
+            good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism.ECDSA), mechanism=mechanism.ECDSA)
+            private.destroy()
+            public.destroy()
+            if not good:
+                raise _wrong(what)
+            return "ECDSA sign and verify"
+    raise Cryptoki(f"{what}: the token offers neither AES nor ECDSA to try", rv="CKR_MECHANISM_INVALID", device=False)

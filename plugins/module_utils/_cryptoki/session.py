@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""A session on one token: flags first, one login at the most, certain clean-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .._model.errors import Cryptoki, PinError, TokenError
+from .._model.pin_state import check_login_allowed, pin_state
+from .._model.secret import Secret
+from .binding import pkcs11
+from .errors import calling, rv_name
+from .locks import HostLock
+from .mapping import attribute_mapper
+from .provider import Provider, Token, read_token
+
+_REFUSED = {
+    "CKR_PIN_INCORRECT": "pin_incorrect",
+    "CKR_PIN_INVALID": "pin_incorrect",
+    "CKR_PIN_LEN_RANGE": "pin_incorrect",
+    "CKR_PIN_LOCKED": "pin_locked",
+    "CKR_PIN_EXPIRED": "pin_expired",
+    "CKR_USER_PIN_NOT_INITIALIZED": "pin_not_initialized",
+}
+
+
+class Session:
+    """An open session. ``raw`` is python-pkcs11's; only this package touches it."""
+
+    def __init__(self, provider: Provider, token: Token, raw: Any) -> None:
+        self.provider = provider
+        self.token = token
+        self.raw = raw
+        self._mechanisms: frozenset[str] | None = None
+
+    def mechanisms(self) -> frozenset[str]:
+        """Names of the token's mechanisms without ``CKM_``; asked for once."""
+        if self._mechanisms is None:
+            with calling(f"reading the mechanisms of {self.token}"):
+                found = self.token.slot.get_mechanisms()
+            self._mechanisms = frozenset(getattr(mechanism, "name", hex(mechanism)) for mechanism in found)
+        return self._mechanisms
+
+    def key_sizes(self, mechanism: str) -> tuple[int, int]:
+        """Least and greatest key size of a mechanism, in the unit that PKCS#11 gives for it (bits for RSA and EC)."""
+        with calling(f"reading mechanism {mechanism} of {self.token}"):
+            info = self.token.slot.get_mechanism_info(pkcs11.Mechanism[mechanism])
+        return int(info.min_key_length), int(info.max_key_length)
+
+    def init_pin(self, pin: Secret) -> None:
+        """Set the user PIN as the security officer (C_InitPIN)."""
+        with calling(f"setting the user PIN of {self.token}"):
+            self.raw.init_pin(pin.reveal())
+
+    def set_pin(self, old: Secret, new: Secret) -> None:
+        """Change the PIN of the user who is logged in (C_SetPIN)."""
+        with calling(f"changing the PIN of {self.token}"):
+            self.raw.set_pin(old.reveal(), new.reveal())
+
+
+def _login_error(error: BaseException, token: Token, so: bool) -> PinError | Cryptoki:
+    whose = "SO PIN" if so else "user PIN"
+    rv = rv_name(error)
+    if rv not in _REFUSED:
+        return Cryptoki(f"{token}: the login failed: {rv}", rv=rv, device=rv not in ("CKR_ARGUMENTS_BAD", "CKR_USER_TYPE_INVALID"))
+    try:
+        state = pin_state(read_token(token.slot).flags, so=so)
+    except Cryptoki:
+        state = "unknown"
+    reasons = {
+        "pin_incorrect": f"the {whose} was refused ({rv}). It was tried once and is not tried again in this run",
+        "pin_locked": f"the {whose} is locked ({rv})",
+        "pin_expired": f"the {whose} has expired ({rv}): give new_pin to change it",
+        "pin_not_initialized": f"the user PIN has not been set yet ({rv}): give initialize: true with so_pin and pin to set it",
+    }
+    reason = reasons[_REFUSED[rv]]
+    after = f". The token's PIN state is now: {state}" if _REFUSED[rv] == "pin_incorrect" else ""
+    return PinError(f"{token}: {reason}{after}.", code=_REFUSED[rv], details={"rv": rv, "pin_state": state, "serial": token.serial})
+
+
+def _look_again(provider: Provider, token: Token) -> Token:
+    """The token's state now that the lock is held. Another program's login may have disturbed the first look: retry once."""
+    try:
+        fresh = read_token(token.slot)
+    except Cryptoki:
+        provider.reinitialize()
+        fresh = read_token(token.slot)
+    if fresh.serial != token.serial:
+        raise TokenError(
+            f"{token}: its slot now holds the token with serial {fresh.serial}. Nothing was done; run again.", code="token_changed"
+        )
+    return fresh
+
+
+@contextmanager
+def open_session(
+    provider: Provider,
+    token: Token,
+    *,
+    pin: Secret | None,
+    so: bool = False,
+    read_write: bool = True,
+    allow_low_pin_count: bool = False,
+    timeout: float = 0,
+) -> Iterator[Session]:
+    """A session on ``token``, logged in when ``pin`` is given (as the security officer with ``so``).
+
+    Takes the token's lock for as long as the session lives, waiting ``timeout`` seconds (0: as long as it takes). Reads
+    the flags before the login and makes one attempt, whatever happens. Raises :class:`PinError` or :class:`Cryptoki`.
+    """
+    with HostLock(str(token), "token", token.serial or f"{provider.library}:{token.slot_id}") as lock:
+        if lock.acquire(timeout=timeout):
+            provider.reinitialize()  # what another run did while we waited must be seen
+        fresh = _look_again(provider, token)
+        if pin is not None:
+            check_login_allowed(fresh.flags, str(token), so=so, allow_low=allow_low_pin_count)
+        elif so:
+            raise PinError(f"{token}: a login as security officer needs so_pin or so_pin_file.", code="pin_missing")
+        with calling(f"opening a session on {token}"):
+            raw_token = token.slot.get_token()
+        credentials = {} if pin is None else {"so_pin" if so else "user_pin": pin.reveal()}
+        try:
+            raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
+        except pkcs11.PKCS11Error as error:
+            # python-pkcs11 leaks the session of a failed login; only C_Finalize closes it.
+            failure = _login_error(error, token, so) if pin is not None else None
+            with suppress(Cryptoki):
+                provider.reinitialize()
+            if failure is not None:
+                raise failure from None
+            with calling(f"opening a session on {token}"):
+                raise
+        try:
+            yield Session(provider, token, raw)
+        finally:
+            try:
+                raw.close()
+            except pkcs11.PKCS11Error:
+                provider.reinitialize()

@@ -1,0 +1,178 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Which token a task means, and how it is reached: through a registered instance, or by library and selector alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from .._cryptoki.provider import open_provider
+from .._cryptoki.session import Session, open_session
+from .._model.addresses import prefix_of
+from .._model.errors import InputError, TokenError
+from .._model.records import InstanceRecord, TokenRecord
+from .._model.secret import Secret
+from .._model.selectors import TokenSelector
+from .._registry import instances as table
+from .._registry.database import Database
+from .private_files import read_pin
+from .probe import pin_missing
+
+
+@dataclass(frozen=True)
+class Target:
+    """One token and the way to it. Without a registry ``token`` and ``prefix`` are None."""
+
+    libraries: tuple[str, ...]
+    selector: TokenSelector
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pin: Secret | None = None
+    so: bool = False
+    timeout: float = 0
+    prefix: str | None = None
+    token: TokenRecord | None = None
+
+
+def connection_problems(params: Mapping[str, Any]) -> list[str]:
+    """What is wrong with ``instance``, ``library``, ``token_label``, ``token_serial``, ``slot``, ``pin`` and ``pin_file``."""
+    problems: list[str] = []
+    instance, library = params.get("instance"), params.get("library")
+    if bool(instance) == bool(library):
+        problems.append("instance: give either instance, or library with one of token_label, token_serial, slot")
+    elif library:
+        if not PurePosixPath(library).is_absolute():
+            problems.append(f"library: {library!r} is not an absolute path on the target")
+        problems += TokenSelector.parse(params, "library", prefix="token_")[1]
+    elif any(params.get(name) is not None for name in ("token_label", "token_serial", "slot")):
+        problems += TokenSelector.parse(params, "instance", prefix="token_")[1]
+    if params.get("pin") and params.get("pin_file"):
+        problems.append("pin: give pin or pin_file, not both")
+    if params.get("pin_file") and not PurePosixPath(params["pin_file"]).is_absolute():
+        problems.append(f"pin_file: {params['pin_file']!r} is not an absolute path on the target")
+    return problems
+
+
+def check_connection(params: Mapping[str, Any]) -> None:
+    if problems := connection_problems(params):
+        raise InputError(problems)
+
+
+def direct_target(params: Mapping[str, Any]) -> Target:
+    """The target of a task that names a library. Reads ``pin_file``; raises PinError."""
+    selector, _problems = TokenSelector.parse(params, "library", prefix="token_")
+    if selector is None:
+        raise InputError(connection_problems(params))
+    pin = params.get("pin") or (read_pin(params["pin_file"], "pin_file") if params.get("pin_file") else None)
+    if pin is None:
+        raise pin_missing(str(selector))
+    return Target(
+        libraries=(params["library"],), selector=selector, environment=params.get("environment") or {}, pin=pin, timeout=0
+    )
+
+
+def find_instance(known: Sequence[InstanceRecord], name: str, registry: str) -> InstanceRecord:
+    """The instance called ``name``. Raises :class:`TokenError` that lists those there are."""
+    for record in known:
+        if record.name == name:
+            return record
+    names = ", ".join(f"'{record.name}'" for record in known) or "none"
+    raise TokenError(
+        f"instance: there is no instance '{name}' in {registry}; registered: {names}. Register it with hsm_instance first.",
+        code="no_instance",
+        details={"registered": [record.name for record in known]},
+    )
+
+
+def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
+    seen = {"label": token.label, "serial": token.serial, "slot": token.slot}[selector.kind]
+    return seen == selector.value or token.selector == selector
+
+
+def chosen_tokens(record: InstanceRecord, params: Mapping[str, Any]) -> list[TokenRecord]:
+    """The tokens of ``record`` that the task's selector names; all of them without one. Raises :class:`TokenError`."""
+    if all(params.get(name) is None for name in ("token_label", "token_serial", "slot")):
+        return list(record.tokens)
+    selector, _problems = TokenSelector.parse(params, "instance", prefix="token_")
+    tokens = [token for token in record.tokens if selector is not None and _answers(token, selector)]
+    if len(tokens) != 1:
+        raise TokenError(
+            f"instance '{record.name}' has {len(tokens)} tokens that answer to {selector}: it has {_listed(record)}.", code="no_token"
+        )
+    return tokens
+
+
+def _listed(record: InstanceRecord) -> str:
+    return ", ".join(f"'{token.named()}'" for token in record.tokens) or "no tokens"
+
+
+def instance_pin(token: TokenRecord, params: Mapping[str, Any]) -> Secret | None:
+    """The PIN for a registered token: the task's own, else the token's file. None where it needs no login. Raises PinError."""
+    if not token.login:
+        return None
+    pin: Secret | None = params.get("pin")
+    if pin is not None:
+        return pin
+    path = params.get("pin_file") or token.pin_file
+    if not path:
+        raise pin_missing(f"token '{token.named()}'")
+    return read_pin(path, "pin_file")
+
+
+def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
+    """The one token of a registered instance that the task means. Raises :class:`TokenError`, PinError."""
+    known = table.all_instances(database)
+    record = find_instance(known, params["instance"], database.path)
+    tokens = chosen_tokens(record, params)
+    if not tokens:
+        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="no_token")
+    if len(tokens) > 1:
+        raise TokenError(
+            f"token_label: instance '{record.name}' has several tokens ({_listed(record)}): say which with token_label.",
+            code="several_tokens",
+        )
+    return target_of(known, record, tokens[0], instance_pin(tokens[0], params))
+
+
+def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, pin: Secret | None) -> Target:
+    return Target(
+        libraries=(record.library,),
+        environment=record.environment,
+        selector=token.selector,
+        pin=pin,
+        so=token.user_type == "so",
+        timeout=record.connection_timeout,
+        prefix=prefix_of(known)[record.name],
+        token=token,
+    )
+
+
+@contextmanager
+def open_target(target: Target, *, read_write: bool, allow_low_pin_count: bool = False) -> Iterator[Session]:
+    """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label."""
+    with open_provider(target.libraries, target.environment, target.timeout) as provider:
+        token = provider.require(target.selector)
+        known = target.token
+        if known is not None and known.serial and token.serial != known.serial:
+            raise TokenError(
+                f"{token} answers to {target.selector}, but the registered token has serial {known.serial}: it was replaced or "
+                "initialised anew. Run hsm_instance to look at it and to register it.",
+                code="token_changed",
+            )
+        with open_session(
+            provider,
+            token,
+            pin=target.pin,
+            so=target.so,
+            read_write=read_write,
+            allow_low_pin_count=allow_low_pin_count,
+            timeout=target.timeout,
+        ) as session:
+            yield session

@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What can go wrong, as types. One place above (``_module.run``) turns them into a module failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+_SHOWN = 50  # problems that one message lists
+
+
+class KeyfleetError(Exception):
+    """Base of every error that is meant for a person.
+
+    ``code`` is a stable word for programs, ``details`` holds plain values for them; neither ever holds a secret.
+    """
+
+    def __init__(self, message: str, *, code: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.details = details or {}
+
+
+class InputError(KeyfleetError):
+    """Bad input. Carries every problem found, so that a batch reports all its errors at once."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        head = self.problems[0] if len(self.problems) == 1 else f"{len(self.problems)} problems in the input:"
+        tail = [] if len(self.problems) == 1 else [f"- {problem}" for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            tail.append(f"- and {len(self.problems) - _SHOWN} more, all in failure.details.problems")
+        super().__init__("\n".join([head, *tail]), code="invalid_input", details={"problems": self.problems})
+
+
+class Refused(KeyfleetError):
+    """The request is well formed, and carrying it out would break something that the caller did not ask for by name."""
+
+
+class RegistryError(KeyfleetError):
+    """The registry cannot be read, written or understood."""
+
+
+class ProviderError(KeyfleetError):
+    """The PKCS#11 library cannot be found, loaded or initialised."""
+
+
+class TokenError(KeyfleetError):
+    """No token, or more than one, answers to a selector; or it is not in the state that the request needs."""
+
+
+class PinError(KeyfleetError):
+    """No PIN, a PIN that was refused, or one that must not be tried now."""
+
+
+class Cryptoki(KeyfleetError):
+    """A PKCS#11 call failed. ``rv`` is the return value's name, for example ``CKR_DEVICE_ERROR``.
+
+    ``device`` is true when the fault is the HSM's and false when it is the caller's (see :mod:`.faults`).
+    """
+
+    def __init__(self, message: str, *, rv: str, device: bool, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message, code=rv, details={"rv": rv, "device_fault": device, **(details or {})})
+        self.rv = rv
+        self.device = device

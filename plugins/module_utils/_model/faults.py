@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Whose fault a PKCS#11 return value is: the device's or the caller's.
+
+The rule is the Fortanix gateway's: a slot turns unhealthy on a server-side error, not on a client-side one. One table,
+used by every module and by the health service.
+"""
+
+from __future__ import annotations
+
+DEVICE_FAULTS = frozenset(
+    {
+        "CKR_DEVICE_ERROR",
+        "CKR_DEVICE_MEMORY",
+        "CKR_DEVICE_REMOVED",
+        "CKR_FUNCTION_FAILED",
+        "CKR_GENERAL_ERROR",
+        "CKR_HOST_MEMORY",
+        "CKR_SESSION_COUNT",
+        "CKR_TOKEN_NOT_PRESENT",
+        "CKR_TOKEN_NOT_RECOGNIZED",
+    }
+)
+
+# Return values that python-pkcs11 hands over as a bare number, named as in PKCS#11 3.1, section 6.1.
+UNMAPPED = {
+    0x1B: "CKR_ACTION_PROHIBITED",
+    0x21: "CKR_DATA_LEN_RANGE",
+    0x54: "CKR_FUNCTION_NOT_SUPPORTED",
+    0x67: "CKR_KEY_CHANGED",
+    0x68: "CKR_KEY_NEEDED",
+    0x6A: "CKR_KEY_FUNCTION_NOT_PERMITTED",
+    0x180: "CKR_INFORMATION_SENSITIVE",
+    0x190: "CKR_CRYPTOKI_NOT_INITIALIZED",
+    0x191: "CKR_CRYPTOKI_ALREADY_INITIALIZED",
+    0x200: "CKR_FUNCTION_REJECTED",
+}
+
+
+def is_device_fault(rv: str) -> bool:
+    """True when ``rv`` (a ``CKR_`` name) speaks of the device, False when it speaks of the call."""
+    return rv in DEVICE_FAULTS

@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What the registry holds, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .selectors import TokenSelector
+from .uids import key_id_text
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was."""
+
+    selector: TokenSelector
+    label: str | None = None
+    serial: str | None = None
+    slot: int | None = None
+    login: bool = True
+    user_type: str = "user"
+    pin_file: str | None = None
+    id: int | None = None
+
+    def named(self) -> str:
+        return self.label or str(self.selector)
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """An instance. ``position`` counts registrations and gives the declared order behind the prefixes."""
+
+    name: str
+    model: str
+    library: str
+    description: str = ""
+    admins: tuple[str, ...] = ()
+    max_sessions: int = 1024
+    connection_timeout: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tokens: tuple[TokenRecord, ...] = ()
+    position: int | None = None
+    id: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+@dataclass(frozen=True)
+class VirtualKey:
+    """A record that points at a key in an HSM; never key material. ``kind`` is secret, private (a pair) or public."""
+
+    token_id: int
+    kind: str
+    key_id: bytes
+    label: str
+    type: str
+    size: int | None
+    curve: str | None
+    operations: tuple[str, ...]
+    origin: str
+    state: str = "active"
+    id: str | None = None
+
+    @property
+    def key_id_text(self) -> str:
+        return key_id_text(self.key_id, self.label)

@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The one type that carries a PIN."""
+
+from __future__ import annotations
+
+
+class Secret:
+    """A PIN or passphrase that no repr, format, log or error can print.
+
+    The text leaves it only through :meth:`reveal`, which is called where a PIN goes to the token or into its
+    owner-only file.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        raise TypeError("a Secret is not serialised")
+
+
+def mask(text: str, secrets: set[str]) -> str:
+    """Replace each secret that occurs in a free text. For texts that we did not write: tracebacks, foreign errors."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret:
+            text = text.replace(secret, "***")
+    return text

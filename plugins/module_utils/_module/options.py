@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Argument specs by group, each with a doc fragment of the same name. A module merges the groups that it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Spec = dict[str, dict[str, Any]]
+
+DEFAULT_REGISTRY = "/var/lib/keyfleet/registry.db"
+
+REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}}
+
+PIN_SAFETY: Spec = {"allow_low_pin_count": {"type": "bool", "default": False, "no_log": False}}
+
+# no_log: False where Ansible would take a name for a secret's.
+TOKEN: Spec = {
+    "label": {"type": "str"},
+    "serial": {"type": "str"},
+    "slot": {"type": "str"},
+    "initialize": {"type": "bool", "default": False},
+    "so_pin": {"type": "str", "no_log": True},
+    "so_pin_file": {"type": "path", "no_log": False},
+    "pin": {"type": "str", "no_log": True},
+    "pin_file": {"type": "path", "no_log": False},
+    "new_pin": {"type": "str", "no_log": True},
+    "login": {"type": "bool", "default": True},
+    "user_type": {"type": "str", "choices": ["user", "so"], "default": "user"},
+}
+
+INSTANCE: Spec = {
+    "name": {"type": "str", "required": True},
+    "description": {"type": "str", "default": ""},
+    "model": {"type": "str"},
+    "library": {"type": "path"},
+    "admins": {"type": "list", "elements": "str", "default": []},
+    "max_sessions": {"type": "int", "default": 1024},
+    "connection_timeout": {"type": "int", "default": 0},
+    "environment": {"type": "dict", "default": {}},
+    "tokens": {"type": "list", "elements": "dict", "options": TOKEN, "no_log": False},
+}
+
+INSTANCE_STATE: Spec = {
+    "validate": {"type": "bool", "default": True},
+    "allow_renumber": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
+STATUS: Spec = {
+    "instances": {"type": "list", "elements": "str"},
+    "probe": {"type": "str", "choices": ["login", "roundtrip"], "default": "roundtrip"},
+    "require": {"type": "str", "choices": ["all", "any", "none"], "default": "none"},
+    "timeout": {"type": "int", "default": 30},
+}
+
+CONNECTION: Spec = {
+    "instance": {"type": "str"},
+    "token_label": {"type": "str", "no_log": False},
+    "token_serial": {"type": "str", "no_log": False},
+    "slot": {"type": "str"},
+    "pin": {"type": "str", "no_log": True},
+    "pin_file": {"type": "path", "no_log": False},
+}
+
+PROVIDER: Spec = {"library": {"type": "path"}, "environment": {"type": "dict"}}
+
+KEYS: Spec = {
+    "keys": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "no_log": False,
+        "options": {
+            "label": {"type": "str", "required": True},
+            "id": {"type": "str"},
+            "type": {"type": "str", "choices": ["AES", "RSA", "EC"]},
+            "size": {"type": "int"},
+            "curve": {"type": "str", "choices": ["P-256", "P-384", "P-521"]},
+            "operations": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"],
+            },
+            "sensitive": {"type": "bool"},
+            "extractable": {"type": "bool"},
+            "modifiable": {"type": "bool"},
+            "destroyable": {"type": "bool"},
+            "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+    }
+}
+
+
+def merge(*groups: Spec) -> Spec:
+    """One argument spec from several groups. A name that two groups define is a mistake of the module."""
+    merged: Spec = {}
+    for group in groups:
+        if both := merged.keys() & group.keys():
+            raise ValueError(f"options defined twice: {', '.join(sorted(both))}")
+        merged |= group
+    return merged

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The one place between Ansible and the engine: parameters in, answer or failure out."""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._engine.plan import Context, Outcome
+from .._model.errors import KeyfleetError
+from .._model.secret import mask
+from .runtime import require_python
+from .secrets import take_secrets
+
+PKCS11 = ("pkcs11",)
+
+
+def run(
+    module: AnsibleModule, engine: Callable[[Mapping[str, Any], Context], Outcome], *, needs: Sequence[str] = PKCS11
+) -> None:
+    """Hand the parameters to ``engine`` and its outcome to Ansible. Does not return.
+
+    Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a
+    defect of ours: its traceback is shown, with the PINs of this call cut out.
+    """
+    require_python(module, needs)
+    secrets: set[str] = set()
+    params, masked = take_secrets(module.params, module.argument_spec, secrets)
+    module.no_log_values.difference_update(secrets)
+    answer: dict[str, Any] = {"invocation": {"module_args": masked}}
+    context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
+    try:
+        outcome = engine(params, context)
+    except KeyfleetError as error:
+        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=False, **answer)
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        module.fail_json(
+            msg=mask(f"an unexpected error, please report it: {type(error).__name__}: {error}", secrets),
+            exception=mask(traceback.format_exc(), secrets),
+            failure={"code": "unexpected", "details": {}},
+            **answer,
+        )
+    answer |= {"changed": outcome.changed, **outcome.values}
+    if module._diff:
+        answer["diff"] = outcome.diff
+    if outcome.failure is not None:
+        module.fail_json(msg=outcome.failure, failure={"code": outcome.failure_code, "details": {}}, **answer)
+    module.exit_json(**answer)

@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Keep PINs out of everything a module gives back, without masking harmless output that only looks like one.
+
+Ansible masks a no_log value wherever its text occurs in an answer: with the PIN 1234, the slot 912345 becomes stars, and a
+number or a path is damaged for every task that registered it. So the PINs are taken out of the parameters as
+:class:`Secret` before any code sees them, the invocation is masked by option instead of by text, and Ansible's list of
+texts is emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._model.secret import Secret
+
+MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # what Ansible itself puts in the place of a no_log value
+
+
+def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two copies of ``params``: one with each no_log text as a Secret, one with each masked. Adds the texts to ``found``."""
+    wrapped, masked = dict(params), dict(params)
+    for name, option in spec.items():
+        value = params.get(name)
+        if value is None:
+            continue
+        if option.get("no_log") is True and isinstance(value, str):
+            found.add(value)
+            wrapped[name], masked[name] = Secret(value), MASK
+        elif option.get("options") and isinstance(value, list):
+            pairs = [take_secrets(entry, option["options"], found) if isinstance(entry, dict) else (entry, entry) for entry in value]
+            wrapped[name] = [pair[0] for pair in pairs]
+            masked[name] = [pair[1] for pair in pairs]
+        elif option.get("options") and isinstance(value, dict):
+            wrapped[name], masked[name] = take_secrets(value, option["options"], found)
+    return wrapped, masked

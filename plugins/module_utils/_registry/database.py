@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Open the registry: one SQLite file, mode 0600, one writer at a time."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .._model.errors import RegistryError
+from .schema import MIGRATIONS
+
+_BUSY_SECONDS = 60.0
+
+
+def now() -> str:
+    """This moment as ISO 8601, UTC, whole seconds."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Database:
+    """An open registry. ``run`` marks this run's events."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str, run: str) -> None:
+        self.connection = connection
+        self.path = path
+        self.run = run
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, with the write lock from the start, so that what is read inside still holds when it is written."""
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise RegistryError(f"registry {self.path}: a write failed: {error}", code="registry_write_failed") from error
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    if _version(connection) == len(MIGRATIONS):
+        return
+    # The version is read again under the write lock: two first runs may meet here.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise RegistryError(
+                f"registry {path}: was written by a newer keyfleet.hsm (schema {version}, this one knows {len(MIGRATIONS)}). "
+                "Upgrade the collection.",
+                code="registry_too_new",
+            )
+        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise RegistryError(f"registry {path}: is a SQLite file of another program", code="registry_invalid")
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _create_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(target, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+@contextmanager
+def open_database(path: str, *, run: str, check_mode: bool = False, create: bool = False) -> Iterator[Database]:
+    """The registry at ``path``, migrated to this version's schema.
+
+    With ``create`` a missing one is made (and its folder, 0700); without, it is an error. In check mode the work goes on in
+    a copy in memory, so that nothing can be written. Raises :class:`RegistryError`.
+    """
+    file = Path(path)
+    if not file.is_absolute():
+        raise RegistryError(f"registry: {path!r} is not an absolute path on the target", code="invalid_input")
+    try:
+        exists = file.exists()
+        if not exists and not create:
+            raise RegistryError(
+                f"registry: there is none at {path}. Register an instance with hsm_instance first, or give the registry's path.",
+                code="registry_missing",
+            )
+        if not check_mode:
+            if not exists:
+                _create_file(file)
+            connection = _connect(path)
+        else:
+            connection = _connect(":memory:")
+            if exists:
+                with closing(_connect(path)) as source:
+                    source.backup(connection)
+        with closing(connection):
+            if not check_mode:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _migrate(connection, path)
+            yield Database(connection, path, run)
+    except OSError as error:
+        raise RegistryError(f"registry {path}: {error.strerror}", code="registry_unavailable") from error
+    except sqlite3.Error as error:
+        raise RegistryError(f"registry {path}: {error}", code="registry_invalid") from error

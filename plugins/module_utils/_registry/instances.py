@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Instances and their tokens in the registry."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+
+from .._model.records import InstanceRecord, TokenRecord
+from .._model.selectors import TokenSelector
+from . import events
+from .database import Database, now
+
+
+def _selector(kind: str, value: str) -> TokenSelector:
+    return TokenSelector(kind, int(value) if kind == "slot" else value)
+
+
+def _token(row: sqlite3.Row) -> TokenRecord:
+    return TokenRecord(
+        id=row["id"],
+        selector=_selector(row["selector_kind"], row["selector_value"]),
+        label=row["label"],
+        serial=row["serial"],
+        slot=None if row["slot"] is None else int(row["slot"]),
+        login=bool(row["login"]),
+        user_type=row["user_type"],
+        pin_file=row["pin_file"],
+    )
+
+
+def all_instances(database: Database) -> list[InstanceRecord]:
+    """Every instance with its tokens, in the order of registration."""
+    tokens: dict[str, list[TokenRecord]] = {}
+    for row in database.connection.execute("SELECT * FROM token ORDER BY instance_id, position"):
+        tokens.setdefault(row["instance_id"], []).append(_token(row))
+    return [
+        InstanceRecord(
+            id=row["id"],
+            position=row["position"],
+            name=row["name"],
+            description=row["description"],
+            model=row["model"],
+            library=row["library"],
+            admins=tuple(json.loads(row["admins"])),
+            max_sessions=row["max_sessions"],
+            connection_timeout=row["connection_timeout"],
+            environment=json.loads(row["environment"]),
+            tokens=tuple(tokens.get(row["id"], ())),
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+        )
+        for row in database.connection.execute("SELECT * FROM instance ORDER BY position")
+    ]
+
+
+def save(database: Database, record: InstanceRecord, action: str) -> None:
+    """Insert or update an instance (by its ``id``) and its tokens (by theirs) in the caller's transaction."""
+    connection, moment = database.connection, now()
+    columns = {
+        "name": record.name,
+        "description": record.description,
+        "model": record.model,
+        "library": record.library,
+        "admins": json.dumps(list(record.admins)),
+        "max_sessions": record.max_sessions,
+        "connection_timeout": record.connection_timeout,
+        "environment": json.dumps(dict(record.environment), sort_keys=True),
+        "updated_at": moment,
+    }
+    if record.id is None:
+        identity = str(uuid.uuid4())
+        position = connection.execute("SELECT coalesce(max(position), 0) + 1 FROM instance").fetchone()[0]
+        columns |= {"id": identity, "position": position, "created_at": moment}
+        marks = ", ".join("?" for _column in columns)
+        connection.execute(f"INSERT INTO instance ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values()))
+    else:
+        identity = record.id
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        connection.execute(f"UPDATE instance SET {assignments} WHERE id = ?", (*columns.values(), identity))
+    _save_tokens(connection, identity, record.tokens)
+    events.record(database, action, record.name, model=record.model, library=record.library)
+
+
+def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple[TokenRecord, ...]) -> None:
+    kept = [token.id for token in tokens if token.id is not None]
+    marks = ", ".join("?" for _token_id in kept)
+    connection.execute(f"DELETE FROM token WHERE instance_id = ? AND id NOT IN ({marks})", (instance_id, *kept))
+    for position, token in enumerate(tokens):
+        columns = {
+            "instance_id": instance_id,
+            "position": position,
+            "selector_kind": token.selector.kind,
+            "selector_value": str(token.selector.value),
+            "label": token.label,
+            "serial": token.serial,
+            "slot": None if token.slot is None else str(token.slot),
+            "login": int(token.login),
+            "user_type": token.user_type,
+            "pin_file": token.pin_file,
+        }
+        if token.id is None:
+            places = ", ".join("?" for _column in columns)
+            connection.execute(f"INSERT INTO token ({', '.join(columns)}) VALUES ({places})", tuple(columns.values()))
+        else:
+            assignments = ", ".join(f"{column} = ?" for column in columns)
+            connection.execute(f"UPDATE token SET {assignments} WHERE id = ?", (*columns.values(), token.id))
+
+
+def remove(database: Database, record: InstanceRecord) -> None:
+    """Delete an instance and its tokens in the caller's transaction. Nothing may refer to it any more."""
+    database.connection.execute("DELETE FROM instance WHERE id = ?", (record.id,))
+    events.record(database, "remove_instance", record.name)

@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The registry's tables, one migration a step. A migration that has landed is never edited."""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE instance (
+        id TEXT PRIMARY KEY,
+        position INTEGER NOT NULL UNIQUE,
+        name TEXT NOT NULL UNIQUE,
+        description TEXT NOT NULL,
+        model TEXT NOT NULL,
+        library TEXT NOT NULL,
+        admins TEXT NOT NULL,
+        max_sessions INTEGER NOT NULL,
+        connection_timeout INTEGER NOT NULL,
+        environment TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    );
+    CREATE TABLE token (
+        id INTEGER PRIMARY KEY,
+        instance_id TEXT NOT NULL REFERENCES instance (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        selector_kind TEXT NOT NULL CHECK (selector_kind IN ('label', 'serial', 'slot')),
+        selector_value TEXT NOT NULL,
+        label TEXT,
+        serial TEXT,
+        slot TEXT,
+        login INTEGER NOT NULL,
+        user_type TEXT NOT NULL,
+        pin_file TEXT,
+        UNIQUE (instance_id, selector_kind, selector_value)
+    );
+    CREATE TABLE virtual_key (
+        id TEXT PRIMARY KEY,
+        token_id INTEGER NOT NULL REFERENCES token (id),
+        kind TEXT NOT NULL CHECK (kind IN ('secret', 'private', 'public')),
+        key_id BLOB NOT NULL,
+        label TEXT NOT NULL,
+        type TEXT NOT NULL,
+        size INTEGER,
+        curve TEXT,
+        operations TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        UNIQUE (token_id, kind, key_id, label)
+    );
+    CREATE TABLE config_reference (
+        path TEXT NOT NULL,
+        instance_id TEXT NOT NULL REFERENCES instance (id),
+        PRIMARY KEY (path, instance_id)
+    );
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        run TEXT NOT NULL,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        details TEXT NOT NULL
+    );
+    """,
+)

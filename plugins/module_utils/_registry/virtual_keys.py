@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Virtual keys in the registry: records that point at keys in an HSM."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterable
+
+from .._model.records import VirtualKey
+from . import events
+from .database import Database, now
+
+
+def _virtual_key(row: sqlite3.Row) -> VirtualKey:
+    return VirtualKey(
+        id=row["id"],
+        token_id=row["token_id"],
+        kind=row["kind"],
+        key_id=bytes(row["key_id"]),
+        label=row["label"],
+        type=row["type"],
+        size=row["size"],
+        curve=row["curve"],
+        operations=tuple(json.loads(row["operations"])),
+        origin=row["origin"],
+        state=row["state"],
+    )
+
+
+def of_tokens(database: Database, token_ids: Collection[int]) -> list[VirtualKey]:
+    """The virtual keys of these tokens, in the order they were added."""
+    marks = ", ".join("?" for _token_id in token_ids)
+    query = f"SELECT * FROM virtual_key WHERE token_id IN ({marks}) ORDER BY rowid"
+    return [_virtual_key(row) for row in database.connection.execute(query, tuple(token_ids))]
+
+
+def add(database: Database, keys: Iterable[tuple[str, VirtualKey]]) -> None:
+    """Add virtual keys, each with the UID to log, in the caller's transaction."""
+    moment = now()
+    for uid, key in keys:
+        database.connection.execute(
+            "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
+            "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            # Another run may have recorded the same key since ours looked: then it is recorded.
+            "ON CONFLICT (token_id, kind, key_id, label) DO NOTHING",
+            (
+                str(uuid.uuid4()),
+                key.token_id,
+                key.kind,
+                key.key_id,
+                key.label,
+                key.type,
+                key.size,
+                key.curve,
+                json.dumps(list(key.operations)),
+                key.origin,
+                key.state,
+                moment,
+                moment,
+            ),
+        )
+        events.record(database, "add_key", uid, origin=key.origin, type=key.type)
+
+
+def update(database: Database, uid: str, key: VirtualKey) -> None:
+    """Write what a run changed on purpose (operations, state) in the caller's transaction."""
+    database.connection.execute(
+        "UPDATE virtual_key SET type = ?, size = ?, curve = ?, operations = ?, state = ?, updated_at = ? WHERE id = ?",
+        (key.type, key.size, key.curve, json.dumps(list(key.operations)), key.state, now(), key.id),
+    )
+    events.record(database, "change_key", uid, operations=list(key.operations), state=key.state)
+
+
+def remove(database: Database, uid: str, key: VirtualKey, action: str) -> None:
+    """Delete one record in the caller's transaction. The HSM is not touched."""
+    database.connection.execute("DELETE FROM virtual_key WHERE id = ?", (key.id,))
+    events.record(database, action, uid, label=key.label)
+
+
+def forget_tokens(database: Database, token_ids: Collection[int]) -> None:
+    """Delete every record of these tokens in the caller's transaction. The HSM is not touched."""
+    marks = ", ".join("?" for _token_id in token_ids)
+    database.connection.execute(f"DELETE FROM virtual_key WHERE token_id IN ({marks})", tuple(token_ids))

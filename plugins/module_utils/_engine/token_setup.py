@@ -146,9 +146,9 @@ class TokenWork:
             timeout=access.timeout,
         )
         if self.status.error is not None:
-            self.error = KeyfleetError(
-                self.status.error, code=self.status.code or "not_accessible", details={"device_fault": self.status.device_fault}
-            )
+            status = self.status
+            details = {"device_fault": status.device_fault, "pin_state": status.pin_state, "serial": status.serial}
+            self.error = KeyfleetError(self.status.error, code=status.code or "not_accessible", details=details)
 
 
 def _pending(pin_file: str) -> str:

@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Make ``ansible_collections.keyfleet.hsm`` importable from a plain checkout, here and in the processes that tests start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def _collections_root() -> Path:
+    if CHECKOUT.parent.name == "keyfleet" and CHECKOUT.parent.parent.name == "ansible_collections":
+        return CHECKOUT.parent.parent.parent
+    root = CHECKOUT / ".build" / "collections"
+    link = root / "ansible_collections" / "keyfleet" / "hsm"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(CHECKOUT, target_is_directory=True)
+    return root
+
+
+COLLECTIONS = _collections_root()
+if str(COLLECTIONS) not in sys.path:
+    sys.path.insert(0, str(COLLECTIONS))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(COLLECTIONS), os.environ.get("PYTHONPATH", "")]))
+os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)

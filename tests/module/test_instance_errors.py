@@ -1,0 +1,239 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every way in which a registration can go wrong: its own clear error, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hsm_fixture import PIN, SO_PIN, Hsm
+
+
+def refused(hsm: Hsm, code: str, *, check_registry: bool = True, **args: Any) -> str:
+    """Run in check mode and for real: the same error, and no registry made. Returns the message."""
+    messages = []
+    for check in (True, False):
+        answer = hsm.run("hsm_instance", check=check, **args)
+        assert answer.get("failed"), answer
+        assert answer["failure"]["code"] == code, answer["msg"]
+        messages.append(answer["msg"])
+    assert messages[0] == messages[1]
+    if check_registry:
+        listed = hsm.run("hsm_status") if Path(hsm.registry).exists() else {"instances": []}
+        assert listed["instances"] == []
+    return messages[0]
+
+
+def ready(hsm: Hsm, label: str = "payments", pin: str = PIN) -> None:
+    """A token made by another program."""
+    hsm.softhsm_util("--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", pin)
+
+
+def tokens(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"tokens": list(entries)}
+
+
+def test_wrong_pin_is_tried_once_and_then_not_again(hsm: Hsm) -> None:
+    ready(hsm)
+    wrong = hsm.instance(**tokens({"label": "payments", "pin": "000000"}))
+    first = hsm.run("hsm_instance", **wrong)
+    assert first["failure"]["code"] == "pin_incorrect"
+    assert first["failure"]["details"]["pin_state"] == "low"
+    assert "tried once" in first["msg"]
+    message = refused(hsm, "pin_count_low", **wrong)
+    assert "allow_low_pin_count: true" in message and "No login was tried now" in message
+    right = hsm.instance(**tokens({"label": "payments", "pin": PIN}))
+    refused(hsm, "pin_count_low", **right)
+    good = hsm.run("hsm_instance", allow_low_pin_count=True, **right)
+    assert good["instance"]["tokens"][0]["pin_state"] == "ok"
+    assert hsm.run("hsm_instance", **right)["changed"] is False
+
+
+def test_no_pin(hsm: Hsm) -> None:
+    ready(hsm)
+    message = refused(hsm, "pin_missing", **hsm.instance(**tokens({"label": "payments"})))
+    assert "tokens[0] (label 'payments')" in message and "pin_file" in message
+
+
+def test_two_tokens_that_match_are_listed(hsm: Hsm) -> None:
+    ready(hsm)
+    ready(hsm)
+    message = refused(hsm, "several_tokens", **hsm.instance(**tokens({"label": "payments", "pin": PIN})))
+    assert message.startswith("2 tokens answer to label 'payments'") and message.count("serial") >= 2
+    # Asked to create it, the same doubt is no reason to make a third.
+    refused(hsm, "several_tokens", **hsm.instance())
+
+
+def test_none_that_matches_lists_what_is_there(hsm: Hsm) -> None:
+    ready(hsm, "ledger")
+    for selector in ({"label": "payments"}, {"serial": "0000"}, {"slot": "77"}):
+        message = refused(hsm, "no_token", **hsm.instance(**tokens({**selector, "pin": PIN})))
+        assert "'ledger' (slot" in message
+
+
+def test_uninitialised_slot_is_named(hsm: Hsm) -> None:
+    refused(hsm, "token_not_initialized", **hsm.instance(**tokens({"slot": 0, "pin": PIN})))
+
+
+def test_missing_library(hsm: Hsm) -> None:
+    message = refused(hsm, "library_missing", **hsm.instance(library="/nonexistent/libhsm.so"))
+    assert "/nonexistent/libhsm.so" in message
+    message = refused(hsm, "library_missing", **{**hsm.instance(), "model": "luna", "library": None})
+    assert "/usr/safenet/lunaclient/lib/libCryptoki2_64.so" in message
+
+
+@pytest.mark.parametrize("kind", ["text", "other library", "folder"])
+def test_a_file_that_is_no_pkcs11_library(hsm: Hsm, kind: str) -> None:
+    path = hsm.scratch / "lib.so"
+    if kind == "text":
+        path.write_text("not a library\n")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        shutil.copy(next(Path("/lib").glob("*-linux-gnu/libz.so.1")), path)
+    message = refused(hsm, "library_invalid", **hsm.instance(library=str(path)))
+    assert str(path) in message
+
+
+def test_broken_vendor_configuration(hsm: Hsm) -> None:
+    (hsm.scratch / "softhsm2.conf").write_text("objectstore.backend = nonsense\n")
+    message = refused(hsm, "library_init_failed", **hsm.instance())
+    assert "CKR_GENERAL_ERROR" in message and "environment" in message
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "code"),
+    [
+        (0o644, PIN, "pin_file_unsafe"),
+        (0o660, PIN, "pin_file_unsafe"),
+        (0o600, "", "pin_file_empty"),
+        (0o600, "\n", "pin_file_empty"),
+        (None, None, "pin_file_missing"),
+        (0o600, b"\xff\xfe", "pin_file_invalid"),
+    ],
+)
+def test_pin_files_that_cannot_be_used(hsm: Hsm, mode: int | None, content: str | bytes | None, code: str) -> None:
+    ready(hsm)
+    path = hsm.scratch / "pin"
+    if mode is not None and content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(mode)
+    message = refused(hsm, code, **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
+    assert str(path) in message
+    # The refusal cost no try.
+    assert hsm.run("hsm_instance", **hsm.instance(**tokens({"label": "payments", "pin": PIN})))["changed"] is True
+
+
+def test_a_pin_file_of_another_user_and_a_fifo(hsm: Hsm) -> None:
+    ready(hsm)
+    path = hsm.scratch / "pin"
+    path.write_text(PIN)
+    path.chmod(0o600)
+    os.chown(path, 12345, 12345)
+    refused(hsm, "pin_file_unsafe", **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    refused(hsm, "pin_file_unsafe", **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
+
+
+def test_only_one_trailing_newline_is_dropped(hsm: Hsm) -> None:
+    ready(hsm, pin="with blank \n")
+    path = hsm.scratch / "pin"
+    path.write_text("with blank \n\n")
+    path.chmod(0o600)
+    done = hsm.run("hsm_instance", **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
+    assert done["instance"]["tokens"][0]["accessible"] is True
+
+
+def test_errors_of_several_tokens_come_together(hsm: Hsm) -> None:
+    ready(hsm)
+    missing = {"label": "payments", "pin_file": str(hsm.scratch / "none")}
+    message = refused(hsm, "several", **hsm.instance(**tokens(missing, {"label": "ledger", "pin": PIN})))
+    assert "2 tokens cannot be used" in message and "no token answers to label 'ledger'" in message
+
+
+def test_one_bad_token_keeps_the_good_one_from_being_created(hsm: Hsm) -> None:
+    refused(hsm, "no_token", **hsm.instance(**tokens(hsm.token(), {"label": "ledger", "pin": PIN})))
+    assert "payments" not in hsm.tool("--list-slots", pin=None, token="")
+
+
+def test_bad_input_is_reported_at_once_before_anything_is_loaded(hsm: Hsm) -> None:
+    bad = hsm.instance(
+        name="not a name",
+        model="12",
+        library="relative.so",
+        max_sessions=0,
+        connection_timeout=-1,
+        **tokens({"label": "a", "slot": 3}, {"slot": "0xzz"}, {"label": "x" * 33, "initialize": True}, {"label": "b", "pin_file": "rel"}),
+    )
+    message = refused(hsm, "invalid_input", **bad)
+    for part in (
+        "name: 'not a name'",
+        "model: '12'",
+        "library: 'relative.so' is not an absolute path",
+        "max_sessions: 0",
+        "connection_timeout: -1",
+        "tokens[0]: give exactly one of label, serial, slot; found label and slot",
+        "tokens[1].slot: '0xzz'",
+        "tokens[2].label",
+        "tokens[2].initialize: creating a token needs so_pin",
+        "tokens[3].pin_file: 'rel'",
+    ):
+        assert part in message, part
+
+
+def test_validate_false_saves_what_fails_and_says_why(hsm: Hsm) -> None:
+    ready(hsm)
+    args = hsm.instance(validate=False, **tokens({"label": "ledger", "pin": PIN}))
+    planned, done = (hsm.run("hsm_instance", check=check, **args) for check in (True, False))
+    assert planned["diff"] == done["diff"]
+    assert done["changed"] is True
+    token = done["instance"]["tokens"][0]
+    assert token["accessible"] is False
+    assert token["code"] == "no_token" and "no token answers" in token["error"]
+    assert hsm.run("hsm_instance", **args)["changed"] is False
+    gone = hsm.instance("gone", validate=False, library="/nonexistent/libhsm.so", **tokens({"label": "x", "pin": PIN}))
+    saved = hsm.run("hsm_instance", **gone)
+    assert saved["instance"]["tokens"][0]["code"] == "library_missing"
+    assert saved["instance"]["prefix"] == "hsm::softhsm2_1"
+
+
+def test_an_initialised_token_is_never_initialised_again(primary: Hsm) -> None:
+    primary.keys({"label": "dek-1", "type": "AES"})
+    other = primary.token(so_pin="11112222", pin="000000")
+    answer = primary.run("hsm_instance", **primary.instance(tokens=[other]))
+    assert answer["failure"]["code"] == "pin_incorrect"
+    assert "dek-1" in primary.tool("--list-objects")
+    assert (primary.scratch / "pins" / "payments").read_text() == PIN + "\n"
+
+
+def test_another_token_under_the_same_label_is_noticed(primary: Hsm) -> None:
+    primary.keys({"label": "dek-1", "type": "AES"})
+    for path in (primary.scratch / "tokens").iterdir():
+        shutil.move(path, primary.scratch / "away")
+    ready(primary)
+    for module, args in (("hsm_key", {"keys": [{"label": "dek-1", "type": "AES"}]}), ("hsm_sync", {})):
+        answer = primary.run(module, instance="primary", **args)
+        assert answer["failure"]["code"] == "token_changed", answer
+    status = primary.run("hsm_status")
+    assert status["healthy"] is False
+    assert status["instances"][0]["slots"][0]["code"] == "token_changed"
+    answer = primary.run("hsm_instance", **primary.instance())
+    assert answer["failure"]["code"] == "renumbering"
+    assert primary.run("hsm_instance", allow_renumber=True, **primary.instance())["changed"] is True
+
+
+def test_star_admin_is_warned_of(hsm: Hsm) -> None:
+    answer = hsm.run("hsm_instance", **hsm.instance(admins=["*"]))
+    assert any("everyone may administer" in str(warning) for warning in answer["warnings"])
+
+
+def test_registry_that_is_none(hsm: Hsm) -> None:
+    Path(hsm.registry).write_text("this is no database, although it is long enough to be looked at as one\n" * 20)
+    refused(hsm, "registry_invalid", check_registry=False, **hsm.instance())

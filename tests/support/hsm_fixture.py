@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A scratch SoftHSM2 for each test, and modules run as Ansible runs them: one process, JSON in, JSON out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
+SO_PIN, PIN = "87654321", "739184"
+
+
+def _spy_library() -> str:
+    for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"):
+        if Path(folder, "pkcs11-spy.so").exists():
+            return str(Path(folder, "pkcs11-spy.so"))
+    raise AssertionError("pkcs11-spy.so is missing: install opensc-pkcs11")
+
+
+@dataclass
+class Hsm:
+    """A scratch folder with a token directory and a registry of its own."""
+
+    scratch: Path
+    library: str = SOFTHSM
+    extra_environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def registry(self) -> str:
+        return str(self.scratch / "registry.db")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SOFTHSM2_CONF": str(self.scratch / "softhsm2.conf"), **self.extra_environment}
+
+    def start(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> subprocess.Popen[str]:
+        name = f"ansible_collections.keyfleet.hsm.plugins.modules.{module}"
+        payload = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
+        process = subprocess.Popen(
+            [sys.executable, "-m", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(payload))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        out, err = process.communicate(timeout=600)
+        assert out.strip(), f"the module died without an answer: rc {process.returncode}\n{err}"
+        answer: dict[str, Any] = json.loads(out)
+        answer["_raw"] = out + err
+        return answer
+
+    def run(self, module: str, *, check: bool = False, diff: bool = True, **args: Any) -> dict[str, Any]:
+        """A module's answer. ``registry`` is filled in unless given."""
+        return self.finish(self.start(module, {"registry": self.registry, **args}, check=check, diff=diff))
+
+    def token(self, label: str = "payments", **options: Any) -> dict[str, Any]:
+        """One entry of ``tokens:`` that is created, with its PIN kept in a file."""
+        pin_file = str(self.scratch / "pins" / label)
+        return {"label": label, "initialize": True, "so_pin": SO_PIN, "pin": PIN, "pin_file": pin_file, **options}
+
+    def instance(self, name: str = "primary", **options: Any) -> dict[str, Any]:
+        """Arguments of hsm_instance for one token ``payments``."""
+        base = {"name": name, "model": "softhsm2", "library": self.library, "environment": self.environment}
+        return {**base, "tokens": [self.token()], **options}
+
+    def register(self, name: str = "primary", **options: Any) -> dict[str, Any]:
+        answer = self.run("hsm_instance", **self.instance(name, **options))
+        assert "instance" in answer and not answer.get("failed"), answer
+        instance: dict[str, Any] = answer["instance"]
+        return instance
+
+    def keys(self, *keys: Mapping[str, Any], check: bool = False, **args: Any) -> dict[str, Any]:
+        return self.run("hsm_key", check=check, **{"instance": "primary", "keys": list(keys), **args})
+
+    def tool(self, *args: str, pin: str | None = PIN, token: str = "payments") -> str:
+        """pkcs11-tool: another program's view of the token."""
+        login = ["--login", "--pin", pin] if pin else []
+        by_label = ["--token-label", token] if token else []
+        command = ["pkcs11-tool", "--module", SOFTHSM, *by_label, *login, *args]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment}, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def softhsm_util(self, *args: str) -> str:
+        command = ["softhsm2-util", *args]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment}, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def spied(self) -> tuple[Hsm, Path]:
+        """The same HSM behind pkcs11-spy, and the file that it logs every call to."""
+        log = self.scratch / "spy.log"
+        extra = {"PKCS11SPY": SOFTHSM, "PKCS11SPY_OUTPUT": str(log)}
+        return Hsm(self.scratch, library=_spy_library(), extra_environment=extra), log
+
+
+def calls(log: Path) -> Counter[str]:
+    """How often each PKCS#11 function stands in a spy log."""
+    names = [line.split(": ", 1)[1].strip() for line in log.read_text(errors="replace").splitlines() if ": C_" in line]
+    return Counter(names)

@@ -6,9 +6,12 @@
 
 """Locks between processes of this host, by flock.
 
-Two kinds (see :class:`HostLock`): one per provider, shared by everyone who uses the library and exclusive while a token is
-created; one per token, held from before its login until its session closes, because a login rewrites the token's own
-record in place in some providers and a parallel one then fails.
+Three of them, always taken in this order:
+
+* one per provider, shared by everyone who uses the library, exclusive while a token is created;
+* one per token, held from before its login until its session closes: search and create are one step for other runs;
+* a gate per provider (:class:`Gate`), shared for the moment of looking at tokens, exclusive for the moment of a login or a
+  PIN change. SoftHSM rewrites the token's record in place then, and whoever looks meanwhile finds no token there.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from .._model.errors import TokenError
 
 _POLL_SECONDS = 0.05
+_GATE_SECONDS = 300.0  # far more than a login takes; whoever is inside for longer hangs
 
 
 def lock_folder() -> Path:
@@ -76,8 +82,8 @@ class HostLock:
             while not self._try(operation):
                 if time.monotonic() >= deadline:
                     raise TokenError(
-                        f"{self.name} stayed in use by another run for {timeout:g} seconds (connection_timeout). "
-                        "Wait for that run, or raise connection_timeout (0 waits without limit).",
+                        f"{self.name} stayed in use by another run for {timeout:g} seconds. Wait for that run, or end it if it "
+                        "hangs; connection_timeout sets how long to wait for a session (0: without limit).",
                         code="lock_timeout",
                     )
                 time.sleep(_POLL_SECONDS)
@@ -106,3 +112,41 @@ class HostLock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
+
+
+class Gate:
+    """Lookers pass together, one who rewrites a token's record passes alone. May be entered again by the one inside."""
+
+    def __init__(self, lock: HostLock) -> None:
+        self._lock = lock
+        self._depth = 0
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """While tokens are initialised, listed or read."""
+        with self._inside(shared=True):
+            yield
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """While a login, C_InitPIN or C_SetPIN rewrites a token's record."""
+        with self._inside(shared=False):
+            yield
+
+    @contextmanager
+    def _inside(self, *, shared: bool) -> Iterator[None]:
+        if self._depth == 0:
+            self._lock.acquire(shared=shared, timeout=_GATE_SECONDS)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._lock.release()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.release()

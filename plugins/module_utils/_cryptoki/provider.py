@@ -21,7 +21,7 @@ from .._model.selectors import TokenSelector
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .init_token import init_token
-from .locks import HostLock
+from .locks import Gate, HostLock
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,16 @@ def read_token(slot: Any) -> Token:
 class Provider:
     """One initialised library in this process. Made by :func:`open_provider`; one thread only, python-pkcs11 is not safe for more."""
 
-    def __init__(self, library: str, lib: Any, lock: HostLock, timeout: float) -> None:
+    def __init__(self, library: str, lib: Any, lock: HostLock, gate: Gate, timeout: float) -> None:
         self.library = library
+        self.gate = gate
         self._lib = lib
         self._lock = lock
         self._timeout = timeout
 
     def reinitialize(self) -> None:
         """C_Finalize and C_Initialize: closes every session, logs out, and shows tokens made since."""
-        with calling(f"initialising {self.library} again"):
+        with self.gate.looking(), calling(f"initialising {self.library} again"):
             self._lib.reinitialize()
 
     def close(self) -> None:
@@ -97,16 +98,17 @@ class Provider:
 
         One slot's fault does not hide the others. An empty slot is neither.
         """
-        with calling(f"listing the slots of {self.library}"):
-            slots = self._lib.get_slots()
         tokens: list[Token] = []
         faults: list[Cryptoki] = []
-        for slot in slots:
-            try:
-                tokens.append(read_token(slot))
-            except Cryptoki as fault:
-                if fault.rv != "CKR_TOKEN_NOT_PRESENT":
-                    faults.append(fault)
+        with self.gate.looking():
+            with calling(f"listing the slots of {self.library}"):
+                slots = self._lib.get_slots()
+            for slot in slots:
+                try:
+                    tokens.append(read_token(slot))
+                except Cryptoki as fault:
+                    if fault.rv != "CKR_TOKEN_NOT_PRESENT":
+                        faults.append(fault)
         return tokens, faults
 
     def find(self, selector: TokenSelector) -> Token | None:
@@ -230,18 +232,21 @@ def open_provider(candidates: Sequence[str], environment: Mapping[str, str], tim
     """
     library = find_library(candidates)
     if not os.access(library, os.R_OK):
-        raise ProviderError(f"library: {library} may not be read by this user", code="library_invalid", details={"library": library})
+        details = {"library": library}
+        raise ProviderError(f"library: {library} may not be read by this user", code="library_invalid", details=details)
     os.environ.update(environment)
     identity = [str(Path(library).resolve()), *(f"{key}={value}" for key, value in sorted(environment.items()))]
-    with HostLock(f"the library {library}", "provider", *identity) as lock:
+    name = f"the library {library}"
+    with HostLock(name, "provider", *identity) as lock, Gate(HostLock(name, "gate", *identity)) as gate:
         lock.acquire(shared=True, timeout=timeout)
-        try:
-            lib = _load(library)
-        except ProviderError as error:
-            if error.details.get("rv") != "CKR_GENERAL_ERROR":
-                raise
-            lib = _load(library)
-        provider = Provider(library, lib, lock, timeout)
+        with gate.looking():
+            try:
+                lib = _load(library)
+            except ProviderError as error:
+                if error.details.get("rv") != "CKR_GENERAL_ERROR":
+                    raise
+                lib = _load(library)
+        provider = Provider(library, lib, lock, gate, timeout)
         try:
             yield provider
         finally:

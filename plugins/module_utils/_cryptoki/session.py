@@ -56,12 +56,12 @@ class Session:
 
     def init_pin(self, pin: Secret) -> None:
         """Set the user PIN as the security officer (C_InitPIN)."""
-        with calling(f"setting the user PIN of {self.token}"):
+        with self.provider.gate.rewriting(), calling(f"setting the user PIN of {self.token}"):
             self.raw.init_pin(pin.reveal())
 
     def set_pin(self, old: Secret, new: Secret) -> None:
         """Change the PIN of the user who is logged in (C_SetPIN)."""
-        with calling(f"changing the PIN of {self.token}"):
+        with self.provider.gate.rewriting(), calling(f"changing the PIN of {self.token}"):
             self.raw.set_pin(old.reveal(), new.reveal())
 
 
@@ -87,11 +87,12 @@ def _login_error(error: BaseException, token: Token, so: bool) -> PinError | Cry
 
 def _look_again(provider: Provider, token: Token) -> Token:
     """The token's state now that the lock is held. Another program's login may have disturbed the first look: retry once."""
-    try:
-        fresh = read_token(token.slot)
-    except Cryptoki:
-        provider.reinitialize()
-        fresh = read_token(token.slot)
+    with provider.gate.looking():
+        try:
+            fresh = read_token(token.slot)
+        except Cryptoki:
+            provider.reinitialize()
+            fresh = read_token(token.slot)
     if fresh.serial != token.serial:
         raise TokenError(
             f"{token}: its slot now holds the token with serial {fresh.serial}. Nothing was done; run again.", code="token_changed"
@@ -123,11 +124,12 @@ def open_session(
             check_login_allowed(fresh.flags, str(token), so=so, allow_low=allow_low_pin_count)
         elif so:
             raise PinError(f"{token}: a login as security officer needs so_pin or so_pin_file.", code="pin_missing")
-        with calling(f"opening a session on {token}"):
+        with provider.gate.looking(), calling(f"opening a session on {token}"):
             raw_token = token.slot.get_token()
         credentials = {} if pin is None else {"so_pin" if so else "user_pin": pin.reveal()}
         try:
-            raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
+            with provider.gate.rewriting():
+                raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
         except pkcs11.PKCS11Error as error:
             # python-pkcs11 leaks the session of a failed login; only C_Finalize closes it.
             failure = _login_error(error, token, so) if pin is not None else None

@@ -1,0 +1,334 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""hsm_key on a real token: four steps for each type, attributes read back, mismatches, batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from hsm_fixture import PIN, Hsm, calls
+
+KEYS: dict[str, dict[str, Any]] = {
+    "aes": {"label": "dek-1", "type": "AES", "size": 128, "operations": ["encrypt", "decrypt"]},
+    "aes-default": {"label": "dek-1", "type": "AES"},
+    "aes-kek": {"label": "kek", "type": "AES", "size": 256, "operations": ["wrap", "unwrap"]},
+    "aes-mac": {"label": "mac", "type": "AES", "size": 192, "operations": ["sign", "verify"]},
+    "aes-decrypt": {"label": "old", "type": "AES", "operations": ["decrypt"]},
+    "rsa": {"label": "ca", "type": "RSA", "size": 2048, "operations": ["sign", "verify"]},
+    "rsa-decrypt": {"label": "mail", "type": "RSA", "size": 2048, "operations": ["encrypt", "decrypt"]},
+    "ec": {"label": "web-tls", "type": "EC", "curve": "P-256", "operations": ["sign", "verify"]},
+    "ec-384": {"label": "web-tls", "type": "EC", "curve": "P-384"},
+    "ec-derive": {"label": "agree", "type": "EC", "curve": "P-521", "operations": ["derive"]},
+    "id": {"label": "with id", "type": "AES", "id": "00ff10"},
+    "open": {"label": "open", "type": "AES", "sensitive": False, "extractable": True},
+    "fixed": {"label": "fixed", "type": "AES", "modifiable": False, "destroyable": False},
+}
+ABSENT = {"type": None, "size": None, "curve": None, "operations": [], "state": "absent"}
+
+
+def ok(answer: dict[str, Any]) -> dict[str, Any]:
+    assert not answer.get("failed"), answer
+    return answer
+
+
+@pytest.mark.parametrize("name", list(KEYS))
+def test_four_steps(primary: Hsm, name: str) -> None:
+    key = KEYS[name]
+    planned = ok(primary.keys(key, check=True))
+    assert key["label"] not in primary.tool("--list-objects")
+    done = ok(primary.keys(key))
+    assert planned["changed"] is done["changed"] is True
+    assert planned["diff"] == done["diff"]
+    made = done["keys"][0]
+    predicted = {**planned["keys"][0], "public_key": made["public_key"]}
+    assert predicted == made
+    assert planned["applied"] == done["applied"] == [{"index": 0, "label": key["label"], "action": "create"}]
+    for check in (True, False):
+        again = ok(primary.keys(key, check=check))
+        assert again["changed"] is False
+        assert again["diff"] == {"before": {}, "after": {}}
+        assert again["keys"][0] == made
+        assert again["applied"] == again["failed"] == again["not_attempted"] == []
+    for option in ("type", "size", "curve", "operations"):
+        if option in key:
+            assert made[option] == key[option]
+    assert made["sensitive"] is key.get("sensitive", True)
+    assert made["extractable"] is key.get("extractable", False)
+    assert made["local"] is True
+    assert made["id"] == key.get("id", key["label"].encode().hex())
+
+
+@pytest.mark.parametrize("name", ["aes", "rsa", "ec"])
+def test_absent_four_steps(primary: Hsm, name: str) -> None:
+    key = KEYS[name]
+    ok(primary.keys(key, {"label": "stays", "type": "AES"}))
+    gone = {"label": key["label"], "state": "absent"}
+    planned = ok(primary.keys(gone, check=True))
+    assert key["label"] in primary.tool("--list-objects")
+    done = ok(primary.keys(gone))
+    assert planned["diff"] == done["diff"]
+    assert planned["changed"] is done["changed"] is True
+    assert done["keys"][0].items() >= ABSENT.items()
+    objects = primary.tool("--list-objects")
+    assert f"label:      {key['label']}" not in objects and "stays" in objects
+    for check in (True, False):
+        again = ok(primary.keys(gone, check=check))
+        assert again["changed"] is False
+    assert ok(primary.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
+
+
+def test_public_keys_are_real(primary: Hsm) -> None:
+    answer = ok(primary.keys(KEYS["rsa"], KEYS["ec-384"], KEYS["aes"]))
+    rsa_key, ec_key, aes_key = answer["keys"]
+    loaded = load_pem_public_key(rsa_key["public_key"].encode())
+    assert isinstance(loaded, rsa.RSAPublicKey) and loaded.key_size == 2048
+    loaded_ec = load_pem_public_key(ec_key["public_key"].encode())
+    assert isinstance(loaded_ec, ec.EllipticCurvePublicKey) and loaded_ec.curve.name == "secp384r1"
+    assert aes_key["public_key"] is None
+
+
+def test_attributes_as_another_program_sees_them(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["aes"], KEYS["ec"]))
+    listing = primary.tool("--list-objects")
+    aes = listing[listing.index("Secret Key Object") :].split("\n\n")[0]
+    assert "Usage:      encrypt, decrypt\n" in aes
+    assert "sensitive" in aes and "never extractable" in aes
+    private = listing[listing.index("Private Key Object") :]
+    assert "Usage:      sign\n" in private
+
+
+def test_uid_routes_to_the_key(primary: Hsm) -> None:
+    slot = primary.register()["tokens"][0]["slot"]
+    answer = ok(primary.keys({"label": "a::b", "type": "AES"}, {"label": "odd", "type": "AES", "id": "ff00"}))
+    assert [key["uid"] for key in answer["keys"]] == [f"hsm::softhsm2::{slot}::a::b", f"hsm::softhsm2::{slot}::odd"]
+
+
+def test_operations_change_and_one_way_attributes_are_flagged(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["open"], KEYS["ec"]))
+    tighter = {"label": "open", "type": "AES", "operations": ["encrypt"], "sensitive": True, "extractable": False}
+    planned = ok(primary.keys(tighter, check=True))
+    done = ok(primary.keys(tighter))
+    assert planned["diff"] == done["diff"]
+    assert [str(text) for text in planned["warnings"]] == [str(text) for text in done["warnings"]]
+    assert any("extractable = false cannot be undone" in str(text) for text in done["warnings"])
+    assert planned["keys"] == done["keys"]
+    assert done["keys"][0].items() >= {"operations": ["encrypt"], "sensitive": True, "extractable": False}.items()
+    assert ok(primary.keys(tighter))["changed"] is False
+    # What was not said is not compared.
+    assert ok(primary.keys({"label": "open", "type": "AES"}))["changed"] is False
+
+
+MISMATCHES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (KEYS["aes"], {"label": "dek-1", "type": "AES", "size": 256}, "size is 128, asked for 256"),
+    (KEYS["aes"], {"label": "dek-1", "type": "RSA", "size": 2048}, "type is AES, asked for RSA"),
+    (KEYS["ec"], {"label": "web-tls", "type": "EC", "curve": "P-384"}, "curve is P-256, asked for P-384"),
+    (KEYS["aes"], {"label": "dek-1", "type": "AES", "id": "01"}, "asked for 01"),
+    (KEYS["aes"], {"label": "dek-1", "type": "AES", "sensitive": False}, "sensitive is true"),
+    (KEYS["aes"], {"label": "dek-1", "type": "AES", "extractable": True}, "extractable is false"),
+    (KEYS["fixed"], {"label": "fixed", "type": "AES", "operations": ["encrypt"]}, "not modifiable"),
+]
+
+
+@pytest.mark.parametrize(("there", "asked", "reason"), MISMATCHES)
+def test_mismatch_fails_and_changes_nothing(primary: Hsm, there: dict[str, Any], asked: dict[str, Any], reason: str) -> None:
+    before = ok(primary.keys(there))["keys"]
+    for check in (True, False):
+        answer = primary.keys({"label": "new", "type": "AES"}, asked, check=check)
+        assert answer["failure"]["code"] == "cannot_plan"
+        assert reason in answer["msg"] and "keys[1]" in answer["msg"]
+    assert "new" not in primary.tool("--list-objects")
+    assert ok(primary.keys(there))["keys"] == before
+
+
+def test_mismatch_keep_and_replace(primary: Hsm) -> None:
+    before = ok(primary.keys(KEYS["aes"]))["keys"][0]
+    asked = {"label": "dek-1", "type": "AES", "size": 256}
+    for check in (True, False):
+        kept = ok(primary.keys({**asked, "on_mismatch": "keep"}, check=check))
+        assert kept["changed"] is False
+        assert kept["keys"][0] == {**before, "mismatches": ["size is 128, asked for 256"]}
+    planned = ok(primary.keys({**asked, "on_mismatch": "replace"}, check=True))
+    done = ok(primary.keys({**asked, "on_mismatch": "replace"}))
+    assert planned["diff"] == done["diff"]
+    assert done["diff"]["before"]["key dek-1"]["size"] == 128
+    assert done["keys"][0]["size"] == 256
+    assert done["applied"][0]["action"] == "replace"
+    assert ok(primary.keys({**asked, "on_mismatch": "replace"}))["changed"] is False
+    assert primary.tool("--list-objects").count("label:      dek-1") == 1
+
+
+def test_a_key_that_may_not_be_destroyed_is_told_before_anything_is(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["fixed"], KEYS["aes"]))
+    answer = primary.keys({"label": "dek-1", "state": "absent"}, {"label": "fixed", "state": "absent"})
+    assert answer["failure"]["code"] == "cannot_plan" and "destroyable: false" in answer["msg"]
+    assert "dek-1" in primary.tool("--list-objects")
+
+
+def test_several_matches_are_listed_and_narrowed_by_id(primary: Hsm) -> None:
+    for key_id in ("01", "02"):
+        primary.tool("--keygen", "--key-type", "AES:32", "--label", "twin", "--id", key_id)
+    for entry in ({"label": "twin", "type": "AES"}, {"label": "twin", "state": "absent"}):
+        answer = primary.keys(entry)
+        assert answer["failure"]["code"] == "cannot_plan"
+        assert answer["msg"].count("handle") == 2 and "CKA_ID 01" in answer["msg"]
+    ok(primary.keys({"label": "twin", "state": "absent", "id": "02"}))
+    assert primary.tool("--list-objects").count("twin") == 1
+
+
+def test_half_a_pair_is_reported_not_guessed_at(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["ec"]))
+    primary.tool("--delete-object", "--type", "pubkey", "--label", "web-tls")
+    answer = primary.keys(KEYS["ec"])
+    assert answer["failure"]["code"] == "cannot_plan"
+    assert "its public key is missing" in answer["msg"]
+    assert ok(primary.keys({"label": "web-tls", "state": "absent"}))["changed"] is True
+
+
+def test_an_id_in_use_is_refused(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["id"]))
+    answer = primary.keys({"label": "other", "type": "AES", "id": "00ff10"})
+    assert "CKA_ID 00ff10 belongs to 'with id' already" in answer["msg"]
+    ok(primary.keys({"label": "with id", "state": "absent"}, {"label": "other", "type": "AES", "id": "00ff10"}))
+
+
+def test_keys_of_another_program_become_managed(primary: Hsm) -> None:
+    primary.tool("--keygen", "--key-type", "AES:32", "--label", "found", "--id", "666f756e64")
+    planned = ok(primary.keys({"label": "found", "type": "AES"}, check=True))
+    done = ok(primary.keys({"label": "found", "type": "AES"}))
+    assert planned["diff"] == done["diff"]
+    assert done["applied"] == [{"index": 0, "label": "found", "action": "record"}]
+    assert done["keys"][0]["local"] is True
+    assert ok(primary.keys({"label": "found", "type": "AES"}))["changed"] is False
+    # Destroyed behind our back, then asked to be absent: the record goes.
+    primary.tool("--delete-object", "--type", "secrkey", "--label", "found")
+    assert ok(primary.run("hsm_sync", instance="primary"))["summary"]["missing"] == 1
+    gone = ok(primary.keys({"label": "found", "state": "absent"}))
+    assert gone["applied"][0]["action"] == "forget"
+    assert ok(primary.run("hsm_sync", instance="primary"))["summary"]["missing"] == 0
+
+
+def test_a_key_that_vanished_is_made_again(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["aes"]))
+    primary.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    assert ok(primary.keys(KEYS["aes"]))["applied"][0]["action"] == "create"
+    assert ok(primary.keys(KEYS["aes"]))["changed"] is False
+
+
+def test_eviden_pairs_are_whole(primary: Hsm) -> None:
+    """The Eviden server gives the public half the id and label with _pk behind it."""
+    primary.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "srv", "--id", b"srv".hex())
+    # pkcs11-tool cannot rename one half only by label, so the public half is written anew under its own name.
+    pem = primary.scratch / "pub.der"
+    primary.tool("--read-object", "--type", "pubkey", "--label", "srv", "--output-file", str(pem))
+    primary.tool("--delete-object", "--type", "pubkey", "--label", "srv")
+    primary.tool("--write-object", str(pem), "--type", "pubkey", "--label", "srv_pk", "--id", b"srv_pk".hex())
+    assert ok(primary.run("hsm_sync", instance="primary"))["summary"]["added"] == 1
+    found = ok(primary.keys({"label": "srv", "type": "EC"}))
+    assert found["changed"] is False
+    assert found["keys"][0]["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+
+
+def test_direct_connection_needs_no_registry(primary: Hsm) -> None:
+    direct = {"instance": None, "library": primary.library, "environment": primary.environment, "pin": PIN, "registry": "/nonexistent/r"}
+    for selector in ({"token_label": "payments"}, {"slot": str(primary.register()["tokens"][0]["slot"])}):
+        key = {"label": f"k-{next(iter(selector))}", "type": "AES"}
+        done = ok(primary.keys(key, **direct, **selector))
+        assert done["changed"] is True and done["keys"][0]["uid"] is None
+        assert ok(primary.keys(key, **direct, **selector))["changed"] is False
+
+
+def test_the_token_must_be_said_where_there_are_several(primary: Hsm) -> None:
+    primary.register(tokens=[primary.token(), primary.token("second")])
+    answer = primary.keys(KEYS["aes"])
+    assert answer["failure"]["code"] == "several_tokens" and "'payments', 'second'" in answer["msg"]
+    ok(primary.keys(KEYS["aes"], token_label="second"))
+    assert "dek-1" in primary.tool("--list-objects", token="second")
+    assert primary.keys(KEYS["aes"], token_label="third")["failure"]["code"] == "no_token"
+
+
+def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
+    answer = primary.keys(
+        {"label": "", "type": "AES"},
+        {"label": "a", "type": "AES", "size": 100},
+        {"label": "b", "type": "EC", "size": 256},
+        {"label": "c", "type": "EC", "operations": ["encrypt"]},
+        {"label": "d", "type": "RSA", "curve": "P-256"},
+        {"label": "e", "type": "AES", "id": "xyz"},
+        {"label": "f"},
+        {"label": "g", "type": "AES"},
+        {"label": "g", "type": "AES"},
+        {"label": "h", "type": "AES", "operations": []},
+        {"label": "i", "type": "AES", "id": "67"},
+        pin="1",
+        pin_file="relative",
+    )
+    assert answer["failure"]["code"] == "invalid_input"
+    problems = answer["failure"]["details"]["problems"]
+    for part in (
+        "pin: give pin or pin_file, not both",
+        "pin_file: 'relative' is not an absolute path",
+        "keys[0] ().label: is empty",
+        "keys[1] (a).size: 100 is no size of AES keys: use one of 128, 192, 256",
+        "keys[2] (b).size: an EC key has a curve",
+        "keys[3] (c).operations: EC keys cannot encrypt: use sign, verify, derive",
+        "keys[4] (d).curve: RSA keys have no curve",
+        "keys[5] (e).id: 'xyz' is not hex",
+        "keys[6] (f).type: is missing",
+        "keys[8] (g).label: keys[7] has the same label",
+        "keys[9] (h).operations: is empty",
+        "keys[10] (i).id: keys[7] has the same CKA_ID 67",
+    ):
+        assert any(part in problem for problem in problems), part
+    assert len(problems) == 12
+
+
+def test_unregistered_instance(primary: Hsm) -> None:
+    answer = primary.keys(KEYS["aes"], instance="typo")
+    assert answer["failure"]["code"] == "no_instance" and "registered: 'primary'" in answer["msg"]
+    planned = ok(primary.keys(KEYS["aes"], instance="typo", check=True))
+    assert planned["changed"] is True and any("not registered" in str(text) for text in planned["warnings"])
+
+
+def test_a_thousand_keys_in_one_login_and_one_search(hsm: Hsm) -> None:
+    spied, log = hsm.spied()
+    spied.register()
+    keys = [{"label": f"dek-{number:04}", "type": "AES", "size": 256} for number in range(1000)]
+    log.unlink()
+    done = ok(spied.keys(*keys))
+    assert len(done["applied"]) == 1000
+    made = calls(log)
+    assert (made["C_Login"], made["C_FindObjectsInit"], made["C_GenerateKey"], made["C_OpenSession"]) == (1, 1, 1000, 1)
+    log.unlink()
+    again = ok(spied.keys(*keys))
+    assert again["changed"] is False
+    unchanged = calls(log)
+    assert (unchanged["C_Login"], unchanged["C_FindObjectsInit"], unchanged["C_GenerateKey"]) == (1, 1, 0)
+    # Four bulk reads a key: two that python-pkcs11 makes for each object, two of ours for all attributes.
+    assert unchanged["C_GetAttributeValue"] <= 4 * 1000
+    assert unchanged["C_SetAttributeValue"] == unchanged["C_EncryptInit"] == 0
+
+
+def test_two_runs_at_the_same_moment(primary: Hsm) -> None:
+    keys = [{"label": f"k-{number}", "type": "AES"} for number in range(40)]
+    keys.append({"label": "pair", "type": "EC"})
+    for _round in range(4):
+        started = [primary.start("hsm_key", {"registry": primary.registry, "instance": "primary", "keys": keys}) for _run in range(3)]
+        answers = [ok(primary.finish(process)) for process in started]
+        assert sorted(len(answer["applied"]) for answer in answers) == [0, 0, 41]
+        listing = primary.tool("--list-objects")
+        assert listing.count("Secret Key Object") == 40 and listing.count("Private Key Object") == 1
+        assert ok(primary.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 41, "missing": 0, "drifted": 0}
+        ok(primary.keys(*({"label": key["label"], "state": "absent"} for key in keys)))
+
+
+def test_registering_at_the_same_moment_makes_one_token(hsm: Hsm) -> None:
+    started = [hsm.start("hsm_instance", {"registry": hsm.registry, **hsm.instance()}) for _run in range(4)]
+    answers = [ok(hsm.finish(process)) for process in started]
+    assert len({answer["instance"]["id"] for answer in answers}) == 1
+    assert {answer["instance"]["tokens"][0]["accessible"] for answer in answers} == {True}
+    assert len(list((hsm.scratch / "tokens").iterdir())) == 1

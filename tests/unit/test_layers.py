@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Imports go down only: modules -> _module -> _engine -> _cryptoki | _registry -> _model."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+ROOT = "ansible_collections.keyfleet.hsm.plugins"
+
+# What each layer may import from the project, itself apart.
+MAY: dict[str, set[str]] = {
+    "modules": {"_engine", "_module"},
+    "filter": {"_model"},
+    "doc_fragments": set(),
+    "_module": {"_engine", "_model"},
+    "_engine": {"_cryptoki", "_registry", "_model"},
+    "_cryptoki": {"_model"},
+    "_registry": {"_model"},
+    "_model": set(),
+}
+# Rooms that alone may import a library.
+ALONE = {"pkcs11": {"_cryptoki"}, "asn1crypto": {"_cryptoki"}, "sqlite3": {"_registry"}, "ansible": {"_module", "modules", "filter"}}
+
+
+def layer_of(path: Path) -> str:
+    parts = path.relative_to(PLUGINS).parts
+    return parts[1] if parts[0] == "module_utils" else parts[0]
+
+
+def imported(path: Path, source: str) -> Iterator[tuple[int, str]]:
+    """Every import of a file, also those inside functions, as absolute names."""
+    package = [ROOT, *path.relative_to(PLUGINS).parts[:-1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            stem = ".".join(filter(None, [base, node.module or ""]))
+            for alias in node.names:
+                yield node.lineno, f"{stem}.{alias.name}"
+
+
+def violations(path: Path, source: str) -> list[str]:
+    layer = layer_of(path)
+    found = []
+    for line, name in imported(path, source):
+        top = name.split(".")[0]
+        where = f"{path.name}:{line} imports {name}"
+        if name.startswith(ROOT):
+            rest = name.removeprefix(ROOT + ".").split(".")
+            target = rest[1] if rest[0] == "module_utils" and len(rest) > 1 else rest[0]
+            if target != layer and target not in MAY[layer]:
+                found.append(f"{where}: {layer} may not import {target}")
+        elif top in ALONE and layer not in ALONE[top]:
+            found.append(f"{where}: only {', '.join(sorted(ALONE[top]))} may import {top}")
+    return found
+
+
+FILES = sorted(path for path in PLUGINS.rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_imports_go_down_only(path: Path) -> None:
+    assert violations(path, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "source"),
+    [
+        ("_model", "from .._registry import database"),
+        ("_model", "def f():\n    import sqlite3"),
+        ("_cryptoki", "from .._registry.database import now"),
+        ("_registry", "from .._cryptoki import provider"),
+        ("_registry", "import pkcs11"),
+        ("_engine", "from .._module.run import run"),
+        ("_engine", "from pkcs11 import Attribute"),
+        ("_engine", "from ansible.module_utils.basic import AnsibleModule"),
+        ("_module", f"from {ROOT}.module_utils._cryptoki import provider"),
+    ],
+)
+def test_the_check_can_fail(layer: str, source: str) -> None:
+    assert violations(PLUGINS / "module_utils" / layer / "invented.py", source)
+
+
+def test_modules_are_thin() -> None:
+    """A main() of under 20 lines; the rest of a module is documentation."""
+    for path in (PLUGINS / "modules").glob("*.py"):
+        functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert [function.name for function in functions] == ["main"], path.name
+        assert (functions[0].end_lineno or 0) - functions[0].lineno < 20, path.name
+
+
+def test_no_file_is_two_subjects() -> None:
+    for path in FILES:
+        if layer_of(path) not in ("modules", "doc_fragments"):
+            assert len(path.read_text().splitlines()) <= 400, path

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright: (c) 2026, keyfleet.hsm contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -8,6 +7,382 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+module: hsm_instance
+short_description: Register an HSM, bring its tokens to life and test them
+version_added: 0.1.0
+author:
+  - keyfleet.hsm contributors (@keyfleet)
+description:
+  - Declares one HSM of a host - its PKCS#11 library, its tokens, who administers it - and keeps that declaration in a
+    registry on the target, where the other modules of this collection find it.
+  - Creates tokens, sets their user PIN, changes it, and keeps it in a file that only its owner can read, where this
+    is asked for.
+  - Tests every token on each run. A token is accessible when it was found, the login went well, and a key that lives
+    only in that session encrypted and decrypted, or signed and verified.
+  - Gives the instance its routing prefix, for example C(hsm::softhsm2_1). UIDs of keys begin with it, so the module
+    refuses whatever would give an instance that is registered already another prefix.
+  - Nothing is changed on the token or in the registry when one of the tokens cannot be used, unless
+    O(validate=false).
+extends_documentation_fragment:
+  - keyfleet.hsm.attributes
+  - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.registry
+  - keyfleet.hsm.instance
+  - keyfleet.hsm.pin_safety
+attributes:
+  check_mode:
+    support: full
+    details:
+      - A token that does not exist yet is not created. It is returned with V(null) for its slot and serial number,
+        which are the token's own to choose.
+  diff_mode:
+    support: full
+    details:
+      - The diff lists the token, the PIN file and the instance, each as it was and as it will be. It is the same in
+        check mode.
+      - PINs are not in it.
+  idempotent:
+    support: full
+    details:
+      - A token that is initialised is never initialised again, and O(tokens[].new_pin) is set once.
+options:
+  validate:
+    description:
+      - Whether all tokens must be accessible for the instance to be registered or changed.
+      - With V(false) the instance is registered as declared, and RV(instance.tokens[].error) says what is wrong. The
+        tokens are tested all the same, which tries each PIN once.
+    type: bool
+    default: true
+  allow_renumber:
+    description:
+      - Whether the prefix of a registered instance may change, or the slot of a token that keys are recorded for.
+        Both move UIDs that other programs may have stored.
+      - With V(false) the module refuses to, and names the old and the new address.
+    type: bool
+    default: false
+  force:
+    description:
+      - Whether an instance or a token that virtual keys refer to may be removed. The records of these keys are then
+        forgotten. The keys stay in the HSM.
+      - An instance that a configuration file refers to is not removed, whatever this option says.
+    type: bool
+    default: false
+  state:
+    description:
+      - V(present) registers the instance, or changes it to what is declared.
+      - V(absent) removes it from the registry. Its tokens, their keys and the PIN files stay as they are.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+notes:
+  - The order in which instances are registered counts for their prefixes, and stays as it is when an instance is
+    changed.
+  - Where several tokens of one task cannot be used, the answer tells the trouble of each.
+seealso:
+  - module: keyfleet.hsm.hsm_key
+  - module: keyfleet.hsm.hsm_status
+  - module: keyfleet.hsm.hsm_sync
+  - module: keyfleet.hsm.kms_config
+"""
+
+EXAMPLES = r"""
+- name: Register an HSM, and create its token when it is missing
+  keyfleet.hsm.hsm_instance:
+    name: primary
+    description: card payments
+    model: softhsm2
+    library: /usr/lib/softhsm/libsofthsm2.so
+    admins:
+      - ops@example.com
+    max_sessions: 1024
+    connection_timeout: 30
+    tokens:
+      - label: payments
+        initialize: true
+        so_pin: "{{ vault_so_pin }}"
+        pin: "{{ vault_pin }}"
+        pin_file: /etc/keyfleet/pins/payments
+  register: primary
+
+- name: Show where its keys will be addressed
+  ansible.builtin.debug:
+    msg: "{{ primary.instance.prefix }} in slot {{ primary.instance.tokens[0].slot }}"
+
+# The second of its model: its prefix is hsm::softhsm2_1. The library's own configuration is named in an environment
+# variable.
+- name: Register a second HSM of the same model, with two tokens
+  keyfleet.hsm.hsm_instance:
+    name: standby
+    model: softhsm2
+    environment:
+      SOFTHSM2_CONF: /etc/keyfleet/softhsm2.conf
+    tokens:
+      - label: payments-standby
+        initialize: true
+        so_pin: "{{ vault_so_pin }}"
+        pin: "{{ vault_pin }}"
+        pin_file: /etc/keyfleet/pins/payments-standby
+      - label: audit
+        initialize: true
+        so_pin: "{{ vault_so_pin }}"
+        pin: "{{ vault_pin }}"
+        pin_file: /etc/keyfleet/pins/audit
+
+# hsm_instances is a list of what this module takes. The loop runs over the names, since Ansible prints the items of a
+# loop.
+- name: Register every HSM of a declaration, in its order
+  keyfleet.hsm.hsm_instance:
+    name: "{{ item }}"
+    model: "{{ declared.model }}"
+    admins: "{{ declared.admins | default(omit) }}"
+    library: "{{ declared.library | default(omit) }}"
+    environment: "{{ declared.environment | default(omit) }}"
+    tokens: "{{ declared.tokens }}"
+  loop: "{{ hsm_instances | map(attribute='name') }}"
+  vars:
+    declared: "{{ hsm_instances | selectattr('name', 'equalto', item) | first }}"
+
+- name: Show what a change would do, and do nothing
+  keyfleet.hsm.hsm_instance:
+    name: primary
+    description: card payments, site A
+    model: softhsm2
+    tokens:
+      - label: payments
+        pin_file: /etc/keyfleet/pins/payments
+  check_mode: true
+  diff: true
+
+- name: Name a token by its serial number
+  keyfleet.hsm.hsm_instance:
+    name: primary
+    model: softhsm2
+    tokens:
+      - serial: "{{ primary.instance.tokens[0].serial }}"
+        pin_file: /etc/keyfleet/pins/payments
+
+- name: Change the user PIN, on the token and in its file
+  keyfleet.hsm.hsm_instance:
+    name: primary
+    model: softhsm2
+    tokens:
+      - label: payments
+        pin_file: /etc/keyfleet/pins/payments
+        new_pin: "{{ vault_new_pin }}"
+
+# Only after finding out which PIN is right and what tried the wrong one.
+- name: Log in once although a wrong PIN was tried before
+  keyfleet.hsm.hsm_instance:
+    name: primary
+    model: softhsm2
+    tokens:
+      - label: payments
+        pin_file: /etc/keyfleet/pins/payments
+    allow_low_pin_count: true
+
+- name: Register an HSM that has not been delivered yet
+  keyfleet.hsm.hsm_instance:
+    name: site-b
+    model: softhsm2
+    tokens:
+      - label: payments-site-b
+        pin_file: /etc/keyfleet/pins/payments-site-b
+    validate: false
+
+- name: Remove an HSM from the registry
+  keyfleet.hsm.hsm_instance:
+    name: site-b
+    state: absent
+"""
+
+RETURN = r"""
+instance:
+  description:
+    - The instance as it is registered, or would be in check mode.
+    - For O(state=absent) the instance that was removed, or V(null) when there was none.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: UUID of the instance, made by the registry. It stays when the instance is changed. V(null) as long
+        as check mode only predicts the instance.
+      returned: success
+      type: str
+      sample: 6877a954-738e-405a-a2c0-248dc9f382c4
+    name:
+      description: Its name.
+      returned: success
+      type: str
+      sample: primary
+    description:
+      description: Its description.
+      returned: success
+      type: str
+      sample: card payments
+    model:
+      description: Its model, in lower case.
+      returned: success
+      type: str
+      sample: softhsm2
+    prefix:
+      description: Its routing prefix, with which the UIDs of its keys begin. V(null) for an instance without tokens.
+      returned: success
+      type: str
+      sample: hsm::softhsm2
+    library:
+      description: Path of the PKCS#11 library that was found.
+      returned: success
+      type: str
+      sample: /usr/lib/softhsm/libsofthsm2.so
+    admins:
+      description: Who may administer its keys.
+      returned: success
+      type: list
+      elements: str
+      sample: [ops@example.com]
+    max_sessions:
+      description: Maximum number of sessions of a service.
+      returned: success
+      type: int
+      sample: 1024
+    connection_timeout:
+      description: Seconds to wait for a token, V(0) for no limit.
+      returned: success
+      type: int
+      sample: 30
+    environment:
+      description: Environment variables that are set before the library is loaded.
+      returned: success
+      type: dict
+      sample:
+        SOFTHSM2_CONF: /etc/keyfleet/softhsm2.conf
+    created_at:
+      description: When the instance was registered, in UTC. V(null) as long as check mode only predicts the instance.
+      returned: success
+      type: str
+      sample: "2026-11-21T20:48:06Z"
+    updated_at:
+      description: When it was last changed, in UTC. A run that changes nothing leaves it as it is.
+      returned: success
+      type: str
+      sample: "2026-11-21T20:48:06Z"
+    tokens:
+      description: Its tokens, in the declared order.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        slot:
+          description: Number of the slot that the token is in, or was in when it was seen last. V(null) when it never
+            was.
+          returned: success
+          type: int
+        label:
+          description: Its label.
+          returned: success
+          type: str
+        serial:
+          description: Its serial number. V(null) when it was never seen.
+          returned: success
+          type: str
+        accessible:
+          description:
+            - Whether the token was found, the login went well and a round trip worked just now.
+            - V(false) for a token that check mode does not create, V(null) for O(state=absent).
+          returned: success
+          type: bool
+        error:
+          description: Why it is not accessible, in words. V(null) when there is nothing to tell.
+          returned: success
+          type: str
+        code:
+          description: The same as one of the words of RV(failure.code).
+          returned: success
+          type: str
+        pin_state:
+          description:
+            - What the token's flags say about its user PIN. V(ok), V(low) (a wrong PIN was tried since the last good
+              login), V(final_try) (one try is left), V(locked), V(not_initialized) (no user PIN was set yet),
+              V(to_be_changed), or V(unknown) when they could not be read.
+            - V(null) for O(state=absent).
+          returned: success
+          type: str
+        pin_file:
+          description: Path of the file that holds its PIN, V(null) without one.
+          returned: success
+          type: str
+        login:
+          description: Whether a login is made.
+          returned: success
+          type: bool
+        user_type:
+          description: Who logs in, V(user) or V(so).
+          returned: success
+          type: str
+        initialized:
+          description: Whether this run created the token, or would have in check mode.
+          returned: success
+          type: bool
+      sample:
+        - slot: 1441987930
+          label: payments
+          serial: 14a441f9d5f2fd5a
+          accessible: true
+          error: null
+          code: null
+          pin_state: ok
+          pin_file: /etc/keyfleet/pins/payments
+          login: true
+          user_type: user
+          initialized: true
+failure:
+  description: Why the task failed, for programs. The text for people is in C(msg).
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description:
+        - A word that stays the same from release to release.
+        - V(invalid_input) - options that contradict each other or cannot be meant. All of them are listed.
+        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
+          or does not start, most often for want of its configuration.
+        - V(no_token), V(several_tokens), V(token_not_initialized), V(no_free_slot) - no token answers to the label,
+          serial number or slot, or more than one does, or it has to be initialised first, or there is no slot to
+          create one in.
+        - V(token_changed) - the token was swapped for another while the task ran.
+        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
+          V(pin_file_invalid), V(pin_file_unwritable) - no PIN is known, or its file cannot be used. No login was
+          tried.
+        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
+          a login. None was tried.
+        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once. V(pin_locked) and
+          V(pin_not_initialized) may also be the token's own answer.
+        - V(renumbering) - UIDs would move, see O(allow_renumber).
+        - V(in_use) - virtual keys or configuration files refer to what would be removed, see O(force).
+        - V(lock_timeout), V(lock_unavailable) - another task held the token for longer than O(connection_timeout), or
+          the lock file cannot be used.
+        - V(registry_unavailable), V(registry_invalid), V(registry_too_new), V(registry_write_failed) - the registry
+          cannot be opened, is another program's file, is a newer release's, or could not be written.
+        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to the
+          library failed.
+        - V(several) - more than one token cannot be used, for different reasons, see RV(failure.details).
+        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
+      returned: failure
+      type: str
+      sample: pin_incorrect
+    details:
+      description:
+        - What belongs to the code, for example C(problems) for V(invalid_input), C(tokens) for V(several_tokens) and
+          V(no_token), C(moved) for V(renumbering), C(virtual_keys) or C(files) for V(in_use), C(pin_state), C(serial)
+          and C(device_fault) for V(pin_incorrect), C(errors) where several tokens cannot be used. May be empty.
+      returned: failure
+      type: dict
+      sample:
+        device_fault: false
+        pin_state: low
+        serial: e00b4b43d3881a0c
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright: (c) 2026, keyfleet.hsm contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -8,6 +7,491 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+module: hsm_key
+short_description: Generate, change and destroy keys in an HSM
+version_added: 0.1.0
+author:
+  - keyfleet.hsm contributors (@keyfleet)
+description:
+  - Makes the keys of one token what a list declares. One task takes any number of keys up to 10,000, and needs one
+    login and one search for all of them.
+  - Keys are generated inside the HSM and never leave it. New keys are sensitive, not extractable and private, unless
+    declared otherwise.
+  - A key is looked for by its label. It is generated only after a search that went well and found none. An error of
+    the HSM never counts as an absent key, and several keys that answer to one label are an error that lists them.
+  - All keys are planned before the first one is touched. A declaration that cannot be met leaves every key of the
+    list as it is.
+  - A new key is used once before it counts as made. Each key that is made, changed or destroyed is then recorded in
+    the registry.
+  - Key objects that are not in the list are left alone.
+extends_documentation_fragment:
+  - keyfleet.hsm.attributes
+  - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.registry
+  - keyfleet.hsm.connection
+  - keyfleet.hsm.pin_safety
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Logs in and compares with the keys on the token, through a session that cannot write.
+      - When the registry or the instance does not exist yet, an earlier task of the same play is taken to register
+        it, with an empty token. This is told in a warning.
+  diff_mode:
+    support: full
+    details:
+      - The diff lists each key that changes, by its label, as it was and as it will be. It is the same in check mode.
+  idempotent:
+    support: full
+options:
+  registry:
+    description:
+      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
+        secret. M(keyfleet.hsm.hsm_instance) creates it.
+      - Not used together with O(library).
+  instance:
+    description:
+      - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its library, its environment and its
+        tokens are taken from the registry, and the keys are recorded there.
+      - Exactly one of O(instance) and O(library) is required.
+  token_label:
+    description:
+      - Label of the token.
+      - At most one of O(token_label), O(token_serial) and O(slot) may be given. Exactly one is required together with
+        O(library), and together with an O(instance) that has several tokens.
+  pin:
+    description:
+      - The user PIN of the token. It is used in this task and kept nowhere.
+      - Not needed for an O(instance) whose token was registered with a PIN file.
+      - At most one of O(pin) and O(pin_file) may be given. One of them is required together with O(library).
+  library:
+    description:
+      - Absolute path of a PKCS#11 library on the target. With it the task reaches a token that no registry knows.
+        Nothing is recorded, and the keys have no UID.
+    type: path
+  environment:
+    description:
+      - Environment variables that are set before the O(library) is loaded.
+      - An O(instance) has an environment of its own, and this option is not used for it.
+    type: dict
+  keys:
+    description:
+      - The keys, each at most once. What is not said about a key is not compared with the one that exists.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      label:
+        description:
+          - Label of the key, its C(CKA_LABEL). Printable, and without a blank at either end.
+        type: str
+        required: true
+      id:
+        description:
+          - Its C(CKA_ID), in hex.
+          - A new key gets the bytes of its O(keys[].label) by default, so that its UID can be told beforehand.
+          - Where several keys have the same label, it says which is meant.
+        type: str
+      type:
+        description:
+          - Type of the key. Required for O(keys[].state=present).
+        type: str
+        choices:
+          - AES
+          - RSA
+          - EC
+      size:
+        description:
+          - Size of the key in bits. V(128), V(192) or V(256) for AES, V(2048), V(3072) or V(4096) for RSA.
+          - A new key has V(256) by default for AES, and V(3072) for RSA. An EC key has a O(keys[].curve) in its
+            place.
+        type: int
+      curve:
+        description:
+          - Curve of an EC key. A new key is on V(P-256) by default.
+        type: str
+        choices:
+          - P-256
+          - P-384
+          - P-521
+      operations:
+        description:
+          - What the key may be used for. It may be used for nothing else, and existing keys are changed to that.
+          - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap) and V(derive), and the public key
+            V(encrypt), V(verify) and V(wrap).
+          - AES keys take all of them, RSA keys all but V(derive), EC keys V(sign), V(verify) and V(derive).
+          - A new key gets V(encrypt) and V(decrypt) by default for AES, and V(sign) and V(verify) for RSA and EC.
+        type: list
+        elements: str
+        choices:
+          - encrypt
+          - decrypt
+          - sign
+          - verify
+          - wrap
+          - unwrap
+          - derive
+      sensitive:
+        description:
+          - Whether the key's value can never be read in the clear. V(true) by default for a new key.
+          - An existing key can be made sensitive, which cannot be undone and gives a warning.
+          - V(false) belongs to a key that is extractable. Together with O(keys[].extractable=false) it is refused,
+            because tokens differ on what that means.
+        type: bool
+      extractable:
+        description:
+          - Whether the key may leave the token, wrapped by another. V(false) by default for a new key.
+          - It can be taken away from an existing key, which cannot be undone and gives a warning.
+        type: bool
+      modifiable:
+        description:
+          - Whether the attributes of the key may be changed later. The token decides when it is not given, and says
+            yes as a rule.
+          - It cannot be changed on an existing key.
+        type: bool
+      destroyable:
+        description:
+          - Whether the key may be destroyed later. The token decides when it is not given, and says yes as a rule.
+          - It cannot be changed on an existing key. A key that was made with V(false) stays for as long as its token,
+            whatever a later task says.
+        type: bool
+      on_mismatch:
+        description:
+          - What to do when the key exists and differs in what cannot be changed - its type, its size, its curve, its
+            id, a restriction that cannot be taken back, or anything when it is not modifiable.
+          - V(fail) changes nothing, neither this key nor any other of the list.
+          - V(keep) leaves this key as it is, says so in a warning, and goes on with the others.
+          - V(replace) destroys the key and makes another. What was encrypted with it can no longer be read.
+        type: str
+        choices:
+          - fail
+          - replace
+          - keep
+        default: fail
+      state:
+        description:
+          - V(present) makes the key, or changes it to what is declared.
+          - V(absent) destroys it, both halves of a pair, and removes its record. There is no way back.
+        type: str
+        choices:
+          - present
+          - absent
+        default: present
+notes:
+  - A failure in the middle of the list is told in full, see RV(applied), RV(failed_keys) and RV(not_attempted).
+    C(changed) is true when anything was done. Run the task again when the cause is mended; it goes on from there.
+  - After an error of the device itself, such as V(CKR_DEVICE_ERROR), the rest of the list is not attempted. After an
+    error that concerns one key, the others are still made.
+  - Half a key pair is reported as an error and never completed by another key.
+seealso:
+  - module: keyfleet.hsm.hsm_instance
+  - module: keyfleet.hsm.hsm_sync
+  - module: keyfleet.hsm.hsm_status
+"""
+
+EXAMPLES = r"""
+- name: Have three keys in the HSM, and one no longer
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - {label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}
+      - {label: web-tls, type: EC, curve: P-256, operations: [sign, verify]}
+      - {label: code-signing, type: RSA, size: 3072, operations: [sign, verify]}
+      - {label: old, state: absent}
+  register: made
+
+- name: Show how they are addressed
+  ansible.builtin.debug:
+    msg: "{{ made['keys'] | selectattr('state', 'equalto', 'present') | map(attribute='uid') }}"
+
+- name: Save the public key for others to verify with
+  ansible.builtin.copy:
+    content: "{{ made['keys'][1].public_key }}"
+    dest: /etc/keyfleet/web-tls.pem
+    mode: "0644"
+
+- name: Have a hundred data keys with one login
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys: "{{ dict(labels | product(['AES'])) | dict2items(key_name='label', value_name='type') }}"
+  vars:
+    labels: "{{ ['record-'] | product(range(1, 101)) | map('join') }}"
+
+- name: Say which token is meant of an instance that has several
+  keyfleet.hsm.hsm_key:
+    instance: standby
+    token_label: audit
+    keys:
+      - label: audit-log
+        type: EC
+        curve: P-384
+
+- name: Have a wrapping key, and a key that may leave the HSM wrapped by it
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: transport
+        type: AES
+        operations: [wrap, unwrap]
+        destroyable: true
+      - label: for-branch-office
+        type: AES
+        extractable: true
+
+- name: Accept a key of another size that somebody has made before, and be told
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: code-signing
+        type: RSA
+        size: 4096
+        on_mismatch: keep
+
+- name: Show what a stronger key would replace, and do nothing
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: code-signing
+        type: RSA
+        size: 4096
+        on_mismatch: replace
+  check_mode: true
+  diff: true
+
+- name: Make a key on a token that no registry knows
+  keyfleet.hsm.hsm_key:
+    library: /usr/lib/softhsm/libsofthsm2.so
+    token_label: payments
+    pin_file: /etc/keyfleet/pins/payments
+    keys:
+      - label: unmanaged
+        id: "01a4"
+        type: AES
+
+- name: Destroy keys
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: for-branch-office
+        state: absent
+      - label: transport
+        state: absent
+"""
+
+RETURN = r"""
+keys:
+  description:
+    - One entry for each entry of O(keys), in the same order. What exists was read from the token; check mode predicts
+      what would be made.
+    - Jinja2 takes C(result.keys) for the method of a dictionary, so write C(result['keys']).
+  returned: when the keys could be planned
+  type: list
+  elements: dict
+  contains:
+    label:
+      description: Label of the key.
+      returned: success
+      type: str
+    id:
+      description: Its C(CKA_ID), in hex.
+      returned: success
+      type: str
+    uid:
+      description: Its address, C(<prefix>::<slot>::<key id>). V(null) without an instance.
+      returned: success
+      type: str
+    type:
+      description: Its type.
+      returned: success
+      type: str
+    size:
+      description: Its size in bits. For EC that of its curve.
+      returned: success
+      type: int
+    curve:
+      description: Its curve. V(null) for other types than EC.
+      returned: success
+      type: str
+    operations:
+      description: What it may be used for, of a pair what either half may be used for.
+      returned: success
+      type: list
+      elements: str
+    sensitive:
+      description: Whether its value can never be read in the clear.
+      returned: success
+      type: bool
+    extractable:
+      description: Whether it may leave the token wrapped.
+      returned: success
+      type: bool
+    local:
+      description: Whether it was generated on the token.
+      returned: success
+      type: bool
+    public_key:
+      description: The public key of a pair as PEM. V(null) for a secret key, and for a pair that check mode predicts.
+      returned: success
+      type: str
+    state:
+      description: V(present), V(absent) or V(failed).
+      returned: success
+      type: str
+    mismatches:
+      description: What differs and was left as it is, with O(keys[].on_mismatch=keep).
+      returned: when something differs
+      type: list
+      elements: str
+  sample:
+    - label: dek-1
+      id: 64656b2d31
+      uid: hsm::softhsm2::1441987930::dek-1
+      type: AES
+      size: 256
+      curve: null
+      operations: [encrypt, decrypt]
+      sensitive: true
+      extractable: false
+      local: true
+      public_key: null
+      state: present
+    - label: web-tls
+      id: 7765622d746c73
+      uid: hsm::softhsm2::1441987930::web-tls
+      type: EC
+      size: 256
+      curve: P-256
+      operations: [sign, verify]
+      sensitive: true
+      extractable: false
+      local: true
+      public_key: |
+        -----BEGIN PUBLIC KEY-----
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhKSm2zRDFGbHfAbHMB/uAuSGfcLF
+        3zqeWvZUsoSkegCNUT1xii73I32Dem9r+gyogDH8ZD8iSe8X2LJhnO22cg==
+        -----END PUBLIC KEY-----
+      state: present
+    - label: old
+      id: 6f6c64
+      uid: hsm::softhsm2::1441987930::old
+      type: null
+      size: null
+      curve: null
+      operations: []
+      sensitive: null
+      extractable: null
+      local: null
+      public_key: null
+      state: absent
+applied:
+  description: What was done, or would be in check mode.
+  returned: when the keys could be planned
+  type: list
+  elements: dict
+  contains:
+    index:
+      description: Place of the entry in O(keys), beginning with V(0).
+      returned: success
+      type: int
+    label:
+      description: Label of the key.
+      returned: success
+      type: str
+    action:
+      description:
+        - V(create), V(change), V(replace) or V(delete) for the key.
+        - V(record) when the key was there and only its record was missing, V(forget) when only the record was left of
+          it.
+      returned: success
+      type: str
+  sample:
+    - {index: 0, label: dek-1, action: create}
+    - {index: 1, label: web-tls, action: create}
+failed_keys:
+  description: What was tried and failed. What happened to such a key may be half done, see C(msg); the next run looks
+    at it again.
+  returned: when the keys could be planned
+  type: list
+  elements: dict
+  contains:
+    index:
+      description: Place of the entry in O(keys), beginning with V(0).
+      returned: success
+      type: int
+    label:
+      description: Label of the key.
+      returned: success
+      type: str
+    action:
+      description: What was tried, one of the words of RV(applied[].action).
+      returned: success
+      type: str
+    code:
+      description: Why it failed, as one of the words of RV(failure.code).
+      returned: success
+      type: str
+    error:
+      description: Why it failed, in words.
+      returned: success
+      type: str
+  sample:
+    - index: 3
+      label: web-2
+      action: create
+      code: CKR_GENERAL_ERROR
+      error: "generating key 'web-2' failed: CKR_GENERAL_ERROR"
+not_attempted:
+  description: What was left undone because the device failed before. The entries are like those of RV(applied).
+  returned: when the keys could be planned
+  type: list
+  elements: dict
+  sample:
+    - {index: 4, label: web-3, action: create}
+    - {index: 5, label: dek-3, action: create}
+failure:
+  description: Why the task failed, for programs. The text for people is in C(msg).
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description:
+        - A word that stays the same from release to release.
+        - V(invalid_input) - options that contradict each other or cannot be meant. All of them are listed.
+        - V(cannot_plan) - a key exists and differs, several keys have its label, its id belongs to another key, only
+          half of a pair is there, it cannot be destroyed, it exists and cannot be used, or the token cannot generate
+          such keys. All of them are listed, and nothing was changed.
+        - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
+          there, or more than one token answers.
+        - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
+          slot.
+        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
+          V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
+        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
+          a login. None was tried.
+        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
+        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
+          or does not start.
+        - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot be
+          used.
+        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
+          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
+          newer release's, or could not be written.
+        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_GENERAL_ERROR) - a call to the
+          library failed. When several keys failed, that of the first.
+        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
+      returned: failure
+      type: str
+      sample: cannot_plan
+    details:
+      description: What belongs to the code, for example C(problems) for V(invalid_input) and V(cannot_plan). May be
+        empty.
+      returned: failure
+      type: dict
+      sample:
+        problems:
+          - >-
+            keys[0] (a): a key with this label exists and differs: size is 256, asked for 128. Nothing was changed.
+            Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright: (c) 2026, keyfleet.hsm contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -8,6 +7,244 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+module: hsm_status
+short_description: Test whether the registered HSMs can be used
+version_added: 0.1.0
+author:
+  - keyfleet.hsm contributors (@keyfleet)
+description:
+  - Tries every token of the registered instances now, and tells for each whether it can be used, and why not.
+  - Each instance is probed in a process of its own with a limit of time. One that hangs, or whose library crashes,
+    takes nothing from the others.
+  - Changes nothing, neither in the registry nor on a token. Whether a token that cannot be used fails the play is up
+    to O(require).
+extends_documentation_fragment:
+  - keyfleet.hsm.attributes
+  - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.registry
+  - keyfleet.hsm.pin_safety
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Does the same as without, logins included, since it changes nothing.
+      - When the registry does not exist yet, the answer is empty, with a warning.
+  diff_mode:
+    support: N/A
+    details:
+      - There is never a difference to show.
+  idempotent:
+    support: full
+options:
+  instances:
+    description:
+      - Names of the instances to probe. All that are registered by default.
+    type: list
+    elements: str
+  probe:
+    description:
+      - V(login) opens a session and logs in.
+      - V(roundtrip) then also has the token encrypt and decrypt, or sign and verify, with a key that lives only in
+        this session. Only this shows that the token does its work. It is left out for tokens without a login and for
+        security officers.
+    type: str
+    choices:
+      - login
+      - roundtrip
+    default: roundtrip
+  require:
+    description:
+      - How many of the probed tokens must be accessible for the task to succeed - V(all), at least one with V(any),
+        or V(none).
+      - V(all) and V(any) fail also when there is no token to probe.
+    type: str
+    choices:
+      - all
+      - any
+      - none
+    default: none
+  timeout:
+    description:
+      - How many seconds the probe of one instance may take, all its tokens together.
+    type: int
+    default: 30
+notes:
+  - The PINs are read from the PIN files that M(keyfleet.hsm.hsm_instance) registered. A token without one is reported
+    as not accessible, with V(pin_missing).
+  - A token that belongs to several instances is not tried again when it has refused its PIN once in this task.
+seealso:
+  - module: keyfleet.hsm.hsm_instance
+  - module: keyfleet.hsm.hsm_sync
+"""
+
+EXAMPLES = r"""
+- name: Probe every registered HSM
+  keyfleet.hsm.hsm_status:
+  register: status
+
+- name: Show which slots can be used
+  ansible.builtin.debug:
+    msg: "{{ dict(status.instances | map(attribute='prefix') | zip(status.instances | map(attribute='slots'))) }}"
+
+- name: Fail unless every token can be used
+  keyfleet.hsm.hsm_status:
+    probe: roundtrip
+    require: all
+
+- name: Fail only when none of two HSMs can be logged in to
+  keyfleet.hsm.hsm_status:
+    instances:
+      - primary
+      - standby
+    probe: login
+    require: any
+    timeout: 10
+
+- name: Wait until an HSM has come back
+  keyfleet.hsm.hsm_status:
+    instances:
+      - primary
+  register: primary
+  until: primary.healthy
+  retries: 20
+  delay: 15
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether there was at least one token to probe, and all were accessible.
+  returned: when the probe was made
+  type: bool
+  sample: false
+instances:
+  description: The instances that were probed, in the order of their prefixes.
+  returned: when the probe was made
+  type: list
+  elements: dict
+  contains:
+    prefix:
+      description: Routing prefix of the instance. V(null) for one without tokens.
+      returned: always
+      type: str
+    model:
+      description: Its model.
+      returned: always
+      type: str
+    name:
+      description: Its name.
+      returned: always
+      type: str
+    slots:
+      description: Its tokens, in the order of their slots.
+      returned: always
+      type: list
+      elements: dict
+      contains:
+        slot_id:
+          description: Number of the slot. That of the last visit when the token was not found, V(null) when it never
+            was.
+          returned: always
+          type: int
+        accessible:
+          description: Whether the token was found, the login went well, and with O(probe=roundtrip) the round trip
+            worked.
+          returned: always
+          type: bool
+        label:
+          description: Label of the token.
+          returned: always
+          type: str
+        serial:
+          description: Its serial number. V(null) when it was never found.
+          returned: always
+          type: str
+        error:
+          description: Why it is not accessible, in words, else V(null).
+          returned: always
+          type: str
+        code:
+          description:
+            - The same in one word that stays the same from release to release, else V(null).
+            - V(no_token), V(several_tokens), V(token_not_initialized), V(token_changed) - the registered token is not
+              there, or not alone, or it is another one.
+            - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
+              V(pin_file_invalid)
+              - no PIN is known, or its file cannot be used. No login was tried.
+            - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak
+              against a login. None was tried.
+            - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
+            - V(pin_not_tried) - the same token refused its PIN under another instance before.
+            - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is
+              none, or does not start.
+            - V(probe_timeout) - no answer within O(timeout). V(probe_crashed) - the library ended its process.
+            - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot
+              be used.
+            - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to
+              the library failed.
+          returned: always
+          type: str
+        device_fault:
+          description:
+            - Whether the fault is the device's, and not a mistake of who calls it, such as a wrong PIN. A hang and a
+              crash of the library count as the device's.
+          returned: always
+          type: bool
+        pin_state:
+          description:
+            - What the token's flags say about its PIN. V(ok), V(low) (a wrong PIN was tried since the last good
+              login), V(final_try) (one try is left), V(locked), V(not_initialized) (no user PIN was set yet),
+              V(to_be_changed), or V(unknown) when they could not be read.
+          returned: always
+          type: str
+  sample:
+    - prefix: hsm::softhsm2
+      model: softhsm2
+      name: primary
+      slots:
+        - slot_id: 1401428492
+          accessible: true
+          label: payments
+          serial: e00b4b43d3881a0c
+          error: null
+          code: null
+          device_fault: false
+          pin_state: ok
+    - prefix: hsm::softhsm2_1
+      model: softhsm2
+      name: second
+      slots:
+        - slot_id: null
+          accessible: false
+          label: nothere
+          serial: null
+          error: >-
+            no token answers to label 'nothere' in /usr/lib/softhsm/libsofthsm2.so. Tokens that are there: 'payments'
+            (slot 1401428492, serial e00b4b43d3881a0c).
+          code: no_token
+          device_fault: false
+          pin_state: unknown
+failure:
+  description: Why the task failed, for programs. The text for people is in C(msg).
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description:
+        - A word that stays the same from release to release.
+        - V(not_healthy) - fewer tokens are accessible than O(require) wants. RV(instances) tells which.
+        - V(invalid_input) - options that cannot be meant.
+        - V(no_instance) - O(instances) names one that is not registered.
+        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new) - the registry is not
+          there, cannot be opened, is another program's file, or is a newer release's.
+        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
+      returned: failure
+      type: str
+      sample: not_healthy
+    details:
+      description: What belongs to the code, for example C(registered) for V(no_instance). May be empty.
+      returned: failure
+      type: dict
+      sample: {}
 """
 
 from ansible.module_utils.basic import AnsibleModule

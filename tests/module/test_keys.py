@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -53,7 +55,7 @@ def test_four_steps(primary: Hsm, name: str) -> None:
         assert again["changed"] is False
         assert again["diff"] == {"before": {}, "after": {}}
         assert again["keys"][0] == made
-        assert again["applied"] == again["failed"] == again["not_attempted"] == []
+        assert again["applied"] == again["failed_keys"] == again["not_attempted"] == []
     for option in ("type", "size", "curve", "operations"):
         if option in key:
             assert made[option] == key[option]
@@ -217,6 +219,22 @@ def test_a_key_that_vanished_is_made_again(primary: Hsm) -> None:
     primary.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
     assert ok(primary.keys(KEYS["aes"]))["applied"][0]["action"] == "create"
     assert ok(primary.keys(KEYS["aes"]))["changed"] is False
+
+
+def test_a_record_follows_what_was_asked_for_by_name(primary: Hsm) -> None:
+    ok(primary.keys({"label": "dek-1", "type": "AES", "size": 128}))
+    primary.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    ok(primary.keys({"label": "dek-1", "type": "AES", "size": 256}))
+    assert ok(primary.run("hsm_sync", instance="primary"))["drift"] == []
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("UPDATE virtual_key SET operations = '[\"encrypt\"]'")
+        registry.commit()
+    assert len(ok(primary.run("hsm_sync", instance="primary"))["drift"]) == 1
+    wanted = {"label": "dek-1", "type": "AES", "operations": ["encrypt", "decrypt"]}
+    planned, done = (ok(primary.keys(wanted, check=check)) for check in (True, False))
+    assert planned["diff"] == done["diff"] and done["applied"][0]["action"] == "record"
+    assert ok(primary.run("hsm_sync", instance="primary"))["drift"] == []
+    assert ok(primary.keys(wanted))["changed"] is False
 
 
 def test_eviden_pairs_are_whole(primary: Hsm) -> None:

@@ -108,8 +108,6 @@ def test_a_wrong_pin_is_tried_once_however_often_the_token_is_registered(primary
     assert calls(log)["C_Login"] == 1
 
 
-
-
 def test_a_caller_mistake_is_no_device_fault(primary: Hsm) -> None:
     (primary.scratch / "pins" / "payments").write_text("000000\n")
     slot = slots(ok(primary.run("hsm_status")))[0]

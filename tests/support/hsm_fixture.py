@@ -56,7 +56,10 @@ class Hsm:
         return process
 
     def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        out, err = process.communicate(timeout=600)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
         assert out.strip(), f"the module died without an answer: rc {process.returncode}\n{err}"
         answer: dict[str, Any] = json.loads(out)
         answer["_raw"] = out + err

@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-try:
-    import pkcs11
-except ImportError as error:  # reported by _module.runtime before anything here is called
-    PKCS11_IMPORT_ERROR: ImportError | None = error
-else:
-    PKCS11_IMPORT_ERROR = None
+from importlib import import_module
+from typing import Any
 
-__all__ = ["PKCS11_IMPORT_ERROR", "pkcs11"]
+try:
+    pkcs11: Any = import_module("pkcs11")
+except ImportError:
+    pkcs11 = None  # _module.runtime reports it before anything here is called

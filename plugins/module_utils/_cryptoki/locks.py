@@ -67,7 +67,8 @@ class HostLock:
     def acquire(self, *, shared: bool = False, timeout: float = 0) -> bool:
         """Take the lock, or change between shared and exclusive. ``timeout`` in seconds; 0 waits as long as it takes.
 
-        Returns whether another process had it first. Raises :class:`TokenError` with code ``lock_timeout``, or ``lock_unavailable`` when there is no place for the file.
+        Returns whether another process had it first. Raises :class:`TokenError` with code ``lock_timeout``, or
+        ``lock_unavailable`` when there is no place for the file.
         """
         operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
@@ -89,9 +90,7 @@ class HostLock:
                 time.sleep(_POLL_SECONDS)
             return True
         except OSError as error:
-            raise TokenError(
-                f"{self.name}: its lock file {self.path} cannot be used: {error.strerror}", code="lock_unavailable"
-            ) from error
+            raise TokenError(f"{self.name}: its lock file {self.path} cannot be used: {error.strerror}", code="lock_unavailable") from error
 
     def _try(self, operation: int) -> bool:
         try:

@@ -59,17 +59,21 @@ class Session:
         with self.provider.gate.rewriting(), calling(f"setting the user PIN of {self.token}"):
             self.raw.init_pin(pin.reveal())
 
-    def set_pin(self, old: Secret, new: Secret) -> None:
-        """Change the PIN of the user who is logged in (C_SetPIN)."""
-        with self.provider.gate.rewriting(), calling(f"changing the PIN of {self.token}"):
-            self.raw.set_pin(old.reveal(), new.reveal())
+    def set_pin(self, old: Secret, new: Secret, *, allow_low_pin_count: bool = False) -> None:
+        """Change the user PIN (C_SetPIN) in a session without a login. One try of ``old``; raises as a login does."""
+        check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
+        try:
+            with self.provider.gate.rewriting():
+                self.raw.set_pin(old.reveal(), new.reveal())
+        except pkcs11.PKCS11Error as error:
+            raise _login_error(error, self.token, so=False, doing="changing the PIN") from None
 
 
-def _login_error(error: BaseException, token: Token, so: bool) -> PinError | Cryptoki:
+def _login_error(error: BaseException, token: Token, so: bool, doing: str = "the login") -> PinError | Cryptoki:
     whose = "SO PIN" if so else "user PIN"
     rv = rv_name(error)
     if rv not in _REFUSED:
-        return Cryptoki(f"{token}: the login failed: {rv}", rv=rv, device=rv not in ("CKR_ARGUMENTS_BAD", "CKR_USER_TYPE_INVALID"))
+        return Cryptoki(f"{token}: {doing} failed: {rv}", rv=rv, device=rv not in ("CKR_ARGUMENTS_BAD", "CKR_USER_TYPE_INVALID"))
     try:
         state = pin_state(read_token(token.slot).flags, so=so)
     except Cryptoki:

@@ -26,6 +26,9 @@ from .._registry.database import Database
 from .private_files import read_pin
 from .probe import pin_missing
 
+# In check mode these may be what an earlier task of the same play would have registered.
+NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -53,6 +56,8 @@ def connection_problems(params: Mapping[str, Any]) -> list[str]:
         problems += TokenSelector.parse(params, "library", prefix="token_")[1]
     elif any(params.get(name) is not None for name in ("token_label", "token_serial", "slot")):
         problems += TokenSelector.parse(params, "instance", prefix="token_")[1]
+    if instance and params.get("environment"):
+        problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
     if params.get("pin") and params.get("pin_file"):
         problems.append("pin: give pin or pin_file, not both")
     if params.get("pin_file") and not PurePosixPath(params["pin_file"]).is_absolute():
@@ -73,9 +78,7 @@ def direct_target(params: Mapping[str, Any]) -> Target:
     pin = params.get("pin") or (read_pin(params["pin_file"], "pin_file") if params.get("pin_file") else None)
     if pin is None:
         raise pin_missing(str(selector))
-    return Target(
-        libraries=(params["library"],), selector=selector, environment=params.get("environment") or {}, pin=pin, timeout=0
-    )
+    return Target(libraries=(params["library"],), selector=selector, environment=params.get("environment") or {}, pin=pin, timeout=0)
 
 
 def find_instance(known: Sequence[InstanceRecord], name: str, registry: str) -> InstanceRecord:
@@ -104,7 +107,8 @@ def chosen_tokens(record: InstanceRecord, params: Mapping[str, Any]) -> list[Tok
     tokens = [token for token in record.tokens if selector is not None and _answers(token, selector)]
     if len(tokens) != 1:
         raise TokenError(
-            f"instance '{record.name}' has {len(tokens)} tokens that answer to {selector}: it has {_listed(record)}.", code="no_token"
+            f"instance '{record.name}' has {len(tokens)} tokens that answer to {selector}: it has {_listed(record)}.",
+            code="token_not_declared",
         )
     return tokens
 
@@ -132,7 +136,7 @@ def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
     record = find_instance(known, params["instance"], database.path)
     tokens = chosen_tokens(record, params)
     if not tokens:
-        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="no_token")
+        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
     if len(tokens) > 1:
         raise TokenError(
             f"token_label: instance '{record.name}' has several tokens ({_listed(record)}): say which with token_label.",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from .._cryptoki.provider import Provider, open_provider
@@ -99,9 +98,7 @@ def _converge(
         known = table.all_instances(database)
         record = next(item for item in known if item.name == spec.name)
     prefix = prefix_of(_with(known, record))[spec.name]
-    return Outcome(
-        changed=any(step.changes for step in steps), diff=diff_of(steps), values={"instance": describe(record, prefix, works)}
-    )
+    return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values={"instance": describe(record, prefix, works)})
 
 
 def _raise_errors(works: Sequence[TokenWork]) -> None:

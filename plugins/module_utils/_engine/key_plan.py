@@ -43,6 +43,7 @@ class KeyPlan:
     virtual: VirtualKey | None = None
     mismatches: list[str] = field(default_factory=list)
     done: bool = False
+    destroyed: bool = False
 
     @property
     def touches_hsm(self) -> bool:
@@ -53,6 +54,8 @@ class KeyPlan:
         """The plan's line in the diff: the same before the work and after it."""
         subject = f"key {self.spec.label}"
         before = describe_key(self.key) if self.key else None
+        if self.destroyed and self.action == REPLACE and not self.done:
+            return Step(DELETE, subject, before, None)
         if self.action in (CREATE, REPLACE):
             return Step(CREATE if before is None else CHANGE, subject, before, describe_new(self.spec))
         if self.action == CHANGE:
@@ -60,6 +63,9 @@ class KeyPlan:
         if self.action == DELETE:
             return Step(DELETE, subject, before, None)
         if self.action == RECORD:
+            if self.virtual is not None:
+                was = {**(before or {}), "virtual_key": {"operations": list(self.virtual.operations)}}
+                return Step(CHANGE, subject, was, {**(before or {}), "virtual_key": {"operations": (before or {})["operations"]}})
             return Step(CHANGE, subject, {**(before or {}), "virtual_key": None}, {**(before or {}), "virtual_key": "recorded"})
         if self.action == FORGET:
             return Step(DELETE, subject, {"virtual_key": "recorded, but the key is not in the HSM"}, None)
@@ -151,9 +157,11 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
 def _fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
     """Differences that no attribute write can mend (PKCS#11 3.1, sections 4.4, 4.8 to 4.10)."""
     main, is_now = key.main, describe_key(key)
+    if spec.type != main.type:
+        return [f"type is {main.type}, asked for {spec.type}"]
     found = [
         f"{name} is {is_now[name]}, asked for {wanted}"
-        for name, wanted in (("type", spec.type), ("size", spec.size), ("curve", spec.curve))
+        for name, wanted in (("size", spec.size), ("curve", spec.curve))
         if wanted is not None and is_now[name] != wanted
     ]
     if spec.id_given and main.key_id != spec.key_id:
@@ -203,6 +211,13 @@ def _plan_present(spec: KeySpec, key: Key) -> tuple[KeyPlan, str | None]:
     )
 
 
+def _record_differs(plan: KeyPlan) -> bool:
+    """No record yet, or one with other operations than those that were asked for and that the token has."""
+    if plan.virtual is None or plan.key is None:
+        return True
+    return plan.spec.operations is not None and plan.virtual.operations != plan.key.operations
+
+
 def _not_destroyable(spec: KeySpec, key: Key) -> str | None:
     for item in key.objects:
         if item.destroyable is False:
@@ -248,13 +263,15 @@ def plan_keys(
             else:
                 plan, problem = _plan_present(spec, key)
                 plan.virtual = records.get((key.main.kind, key.main.key_id, key.main.label))
-                if recorded and plan.action == KEEP and plan.virtual is None:
+                if recorded and plan.action == KEEP and not plan.mismatches and _record_differs(plan):
                     plan.action = RECORD
         elif problem is None:
             plan = KeyPlan(spec, DELETE, key) if key else KeyPlan(spec, KEEP)
             if key is not None:
                 problem = _not_destroyable(spec, key)
-                plan.virtual = records.get((key.main.kind, key.main.key_id, key.main.label))
+                same = [v for v in records_by_label.get(key.main.label, []) if v.key_id == key.main.key_id]
+                # A pair that lost its private half is still the pair that was recorded.
+                plan.virtual = next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None)
             else:
                 stale = records_by_label.get(spec.label, [])
                 if len(stale) == 1:

@@ -22,7 +22,7 @@ from .._model.key_spec import KeySpec, parse_keys
 from .._model.uids import key_id_text, uid
 from .._registry import virtual_keys
 from .._registry.database import Database, open_database
-from .connection import Target, connection_problems, direct_target, instance_target, open_target
+from .connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
 from .key_plan import RECORD, REPLACE, KeyPlan, describe_key, describe_new, plan_keys, public_pem, virtual_of
 from .plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, diff_of
 
@@ -47,10 +47,9 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
             return _Run(params, context, specs, instance_target(database, params), database).converge()
     except KeyfleetError as error:
-        if context.check_mode and error.code in ("registry_missing", "no_instance"):
+        if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(
-                f"instance '{params['instance']}' is not registered. In check mode it is taken for one that an earlier task of this play "
-                "would register, with an empty token."
+                f"{error.message} In check mode it is taken for one that an earlier task of this play would register, with an empty token."
             )
             plans, problems = plan_keys(specs, [], [], recorded=True)
             if problems:
@@ -66,11 +65,12 @@ def _outcome(plans: list[KeyPlan], keys: list[dict[str, Any]], failed: list[dict
     untried = [plan for plan in changing if plan not in applied and plan.spec.index not in bad]
     outcome = Outcome(
         changed=bool(applied) or any(entry["changed_hsm"] for entry in failed),
-        diff=diff_of([plan.step for plan in (applied if failed else changing)]),
+        diff=diff_of([plan.step for plan in plans if plan.destroyed or plan in (applied if failed else changing)]),
         values={
             "keys": keys,
             "applied": [_named(plan) for plan in applied],
-            "failed": [{name: value for name, value in entry.items() if name != "changed_hsm"} for entry in failed],
+            # Not "failed": Ansible keeps that name for its own boolean, and overwrites a list in it.
+            "failed_keys": [{name: value for name, value in entry.items() if name != "changed_hsm"} for entry in failed],
             "not_attempted": [_named(plan) for plan in untried],
         },
     )
@@ -90,11 +90,8 @@ def _named(plan: KeyPlan) -> dict[str, Any]:
 def _result(plan: KeyPlan, key: Key | None, address: tuple[str, int] | None) -> dict[str, Any]:
     """One entry of ``keys`` in the answer: read from the token, except for what check mode only predicts."""
     spec = plan.spec
-    absent = {
-        "type": None, "size": None, "curve": None, "operations": [], "sensitive": None, "extractable": None,
-    }  # fmt: skip
-    fields: dict[str, Any] = {"label": spec.label, "id": spec.key_id.hex(), "uid": None, **absent}
-    fields |= {"local": None, "public_key": None, "state": "absent"}
+    fields: dict[str, Any] = {"label": spec.label, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
+    fields |= {"operations": [], "sensitive": None, "extractable": None, "local": None, "public_key": None, "state": "absent"}
     if key is not None:
         fields |= {**describe_key(key), "local": key.main.local, "public_key": public_pem(key), "state": "present"}
     elif plan.action in (CREATE, REPLACE) and not plan.done:
@@ -136,7 +133,8 @@ class _Run:
             after = self.keys.get(plan.spec.index, None if plan.action in (CREATE, REPLACE, DELETE) else plan.key)
             entry = _result(plan, after, address)
             if plan.spec.index in {failure["index"] for failure in self.failed}:
-                entry["state"] = "failed"
+                known = None if plan.destroyed else self.keys.get(plan.spec.index, plan.key)
+                entry = {**_result(replace(plan, action=KEEP), known, address), "state": "failed"}
             elif not self.context.check_mode and plan.touches_hsm and not plan.done:
                 entry = {**_result(replace(plan, action=KEEP), plan.key, address)}
             elif self.context.check_mode and plan.action == CHANGE:
@@ -235,13 +233,19 @@ class _Run:
     def _add_record(self, database: Database | None, key: Key, origin: str) -> None:
         token = self.target.token
         if database is not None and token is not None and token.id is not None:
-            virtual_keys.add(database, [(self._uid(key), virtual_of(key, token.id, origin))])
+            virtual_keys.add(database, [(self._uid(key), virtual_of(key, token.id, origin))], overwrite=True)
 
     def _apply_one(self, plan: KeyPlan) -> None:
         if plan.action in (DELETE, REPLACE) and plan.key is not None:
             self._destroy(plan)
         if plan.action in (CREATE, REPLACE):
-            key = self._create(plan.spec)
+            try:
+                key = self._create(plan.spec)
+            except Cryptoki as error:
+                if plan.destroyed:
+                    error.details["changed_hsm"] = True
+                    error.message += "; the key that was to be replaced is destroyed"
+                raise
             self.keys[plan.spec.index] = key
             with self._recording() as database:
                 self._add_record(database, key, "hsm_key")
@@ -267,6 +271,7 @@ class _Run:
                 error.details["changed_hsm"] = True
                 error.message += "; its other half is destroyed already"
             raise
+        plan.destroyed = True
         if plan.virtual is not None:
             with self._recording() as database:
                 if database is not None:

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._cryptoki.provider import Provider, Token
 from .._cryptoki.roundtrip import probe as round_trip
 from .._cryptoki.session import open_session
@@ -37,7 +39,7 @@ def probe_token(
     timeout: float = 0,
 ) -> TokenStatus:
     """Open the token, log in, and (``kind`` roundtrip) encrypt or sign once. Never raises: what went wrong is in the answer."""
-    seen = {"slot_id": token.slot_id, "label": token.label, "serial": token.serial}
+    seen: dict[str, Any] = {"slot_id": token.slot_id, "label": token.label, "serial": token.serial}
     state = pin_state(token.flags, so=so)
     try:
         if login and pin is None:

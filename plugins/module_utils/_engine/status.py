@@ -42,7 +42,14 @@ def report(params: Mapping[str, Any], context: Context) -> Outcome:
         return Outcome(changed=False, values={"healthy": False, "instances": []})
     chosen = known
     if params["instances"] is not None:
-        chosen = [find_instance(known, name, params["registry"]) for name in params["instances"]]
+        chosen = []
+        for name in params["instances"]:
+            try:
+                chosen.append(find_instance(known, name, params["registry"]))
+            except TokenError as error:
+                if not context.check_mode:
+                    raise
+                context.warn(f"{error.message} In check mode there is nothing to probe yet.")
     instances = probe_instances(known, chosen, params)
     return _judge(instances, params["require"])
 
@@ -63,9 +70,7 @@ def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:
     return outcome
 
 
-def probe_instances(
-    known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], params: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The answer's ``instances``, sorted by prefix, slots by number. Each instance in a child of its own.
 
     A PIN that one instance's token refused is not tried again through another instance of the same token.
@@ -106,9 +111,7 @@ def _probe_tokens(record: InstanceRecord, params: Mapping[str, Any], refused: Se
         return [replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens]
 
 
-def _probe_one(
-    provider: Provider, known: TokenRecord, params: Mapping[str, Any], refused: Sequence[str], wait: float
-) -> TokenStatus:
+def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any], refused: Sequence[str], wait: float) -> TokenStatus:
     found = find_token(provider, known.selector)
     if isinstance(found, KeyfleetError):
         return replace(_last_seen(known), **fault_fields(found))

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._cryptoki.objects import read_inventory
-from .._model.errors import KeyfleetError, TokenError
+from .._model.errors import InputError, KeyfleetError, TokenError
 from .._model.key_objects import Key, group_keys
 from .._model.records import TokenRecord, VirtualKey
 from .._model.uids import uid
 from .._registry import instances as table
 from .._registry import virtual_keys
 from .._registry.database import Database, open_database
-from .connection import Target, check_connection, chosen_tokens, find_instance, instance_pin, open_target, target_of
+from .connection import NOT_YET_REGISTERED, Target, check_connection, chosen_tokens, find_instance, instance_pin, open_target, target_of
 from .key_plan import describe_key, virtual_of
 from .plan import CREATE, Context, Outcome, Step, diff_of
 
@@ -91,7 +91,7 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
             return _converge(database, params, context)
     except KeyfleetError as error:
-        if context.check_mode and error.code in ("registry_missing", "no_instance"):
+        if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(f"{error.message} In check mode there is nothing to compare yet.")
             return _outcome([])
         raise
@@ -102,7 +102,9 @@ def _targets(database: Database, params: Mapping[str, Any]) -> list[tuple[TokenR
     record = find_instance(known, params["instance"], database.path)
     tokens = chosen_tokens(record, params)
     if not tokens:
-        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="no_token")
+        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
+    if len(tokens) > 1 and (params.get("pin") or params.get("pin_file")):
+        raise InputError([f"pin: instance '{record.name}' has several tokens, and one PIN is not tried on all: say which with token_label"])
     return [(token, target_of(known, record, token, instance_pin(token, params))) for token in tokens]
 
 
@@ -138,7 +140,9 @@ def _addressable(keys: Iterable[Key], token: str, context: Context) -> list[Key]
             good.append(key)
         seen.add(name)
     if nameless:
-        context.warn(f"{token}: {len(nameless)} keys have neither CKA_ID nor CKA_LABEL and cannot be addressed (handles {', '.join(nameless)}).")
+        context.warn(
+            f"{token}: {len(nameless)} keys have neither CKA_ID nor CKA_LABEL and cannot be addressed (handles {', '.join(nameless)})."
+        )
     if repeated:
         context.warn(f"{token}: {', '.join(repeated)} stand there more than once with the same CKA_ID and CKA_LABEL; one record each.")
     return good

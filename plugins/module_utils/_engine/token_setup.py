@@ -85,10 +85,9 @@ class TokenWork:
         if self.write_file and self.pin is not None and self.spec.pin_file:
             write_pin(self.spec.pin_file, self.pin, "pin_file")
             _drop(_pending(self.spec.pin_file))
-        if self.create or self.set_pin_as_so or self.change_pin:
-            self.test(provider, access)
-            if self.error is not None:
-                raise self.error
+        touched = self.create or self.set_pin_as_so or self.change_pin
+        if touched and (error := self.test(provider, access)):
+            raise error
 
     def drop_stale(self) -> None:
         """After an interrupted change whose new PIN the token refused: the next run goes on from the old one."""
@@ -123,15 +122,15 @@ class TokenWork:
             raise pin_missing(spec.where)
         # The new PIN is on the disk before the token has it: a crash in between loses neither.
         write_pin(_pending(spec.pin_file), self.pin, "pin_file")
-        with open_session(
-            provider, token, pin=self.old_pin, allow_low_pin_count=access.allow_low_pin_count, timeout=access.timeout
-        ) as session:
-            session.set_pin(self.old_pin, self.pin)
+        # Without a login: C_SetPIN proves the old PIN itself, in one try, and works for an expired PIN as well
+        # (PKCS#11 3.1, section 5.6.7).
+        with open_session(provider, token, pin=None, timeout=access.timeout) as session:
+            session.set_pin(self.old_pin, self.pin, allow_low_pin_count=access.allow_low_pin_count)
 
-    def test(self, provider: Provider, access: Access) -> None:
-        """Probe the token with the PIN that is in force; one attempt."""
+    def test(self, provider: Provider, access: Access) -> KeyfleetError | None:
+        """Probe the token with the PIN that is in force; one attempt. Returns what went wrong, which is the work's error then."""
         if self.token is None:
-            return
+            return None
         self.token = provider.require(TokenSelector("slot", self.token.slot_id))
         spec = self.spec
         so = spec.user_type == "so"
@@ -149,6 +148,7 @@ class TokenWork:
             status = self.status
             details = {"device_fault": status.device_fault, "pin_state": status.pin_state, "serial": status.serial}
             self.error = KeyfleetError(self.status.error, code=status.code or "not_accessible", details=details)
+        return self.error
 
 
 def _pending(pin_file: str) -> str:
@@ -232,9 +232,9 @@ def observe(provider: Provider, work: TokenWork, access: Access) -> None:
     if work.error is not None:
         return
     state = pin_state(found.flags)
-    if spec.login and spec.user_type == "user" and state == NOT_SET and work.so_pin is not None and (spec.initialize or spec.new_pin):
-        work.set_pin_as_so, work.change_pin = True, False
-    elif spec.new_pin and state == LOCKED and work.so_pin is not None and work.write_file:
+    first_pin = spec.user_type == "user" and state == NOT_SET and (spec.initialize or spec.new_pin)
+    unlock = spec.new_pin and state == LOCKED and work.write_file
+    if spec.login and work.so_pin is not None and (first_pin or unlock):
         work.set_pin_as_so, work.change_pin = True, False
     if work.set_pin_as_so:
         try:
@@ -248,6 +248,6 @@ def observe(provider: Provider, work: TokenWork, access: Access) -> None:
         except PinError as error:
             work.fail(error)
         return
-    work.test(provider, access)
-    if work.error is not None and work.error.code == "pin_incorrect" and spec.new_pin and spec.pin_file:
+    refused = work.test(provider, access)
+    if refused is not None and refused.code == "pin_incorrect" and spec.new_pin and spec.pin_file:
         work.stale_pending = True

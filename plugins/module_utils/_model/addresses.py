@@ -37,7 +37,7 @@ def check_addresses(moved: Iterable[str], *, allowed: bool, option: str = "allow
         raise Refused(
             "refused: stored UIDs would point elsewhere: "
             + "; ".join(moved)
-            + f". Keep the order of the instances, or say {option}: true after the stored UIDs have been dealt with.",
+            + f". Keep the instances, their order and their tokens, or say {option}: true after the stored UIDs have been dealt with.",
             code="renumbering",
             details={"moved": moved},
         )

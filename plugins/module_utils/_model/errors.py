@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-
 _SHOWN = 50  # problems that one message lists
 
 

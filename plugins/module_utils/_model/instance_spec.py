@@ -86,6 +86,8 @@ def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, 
     if options.get("initialize"):
         if selector is not None and selector.kind != "label":
             problems.append(f"{where}.initialize: a token is created by its label: give label, not {selector.kind}")
+        if options.get("user_type") == "so":
+            problems.append(f"{where}.initialize: sets a user PIN, so it cannot be used with user_type: so")
         if not so_pin and not so_pin_file:
             problems.append(f"{where}.initialize: creating a token needs so_pin or so_pin_file")
         if not pin and not pin_file and not new_pin:
@@ -93,7 +95,9 @@ def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, 
     if options.get("login") is False and (pin or pin_file or new_pin):
         problems.append(f"{where}.login: is false, so pin, pin_file and new_pin have no use: leave them out or log in")
     if new_pin and not pin_file:
-        problems.append(f"{where}.new_pin: needs pin_file, the record of which PIN is in force: without it a second run would try a wrong PIN")
+        problems.append(
+            f"{where}.new_pin: needs pin_file, the record of which PIN is in force: without it a second run would try a wrong PIN"
+        )
     if new_pin and options.get("user_type") == "so":
         problems.append(f"{where}.new_pin: changes the user PIN; it cannot be used with user_type: so")
     return problems

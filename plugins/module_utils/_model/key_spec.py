@@ -98,11 +98,6 @@ def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> 
         for operation in sorted(set(operations) - key_type.operations):
             allowed = ", ".join(ordered(key_type.operations))
             problems.append(f"{where}.operations: {key_type.name} keys cannot {operation}: use {allowed}")
-    if options.get("sensitive") is False and options.get("extractable") is False:
-        problems.append(
-            f"{where}.sensitive: false together with extractable: false has no clear meaning, and tokens differ on it: "
-            "use extractable: true, or leave sensitive out"
-        )
 
 
 def parse_keys(entries: Sequence[Mapping[str, Any]]) -> list[KeySpec]:

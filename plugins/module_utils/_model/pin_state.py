@@ -47,6 +47,7 @@ def check_login_allowed(flags: Collection[str], token: str, *, so: bool = False,
         raise PinError(
             f"{token}: its user PIN has not been set yet. Give initialize: true with so_pin and pin to set it.",
             code="pin_not_initialized",
+            details={"pin_state": state},
         )
     if state == LOCKED:
         way_out = (
@@ -54,7 +55,7 @@ def check_login_allowed(flags: Collection[str], token: str, *, so: bool = False,
             if so
             else "No login was tried. The security officer can set a new PIN (new_pin with so_pin)."
         )
-        raise PinError(f"{token}: its {whose} is locked. {way_out}", code="pin_locked")
+        raise PinError(f"{token}: its {whose} is locked. {way_out}", code="pin_locked", details={"pin_state": state})
     if state in (FINAL_TRY, LOW) and not allow_low:
         left = "one try is left before it locks" if state == FINAL_TRY else "fewer tries are left than a full count"
         raise PinError(
@@ -62,4 +63,5 @@ def check_login_allowed(flags: Collection[str], token: str, *, so: bool = False,
             "which PIN is right, and that no other service keeps trying an old one. Then run once with "
             "allow_low_pin_count: true; a good login clears the flag.",
             code="pin_final_try" if state == FINAL_TRY else "pin_count_low",
+            details={"pin_state": state},
         )

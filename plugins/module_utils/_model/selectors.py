@@ -53,8 +53,8 @@ class TokenSelector:
     @classmethod
     def parse(cls, options: Mapping[str, Any], where: str, prefix: str = "") -> tuple[TokenSelector | None, list[str]]:
         """Read ``label``, ``serial``, ``slot`` (each behind ``prefix``) and say what is wrong, in words that name ``where``."""
-        given = [(kind, options.get(f"{prefix}{kind}" if kind != "slot" else "slot")) for kind in ("label", "serial", "slot")]
-        given = [(kind, value) for kind, value in given if value is not None]
+        asked = [(kind, options.get(f"{prefix}{kind}" if kind != "slot" else "slot")) for kind in ("label", "serial", "slot")]
+        given = [(kind, value) for kind, value in asked if value is not None]
         names = f"{prefix}label, {prefix}serial, slot"
         if len(given) != 1:
             found = " and ".join(kind for kind, _value in given) or "none"

@@ -24,9 +24,7 @@ from .secrets import take_secrets
 PKCS11 = ("pkcs11",)
 
 
-def run(
-    module: AnsibleModule, engine: Callable[[Mapping[str, Any], Context], Outcome], *, needs: Sequence[str] = PKCS11
-) -> None:
+def run(module: AnsibleModule, engine: Callable[[Mapping[str, Any], Context], Outcome], *, needs: Sequence[str] = PKCS11) -> None:
     """Hand the parameters to ``engine`` and its outcome to Ansible. Does not return.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a

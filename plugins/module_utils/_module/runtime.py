@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -27,16 +26,12 @@ CANDIDATES = (
 _RESPAWN_BYTES = 48 * 1024
 
 
-def _lacking(interpreter: str, names: Sequence[str]) -> str | None:
+def _lacking(module: AnsibleModule, interpreter: str, names: Sequence[str]) -> str | None:
     """Why ``interpreter`` will not do, or None. All names are tried together: one that has only some is no use."""
-    command = [interpreter, "-c", "; ".join(f"import {name}" for name in names)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        return str(error)
-    if done.returncode == 0:
+    code, _out, complaint = module.run_command([interpreter, "-c", "; ".join(f"import {name}" for name in names)])
+    if code == 0:
         return None
-    return done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}"
+    return complaint.strip().rpartition("\n")[2] or f"exit {code}"
 
 
 def _missing(names: Sequence[str]) -> str | None:
@@ -61,7 +56,7 @@ def require_python(module: AnsibleModule, names: Sequence[str]) -> None:
         for interpreter in CANDIDATES:
             if not os.path.exists(interpreter) or os.path.realpath(interpreter) == os.path.realpath(sys.executable):
                 continue
-            lacking = _lacking(interpreter, names)
+            lacking = _lacking(module, interpreter, names)
             if lacking is None:
                 size = len(module.jsonify(module.params))
                 if size <= _RESPAWN_BYTES:

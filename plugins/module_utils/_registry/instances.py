@@ -60,10 +60,31 @@ def all_instances(database: Database) -> list[InstanceRecord]:
     ]
 
 
+_INSERT = (
+    "INSERT INTO instance (id, position, name, description, model, library, admins, max_sessions, connection_timeout, environment, "
+    "created_at, updated_at) VALUES (:id, (SELECT coalesce(max(position), 0) + 1 FROM instance), :name, :description, :model, "
+    ":library, :admins, :max_sessions, :connection_timeout, :environment, :moment, :moment)"
+)
+_UPDATE = (
+    "UPDATE instance SET name = :name, description = :description, model = :model, library = :library, admins = :admins, "
+    "max_sessions = :max_sessions, connection_timeout = :connection_timeout, environment = :environment, updated_at = :moment "
+    "WHERE id = :id"
+)
+_ADD_ROW = (
+    "INSERT INTO token (instance_id, position, selector_kind, selector_value, label, serial, slot, login, user_type, pin_file) "
+    "VALUES (:instance_id, :position, :selector_kind, :selector_value, :label, :serial, :slot, :login, :user_type, :pin_file)"
+)
+_CHANGE_ROW = (
+    "UPDATE token SET position = :position, selector_kind = :selector_kind, selector_value = :selector_value, label = :label, "
+    "serial = :serial, slot = :slot, login = :login, user_type = :user_type, pin_file = :pin_file WHERE id = :id"
+)
+
+
 def save(database: Database, record: InstanceRecord, action: str) -> None:
     """Insert or update an instance (by its ``id``) and its tokens (by theirs) in the caller's transaction."""
-    connection, moment = database.connection, now()
-    columns = {
+    identity = record.id or str(uuid.uuid4())
+    values = {
+        "id": identity,
         "name": record.name,
         "description": record.description,
         "model": record.model,
@@ -72,28 +93,21 @@ def save(database: Database, record: InstanceRecord, action: str) -> None:
         "max_sessions": record.max_sessions,
         "connection_timeout": record.connection_timeout,
         "environment": json.dumps(dict(record.environment), sort_keys=True),
-        "updated_at": moment,
+        "moment": now(),
     }
-    if record.id is None:
-        identity = str(uuid.uuid4())
-        position = connection.execute("SELECT coalesce(max(position), 0) + 1 FROM instance").fetchone()[0]
-        columns |= {"id": identity, "position": position, "created_at": moment}
-        marks = ", ".join("?" for _column in columns)
-        connection.execute(f"INSERT INTO instance ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values()))
-    else:
-        identity = record.id
-        assignments = ", ".join(f"{column} = ?" for column in columns)
-        connection.execute(f"UPDATE instance SET {assignments} WHERE id = ?", (*columns.values(), identity))
-    _save_tokens(connection, identity, record.tokens)
+    database.connection.execute(_INSERT if record.id is None else _UPDATE, values)
+    _save_tokens(database.connection, identity, record.tokens)
     events.record(database, action, record.name, model=record.model, library=record.library)
 
 
 def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple[TokenRecord, ...]) -> None:
-    kept = [token.id for token in tokens if token.id is not None]
-    marks = ", ".join("?" for _token_id in kept)
-    connection.execute(f"DELETE FROM token WHERE instance_id = ? AND id NOT IN ({marks})", (instance_id, *kept))
+    kept = {token.id for token in tokens}
+    for row in connection.execute("SELECT id FROM token WHERE instance_id = ?", (instance_id,)).fetchall():
+        if row["id"] not in kept:
+            connection.execute("DELETE FROM token WHERE id = ?", (row["id"],))
     for position, token in enumerate(tokens):
-        columns = {
+        values = {
+            "id": token.id,
             "instance_id": instance_id,
             "position": position,
             "selector_kind": token.selector.kind,
@@ -105,12 +119,7 @@ def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple
             "user_type": token.user_type,
             "pin_file": token.pin_file,
         }
-        if token.id is None:
-            places = ", ".join("?" for _column in columns)
-            connection.execute(f"INSERT INTO token ({', '.join(columns)}) VALUES ({places})", tuple(columns.values()))
-        else:
-            assignments = ", ".join(f"{column} = ?" for column in columns)
-            connection.execute(f"UPDATE token SET {assignments} WHERE id = ?", (*columns.values(), token.id))
+        connection.execute(_ADD_ROW if token.id is None else _CHANGE_ROW, values)
 
 
 def remove(database: Database, record: InstanceRecord) -> None:

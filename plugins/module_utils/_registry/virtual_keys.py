@@ -17,6 +17,16 @@ from .._model.records import VirtualKey
 from . import events
 from .database import Database, now
 
+_INSERT = (
+    "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
+    "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (token_id, kind, key_id, label) "
+)
+_KEEP = _INSERT + "DO NOTHING"
+_OVERWRITE = _INSERT + (
+    "DO UPDATE SET type = excluded.type, size = excluded.size, curve = excluded.curve, operations = excluded.operations, "
+    "state = excluded.state, updated_at = excluded.updated_at"
+)
+
 
 def _virtual_key(row: sqlite3.Row) -> VirtualKey:
     return VirtualKey(
@@ -35,21 +45,21 @@ def _virtual_key(row: sqlite3.Row) -> VirtualKey:
 
 
 def of_tokens(database: Database, token_ids: Collection[int]) -> list[VirtualKey]:
-    """The virtual keys of these tokens, in the order they were added."""
-    marks = ", ".join("?" for _token_id in token_ids)
-    query = f"SELECT * FROM virtual_key WHERE token_id IN ({marks}) ORDER BY rowid"
-    return [_virtual_key(row) for row in database.connection.execute(query, tuple(token_ids))]
+    """The virtual keys of these tokens: token by token, in the order they were added."""
+    query = "SELECT * FROM virtual_key WHERE token_id = ? ORDER BY rowid"
+    return [_virtual_key(row) for token_id in token_ids for row in database.connection.execute(query, (token_id,))]
 
 
-def add(database: Database, keys: Iterable[tuple[str, VirtualKey]]) -> None:
-    """Add virtual keys, each with the UID to log, in the caller's transaction."""
+def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite: bool = False) -> None:
+    """Add virtual keys, each with the UID to log, in the caller's transaction.
+
+    Another run may have recorded the same key since ours looked. Then its record stays, or with ``overwrite`` (a key that
+    was just made or asked for by name) is brought up to date.
+    """
     moment = now()
     for uid, key in keys:
         database.connection.execute(
-            "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
-            "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            # Another run may have recorded the same key since ours looked: then it is recorded.
-            "ON CONFLICT (token_id, kind, key_id, label) DO NOTHING",
+            _OVERWRITE if overwrite else _KEEP,
             (
                 str(uuid.uuid4()),
                 key.token_id,
@@ -86,5 +96,6 @@ def remove(database: Database, uid: str, key: VirtualKey, action: str) -> None:
 
 def forget_tokens(database: Database, token_ids: Collection[int]) -> None:
     """Delete every record of these tokens in the caller's transaction. The HSM is not touched."""
-    marks = ", ".join("?" for _token_id in token_ids)
-    database.connection.execute(f"DELETE FROM virtual_key WHERE token_id IN ({marks})", tuple(token_ids))
+    for key in of_tokens(database, token_ids):
+        events.record(database, "forget_key", key.label, id=key.key_id.hex(), type=key.type)
+    database.connection.executemany("DELETE FROM virtual_key WHERE token_id = ?", [(token_id,) for token_id in token_ids])

@@ -13,9 +13,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.pin_state impo
 from hypothesis import given
 from hypothesis import strategies as st
 
-FLAGS = st.sets(
-    st.sampled_from(["USER_PIN_COUNT_LOW", "USER_PIN_FINAL_TRY", "USER_PIN_LOCKED", "USER_PIN_TO_BE_CHANGED", "SO_PIN_LOCKED"])
-)
+FLAGS = st.sets(st.sampled_from(["USER_PIN_COUNT_LOW", "USER_PIN_FINAL_TRY", "USER_PIN_LOCKED", "USER_PIN_TO_BE_CHANGED", "SO_PIN_LOCKED"]))
 
 
 def allowed(flags: set[str], *, so: bool = False, allow_low: bool = False) -> bool:

@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Thin targets: what they do is in tools/.
+
+LINTS = ruff mypy shellcheck yamllint reuse changelog docs ansible-lint
+
+.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit clean
+
+help:
+	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
+	@echo "make test        everything below, the tests last"
+	@echo "make lint        $(LINTS)"
+	@echo "make docs-lint   changelog docs"
+	@echo "make sanity      ansible-test sanity"
+	@echo "make build       the archive in .build/dist, installed and read once"
+	@echo "make quickstart  the quickstart twice, the second time without a change"
+	@echo "make unit        pytest"
+	@echo "make clean       deletes what these targets made"
+
+demo:
+	tools/demo.sh
+
+demo-clean:
+	rm -rf .demo
+
+test:
+	tools/run.sh $(LINTS) sanity package quickstart unit
+
+lint:
+	tools/run.sh $(LINTS)
+
+docs-lint:
+	tools/run.sh changelog docs
+
+sanity:
+	tools/run.sh sanity
+
+build:
+	tools/run.sh package
+
+quickstart:
+	tools/run.sh quickstart
+
+unit:
+	tools/run.sh unit
+
+clean:
+	rm -rf .build .demo .venv .venv-dev

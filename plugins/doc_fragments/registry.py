@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The option group REGISTRY."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  registry:
+    description:
+      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
+        secret.
+      - M(keyfleet.hsm.hsm_instance) creates the file with mode V(0600), and its folder with mode V(0700), when it is
+        missing. The other modules fail then.
+      - Two registries know nothing of each other. Use one for each host.
+    type: path
+    default: /var/lib/keyfleet/registry.db
+"""

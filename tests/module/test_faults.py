@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults on purpose: what is told, what is not repeated, and what the next run mends."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hsm_fixture import SOFTHSM, Hsm
+
+DEVICE_ERROR, TEMPLATE_INCONSISTENT, GENERAL_ERROR = "0x30", "0xd1", "0x5"
+KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(6)]
+PAIRS = [{"label": f"p{number}", "type": "EC"} for number in range(3)]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    source = Path(__file__).resolve().parents[1] / "support" / "fault_library.c"
+    built = tmp_path_factory.mktemp("fault") / "libfault.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-z,nodelete", "-Wall", "-Werror", "-o", str(built), str(source), "-ldl"], check=True)
+    return str(built)
+
+
+def ok(answer: dict[str, Any]) -> dict[str, Any]:
+    assert not answer.get("failed"), answer
+    return answer
+
+
+class Faulty:
+    """An HSM behind the fault library. Keys are reached directly, so that each run can have its own faults."""
+
+    def __init__(self, hsm: Hsm, library: str) -> None:
+        self.hsm = hsm
+        self.library = library
+        self.log = hsm.scratch / "fault.log"
+
+    def environment(self, plan: str) -> dict[str, str]:
+        return {**self.hsm.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(self.log)}
+
+    def register(self, plan: str = "", name: str = "primary", **options: Any) -> dict[str, Any]:
+        args = {**self.hsm.instance(name, **options), "library": self.library, "environment": self.environment(plan)}
+        return self.hsm.run("hsm_instance", **args)
+
+    def start(self, module: str, args: dict[str, Any]) -> subprocess.Popen[str]:
+        return self.hsm.start(module, {"registry": self.hsm.registry, **args})
+
+    def calls(self) -> Counter[str]:
+        return Counter(self.log.read_text().split())
+
+    def labels(self) -> list[str]:
+        listing = self.hsm.tool("--list-objects")
+        return sorted(line.split("label:")[1].strip() for line in listing.splitlines() if "label:" in line)
+
+
+@pytest.fixture
+def faulty(hsm: Hsm, library: str) -> Faulty:
+    faulty = Faulty(hsm, library)
+    ok(faulty.register())
+    return faulty
+
+
+def with_plan(faulty: Faulty, plan: str) -> None:
+    """Give the registered instance other faults, in the registry itself: hsm_instance would log in."""
+    with closing(sqlite3.connect(faulty.hsm.registry)) as registry:
+        environment = json.dumps(faulty.environment(plan))
+        registry.execute("UPDATE instance SET environment = ? WHERE name = 'primary'", (environment,))
+        registry.commit()
+    faulty.log.unlink(missing_ok=True)
+
+
+def labels(answer: dict[str, Any], part: str) -> list[str]:
+    return [entry["label"] for entry in answer[part]]
+
+
+def test_a_device_fault_stops_the_batch_and_says_what_was_done(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_GenerateKey:3:before={DEVICE_ERROR}")
+    answer = faulty.hsm.keys(*KEYS)
+    assert answer["failed"] is True and answer["changed"] is True
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert labels(answer, "applied") == ["k0", "k1"]
+    assert labels(answer, "failed_keys") == ["k2"]
+    assert labels(answer, "not_attempted") == ["k3", "k4", "k5"]
+    assert [key["state"] for key in answer["keys"]] == ["present", "present", "failed", "absent", "absent", "absent"]
+    assert sorted(answer["diff"]["after"]) == ["key k0", "key k1"]
+    assert faulty.labels() == ["k0", "k1"]
+    with_plan(faulty, "")
+    assert labels(ok(faulty.hsm.keys(*KEYS)), "applied") == ["k2", "k3", "k4", "k5"]
+    assert faulty.labels() == [key["label"] for key in KEYS]
+
+
+def test_a_callers_mistake_does_not_stop_the_others(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_GenerateKey:2:before={TEMPLATE_INCONSISTENT}")
+    answer = faulty.hsm.keys(*KEYS)
+    assert labels(answer, "applied") == ["k0", "k2", "k3", "k4", "k5"]
+    assert answer["failed_keys"][0]["code"] == "CKR_TEMPLATE_INCONSISTENT"
+    assert answer["not_attempted"] == []
+    assert "1 of 6 keys failed, 5 were applied, 0 were not attempted" in answer["msg"]
+    with_plan(faulty, "")
+    assert labels(ok(faulty.hsm.keys(*KEYS, {"label": "k9", "type": "AES"})), "applied")[0] == "k1"
+
+
+def test_an_error_after_the_key_was_made_is_found_out(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_GenerateKey:2:after={GENERAL_ERROR} C_GenerateKeyPair:1:after={GENERAL_ERROR}")
+    answer = ok(faulty.hsm.keys(*KEYS, *PAIRS))
+    assert len(answer["applied"]) == 9
+    assert faulty.labels() == sorted([key["label"] for key in KEYS] + 2 * [key["label"] for key in PAIRS])
+    assert ok(faulty.hsm.keys(*KEYS, *PAIRS))["changed"] is False
+
+
+def test_nothing_is_recorded_for_a_key_that_cannot_be_used(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_Encrypt:1:before={GENERAL_ERROR}")
+    answer = faulty.hsm.keys(*KEYS[:1])
+    assert answer["failed"] is True and answer["changed"] is True
+    assert "was made but cannot be used" in answer["failed_keys"][0]["error"]
+    # The next run finds a key that nobody has vouched for, and tries it before it counts.
+    again = faulty.hsm.keys(*KEYS[:1])
+    assert again["failure"]["code"] == "cannot_plan" and "exists but cannot be used" in again["msg"]
+    with_plan(faulty, "")
+    assert labels(ok(faulty.hsm.keys(*KEYS[:1])), "applied") == ["k0"]
+
+
+@pytest.mark.parametrize("function", ["C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue"])
+def test_a_search_that_fails_is_no_empty_token(faulty: Faulty, function: str) -> None:
+    ok(faulty.hsm.keys({"label": "there", "type": "AES"}))
+    # python-pkcs11 asks for attributes twice and then one by one: a single refusal costs nothing.
+    with_plan(faulty, " ".join(f"{function}:{number}:before={DEVICE_ERROR}" for number in range(1, 200)))
+    answer = faulty.hsm.keys(*KEYS)
+    assert answer["failed"] is True and answer["changed"] is False, answer
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert faulty.hsm.run("hsm_sync", instance="primary")["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert faulty.calls()["C_GenerateKey"] == 0
+    assert faulty.labels() == ["there"]
+
+
+def test_a_slot_that_cannot_be_read_is_no_reason_to_create_a_token(hsm: Hsm, library: str) -> None:
+    ok(hsm.run("hsm_instance", **hsm.instance()))
+    before = sorted((hsm.scratch / "tokens").iterdir())
+    faulty = Faulty(hsm, library)
+    plan = " ".join(f"C_GetTokenInfo:{number}:before={DEVICE_ERROR}" for number in range(1, 20))
+    answer = faulty.register(plan, "other")
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert sorted((hsm.scratch / "tokens").iterdir()) == before
+    assert faulty.calls()["C_InitToken"] == faulty.calls()["C_Login"] == 0
+
+
+def test_a_failed_login_is_not_repeated(faulty: Faulty) -> None:
+    for rv in (GENERAL_ERROR, DEVICE_ERROR, "0xa0"):
+        with_plan(faulty, f"C_Login:1:before={rv}")
+        assert faulty.hsm.keys(*KEYS)["failed"] is True
+        assert faulty.calls()["C_Login"] == 1
+
+
+def test_a_hiccup_at_start_up_is_retried(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_Initialize:1:before={GENERAL_ERROR}")
+    assert labels(ok(faulty.hsm.keys(*KEYS[:1])), "applied") == ["k0"]
+    assert faulty.calls()["C_Initialize"] == 2
+
+
+@pytest.mark.parametrize("fault", ["hang", "crash"])
+def test_status_survives_a_provider_that_hangs_or_crashes(faulty: Faulty, fault: str) -> None:
+    ok(faulty.hsm.run("hsm_instance", **faulty.hsm.instance("healthy", tokens=[faulty.hsm.token("other")])))
+    with_plan(faulty, f"C_Login:1:{fault}")
+    answer = ok(faulty.hsm.run("hsm_status", timeout=3))
+    codes = {entry["name"]: entry["slots"][0]["code"] for entry in answer["instances"]}
+    assert codes == {"primary": "probe_timeout" if fault == "hang" else "probe_crashed", "healthy": None}
+    assert answer["instances"][0]["slots"][0]["device_fault"] is True
+    assert answer["instances"][0]["slots"][0]["label"] == "payments"
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_run_killed_in_the_middle_is_finished_by_the_next(faulty: Faulty, number: int) -> None:
+    with_plan(faulty, f"C_GenerateKey:{number}:kill")
+    process = faulty.start("hsm_key", {"instance": "primary", "keys": KEYS})
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    with_plan(faulty, "")
+    answer = ok(faulty.hsm.keys(*KEYS))
+    assert [entry["action"] for entry in answer["applied"]] == ["record"] + ["create"] * (6 - number)
+    assert faulty.labels() == [key["label"] for key in KEYS]
+    assert ok(faulty.hsm.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 6, "missing": 0, "drifted": 0}
+
+
+@pytest.mark.parametrize("plan", ["C_InitToken:1:kill", "C_InitPIN:1:kill", "C_Login:1:kill", "C_Login:2:kill"])
+def test_a_registration_killed_in_the_middle_is_finished_by_the_next(hsm: Hsm, library: str, plan: str) -> None:
+    faulty = Faulty(hsm, library)
+    args = {**hsm.instance(), "library": library, "environment": faulty.environment(plan)}
+    process = faulty.start("hsm_instance", args)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    assert len(list((hsm.scratch / "tokens").iterdir())) == 1
+    answer = ok(faulty.register())
+    assert answer["changed"] is True and answer["instance"]["tokens"][0]["accessible"] is True
+    assert len(list((hsm.scratch / "tokens").iterdir())) == 1
+    assert ok(faulty.register())["changed"] is False
+
+
+def test_destroying_half_a_pair_is_told_and_finished(faulty: Faulty) -> None:
+    ok(faulty.hsm.keys(*PAIRS))
+    with_plan(faulty, f"C_DestroyObject:2:before={DEVICE_ERROR}")
+    gone = [{"label": key["label"], "state": "absent"} for key in PAIRS]
+    answer = faulty.hsm.keys(*gone)
+    assert answer["failed"] is True and answer["changed"] is True
+    assert "its other half is destroyed already" in answer["failed_keys"][0]["error"]
+    with_plan(faulty, "")
+    assert len(ok(faulty.hsm.keys(*gone))["applied"]) == 3
+    assert faulty.labels() == []
+    assert ok(faulty.hsm.run("hsm_sync", instance="primary"))["summary"]["missing"] == 0
+
+
+def test_a_replacement_that_fails_says_that_the_old_key_is_gone(faulty: Faulty) -> None:
+    ok(faulty.hsm.keys({"label": "dek", "type": "AES", "size": 128}))
+    with_plan(faulty, f"C_GenerateKey:1:before={TEMPLATE_INCONSISTENT}")
+    wanted = {"label": "dek", "type": "AES", "size": 256, "on_mismatch": "replace"}
+    answer = faulty.hsm.keys(wanted)
+    assert answer["failed"] is True and answer["changed"] is True
+    assert "the key that was to be replaced is destroyed" in answer["failed_keys"][0]["error"]
+    assert list(answer["diff"]["before"]) == ["key dek"] and answer["diff"]["after"] == {}
+    assert answer["keys"][0]["state"] == "failed" and answer["keys"][0]["size"] is None
+    with_plan(faulty, "")
+    assert ok(faulty.hsm.keys(wanted))["keys"][0]["size"] == 256

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The quickstart, from nothing: a virtual environment, SoftHSM2 and the playbook.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+scratch=$(realpath -m "${KEYFLEET_SCRATCH:-$ROOT/.demo}")
+
+need_packages softhsm2
+need_venv "$ROOT/.venv" demo
+link_collection
+
+export ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+cd "$ROOT"
+exec "$ROOT/.venv/bin/ansible-playbook" playbooks/quickstart.yml --extra-vars "$(printf '{"scratch": "%s"}' "$scratch")" "$@"

@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# shellcheck shell=bash
+# Shared by the scripts of this folder, which source it: paths, virtual environments, distribution packages.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+BUILD=$ROOT/.build
+LINKED=$BUILD/collections/ansible_collections/keyfleet/hsm
+COPIED=$BUILD/copy/ansible_collections/keyfleet/hsm
+
+# Ansible keeps its caches here, and finds no other collection than this checkout.
+export ANSIBLE_HOME=$BUILD/ansible
+export ANSIBLE_COLLECTIONS_PATH=$BUILD/collections
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+# A Git hook that calls make must not lead the calls of git below to its own repository.
+unset GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
+
+die() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# installed PACKAGE: is what this Debian package brings already there, wherever it came from?
+installed() {
+  case $1 in
+    gcc | git) command -v "$1" ;;
+    libc6-dev) echo '#include <stdio.h>' | gcc -E - ;;
+    opensc) command -v pkcs11-tool ;;
+    python3-venv) python_version_fits /usr/bin/python3 ;;
+    softhsm2) command -v softhsm2-util ;;
+    *) die "installed: no rule for the package $1" ;;
+  esac >/dev/null 2>&1
+}
+
+# need_packages PACKAGE...: installs the Debian packages that are missing.
+need_packages() {
+  local package missing=() as_root=()
+  for package; do
+    installed "$package" || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  command -v apt-get >/dev/null || die "Please install the equivalents of these Debian packages: ${missing[*]}"
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "Neither root nor sudo here. Please run as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  echo "Installing Debian packages: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}
+
+# ansible-core 2.19 runs on these. A name on the PATH proves nothing (pyenv's shims), so it is run.
+python_version_fits() {
+  "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3 /usr/bin/python3}; do
+    if python_version_fits "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# need_venv FOLDER REQUIREMENTS: makes or renews a virtual environment, unless it is up to date.
+need_venv() {
+  local venv=$1 requirements=$2 python stamp
+  python=$(find_python) || need_packages python3-venv
+  python=$(find_python) || die "No Python 3.11, 3.12 or 3.13 with venv found. Set PYTHON to one."
+  stamp=$("$python" -VV && echo "$venv" && cat "$ROOT"/requirements/*.txt)
+  [[ -f $venv/stamp.txt && $(<"$venv/stamp.txt") == "$stamp" ]] && return
+  echo "Installing requirements/$requirements.txt into ${venv##*/}"
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --requirement "$ROOT/requirements/$requirements.txt"
+  echo "$stamp" >"$venv/stamp.txt"
+}
+
+# The checkout under the path that Ansible and Python import it by.
+link_collection() {
+  mkdir -p "${LINKED%/*}"
+  ln -sfn "$ROOT" "$LINKED"
+}
+
+# Every file that Git does not ignore, tracked or not; also outside a Git checkout.
+source_files() {
+  mkdir -p "$BUILD"
+  [[ -d $BUILD/index.git ]] || git init --quiet --bare "$BUILD/index.git"
+  git --git-dir="$BUILD/index.git" --work-tree="$ROOT" -C "$ROOT" ls-files -z --others --exclude-standard
+}
+
+# A fresh copy of those files under a real path, and a Git repository of its own: ansible-test and
+# ansible-lint ask Git for the files, and must not be answered by the checkout that ignores .build.
+copy_collection() {
+  rm -rf "$COPIED"
+  mkdir -p "$COPIED"
+  source_files | tar -C "$ROOT" --create --null --files-from=- | tar -C "$COPIED" --extract
+  git init --quiet "$COPIED"
+}

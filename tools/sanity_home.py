@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prepare a home folder for ansible-test, given as the only argument; standard input is from ``pip config list``.
+
+ansible-test passes HOME on to pip, but none of the PIP_* variables, so that an index, a certificate or a
+wheelhouse that is set there would be lost: what pip knows here is written to that home's pip.conf.
+It also downloads a script that installs pip into its virtual environments. That host is out of reach for
+many machines that do have a package index; Python's own ensurepip serves in the script's place.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from ansible_test._internal.python_requirements import get_venv_packages
+
+GET_PIP = """\
+import subprocess
+import sys
+
+for command in (["ensurepip", "--default-pip"], ["pip", "uninstall", "--quiet", "--yes", "setuptools"]):
+    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+"""
+
+
+def pip_settings(listing: str) -> configparser.RawConfigParser:
+    """Return what pip reads from its files and from the environment, which wins."""
+    settings = configparser.RawConfigParser()
+    for line in sorted(listing.splitlines(), key=lambda line: line.startswith(":env:")):
+        name, value = line.split("=", 1)
+        section, key = name.rsplit(".", 1)
+        if key != "config-file":
+            section = "global" if section == ":env:" else section
+            settings.read_dict({section: {key: ast.literal_eval(value)}})
+    settings.read_dict({"global": {"quiet": "1", "root-user-action": "ignore"}})
+    return settings
+
+
+def main(home: Path) -> None:
+    """Write both files."""
+    pip_conf = home / ".config/pip/pip.conf"
+    pip_conf.parent.mkdir(parents=True, exist_ok=True)
+    with pip_conf.open("w") as file:
+        pip_settings(sys.stdin.read()).write(file)
+
+    python = SimpleNamespace(version="{}.{}".format(*sys.version_info))
+    pip = get_venv_packages(python)["pip"].replace(".", "_")
+    get_pip = home / f".ansible/test/cache/get_pip_{pip}.py"
+    get_pip.parent.mkdir(parents=True, exist_ok=True)
+    get_pip.write_text(GET_PIP)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -29,7 +29,9 @@ installed() {
   case $1 in
     gcc | git) command -v "$1" ;;
     libc6-dev) echo '#include <stdio.h>' | gcc -E - ;;
+    opencryptoki) command -v pkcsslotd ;;
     opensc) command -v pkcs11-tool ;;
+    procps) command -v pgrep ;;
     python3-venv) python_version_fits /usr/bin/python3 ;;
     softhsm2) command -v softhsm2-util ;;
     *) die "installed: no rule for the package $1" ;;

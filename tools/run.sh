@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 (($#)) || die "usage: run.sh STAGE..."
 
-need_packages git softhsm2 opensc gcc libc6-dev
+need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev
 need_venv "$ROOT/.venv-dev" dev
 link_collection
 

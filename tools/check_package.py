@@ -27,9 +27,7 @@ def main(folder: Path, sources: Path, dump: Path) -> int:
     faults += [f"not in the archive: {name}" for name in sorted(wanted - packed)]
 
     pages = json.loads(dump.read_text())["all"]
-    documented = {
-        (kind, name.split(".", 2)[2]) for kind in pages for name in pages[kind] if name.startswith("keyfleet.hsm.")
-    }
+    documented = {(kind, name.split(".", 2)[2]) for kind in pages for name in pages[kind] if name.startswith("keyfleet.hsm.")}
     plugins = {("module", path.stem) for path in folder.glob("plugins/modules/*.py")}
     plugins |= {("role", path.parts[-3]) for path in folder.glob("roles/*/meta/argument_specs.yml")}
     faults += [f"ansible-doc knows nothing of the {kind} {name}" for kind, name in sorted(plugins - documented)]

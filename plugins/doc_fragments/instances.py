@@ -4,15 +4,16 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""The option ``instances``: a list of what the option group INSTANCE describes, as ``hsm_instances`` holds it."""
+"""The option ``instances``: a list of what the option group INSTANCE describes, as ``hsm_instances`` holds it.
+
+Ansible's checks want the text itself here. A test holds it to that of the fragment ``instance``.
+"""
 
 from __future__ import annotations
 
-import textwrap
 
-from ansible_collections.keyfleet.hsm.plugins.doc_fragments.instance import ModuleDocFragment as Instance
-
-_OPTION = r"""
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
 options:
   instances:
     description:
@@ -23,15 +24,138 @@ options:
     elements: dict
     required: true
     suboptions:
+      name:
+        description:
+          - Name of the instance, unique in the registry. Letters, digits, C(.), C(_) and C(-), beginning with a
+            letter or digit.
+        type: str
+        required: true
+      description:
+        description:
+          - A text for people.
+        type: str
+        default: ""
+      model:
+        description:
+          - What kind of HSM it is, in any case. It gives the routing prefix, C(hsm::<model>) for the first instance
+            of a model and C(hsm::<model>_1), C(hsm::<model>_2) for those registered after it.
+          - Models that O(instances[].library) has a default for are V(softhsm2), V(utimaco), V(proteccio),
+            V(crypt2pay), V(smartcardhsm), V(luna), V(nshield), V(cloudhsm), V(futurex), V(yubihsm) and V(other). Any
+            other name may be used together with O(instances[].library).
+          - Required.
+        type: str
+      library:
+        description:
+          - Absolute path of the vendor's PKCS#11 library on the target.
+          - By default the first of the places where the packages of the O(instances[].model) put it.
+        type: path
+      admins:
+        description:
+          - Who may administer the keys of this instance. V(*) means everyone, and gives a warning.
+          - The modules of this collection only record the list; a key management server that is configured from the
+            registry enforces it.
+        type: list
+        elements: str
+        default: []
+      max_sessions:
+        description:
+          - How many sessions a service may hold open on this HSM. It is recorded for such services; a task uses one
+            at a time.
+        type: int
+        default: 1024
+      connection_timeout:
+        description:
+          - How many seconds a task waits for a token that another task uses. V(0) means without limit.
+        type: int
+        default: 0
+      environment:
+        description:
+          - Environment variables that the vendor's library reads, for example the path of its configuration. They are
+            set before the library is loaded, and kept in the registry.
+          - They are returned and shown in diffs, so they are no place for a secret.
+        type: dict
+        default: {}
+      tokens:
+        description:
+          - The tokens of this HSM, in order. An instance with an empty list gets no prefix and takes no number.
+          - Required.
+        type: list
+        elements: dict
+        suboptions:
+          label:
+            description:
+              - Label of the token.
+              - Exactly one of O(instances[].tokens[].label), O(instances[].tokens[].serial) and
+                O(instances[].tokens[].slot) is required. Two tokens that answer to it are an error that lists them.
+            type: str
+          serial:
+            description:
+              - Serial number of the token, as the token gives it. It stays the same for the life of a token, so it
+                tells two tokens with the same label apart.
+            type: str
+          slot:
+            description:
+              - Number of the slot that the token is in, decimal, or hexadecimal after V(0x). It is returned in decimal.
+              - Some tokens move to another slot when they are initialised or when a device is added.
+            type: str
+          initialize:
+            description:
+              - Whether to create the token in a free slot when no token has this O(instances[].tokens[].label), and
+                to set its user PIN.
+              - Needs O(instances[].tokens[].label), O(instances[].tokens[].so_pin) or
+                O(instances[].tokens[].so_pin_file), and a user PIN.
+              - A token that is initialised already is never initialised again. One that has no user PIN yet gets it.
+            type: bool
+            default: false
+          so_pin:
+            description:
+              - PIN of the security officer. Used where O(instances[].tokens[].initialize) or
+                O(instances[].tokens[].new_pin) needs it, and kept nowhere.
+              - At most one of O(instances[].tokens[].so_pin) and O(instances[].tokens[].so_pin_file) may be given.
+            type: str
+          so_pin_file:
+            description:
+              - Absolute path of a file on the target that holds the PIN of the security officer. The rules of
+                O(instances[].tokens[].pin_file) hold.
+            type: path
+          pin:
+            description:
+              - The user PIN. Alone, it is used in this task and kept nowhere, so that later tasks must be given it
+                again.
+              - With O(instances[].tokens[].pin_file) it is also written to that file.
+            type: str
+          pin_file:
+            description:
+              - Absolute path of a file on the target that holds the user PIN. The registry keeps the path, and all
+                modules read the PIN from there.
+              - Alone, the file must exist. With O(instances[].tokens[].pin) or O(instances[].tokens[].new_pin), the
+                file is made to hold that PIN, with mode V(0600).
+              - A file that anyone but its owner may read or write is refused, and so is one that belongs neither to the
+                user who runs the module nor to root. One newline at the end of the file is dropped, and nothing else.
+            type: path
+          new_pin:
+            description:
+              - The user PIN that shall be in force from now on. It replaces the one in
+                O(instances[].tokens[].pin_file), on the token and in the file.
+              - Needs O(instances[].tokens[].pin_file), which tells a later run that the change was made already.
+              - When the PIN in force is locked or not known, O(instances[].tokens[].so_pin) or
+                O(instances[].tokens[].so_pin_file) sets the new one as security officer.
+              - When it is in force everywhere, put its value into O(instances[].tokens[].pin) and take
+                O(instances[].tokens[].new_pin) away, in one edit.
+            type: str
+          login:
+            description:
+              - Whether to log in. Set it to V(false) for a token that needs no PIN.
+            type: bool
+            default: true
+          user_type:
+            description:
+              - Who logs in. With V(so) the PIN in O(instances[].tokens[].pin) or O(instances[].tokens[].pin_file) is
+                the security officer's.
+              - A security officer sees no private keys, so a token with keys to manage wants V(user).
+            type: str
+            choices:
+              - user
+              - so
+            default: user
 """
-
-
-def _suboptions() -> str:
-    text = Instance.DOCUMENTATION.partition("options:\n")[2]
-    # There is no state here, and what the entries name are their own options.
-    text = text.replace("Required for O(state=present).", "Required.").replace("O(", "O(instances[].")
-    return textwrap.indent(text, "    ")
-
-
-class ModuleDocFragment:
-    DOCUMENTATION = _OPTION + _suboptions()

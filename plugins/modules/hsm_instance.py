@@ -385,16 +385,16 @@ failure:
         serial: e00b4b43d3881a0c
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.INSTANCE, options.INSTANCE_STATE, options.PIN_SAFETY)
     required_if = [("state", "present", ("model", "tokens"))]
-    run(AnsibleModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), converge)
 
 
 if __name__ == "__main__":

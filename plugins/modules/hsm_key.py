@@ -494,15 +494,15 @@ failure:
             Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
-    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge)
 
 
 if __name__ == "__main__":

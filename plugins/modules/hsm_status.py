@@ -247,15 +247,15 @@ failure:
       sample: {}
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.status import report
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.STATUS, options.PIN_SAFETY)
-    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), report)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), report)
 
 
 if __name__ == "__main__":

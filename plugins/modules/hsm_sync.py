@@ -192,16 +192,16 @@ failure:
       sample: {}
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PIN_SAFETY)
     spec["instance"] = {**spec["instance"], "required": True}
-    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge)
 
 
 if __name__ == "__main__":

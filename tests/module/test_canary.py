@@ -99,7 +99,9 @@ def leaks(hsm: Hsm) -> list[str]:
     """Files below the scratch folder that hold a canary and should not."""
     found = []
     for path in hsm.scratch.rglob("*"):
-        if path.is_file() and not set(path.relative_to(hsm.scratch).parts) & ALLOWED and any(canary in path.read_bytes() for canary in CANARIES):
+        if not path.is_file() or set(path.relative_to(hsm.scratch).parts) & ALLOWED:
+            continue
+        if any(canary in path.read_bytes() for canary in CANARIES):
             found.append(str(path))
     return found
 

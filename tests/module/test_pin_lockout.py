@@ -43,7 +43,7 @@ def wait_for_slots(library: str) -> str:
 @pytest.fixture
 def locking(hsm: Hsm) -> Iterator[dict[str, Any]]:
     """Arguments of hsm_instance for the swtok token, with a good user PIN and a full count."""
-    library = next(iter(glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")))
+    library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
     daemon = None
     if subprocess.run(["pgrep", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False).returncode != 0:
         daemon = subprocess.Popen(["pkcsslotd", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

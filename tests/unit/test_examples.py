@@ -81,7 +81,8 @@ def module_of(task: Mapping[str, Any]) -> str:
 
 def problems(task: Mapping[str, Any]) -> Iterator[str]:
     name = task.get("name")
-    if next(iter(task)) != "name" or not name:
+    first, *_others = task
+    if first != "name" or not name:
         yield "does not begin with a name"
     elif not name[0].isupper() or name.endswith("."):
         yield "has a name that does not begin with a capital, or ends with a full stop"

@@ -97,6 +97,13 @@ KEYS: Spec = {
     }
 }
 
+KMS: Spec = {
+    "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
+    "settings": {"type": "dict", "default": {}, "no_log": True},
+    "config_path": {"type": "path", "default": "/etc/cosmian/kms.toml"},
+    "allow_renumber": {"type": "bool", "default": False},
+}
+
 
 def merge(*groups: Spec) -> Spec:
     """One argument spec from several groups. A name that two groups define is a mistake of the module."""

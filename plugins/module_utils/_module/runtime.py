@@ -22,6 +22,7 @@ CANDIDATES = (
     "/usr/local/bin/python3",
     "/usr/libexec/platform-python",
 )
+INSTALL = "pip install python-pkcs11 tomli-w"
 # respawn_module writes all parameters into a pipe before anyone reads it: more than the pipe holds would wait for ever.
 _RESPAWN_BYTES = 48 * 1024
 
@@ -66,6 +67,6 @@ def require_python(module: AnsibleModule, names: Sequence[str]) -> None:
     module.fail_json(
         msg=f"This module needs the Python libraries {', '.join(names)} on the target. Tried: "
         + "; ".join(refused)
-        + ". Install them (pip install python-pkcs11), or set ansible_python_interpreter to a Python that has them.",
+        + f". Install them ({INSTALL}), or set ansible_python_interpreter to a Python that has them.",
         failure={"code": "missing_library", "details": {"tried": refused}},
     )

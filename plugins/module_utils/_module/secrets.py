@@ -14,7 +14,7 @@ texts is emptied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._model.secret import Secret
@@ -22,16 +22,32 @@ from .._model.secret import Secret
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # what Ansible itself puts in the place of a no_log value
 
 
+def texts(value: Any) -> Iterator[str]:
+    """Every text and number in a value of an option, as text."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)
+    elif not isinstance(value, bool) and value is not None:
+        yield str(value)
+
+
 def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two copies of ``params``: one with each no_log text as a Secret, one with each masked. Adds the texts to ``found``."""
+    """Two copies of ``params``: one with each no_log text as a Secret, one with each masked.
+
+    A mapping with no_log is masked as a whole and stays a mapping. Adds the texts to ``found``.
+    """
     wrapped, masked = dict(params), dict(params)
     for name, option in spec.items():
         value = params.get(name)
         if value is None:
             continue
-        if option.get("no_log") is True and isinstance(value, str):
-            found.add(value)
-            wrapped[name], masked[name] = Secret(value), MASK
+        if option.get("no_log") is True:
+            # Of a mapping only its text forms are secret, and which of them is the engine's to know.
+            found.update(texts(value))
+            wrapped[name], masked[name] = Secret(value) if isinstance(value, str) else value, MASK
         elif option.get("options") and isinstance(value, list):
             pairs = [take_secrets(entry, option["options"], found) if isinstance(entry, dict) else (entry, entry) for entry in value]
             wrapped[name] = [pair[0] for pair in pairs]

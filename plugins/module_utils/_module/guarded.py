@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Refuse bad arguments without showing what was in them.
+
+Ansible masks what stands in a ``no_log`` option. A PIN in a wrong place, under a misspelt name or in a list that should
+be a mapping, it prints with the refused arguments; and a list of the wrong shape keeps it from masking anything at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._model.secret import mask
+from .secrets import MASK, texts
+
+_SHORTEST = 4  # a shorter text is no PIN, and to cut it out would leave no message to read
+
+
+class GuardedModule(AnsibleModule):  # type: ignore[misc]
+    """An AnsibleModule whose arguments are not shown until they have been accepted."""
+
+    _accepted = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._accepted = True
+
+    def fail_json(self, msg: Any, **kwargs: Any) -> None:
+        if not self._accepted:
+            hidden = {name: value for name, value in self.params.items() if not self._shown(name, value)}
+            msg = mask(str(msg), {text for text in texts(hidden) if len(text) >= _SHORTEST} - set(_words(self.argument_spec)))
+            shown = {name: MASK if name in hidden else value for name, value in self.params.items()}
+            kwargs["invocation"] = {"module_args": shown}
+        super().fail_json(msg, **kwargs)
+
+    def _shown(self, name: str, value: Any) -> bool:
+        option = self.argument_spec.get(name)
+        return option is not None and not option.get("no_log") and not isinstance(value, (dict, list))
+
+
+def _words(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Names and choices of the options: the words that a refusal itself is made of."""
+    for name, option in spec.items():
+        yield name
+        yield from map(str, option.get("choices") or ())
+        yield from _words(option.get("options") or {})

@@ -27,5 +27,7 @@ def _collections_root() -> Path:
 COLLECTIONS = _collections_root()
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
+# The folder may have been made just now, after Python looked for it and remembered that there is none.
+sys.path_importer_cache.pop(str(COLLECTIONS), None)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(COLLECTIONS), os.environ.get("PYTHONPATH", "")]))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)

@@ -227,3 +227,38 @@ def test_a_replacement_that_fails_says_that_the_old_key_is_gone(faulty: Faulty) 
     assert answer["keys"][0]["state"] == "failed" and answer["keys"][0]["size"] is None
     with_plan(faulty, "")
     assert ok(faulty.hsm.keys(wanted))["keys"][0]["size"] == 256
+
+
+def test_a_registration_that_stops_half_way_says_how_far_it_came(hsm: Hsm, library: str) -> None:
+    faulty = Faulty(hsm, library)
+    args = {**hsm.instance(), "library": library, "environment": faulty.environment(f"C_InitPIN:1:before={DEVICE_ERROR}")}
+    answer = hsm.run("hsm_instance", **args)
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is True
+    assert "Before that: token label 'payments' was created." in answer["msg"]
+    assert ok(faulty.register())["instance"]["tokens"][0]["accessible"] is True
+
+
+def test_a_new_pin_that_the_token_refuses_leaves_the_old_one_in_force(faulty: Faulty) -> None:
+    pin_file = faulty.hsm.scratch / "pins" / "payments"
+    tokens = [{"label": "payments", "pin_file": str(pin_file), "new_pin": "998877"}]
+    args = {**faulty.hsm.instance(tokens=tokens), "library": faulty.library}
+    refused = faulty.hsm.run("hsm_instance", **{**args, "environment": faulty.environment("C_SetPIN:1:before=0xa1")})
+    assert refused["failure"]["code"] == "pin_not_accepted" and "still in force" in refused["msg"]
+    assert not Path(f"{pin_file}.new").exists()
+    # A device error says nothing about which PIN is in force: the new one is kept.
+    broken = faulty.hsm.run("hsm_instance", **{**args, "environment": faulty.environment(f"C_SetPIN:1:before={DEVICE_ERROR}")})
+    assert broken["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert Path(f"{pin_file}.new").exists()
+
+
+@pytest.mark.parametrize("second", range(2, 12))
+def test_a_glitch_in_reading_attributes_costs_no_key(faulty: Faulty, second: int) -> None:
+    """python-pkcs11 drops the error of the first of its two calls: what it could not read must not count as different."""
+    wanted = {"label": "prod", "type": "AES", "size": 256, "on_mismatch": "replace"}
+    ok(faulty.hsm.keys(wanted))
+    for first in range(1, 5):
+        plan = f"C_GetAttributeValue:{first}:before={DEVICE_ERROR} C_GetAttributeValue:{first + second}:before={DEVICE_ERROR}"
+        with_plan(faulty, plan)
+        answer = faulty.hsm.keys(wanted)
+        assert answer["changed"] is False, (plan, answer)
+        assert faulty.calls()["C_DestroyObject"] == faulty.calls()["C_GenerateKey"] == 0, plan

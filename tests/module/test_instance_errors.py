@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hsm_fixture import PIN, SO_PIN, Hsm
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki import locks
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import TokenError
+from hsm_fixture import PIN, SO_PIN, Hsm, calls
 
 
 def refused(hsm: Hsm, code: str, *, check_registry: bool = True, **args: Any) -> str:
@@ -237,3 +241,92 @@ def test_star_admin_is_warned_of(hsm: Hsm) -> None:
 def test_registry_that_is_none(hsm: Hsm) -> None:
     Path(hsm.registry).write_text("this is no database, although it is long enough to be looked at as one\n" * 20)
     refused(hsm, "registry_invalid", check_registry=False, **hsm.instance())
+
+
+def logins(log: Path) -> int:
+    return calls(log)["C_Login"] + calls(log)["C_SetPIN"] if log.exists() else 0
+
+
+def test_two_entries_for_one_token_cost_no_try(hsm: Hsm) -> None:
+    ready(hsm)
+    spied, log = hsm.spied()
+    serial = hsm.softhsm_util("--show-slots").split("Serial number:")[1].split()[0]
+    entries = tokens({"label": "payments", "pin": "000000"}, {"serial": serial, "pin": "000000"})
+    refused(spied, "invalid_input", **spied.instance(**entries))
+    assert logins(log) == 0
+
+
+@pytest.mark.parametrize("option", ["so_pin", "pin", "new_pin"])
+def test_a_pin_that_no_token_takes_is_refused_before_anything_is_made(hsm: Hsm, option: str) -> None:
+    message = refused(hsm, "pin_not_accepted", **hsm.instance(tokens=[hsm.token(**{option: "12"})]))
+    assert f"tokens[0] (label 'payments').{'pin' if option == 'new_pin' else option}: its length" in message
+    assert "4 to 255 bytes" in message
+    assert list((hsm.scratch / "tokens").iterdir()) == []
+
+
+def test_a_wrong_old_pin_leaves_no_trace_that_the_next_run_follows(primary: Hsm) -> None:
+    spied, log = primary.spied()
+    pin_file = primary.scratch / "pins" / "payments"
+    entry = {"label": "payments", "pin": "000000", "pin_file": str(pin_file), "new_pin": "555555"}
+    args = {**primary.instance(), "library": spied.library, "environment": spied.environment}
+    wrong = primary.run("hsm_instance", **{**args, "tokens": [entry]})
+    assert wrong["failure"]["code"] == "pin_incorrect" and logins(log) == 1
+    assert not Path(f"{pin_file}.new").exists()
+    log.unlink()
+    good = primary.run("hsm_instance", allow_low_pin_count=True, **{**args, "tokens": [{**entry, "pin": PIN}]})
+    assert good["instance"]["tokens"][0]["accessible"] is True, good
+    assert pin_file.read_text() == "555555\n"
+
+
+def test_a_pin_file_that_cannot_be_trusted_does_not_say_that_the_pin_is_old(primary: Hsm) -> None:
+    spied, log = primary.spied()
+    pin_file = primary.scratch / "pins" / "payments"
+    entry = {"label": "payments", "pin": PIN, "pin_file": str(pin_file), "new_pin": "555555"}
+    args = {**primary.instance(), "library": spied.library, "environment": spied.environment, "tokens": [entry]}
+    assert primary.run("hsm_instance", **args)["changed"] is True
+    log.unlink()
+    pin_file.chmod(0o640)
+    assert primary.run("hsm_instance", **args)["failure"]["code"] == "pin_file_unsafe"
+    assert logins(log) == 0
+
+
+def test_another_unfinished_change_is_finished_first(primary: Hsm) -> None:
+    pin_file = primary.scratch / "pins" / "payments"
+    primary.tool("--change-pin", "--new-pin", "111111")
+    pending = Path(f"{pin_file}.new")
+    pending.write_text("111111\n")
+    pending.chmod(0o600)
+    entry = {"label": "payments", "pin_file": str(pin_file), "new_pin": "222222"}
+    answer = primary.run("hsm_instance", **primary.instance(tokens=[entry]))
+    assert answer["failure"]["code"] == "pin_change_unfinished"
+    assert pending.read_text() == "111111\n"
+    for new_pin in ("111111", "222222"):
+        done = primary.run("hsm_instance", **primary.instance(tokens=[{**entry, "new_pin": new_pin}]))
+        assert done["instance"]["tokens"][0]["pin_state"] == "ok", done
+
+
+def test_a_registered_token_that_is_away_is_not_replaced(primary: Hsm) -> None:
+    home = next((primary.scratch / "tokens").iterdir())
+    shutil.move(home, primary.scratch / "away")
+    for check in (True, False):
+        answer = primary.run("hsm_instance", check=check, **primary.instance())
+        assert answer["failure"]["code"] == "no_token" and "is not there" in answer["msg"]
+    assert list((primary.scratch / "tokens").iterdir()) == []
+    shutil.move(primary.scratch / "away", home)
+    assert primary.run("hsm_instance", **primary.instance())["changed"] is False
+
+
+def test_a_database_of_another_program_is_left_as_it_was(hsm: Hsm) -> None:
+    with closing(sqlite3.connect(hsm.registry)) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    before = Path(hsm.registry).read_bytes()
+    refused(hsm, "registry_invalid", check_registry=False, **hsm.instance())
+    assert Path(hsm.registry).read_bytes() == before
+
+
+def test_a_fifo_in_the_place_of_a_lock_holds_nobody_up(hsm: Hsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "lock_folder", lambda: tmp_path)
+    lock = locks.HostLock("the library", "x")
+    os.mkfifo(lock.path)
+    with pytest.raises(TokenError, match="not a regular file"):
+        lock.acquire()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from hsm_fixture import PIN, Hsm, calls
+from hsm_fixture import PIN, SO_PIN, Hsm, calls
 
 KEYS: dict[str, dict[str, Any]] = {
     "aes": {"label": "dek-1", "type": "AES", "size": 128, "operations": ["encrypt", "decrypt"]},
@@ -180,6 +180,45 @@ def test_several_matches_are_listed_and_narrowed_by_id(primary: Hsm) -> None:
         assert answer["msg"].count("handle") == 2 and "CKA_ID 01" in answer["msg"]
     ok(primary.keys({"label": "twin", "state": "absent", "id": "02"}))
     assert primary.tool("--list-objects").count("twin") == 1
+
+
+def test_absent_with_an_id_takes_nothing_else(primary: Hsm) -> None:
+    for key_id in ("01", "02"):
+        primary.tool("--keygen", "--key-type", "AES:32", "--label", "dup", "--id", key_id)
+    gone = {"label": "dup", "id": "01", "state": "absent"}
+    assert ok(primary.keys(gone))["changed"] is True
+    for check in (True, False):
+        assert ok(primary.keys(gone, check=check))["changed"] is False
+    assert primary.tool("--list-objects").count("dup") == 1
+
+
+def test_a_session_without_a_login_is_not_believed(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["aes"], KEYS["ec"]))
+    for token in ({"label": "payments", "login": False}, {"label": "payments", "user_type": "so", "so_pin": SO_PIN}):
+        primary.register(tokens=[token])
+        answer = primary.keys({"label": "web-tls", "state": "absent"})
+        assert answer["failure"]["code"] == "login_needed"
+        assert primary.run("hsm_sync", instance="primary")["failure"]["code"] == "login_needed"
+    assert primary.tool("--list-objects").count("web-tls") == 2
+
+
+def test_an_edited_id_makes_no_second_record(primary: Hsm) -> None:
+    ok(primary.keys(KEYS["aes"]))
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("UPDATE virtual_key SET key_id = x'aa'")
+        registry.commit()
+    assert ok(primary.keys({"label": "dek-1", "type": "AES"}))["applied"][0]["action"] == "record"
+    assert ok(primary.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
+
+
+def test_all_stale_records_of_a_label_are_forgotten(primary: Hsm) -> None:
+    for key_id in ("01", "02"):
+        primary.tool("--keygen", "--key-type", "AES:32", "--label", "d", "--id", key_id)
+    ok(primary.run("hsm_sync", instance="primary"))
+    for key_id in ("01", "02"):
+        primary.tool("--delete-object", "--type", "secrkey", "--id", key_id)
+    assert ok(primary.keys({"label": "d", "state": "absent"}))["applied"][0]["action"] == "forget"
+    assert ok(primary.run("hsm_instance", name="primary", state="absent"))["changed"] is True
 
 
 def test_half_a_pair_is_reported_not_guessed_at(primary: Hsm) -> None:

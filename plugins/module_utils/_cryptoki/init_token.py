@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""C_InitToken, which python-pkcs11 does not offer: one call through the library's own function list."""
+"""What python-pkcs11 does not offer, through the library's own function list: C_InitToken, and the PIN lengths of C_GetTokenInfo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .._model.selectors import LABEL_BYTES
 # CK_FUNCTION_LIST is a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1,
 # section 5: C_Initialize, C_Finalize, C_GetInfo, C_GetFunctionList, C_GetSlotList, C_GetSlotInfo, C_GetTokenInfo,
 # C_GetMechanismList, C_GetMechanismInfo, C_InitToken.
-_INIT_TOKEN = 9
+_GET_TOKEN_INFO, _INIT_TOKEN = 6, 9
+_LONGEST = 4096  # a greater "greatest length" is CK_UNAVAILABLE_INFORMATION or nonsense
 _NAMES = {
     0x05: "CKR_GENERAL_ERROR",
     0x06: "CKR_FUNCTION_FAILED",
@@ -40,6 +41,33 @@ _NAMES = {
 
 class _FunctionList(ctypes.Structure):
     _fields_ = [("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * (_INIT_TOKEN + 1))]
+
+
+class _TokenInfo(ctypes.Structure):
+    """CK_TOKEN_INFO (PKCS#11 3.1, section 3.2)."""
+
+    _fields_ = [
+        ("texts", ctypes.c_ubyte * 96),  # label, manufacturerID, model, serialNumber
+        ("flags", ctypes.c_ulong),
+        ("session_counts", ctypes.c_ulong * 4),
+        ("max_pin_length", ctypes.c_ulong),
+        ("min_pin_length", ctypes.c_ulong),
+        ("memory", ctypes.c_ulong * 4),
+        ("versions_and_time", ctypes.c_ubyte * 20),
+    ]
+
+
+def pin_lengths(library: str, slot_id: int) -> tuple[int, int]:
+    """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible."""
+    loaded = ctypes.CDLL(library)
+    function_list = ctypes.POINTER(_FunctionList)()
+    info = _TokenInfo()
+    if loaded.C_GetFunctionList(ctypes.byref(function_list)) != 0:
+        return 0, 0
+    prototype = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
+    call = prototype(function_list.contents.functions[_GET_TOKEN_INFO])
+    least_and_most = (info.min_pin_length, info.max_pin_length) if call(slot_id, ctypes.byref(info)) == 0 else (0, 0)
+    return least_and_most if 0 < least_and_most[1] <= _LONGEST and least_and_most[0] <= least_and_most[1] else (0, 0)
 
 
 def init_token(library: str, slot_id: int, so_pin: Secret, label: str) -> None:

@@ -20,7 +20,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import tempfile
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,25 +34,32 @@ _GATE_SECONDS = 300.0  # far more than a login takes; whoever is inside for long
 
 
 def lock_folder() -> Path:
-    """A folder that every user of this host may create lock files in; the same one for all of them."""
-    shared = Path("/run/lock")
-    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    """A folder that every user of this host may create lock files in, and the same one for all of them, also for a
+    service with a /tmp of its own. Never chosen by what this user may write."""
+    shared = Path("/dev/shm")  # noqa: S108
+    return shared if shared.is_dir() else Path("/tmp")  # noqa: S108
 
 
 def _open(path: Path) -> int:
     # flock needs no write access. Without O_CREAT a file that another user made can be opened in a sticky folder
     # (fs.protected_regular); O_NOFOLLOW and O_EXCL keep a planted link from leading anywhere.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    # O_NONBLOCK: a planted FIFO must not hold us up.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         try:
-            return os.open(path, flags)
+            descriptor = os.open(path, flags)
         except FileNotFoundError:
+            mask = os.umask(0o022)  # others must be able to open it from its first moment
             try:
                 descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:
                 continue
-            os.fchmod(descriptor, 0o644)
+            finally:
+                os.umask(mask)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file: remove it")
 
 
 class HostLock:

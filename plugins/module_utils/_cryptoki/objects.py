@@ -38,6 +38,8 @@ _READ = (
     "EC_PARAMS",
     "EC_POINT",
 )
+_KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
+_ABSENT = ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE")
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
 _SEARCH_BATCH = 256  # handles per C_FindObjects
 
@@ -63,8 +65,10 @@ def _attributes(raw: Any) -> dict[str, Any]:
             except (ValueError, NotImplementedError):
                 continue
             except pkcs11.PKCS11Error as error:
-                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one.
-                if rv_name(error) not in ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE", "CKR_FUNCTION_FAILED"):
+                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. FUNCTION_FAILED is
+                # python-pkcs11's word for both, so nothing that a key is known by may be missing because of it.
+                tolerated = _ABSENT if attribute.name in _KNOWN_BY else (*_ABSENT, "CKR_FUNCTION_FAILED")
+                if rv_name(error) not in tolerated:
                     raise
     return {pkcs11.Attribute(number).name: value for number, value in found.items()}
 

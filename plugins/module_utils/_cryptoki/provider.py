@@ -20,7 +20,7 @@ from .._model.secret import Secret
 from .._model.selectors import TokenSelector
 from .binding import pkcs11
 from .errors import calling, rv_name
-from .init_token import init_token
+from .init_token import init_token, pin_lengths
 from .locks import Gate, HostLock
 
 
@@ -166,23 +166,32 @@ class Provider:
             details={"tokens": [{"slot": t.slot_id, "label": t.label, "serial": t.serial} for t in present]},
         )
 
-    def create_token(self, label: str, so_pin: Secret) -> Token:
-        """C_InitToken in a free slot, unless a token with this label has appeared meanwhile, which is then returned.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other run has the library initialised while the body runs, and it sees what they left.
 
-        Alone on the provider while it runs. Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
+        Entered without a session open: whoever waits here must hold nothing that another run waits for. Raises
+        :class:`TokenError` when ``connection_timeout`` runs out.
         """
-        selector = TokenSelector("label", label)
         self._lock.acquire(timeout=self._timeout)
         try:
             self.reinitialize()
-            token = self.find(selector)
-            if token is None:
-                init_token(self.library, self.free_slot().slot_id, so_pin, label)
-                self.reinitialize()
-                token = self.require(selector)
-            return token
+            yield
         finally:
             self._lock.acquire(shared=True)
+
+    def create_token(self, label: str, so_pin: Secret) -> Token:
+        """C_InitToken in a free slot. Called inside :meth:`alone`, after a look for the label.
+
+        Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
+        """
+        init_token(self.library, self.free_slot().slot_id, so_pin, label)
+        self.reinitialize()
+        return self.require(TokenSelector("label", label))
+
+    def pin_lengths(self, token: Token) -> tuple[int, int]:
+        """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say."""
+        return pin_lengths(self.library, token.slot_id)
 
     def free_slot(self) -> Token:
         """The first token that is not initialised. Raises :class:`TokenError` when there is none."""
@@ -235,9 +244,10 @@ def open_provider(candidates: Sequence[str], environment: Mapping[str, str], tim
         details = {"library": library}
         raise ProviderError(f"library: {library} may not be read by this user", code="library_invalid", details=details)
     os.environ.update(environment)
-    identity = [str(Path(library).resolve()), *(f"{key}={value}" for key, value in sorted(environment.items()))]
+    # By the library alone: one HSM may be declared with its environment, and found through an inherited one.
+    identity = str(Path(library).resolve())
     name = f"the library {library}"
-    with HostLock(name, "provider", *identity) as lock, Gate(HostLock(name, "gate", *identity)) as gate:
+    with HostLock(name, "provider", identity) as lock, Gate(HostLock(name, "gate", identity)) as gate:
         lock.acquire(shared=True, timeout=timeout)
         with gate.looking():
             try:

@@ -108,6 +108,9 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     except Cryptoki as error:
         if error.rv not in _INCONCLUSIVE:
             raise
+    except AttributeError as error:
+        # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.
+        raise Cryptoki(f"{what}: its attributes could not be read", rv="CKR_FUNCTION_FAILED", device=True) from error
     return None
 
 

@@ -56,8 +56,11 @@ class Session:
 
     def init_pin(self, pin: Secret) -> None:
         """Set the user PIN as the security officer (C_InitPIN)."""
-        with self.provider.gate.rewriting(), calling(f"setting the user PIN of {self.token}"):
-            self.raw.init_pin(pin.reveal())
+        try:
+            with self.provider.gate.rewriting(), calling(f"setting the user PIN of {self.token}"):
+                self.raw.init_pin(pin.reveal())
+        except Cryptoki as error:
+            raise _not_accepted(error.rv, self.token) or error from None
 
     def set_pin(self, old: Secret, new: Secret, *, allow_low_pin_count: bool = False) -> None:
         """Change the user PIN (C_SetPIN) in a session without a login. One try of ``old``; raises as a login does."""
@@ -66,7 +69,16 @@ class Session:
             with self.provider.gate.rewriting():
                 self.raw.set_pin(old.reveal(), new.reveal())
         except pkcs11.PKCS11Error as error:
-            raise _login_error(error, self.token, so=False, doing="changing the PIN") from None
+            rv = rv_name(error)
+            raise _not_accepted(rv, self.token) or _login_error(error, self.token, so=False, doing="changing the PIN") from None
+
+
+def _not_accepted(rv: str, token: Token) -> PinError | None:
+    """The error for a new PIN that the token's rules do not allow; the PIN in force is as it was."""
+    if rv not in ("CKR_PIN_LEN_RANGE", "CKR_PIN_INVALID", "CKR_PIN_TOO_WEAK"):
+        return None
+    text = f"{token}: the new user PIN was not accepted ({rv}); the old one, if there is one, is still in force. Choose another."
+    return PinError(text, code="pin_not_accepted", details={"rv": rv, "serial": token.serial})
 
 
 def _login_error(error: BaseException, token: Token, so: bool, doing: str = "the login") -> PinError | Cryptoki:

@@ -17,45 +17,51 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._model.errors import KeyfleetError
 
+_END = b"end"
 
-def _child(work: Callable[[], Any], pipe: int) -> None:
+
+def _child(work: Callable[[], Iterable[Any]], pipe: int) -> None:
     """Never returns: no clean-up of the parent's runs here, and what a provider prints is no part of a module's answer."""
     status = 1
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        data = json.dumps(work()).encode("utf-8")
-        while data:
-            data = data[os.write(pipe, data) :]
+        # A line an answer, as soon as it is there: what was found before a hang is not lost.
+        for answer in work():
+            data = json.dumps(answer).encode("utf-8") + b"\n"
+            while data:
+                data = data[os.write(pipe, data) :]
+        os.write(pipe, _END)
         status = 0
     finally:
         os._exit(status)
 
 
-def _read(pipe: int, seconds: float) -> bytes | None:
-    """All that the child wrote, or None when the time ran out first."""
+def _read(pipe: int, seconds: float) -> tuple[bytes, bool]:
+    """What the child wrote, and whether the time ran out."""
     deadline = time.monotonic() + seconds
     parts: list[bytes] = []
     while True:
         ready, _write, _error = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
-            return None
+            return b"".join(parts), True
         part = os.read(pipe, 65536)
         if not part:
-            return b"".join(parts)
+            return b"".join(parts), False
         parts.append(part)
 
 
-def run_in_child(work: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The JSON-able answer of ``work``, computed in a child that has ``seconds`` for it.
+def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -> tuple[list[Any], KeyfleetError | None]:
+    """The JSON-able answers of ``work``, computed in a child that has ``seconds`` for all of them.
 
-    Raises :class:`KeyfleetError` with code ``probe_timeout`` or ``probe_crashed``. ``work`` itself must not raise.
+    With them, why there are no more: an error with code ``probe_timeout`` or ``probe_crashed``, or None when ``work`` came to
+    its end. ``work`` itself must not raise.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -64,17 +70,17 @@ def run_in_child(work: Callable[[], Any], seconds: float, what: str) -> Any:
         _child(work, writing)
     os.close(writing)
     try:
-        data = _read(reading, seconds)
+        data, late = _read(reading, seconds)
     finally:
         os.close(reading)
         # It is done, or its time is up, or we are being interrupted: in no case does it live on.
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    if data is None:
-        raise KeyfleetError(f"{what} gave no answer within {seconds:g} seconds (timeout).", code="probe_timeout")
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise KeyfleetError(
-            f"{what}: its PKCS#11 library ended the process that probed it. Look at the vendor's log.", code="probe_crashed"
-        ) from None
+    lines = data.split(b"\n")
+    answers = [json.loads(line) for line in lines[:-1]]
+    if lines[-1] == _END:
+        return answers, None
+    if late:
+        return answers, KeyfleetError(f"{what} gave no answer within {seconds:g} seconds (timeout).", code="probe_timeout")
+    text = f"{what}: its PKCS#11 library ended the process that probed it. Look at the vendor's log."
+    return answers, KeyfleetError(text, code="probe_crashed")

@@ -38,7 +38,6 @@ class Target:
     selector: TokenSelector
     environment: Mapping[str, str] = field(default_factory=dict)
     pin: Secret | None = None
-    so: bool = False
     timeout: float = 0
     prefix: str | None = None
     token: TokenRecord | None = None
@@ -101,15 +100,23 @@ def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
 
 def chosen_tokens(record: InstanceRecord, params: Mapping[str, Any]) -> list[TokenRecord]:
     """The tokens of ``record`` that the task's selector names; all of them without one. Raises :class:`TokenError`."""
-    if all(params.get(name) is None for name in ("token_label", "token_serial", "slot")):
-        return list(record.tokens)
-    selector, _problems = TokenSelector.parse(params, "instance", prefix="token_")
-    tokens = [token for token in record.tokens if selector is not None and _answers(token, selector)]
-    if len(tokens) != 1:
-        raise TokenError(
-            f"instance '{record.name}' has {len(tokens)} tokens that answer to {selector}: it has {_listed(record)}.",
-            code="token_not_declared",
-        )
+    tokens = list(record.tokens)
+    if any(params.get(name) is not None for name in ("token_label", "token_serial", "slot")):
+        selector, _problems = TokenSelector.parse(params, "instance", prefix="token_")
+        tokens = [token for token in tokens if selector is not None and _answers(token, selector)]
+        if len(tokens) != 1:
+            option = "slot" if selector is None or selector.kind == "slot" else f"token_{selector.kind}"
+            raise TokenError(
+                f"{option}: instance '{record.name}' has {len(tokens) or 'no'} token with {selector}; it has {_listed(record)}.",
+                code="token_not_declared",
+            )
+    for token in tokens:
+        if token.user_type == "so":
+            raise TokenError(
+                f"token '{token.named()}' of instance '{record.name}' is registered with user_type: so, and the security officer sees "
+                "no private keys. Register it with the user's PIN.",
+                code="login_needed",
+            )
     return tokens
 
 
@@ -151,7 +158,6 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
         environment=record.environment,
         selector=token.selector,
         pin=pin,
-        so=token.user_type == "so",
         timeout=record.connection_timeout,
         prefix=prefix_of(known)[record.name],
         token=token,
@@ -163,6 +169,12 @@ def open_target(target: Target, *, read_write: bool, allow_low_pin_count: bool =
     """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label."""
     with open_provider(target.libraries, target.environment, target.timeout) as provider:
         token = provider.require(target.selector)
+        if target.pin is None and "LOGIN_REQUIRED" in token.flags:
+            raise TokenError(
+                f"{token} shows its private keys only after a login, and it is registered with login: false. Without a login keys "
+                "that are there would look absent. Register it with login: true and a PIN.",
+                code="login_needed",
+            )
         known = target.token
         if known is not None and known.serial and token.serial != known.serial:
             raise TokenError(
@@ -174,7 +186,6 @@ def open_target(target: Target, *, read_write: bool, allow_low_pin_count: bool =
             provider,
             token,
             pin=target.pin,
-            so=target.so,
             read_write=read_write,
             allow_low_pin_count=allow_low_pin_count,
             timeout=target.timeout,

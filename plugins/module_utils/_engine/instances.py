@@ -20,7 +20,7 @@ from .._model.records import InstanceRecord, TokenRecord
 from .._model.selectors import TokenSelector
 from .._registry import instances as table
 from .._registry import references, virtual_keys
-from .._registry.database import Database, open_database
+from .._registry.database import Database, open_database, registry_exists
 from . import token_setup
 from .plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
 from .token_setup import Access, TokenWork
@@ -35,7 +35,11 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
     if "*" in spec.admins:
         context.warn(f"instance '{spec.name}': admins holds '*', so everyone may administer its keys.")
     works = [token_setup.prepare(token) for token in spec.tokens]
-    access = Access(allow_low_pin_count=params["allow_low_pin_count"], timeout=spec.connection_timeout)
+    access = Access(
+        allow_low_pin_count=params["allow_low_pin_count"],
+        allow_renumber=params["allow_renumber"],
+        timeout=spec.connection_timeout,
+    )
     with open_database(params["registry"], run=context.run, check_mode=context.check_mode, create=True) as database:
         try:
             with open_provider(spec.libraries, spec.environment, access.timeout) as provider:
@@ -64,25 +68,21 @@ def _converge(
     _check_registry(database, known, existing, spec, library, works, params)
     if provider is not None:
         for work in works:
-            token_setup.observe(provider, work, access)
+            token_setup.observe(provider, work, access, _known_token(existing, work.spec, None))
         _check_distinct(works)
-    if params["validate"]:
-        try:
-            _raise_errors(works)
-        except KeyfleetError:
+        for work in works:
+            token_setup.test_existing(provider, work, access)
             if not context.check_mode:
-                for work in works:
-                    work.drop_stale()
-            raise
+                work.drop_stale()
+    if params["validate"]:
+        _raise_errors(works)
     record = _record(existing, spec, library, works)
     _check_registry(database, known, existing, spec, library, works, params)
     steps = [step for work in works if work.error is None for step in work.steps]
     steps.append(_instance_step(known, existing, record, works))
     if not context.check_mode and any(step.changes for step in steps):
         if provider is not None:
-            for work in works:
-                if work.error is None:
-                    work.apply(provider, access)
+            _apply(provider, works, access)
         with database.transaction():
             # Looked at again under the write lock: another run may have registered an instance meanwhile.
             known = table.all_instances(database)
@@ -99,6 +99,19 @@ def _converge(
         record = next(item for item in known if item.name == spec.name)
     prefix = prefix_of(_with(known, record))[spec.name]
     return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values={"instance": describe(record, prefix, works)})
+
+
+def _apply(provider: Provider, works: Sequence[TokenWork], access: Access) -> None:
+    try:
+        for work in works:
+            if work.error is None:
+                work.apply(provider, access)
+    except KeyfleetError as error:
+        done = [text for work in works for text in work.done]
+        if done:
+            error.changed = True
+            error.message += f" Before that: {'; '.join(done)}. The instance was not saved; run again when the cause is mended."
+        raise
 
 
 def _raise_errors(works: Sequence[TokenWork]) -> None:
@@ -287,18 +300,29 @@ def describe(record: InstanceRecord, prefix: str | None, works: Sequence[TokenWo
     }
 
 
+def _is_there(path: str) -> bool:
+    """Whether a file that named an instance is still there; when that cannot be told, it counts as there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _remove(params: Mapping[str, Any], context: Context) -> Outcome:
     name = params["name"]
     if problem := name_problem(name):
         raise InputError([f"name: {problem}"])
-    if not os.path.exists(params["registry"]):
+    if not registry_exists(params["registry"]):
         return Outcome(changed=False, values={"instance": None})
     with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database, database.transaction():
         known = table.all_instances(database)
         existing = next((record for record in known if record.name == name), None)
         if existing is None or existing.id is None:
             return Outcome(changed=False, values={"instance": None})
-        files = [path for path in references.of_instance(database, existing.id) if os.path.exists(path)]
+        files = [path for path in references.of_instance(database, existing.id) if _is_there(path)]
         if files:
             raise Refused(
                 f"instance '{name}': refused, {' and '.join(files)} refers to it. Render the file without it first (role kms).",

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from .._model.key_types import CLASS_OPERATIONS, PUBLIC, ordered
 from .._model.records import VirtualKey
 from .plan import CHANGE, CREATE, DELETE, KEEP, Step
 
+_Name = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
 REPLACE, RECORD, FORGET = "replace", "record", "forget"
 
 
@@ -41,6 +42,7 @@ class KeyPlan:
     key: Key | None = None
     changes: list[AttributeChange] = field(default_factory=list)
     virtual: VirtualKey | None = None
+    stale: list[VirtualKey] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
     done: bool = False
     destroyed: bool = False
@@ -137,7 +139,10 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
     several candidates down.
     """
     found = {id(keys[item.handle]): keys[item.handle] for item in candidates}
-    if len(found) > 1 and spec.id_given:
+    if spec.state == "absent" and spec.id_given:
+        # What is destroyed must bear both names that were given.
+        found = {number: key for number, key in found.items() if key.main.key_id == spec.key_id}
+    elif len(found) > 1 and spec.id_given:
         narrowed = {number: key for number, key in found.items() if key.main.key_id == spec.key_id}
         found = narrowed or found
     if not found:
@@ -152,6 +157,15 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
             "Nothing was changed. Import the missing half with the vendor's tools, or make the key absent first."
         )
     return key, None
+
+
+def _untold(spec: KeySpec, key: Key) -> str | None:
+    """What was asked for and the token does not say: no ground to call it different, let alone to replace it."""
+    is_now = describe_key(key)
+    names = [name for name in ("size", "curve") if getattr(spec, name) is not None and is_now[name] is None and spec.type == key.main.type]
+    if not names:
+        return None
+    return f"{_where(spec)}.{names[0]}: the token does not say the {names[0]} of this key, so it cannot be compared: leave it out."
 
 
 def _fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
@@ -194,6 +208,8 @@ def _attribute_changes(spec: KeySpec, key: Key) -> list[AttributeChange]:
 
 
 def _plan_present(spec: KeySpec, key: Key) -> tuple[KeyPlan, str | None]:
+    if problem := _untold(spec, key):
+        return KeyPlan(spec, KEEP, key), problem
     mismatches = _fixed_mismatches(spec, key)
     changes = [] if mismatches else _attribute_changes(spec, key)
     frozen = [change for change in changes if change.item.modifiable is False]
@@ -211,9 +227,23 @@ def _plan_present(spec: KeySpec, key: Key) -> tuple[KeyPlan, str | None]:
     )
 
 
+def _record_of(
+    key: Key, records: Mapping[_Name, VirtualKey], same_label: Iterable[VirtualKey], names: Container[_Name]
+) -> VirtualKey | None:
+    """The record of this key; failing that, the one record of its kind and label that no key on the token answers to: its
+    CKA_ID was edited since."""
+    exact = records.get((key.main.kind, key.main.key_id, key.main.label))
+    if exact is not None:
+        return exact
+    left = [v for v in same_label if v.kind == key.main.kind and (v.kind, v.key_id, v.label) not in names]
+    return left[0] if len(left) == 1 else None
+
+
 def _record_differs(plan: KeyPlan) -> bool:
     """No record yet, or one with other operations than those that were asked for and that the token has."""
     if plan.virtual is None or plan.key is None:
+        return True
+    if plan.virtual.key_id != plan.key.main.key_id:
         return True
     return plan.spec.operations is not None and plan.virtual.operations != plan.key.operations
 
@@ -238,10 +268,11 @@ def plan_keys(
     for item in objects:
         by_label[item.label].append(item)
         by_id[item.key_id].append(item)
-    records: dict[tuple[str, bytes, str], VirtualKey] = {(v.kind, v.key_id, v.label): v for v in virtual}
+    records: dict[_Name, VirtualKey] = {(v.kind, v.key_id, v.label): v for v in virtual}
     records_by_label: dict[str, list[VirtualKey]] = defaultdict(list)
     for record in records.values():
         records_by_label[record.label].append(record)
+    names = {(key.main.kind, key.main.key_id, key.main.label) for key in keys.values()}
     specs = list(specs)
     leaving = {spec.label for spec in specs if spec.state == "absent"}
 
@@ -262,7 +293,7 @@ def plan_keys(
                 plan = KeyPlan(spec, CREATE)
             else:
                 plan, problem = _plan_present(spec, key)
-                plan.virtual = records.get((key.main.kind, key.main.key_id, key.main.label))
+                plan.virtual = _record_of(key, records, records_by_label[key.main.label], names)
                 if recorded and plan.action == KEEP and not plan.mismatches and _record_differs(plan):
                     plan.action = RECORD
         elif problem is None:
@@ -273,9 +304,9 @@ def plan_keys(
                 # A pair that lost its private half is still the pair that was recorded.
                 plan.virtual = next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None)
             else:
-                stale = records_by_label.get(spec.label, [])
-                if len(stale) == 1:
-                    plan = KeyPlan(spec, FORGET, virtual=stale[0])
+                stale = [v for v in records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
+                if stale:
+                    plan = KeyPlan(spec, FORGET, stale=stale)
         if problem is not None:
             problems.append(problem)
         else:

@@ -16,7 +16,7 @@ from typing import Any
 from .._cryptoki import objects as cryptoki
 from .._cryptoki.roundtrip import use_once
 from .._cryptoki.session import Session
-from .._model.errors import Cryptoki, InputError, KeyfleetError, TokenError
+from .._model.errors import Cryptoki, InputError, KeyfleetError, RegistryError
 from .._model.key_objects import Key, group_keys
 from .._model.key_spec import KeySpec, parse_keys
 from .._model.uids import key_id_text, uid
@@ -202,11 +202,13 @@ class _Run:
             try:
                 self._apply_one(plan)
                 plan.done = True
-            except (Cryptoki, TokenError) as error:
-                touched = isinstance(error, Cryptoki) and bool(error.details.get("changed_hsm"))
+            except KeyfleetError as error:
+                touched = isinstance(error, RegistryError) or plan.destroyed or bool(error.details.get("changed_hsm"))
+                if isinstance(error, RegistryError):
+                    error.message += "; the work in the HSM is done, and the next run records it"
                 self.failed.append({**_named(plan), "code": error.code, "error": error.message, "changed_hsm": touched})
-                if isinstance(error, Cryptoki) and error.device:
-                    return  # the device itself is in trouble: the rest is not attempted
+                if not isinstance(error, Cryptoki) or error.device:
+                    return  # the device or the registry is in trouble: the rest is not attempted
 
     @contextmanager
     def _recording(self) -> Iterator[Database | None]:
@@ -223,6 +225,8 @@ class _Run:
         with self._recording() as database:
             for plan in pending:
                 if plan.key is not None:
+                    if database is not None and plan.virtual is not None and plan.virtual.key_id != plan.key.main.key_id:
+                        virtual_keys.remove(database, self._uid(plan.key), plan.virtual, "rename_key")
                     self._add_record(database, plan.key, "hsm_key")
         for plan in pending:
             plan.done = True
@@ -251,11 +255,12 @@ class _Run:
                 self._add_record(database, key, "hsm_key")
         elif plan.action == CHANGE and plan.key is not None:
             self._change(plan, plan.key)
-        elif plan.virtual is not None and plan.key is None:
+        elif plan.stale:
             with self._recording() as database:
                 if database is not None:
-                    token_uid = uid(self.target.prefix or "", self.session.token.slot_id, plan.virtual.key_id_text)
-                    virtual_keys.remove(database, token_uid, plan.virtual, "forget_key")
+                    for record in plan.stale:
+                        token_uid = uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
+                        virtual_keys.remove(database, token_uid, record, "forget_key")
 
     def _destroy(self, plan: KeyPlan) -> None:
         key = plan.key

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .._model.addresses import check_addresses, prefix_of
-from .._model.errors import InputError, KeyfleetError, Refused, RegistryError
+from .._model.errors import InputError, KeyfleetError, Refused
 from .._model.kms_config import (
     Served,
     admin_warnings,
@@ -34,7 +34,7 @@ from .._model.records import InstanceRecord
 from .._model.toml_values import same
 from .._registry import events, references
 from .._registry import instances as table
-from .._registry.database import open_database
+from .._registry.database import open_database, registry_exists
 from . import kms_tokens
 from .plan import Context, Outcome
 from .private_files import write_private
@@ -142,23 +142,9 @@ def _invalid(path: str, fault: str) -> Refused:
     )
 
 
-def _registry_exists(path: str) -> bool:
-    """Whether there is a registry. One that may not be looked at is an error, not an absent one."""
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise RegistryError(
-            f"registry: {path} cannot be read: {error.strerror}. Run as its owner (become: true), or give this user's own registry.",
-            code="registry_unavailable",
-        ) from None
-    return True
-
-
 def _registered(params: Mapping[str, Any], context: Context) -> tuple[list[InstanceRecord], set[str]]:
     """The registered instances, and the ids of those that the file named when it was last written."""
-    if not _registry_exists(params["registry"]):
+    if not registry_exists(params["registry"]):
         return [], set()
     # A copy in memory: looking leaves no trace.
     with open_database(params["registry"], run=context.run, check_mode=True) as database:
@@ -225,7 +211,7 @@ def _put(path: str, text: str) -> None:
 
 def _write(params: Mapping[str, Any], context: Context, instances: Sequence[Served], put: Callable[[], None] | None) -> None:
     """The file, and which instances it names. A crash between the two is mended by the next run."""
-    if not _registry_exists(params["registry"]):
+    if not registry_exists(params["registry"]):
         if put is not None:
             put()
         return

@@ -19,7 +19,7 @@ from .._model.instance_spec import InstanceSpec, TokenSpec
 from .._model.kms_config import NO_LOGIN, Served, library_problems, pin_problem, slot_problems
 from .child import run_in_child
 from .plan import Context
-from .private_files import read_pin
+from .private_files import pin_of, read_pin
 
 _SECONDS = 120  # for a library to list its slots; more is a hang
 
@@ -56,6 +56,13 @@ def _password(token: TokenSpec, where: str, context: Context) -> str:
         return ""  # told already, by parse_instances
     try:
         pin = token.new_pin or token.pin or read_pin(token.pin_file or "", f"{where}.pin_file")
+        in_file = pin_of(token.pin_file, f"{where}.pin_file") if token.pin and token.pin_file and not token.new_pin else None
+        if in_file is not None and in_file != token.pin:
+            raise PinError(
+                f"{where}.pin: differs from what {token.pin_file} holds, and no login is made here to tell which is right: run "
+                "hsm_instance first, or leave pin out.",
+                code="pin_differs",
+            )
         if token.new_pin and not context.check_mode and read_pin(token.pin_file or "", f"{where}.pin_file") != token.new_pin:
             raise PinError(
                 f"{where}.new_pin: {token.pin_file} does not hold it, so the token does not have it yet: run hsm_instance first.",
@@ -120,10 +127,9 @@ def _ask(library: str, group: Sequence[Served], missing: ProviderError | None, c
         answers = [_as_dict(missing)] * len(tokens)
     else:
         wait = max(instance.spec.connection_timeout for instance in group)
-        try:
-            answers = run_in_child(lambda: _look(library, group, context.check_mode, wait), _SECONDS + wait, f"library {library}")
-        except KeyfleetError as error:
-            answers = [_as_dict(error)] * len(tokens)
+        answers, error = run_in_child(lambda: _look(library, group, context.check_mode, wait), _SECONDS + wait, f"library {library}")
+        if error is not None:
+            answers += [_as_dict(error)] * (len(tokens) - len(answers))
     found: dict[str, list[int | Fault | None]] = {instance.spec.name: [] for instance in group}
     told: set[str] = set()
     for (instance, token), answer in zip(tokens, answers, strict=True):

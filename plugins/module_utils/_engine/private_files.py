@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .._model.errors import PinError
 from .._model.secret import Secret
 
 _MAX_BYTES = 4096
+_LEFT_OVER_SECONDS = 60
 
 
 def read_pin(path: str, option: str) -> Secret:
@@ -47,6 +49,7 @@ def read_pin(path: str, option: str) -> Secret:
                 f"{option}: {path} has mode {mode:04o}, so others can get at the PIN. Run chmod 0600 on it, and change the PIN if "
                 "others may have read it.",
                 code="pin_file_unsafe",
+                details={"mode": f"{mode:04o}"},
             )
         if status.st_uid not in (os.geteuid(), 0):
             raise PinError(
@@ -79,10 +82,15 @@ def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
     A reader sees the old file or the new one. Raises OSError.
     """
     make_folder(path)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".keyfleet-")
+    prefix = f".{os.path.basename(path)}.keyfleet-"
+    _remove_left_overs(os.path.dirname(path), prefix)
+    owner = _owner_of(path)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(file.fileno(), *owner)  # a service's own file stays its own
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -93,6 +101,22 @@ def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def _owner_of(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_uid, status.st_gid
+
+
+def _remove_left_overs(folder: str, prefix: str) -> None:
+    """Temporary files of runs that were killed: they may hold a PIN. Younger ones may be another run's at work."""
+    for entry in Path(folder).glob(f"{prefix}*"):
+        with suppress(OSError):
+            if time.time() - entry.lstat().st_mtime > _LEFT_OVER_SECONDS:
+                entry.unlink()
+
+
 def write_pin(path: str, pin: Secret, option: str) -> None:
     """Make ``path`` hold ``pin``, mode 0600. Raises :class:`PinError`."""
     try:
@@ -101,9 +125,25 @@ def write_pin(path: str, pin: Secret, option: str) -> None:
         raise PinError(f"{option}: {path} cannot be written: {error.strerror}", code="pin_file_unwritable") from None
 
 
-def holds_pin(path: str, pin: Secret) -> bool:
-    """Whether ``path`` is a safe file that holds just this PIN. A missing one does not; an unsafe one is made anew."""
+def pin_of(path: str, option: str) -> Secret | None:
+    """:func:`read_pin`, with None for a file that is not there, and for nothing else."""
     try:
-        return read_pin(path, "pin_file") == pin
-    except PinError:
-        return False
+        return read_pin(path, option)
+    except PinError as error:
+        if error.code != "pin_file_missing":
+            raise
+        return None
+
+
+def holds_pin(path: str, pin: Secret, option: str) -> bool:
+    """Whether ``path`` holds just this PIN, for its owner alone.
+
+    False for one that may be written anew: missing, empty, no text, or with other readers. What belongs to somebody else, or
+    cannot be looked at, is an error. Raises :class:`PinError`.
+    """
+    try:
+        return read_pin(path, option) == pin
+    except PinError as error:
+        if error.code in ("pin_file_missing", "pin_file_empty", "pin_file_invalid") or "mode" in error.details:
+            return False
+        raise

@@ -22,9 +22,7 @@ from .._model.token_status import TokenStatus, fault_fields
 
 def pin_missing(token: object) -> PinError:
     """No PIN is known for a token that wants a login."""
-    return PinError(
-        f"{token}: no PIN is known for it. Give pin or pin_file, or login: false for a token that needs none.", code="pin_missing"
-    )
+    return PinError(f"{token}: no PIN is known for it. Give pin or pin_file.", code="pin_missing")
 
 
 def probe_token(

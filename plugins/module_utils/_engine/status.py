@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from .connection import find_instance, instance_pin
 from .plan import Context, Outcome
 from .probe import find_token, probe_token
 
+_LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
 _LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
 
 
@@ -87,28 +89,36 @@ def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRe
 
 
 def _in_child(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> list[dict[str, Any]]:
-    try:
-        slots: list[dict[str, Any]] = run_in_child(
-            lambda: _probe_tokens(record, params, refused), params["timeout"], f"instance '{record.name}'"
-        )
-        return slots
-    except KeyfleetError as error:
-        device = {"device_fault": True}
-        return [{**replace(_last_seen(token), **fault_fields(error)).as_slot(), **device} for token in record.tokens]
+    slots, error = run_in_child(lambda: _probe_tokens(record, params, refused), params["timeout"], f"instance '{record.name}'")
+    if error is not None:
+        # The token that was being probed is to blame for it; those behind it were not looked at.
+        rest = record.tokens[len(slots) :]
+        slots += [{**replace(_last_seen(token), **fault_fields(error)).as_slot(), "device_fault": True} for token in rest[:1]]
+        skipped = KeyfleetError(f"not probed: {error.message}", code="not_probed")
+        slots += [replace(_last_seen(token), **fault_fields(skipped)).as_slot() for token in rest[1:]]
+    return slots
 
 
 def _last_seen(token: TokenRecord) -> TokenStatus:
     return TokenStatus(slot_id=token.slot, label=token.label, serial=token.serial)
 
 
-def _probe_tokens(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> list[dict[str, Any]]:
-    """In the child: every token of one instance. An error of one token, or of the library, is its answer."""
-    wait = record.connection_timeout or params["timeout"] * _LOCK_SHARE
+def _probe_tokens(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """In the child: every token of one instance. An error of one token, or of the library, is its answer.
+
+    A token that another run keeps busy may take its share of the time, not the others'.
+    """
+    end = time.monotonic() + params["timeout"] * _LOCK_SHARE
+    done = 0
     try:
-        with open_provider((record.library,), record.environment, wait) as provider:
-            return [_probe_one(provider, token, params, refused, wait).as_slot() for token in record.tokens]
+        with open_provider((record.library,), record.environment, params["timeout"] * _LOCK_SHARE) as provider:
+            for token in record.tokens:
+                share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
+                wait = min(record.connection_timeout or share, share)
+                yield _probe_one(provider, token, params, refused, wait).as_slot()
+                done += 1
     except KeyfleetError as error:
-        return [replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens]
+        yield from (replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens[done:])
 
 
 def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any], refused: Sequence[str], wait: float) -> TokenStatus:

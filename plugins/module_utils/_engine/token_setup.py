@@ -6,7 +6,8 @@
 
 """Bring one declared token to life: find it, create it, set or change its PIN, keep its PIN file, and test it.
 
-Observe first (:func:`observe`, no write), act later (:meth:`TokenWork.apply`). What a crash leaves half done is found by
+Observe first (:func:`observe`: no write, no login), then test what is there (:func:`test_existing`), act last
+(:meth:`TokenWork.apply`). What a crash leaves half done is found by
 the next observe: a token without a user PIN gets one, a PIN file is written again.
 """
 
@@ -18,15 +19,16 @@ from dataclasses import dataclass, field, replace
 
 from .._cryptoki.provider import Provider, Token
 from .._cryptoki.session import open_session
-from .._model.errors import Cryptoki, KeyfleetError, PinError
+from .._model.errors import KeyfleetError, PinError, TokenError
 from .._model.instance_spec import TokenSpec
 from .._model.pin_state import LOCKED, NOT_SET, check_login_allowed, pin_state
+from .._model.records import TokenRecord
 from .._model.secret import Secret
 from .._model.selectors import TokenSelector
 from .._model.token_status import TokenStatus, fault_fields
 from .plan import CHANGE, CREATE, Step
-from .private_files import holds_pin, read_pin, write_pin
-from .probe import find_token, pin_missing, probe_token
+from .private_files import holds_pin, pin_of, read_pin, write_pin
+from .probe import pin_missing, probe_token
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Access:
     """How this run may reach the tokens."""
 
     allow_low_pin_count: bool = False
+    allow_renumber: bool = False
     timeout: float = 0
 
 
@@ -52,7 +55,9 @@ class TokenWork:
     so_pin: Secret | None = None
     status: TokenStatus = field(default_factory=TokenStatus)
     error: KeyfleetError | None = None
+    interrupted: bool = False
     stale_pending: bool = False
+    done: list[str] = field(default_factory=list)
 
     @property
     def steps(self) -> list[Step]:
@@ -75,19 +80,44 @@ class TokenWork:
         self.status = replace(self.status, **fault_fields(error))
 
     def apply(self, provider: Provider, access: Access) -> None:
-        """Carry the steps out, in an order that a crash can interrupt anywhere. Raises :class:`KeyfleetError`."""
-        if self.create:
-            self.token = provider.create_token(str(self.spec.selector.value), self._need_so_pin())
-        if self.create or self.set_pin_as_so:
-            self._set_pin_as_so(provider, access)
-        elif self.change_pin:
-            self._change_pin(provider, access)
-        if self.write_file and self.pin is not None and self.spec.pin_file:
-            write_pin(self.spec.pin_file, self.pin, "pin_file")
-            _drop(_pending(self.spec.pin_file))
+        """Carry the steps out, in an order that a crash can interrupt anywhere. Raises :class:`KeyfleetError`.
+
+        Alone on the provider: a library that another run has initialised before would go on judging PINs by the old record.
+        What another run has done since our look is not done again. ``done`` says how far it came.
+        """
         touched = self.create or self.set_pin_as_so or self.change_pin
+        if touched:
+            with provider.alone():
+                self._apply_alone(provider, access)
+        if self.write_file and self.pin is not None and self.spec.pin_file:
+            write_pin(self.spec.pin_file, self.pin, f"{self.spec.where}.pin_file")
+            _drop(_pending(self.spec.pin_file))
+            self.done.append(f"{self.spec.pin_file} was written")
         if touched and (error := self.test(provider, access)):
             raise error
+
+    def _apply_alone(self, provider: Provider, access: Access) -> None:
+        name = self.spec.selector
+        if self.create:
+            before = provider.find(name)
+            self.token = before or provider.create_token(str(name.value), self._need_so_pin())
+            if before is None:
+                self.done.append(f"token {name} was created")
+        state = NOT_SET if self.token is None else pin_state(provider.require(TokenSelector("serial", self.token.serial)).flags)
+        if self.create or self.set_pin_as_so:
+            if self.spec.new_pin is None and state != NOT_SET:
+                return
+            if self._already_new():
+                return
+            self._set_pin_as_so(provider, access)
+            self.done.append(f"the user PIN of token {name} was set")
+        elif self.change_pin and not self._already_new():
+            self._change_pin(provider, access)
+            self.done.append(f"the user PIN of token {name} was changed")
+
+    def _already_new(self) -> bool:
+        spec = self.spec
+        return bool(spec.new_pin and spec.pin_file) and holds_pin(spec.pin_file or "", self.pin or Secret(""), "pin_file")
 
     def drop_stale(self) -> None:
         """After an interrupted change whose new PIN the token refused: the next run goes on from the old one."""
@@ -100,19 +130,11 @@ class TokenWork:
         return self.so_pin
 
     def _set_pin_as_so(self, provider: Provider, access: Access) -> None:
-        token = self.token
-        if token is None or self.pin is None:
+        if self.token is None or self.pin is None:
             raise pin_missing(self.spec.where)
-        # Another run may have set it between our look and the lock; then its PIN is tested, not replaced.
-        if self.create and pin_state(provider.require(TokenSelector("serial", token.serial)).flags) != NOT_SET:
-            return
+        low = access.allow_low_pin_count
         with open_session(
-            provider,
-            token,
-            pin=self._need_so_pin(),
-            so=True,
-            allow_low_pin_count=access.allow_low_pin_count,
-            timeout=access.timeout,
+            provider, self.token, pin=self._need_so_pin(), so=True, allow_low_pin_count=low, timeout=access.timeout
         ) as session:
             session.init_pin(self.pin)
 
@@ -120,12 +142,17 @@ class TokenWork:
         token, spec = self.token, self.spec
         if token is None or self.pin is None or self.old_pin is None or spec.pin_file is None:
             raise pin_missing(spec.where)
-        # The new PIN is on the disk before the token has it: a crash in between loses neither.
-        write_pin(_pending(spec.pin_file), self.pin, "pin_file")
+        pending = _pending(spec.pin_file)
         # Without a login: C_SetPIN proves the old PIN itself, in one try, and works for an expired PIN as well
         # (PKCS#11 3.1, section 5.6.7).
         with open_session(provider, token, pin=None, timeout=access.timeout) as session:
-            session.set_pin(self.old_pin, self.pin, allow_low_pin_count=access.allow_low_pin_count)
+            # The new PIN is on the disk before the token has it: a crash in between loses neither.
+            write_pin(pending, self.pin, f"{spec.where}.pin_file")
+            try:
+                session.set_pin(self.old_pin, self.pin, allow_low_pin_count=access.allow_low_pin_count)
+            except PinError:
+                _drop(pending)  # the token said no, so it certainly has the old PIN
+                raise
 
     def test(self, provider: Provider, access: Access) -> KeyfleetError | None:
         """Probe the token with the PIN that is in force; one attempt. Returns what went wrong, which is the work's error then."""
@@ -163,35 +190,47 @@ def _drop(path: str) -> None:
 
 def _resolve_pins(work: TokenWork) -> None:
     """Which PINs this token's work uses, read before the provider is touched. Raises :class:`PinError`."""
-    spec = work.spec
+    spec, option = work.spec, f"{work.spec.where}.pin_file"
     work.so_pin = spec.so_pin or (read_pin(spec.so_pin_file, f"{spec.where}.so_pin_file") if spec.so_pin_file else None)
     if not spec.login:
         return
     if spec.new_pin is not None and spec.pin_file:
-        work.pin = spec.new_pin
-        if holds_pin(spec.pin_file, spec.new_pin):
-            return
-        if holds_pin(_pending(spec.pin_file), spec.new_pin):
-            # A change was interrupted. The token most likely has the new PIN; if not, the next run takes the old one.
-            work.write_file = True
-            return
-        work.write_file = True
-        work.old_pin = spec.pin or (read_pin(spec.pin_file, "pin_file") if os.path.exists(spec.pin_file) else None)
-        work.change_pin = work.old_pin is not None
-        work.set_pin_as_so = work.old_pin is None and work.so_pin is not None
-        if work.old_pin is None and work.so_pin is None:
-            raise PinError(
-                f"{spec.where}.new_pin: the PIN that is in force is not known: give pin, or so_pin to set it as security officer.",
-                code="pin_missing",
-            )
-        return
-    if spec.pin is not None:
+        _resolve_new_pin(work, spec.pin_file, spec.new_pin)
+    elif spec.pin is not None:
         work.pin = spec.pin
-        work.write_file = spec.pin_file is not None and not holds_pin(spec.pin_file, spec.pin)
+        work.write_file = spec.pin_file is not None and not holds_pin(spec.pin_file, spec.pin, option)
     elif spec.pin_file is not None:
-        work.pin = read_pin(spec.pin_file, f"{spec.where}.pin_file")
+        work.pin = read_pin(spec.pin_file, option)
     elif not (spec.user_type == "so" and work.so_pin is not None):
         raise pin_missing(spec.where)
+
+
+def _resolve_new_pin(work: TokenWork, pin_file: str, new_pin: Secret) -> None:
+    """Whether the PIN in force is the new one already. A file that cannot be read does not say so, and ends the work."""
+    spec, option = work.spec, f"{work.spec.where}.pin_file"
+    work.pin = new_pin
+    in_file, waiting = pin_of(pin_file, option), pin_of(_pending(pin_file), option)
+    if in_file == new_pin:
+        return
+    work.write_file = True
+    if waiting == new_pin:
+        # A change was interrupted. The token most likely has the new PIN; if not, the next run takes the old one.
+        work.interrupted = True
+        return
+    if waiting is not None:
+        raise PinError(
+            f"{spec.where}.new_pin: an earlier change to another PIN was interrupted, and {_pending(pin_file)} may hold the PIN in force. "
+            "Run once with that PIN as new_pin to finish it, or remove the file if the token never took it.",
+            code="pin_change_unfinished",
+        )
+    work.old_pin = spec.pin or in_file
+    work.change_pin = work.old_pin is not None
+    work.set_pin_as_so = work.old_pin is None and work.so_pin is not None
+    if work.old_pin is None and work.so_pin is None:
+        raise PinError(
+            f"{spec.where}.new_pin: the PIN that is in force is not known: give pin, or so_pin to set it as security officer.",
+            code="pin_missing",
+        )
 
 
 def prepare(spec: TokenSpec) -> TokenWork:
@@ -204,50 +243,66 @@ def prepare(spec: TokenSpec) -> TokenWork:
     return work
 
 
-def observe(provider: Provider, work: TokenWork, access: Access) -> None:
-    """Find the token and decide what it needs; test it when it needs nothing first. Writes nothing, tries a PIN at most once."""
+def observe(provider: Provider, work: TokenWork, access: Access, known: TokenRecord | None) -> None:
+    """Find the token and decide what it needs. Writes nothing and tries no PIN. ``known`` is the registry's row for it."""
     spec = work.spec
-    found: Token | KeyfleetError | None
-    if spec.initialize:
-        try:
-            found = provider.find(spec.selector)
-        except KeyfleetError as error:
-            found = error
-    else:
-        found = find_token(provider, spec.selector)
-    if isinstance(found, KeyfleetError):
-        work.fail(found)
+    try:
+        found = provider.find(spec.selector) if spec.initialize else provider.require(spec.selector)
+    except KeyfleetError as error:
+        work.fail(error)
         return
-    if found is None:
-        try:
-            provider.free_slot()
-        except (KeyfleetError, Cryptoki) as error:
-            work.fail(error)
-            return
-        if work.error is None:
-            work.create, work.change_pin, work.set_pin_as_so = True, False, False
-        return
+    try:
+        if found is None:
+            _observe_missing(provider, work, access, known)
+        else:
+            _observe_found(provider, work, access, found)
+    except KeyfleetError as error:
+        work.fail(error)
+
+
+def _observe_missing(provider: Provider, work: TokenWork, access: Access, known: TokenRecord | None) -> None:
+    if known is not None and known.serial and not access.allow_renumber:
+        raise TokenError(
+            f"{work.spec.where}: the registered token, serial {known.serial}, is not there, and another one is not created in its "
+            "place. Bring it back, or say allow_renumber: true if it is gone for good.",
+            code="no_token",
+            details={"serial": known.serial},
+        )
+    free = provider.free_slot()
+    if work.error is None:
+        for option, pin in (("so_pin", work.so_pin), ("pin", work.pin)):
+            _check_length(provider, free, work, option, pin)
+        work.create, work.change_pin, work.set_pin_as_so = True, False, False
+
+
+def _observe_found(provider: Provider, work: TokenWork, access: Access, found: Token) -> None:
+    spec, state = work.spec, pin_state(found.flags)
     work.token = found
-    work.status = replace(work.status, slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=pin_state(found.flags))
+    work.status = replace(work.status, slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=state)
     if work.error is not None:
         return
-    state = pin_state(found.flags)
     first_pin = spec.user_type == "user" and state == NOT_SET and (spec.initialize or spec.new_pin)
     unlock = spec.new_pin and state == LOCKED and work.write_file
     if spec.login and work.so_pin is not None and (first_pin or unlock):
         work.set_pin_as_so, work.change_pin = True, False
-    if work.set_pin_as_so:
-        try:
-            check_login_allowed(found.flags, str(found), so=True, allow_low=access.allow_low_pin_count)
-        except PinError as error:
-            work.fail(error)
-        return
-    if work.change_pin:
-        try:
-            check_login_allowed(found.flags, str(found), allow_low=access.allow_low_pin_count)
-        except PinError as error:
-            work.fail(error)
+    if work.set_pin_as_so or work.change_pin:
+        check_login_allowed(found.flags, str(found), so=work.set_pin_as_so, allow_low=access.allow_low_pin_count)
+        _check_length(provider, found, work, "new_pin" if spec.new_pin else "pin", work.pin)
+
+
+def _check_length(provider: Provider, token: Token, work: TokenWork, option: str, pin: Secret | None) -> None:
+    """A PIN that is to be set has a length that the token takes. Known before anything is created."""
+    least, most = provider.pin_lengths(token)
+    if pin is not None and most and not least <= len(pin.reveal().encode("utf-8")) <= most:
+        raise PinError(
+            f"{work.spec.where}.{option}: its length does not suit the token, which takes PINs of {least} to {most} bytes.",
+            code="pin_not_accepted",
+        )
+
+
+def test_existing(provider: Provider, work: TokenWork, access: Access) -> None:
+    """Test the tokens that need nothing first. One attempt."""
+    if work.error is not None or work.token is None or work.set_pin_as_so or work.change_pin:
         return
     refused = work.test(provider, access)
-    if refused is not None and refused.code == "pin_incorrect" and spec.new_pin and spec.pin_file:
-        work.stale_pending = True
+    work.stale_pending = work.interrupted and refused is not None and refused.code == "pin_incorrect"

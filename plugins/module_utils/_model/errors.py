@@ -25,6 +25,7 @@ class KeyfleetError(Exception):
         self.message = message
         self.code = code
         self.details = details or {}
+        self.changed = False  # whether something had been done already
 
 
 class InputError(KeyfleetError):

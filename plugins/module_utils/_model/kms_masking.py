@@ -19,13 +19,14 @@ SECRET, CHANGED = "(secret)", "(secret, changed)"
 
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|api_?key|access_key|private_key|migration_key|auth_header"
-    r"|(?:^|_)(?:pin|pwd|pw)(?:_|\Z)",
+    r"|salt|basic_auth|(?:jwt|hmac|session|signing|cookie|auth)_key\Z"
+    r"|(?:^|_)(?:pin|pwd|pw|pass)(?:_|\Z)",
     re.IGNORECASE,
 )
 # The user part of a URL, taken too wide rather than too narrow, and name=value inside a text.
 _SECRET_PART = re.compile(
-    r"(?P<head>://)(?P<user>\S+)(?=@)"
-    r"|(?P<name>(?:\A|[?&;,\s])[\w.-]*(?:passw|passphrase|pwd|secret|token|api_?key)[\w.-]*\s*=\s*)"
+    r"(?P<head>://|\A(?=[^\s/@:]+:[^\s@]*@))(?P<user>\S+)(?=@)"
+    r"|(?P<name>(?:\A|[?&;,\s])[\w.-]*(?:passw|passphrase|pass|pwd|secret|token|api_?key)[\w.-]*\s*=\s*)"
     r"(?P<value>'[^']*'?|\"[^\"]*\"?|[^&;\s]+)",
     re.IGNORECASE,
 )

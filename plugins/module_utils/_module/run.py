@@ -39,7 +39,7 @@ def run(module: AnsibleModule, engine: Callable[[Mapping[str, Any], Context], Ou
     try:
         outcome = engine(params, context)
     except KeyfleetError as error:
-        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=False, **answer)
+        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed, **answer)
     except Exception as error:  # pylint: disable=broad-exception-caught
         module.fail_json(
             msg=mask(f"an unexpected error, please report it: {type(error).__name__}: {error}", secrets),

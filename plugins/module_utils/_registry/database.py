@@ -42,7 +42,8 @@ class Database:
             try:
                 yield self.connection
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # SQLite may have rolled back by itself, on a full disk for example
+                    self.connection.execute("ROLLBACK")
                 raise
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -89,6 +90,22 @@ def _connect(target: str) -> sqlite3.Connection:
     return connection
 
 
+def registry_exists(path: str) -> bool:
+    """Whether there is a registry. One that may not be looked at is an error, not an absent one. Raises :class:`RegistryError`."""
+    if not os.path.isabs(path):
+        raise RegistryError(f"registry: {path!r} is not an absolute path on the target", code="invalid_input")
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RegistryError(
+            f"registry: {path} cannot be read: {error.strerror}. Run as its owner (become: true), or give this user's own registry.",
+            code="registry_unavailable",
+        ) from None
+    return True
+
+
 @contextmanager
 def open_database(path: str, *, run: str, check_mode: bool = False, create: bool = False) -> Iterator[Database]:
     """The registry at ``path``, migrated to this version's schema.
@@ -97,10 +114,8 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
     a copy in memory, so that nothing can be written. Raises :class:`RegistryError`.
     """
     file = Path(path)
-    if not file.is_absolute():
-        raise RegistryError(f"registry: {path!r} is not an absolute path on the target", code="invalid_input")
+    exists = registry_exists(path)
     try:
-        exists = file.exists()
         if not exists and not create:
             raise RegistryError(
                 f"registry: there is none at {path}. Register an instance with hsm_instance first, or give the registry's path.",
@@ -116,11 +131,11 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
                 with closing(_connect(path)) as source:
                     source.backup(connection)
         with closing(connection):
-            if not check_mode:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection, path)
+            if not check_mode:  # after the look: a file that turns out to be another program's is left as it was
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
             yield Database(connection, path, run)
     except OSError as error:
         raise RegistryError(f"registry {path}: {error.strerror}", code="registry_unavailable") from error

@@ -58,7 +58,7 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
     """
     moment = now()
     for uid, key in keys:
-        database.connection.execute(
+        cursor = database.connection.execute(
             _OVERWRITE if overwrite else _KEEP,
             (
                 str(uuid.uuid4()),
@@ -76,7 +76,8 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
                 moment,
             ),
         )
-        events.record(database, "add_key", uid, origin=key.origin, type=key.type)
+        if cursor.rowcount:
+            events.record(database, "add_key", uid, origin=key.origin, type=key.type)
 
 
 def update(database: Database, uid: str, key: VirtualKey) -> None:

@@ -14,6 +14,8 @@ COPIED=$BUILD/copy/ansible_collections/keyfleet/hsm
 
 # Ansible keeps its caches here, and finds no other collection than this checkout.
 export ANSIBLE_HOME=$BUILD/ansible
+# Modules are copied into the home folder otherwise, which must stay untouched and need not exist.
+export ANSIBLE_REMOTE_TMP=$BUILD/ansible/tmp
 export ANSIBLE_COLLECTIONS_PATH=$BUILD/collections
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 # A Git hook that calls make must not lead the calls of git below to its own repository.

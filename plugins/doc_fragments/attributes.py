@@ -38,7 +38,8 @@ attributes:
 options: {}
 requirements:
   - python >= 3.10 on the target
-  - python-pkcs11 >= 0.10 on the target, in the interpreter that runs the module or in one of
-    C(/opt/keyfleet/venv/bin/python), C(/usr/bin/python3) and C(/usr/local/bin/python3); the module finds it there by
-    itself
+  - python-pkcs11 >= 0.10 on the target
+notes:
+  - An interpreter without the Python libraries is no obstacle. The module then looks for them in
+    C(/opt/keyfleet/venv/bin/python), C(/usr/bin/python3) and C(/usr/local/bin/python3).
 """

@@ -20,7 +20,7 @@ options:
     required: true
   description:
     description:
-      - A text for people.
+      - Free text.
     type: str
     default: ""
   model:
@@ -40,8 +40,7 @@ options:
   admins:
     description:
       - Who may administer the keys of this instance. V(*) means everyone, and gives a warning.
-      - The modules of this collection only record the list; a key management server that is configured from the
-        registry enforces it.
+      - It is recorded only. A key management server enforces it, see M(keyfleet.hsm.kms_config).
     type: list
     elements: str
     default: []
@@ -107,7 +106,8 @@ options:
         type: path
       pin:
         description:
-          - The user PIN. Alone, it is used in this task and kept nowhere, so that later tasks must be given it again.
+          - The user PIN. Put it in quotes. YAML reads V(0123456) without them as the number 42798.
+          - Alone, it is used in this task and kept nowhere, so that later tasks must be given it again.
           - With O(tokens[].pin_file) it is also written to that file.
         type: str
       pin_file:

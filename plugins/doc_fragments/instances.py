@@ -6,7 +6,7 @@
 
 """The option ``instances``: a list of what the option group INSTANCE describes, as ``hsm_instances`` holds it.
 
-Ansible's checks want the text itself here. A test holds it to that of the fragment ``instance``.
+It has words of its own, because a list entry sets nothing up. A test holds its options to those of the fragment ``instance``.
 """
 
 from __future__ import annotations
@@ -19,66 +19,64 @@ options:
     description:
       - The HSMs in the order that their prefixes count, each as M(keyfleet.hsm.hsm_instance) takes it. The variable
         C(hsm_instances) fits.
-      - PINs are read where the module runs. What only M(keyfleet.hsm.hsm_instance) uses is taken and has no effect.
+      - What only M(keyfleet.hsm.hsm_instance) uses is taken and has no effect.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
         description:
-          - Name of the instance, unique in the registry. Letters, digits, C(.), C(_) and C(-), beginning with a
+          - Name of the instance, the same as in the registry. Letters, digits, C(.), C(_) and C(-), beginning with a
             letter or digit.
         type: str
         required: true
       description:
         description:
-          - A text for people.
+          - Free text. No effect here.
         type: str
         default: ""
       model:
         description:
           - What kind of HSM it is, in any case. It gives the routing prefix, C(hsm::<model>) for the first instance
-            of a model and C(hsm::<model>_1), C(hsm::<model>_2) for those registered after it.
-          - Models that O(instances[].library) has a default for are V(softhsm2), V(utimaco), V(proteccio),
-            V(crypt2pay), V(smartcardhsm), V(luna), V(nshield), V(cloudhsm), V(futurex), V(yubihsm) and V(other). Any
-            other name may be used together with O(instances[].library).
+            of a model and C(hsm::<model>_1), C(hsm::<model>_2) for those after it in the list.
+          - The server knows V(softhsm2), V(utimaco), V(proteccio), V(crypt2pay), V(smartcardhsm) and V(other). An HSM
+            of another kind is served as V(other), with its O(instances[].library).
           - Required.
         type: str
       library:
         description:
-          - Absolute path of the vendor's PKCS#11 library on the target.
+          - Absolute path of the vendor's PKCS#11 library on the target, in which the slots are looked up.
           - By default the first of the places where the packages of the O(instances[].model) put it.
+          - All instances of one model must have the same.
         type: path
       admins:
         description:
-          - Who may administer the keys of this instance. V(*) means everyone, and gives a warning.
-          - The modules of this collection only record the list; a key management server that is configured from the
-            registry enforces it.
+          - Who may administer the keys of this instance on the server. It becomes C(hsm_admin) in the file.
+          - V(*) means everyone, and an empty list means nobody. Both give a warning.
         type: list
         elements: str
         default: []
       max_sessions:
         description:
-          - How many sessions a service may hold open on this HSM. It is recorded for such services; a task uses one
-            at a time.
+          - No effect here.
         type: int
         default: 1024
       connection_timeout:
         description:
-          - How many seconds a task waits for a token that another task uses. V(0) means without limit.
+          - How many seconds to wait for a library that another task uses. V(0) means without limit.
         type: int
         default: 0
       environment:
         description:
-          - Environment variables that the vendor's library reads, for example the path of its configuration. They are
-            set before the library is loaded, and kept in the registry.
-          - They are returned and shown in diffs, so they are no place for a secret.
+          - Environment variables that the vendor's library reads. They are set while the slots are looked up, and are
+            not written into the file.
+          - The server is one process, so two values for one variable are refused. Give the server the same
+            environment.
         type: dict
         default: {}
       tokens:
         description:
-          - The tokens of this HSM, in order. An instance with an empty list gets no prefix and takes no number.
-          - Required.
+          - The tokens of this HSM, in order. At least one is required.
         type: list
         elements: dict
         suboptions:
@@ -90,69 +88,53 @@ options:
             type: str
           serial:
             description:
-              - Serial number of the token, as the token gives it. It stays the same for the life of a token, so it
-                tells two tokens with the same label apart.
+              - Serial number of the token, as the token gives it.
             type: str
           slot:
             description:
-              - Number of the slot that the token is in, decimal, or hexadecimal after V(0x). It is returned in decimal.
-              - Some tokens move to another slot when they are initialised or when a device is added.
+              - Number of the slot that the token is in, decimal, or hexadecimal after V(0x).
             type: str
           initialize:
             description:
-              - Whether to create the token in a free slot when no token has this O(instances[].tokens[].label), and
-                to set its user PIN.
-              - Needs O(instances[].tokens[].label), O(instances[].tokens[].so_pin) or
-                O(instances[].tokens[].so_pin_file), and a user PIN.
-              - A token that is initialised already is never initialised again. One that has no user PIN yet gets it.
+              - Nothing is created here. With V(true), a token that does not exist yet is no error in check mode.
+              - M(keyfleet.hsm.hsm_instance) creates it, and its rules for the other options hold here as well.
             type: bool
             default: false
           so_pin:
             description:
-              - PIN of the security officer. Used where O(instances[].tokens[].initialize) or
-                O(instances[].tokens[].new_pin) needs it, and kept nowhere.
-              - At most one of O(instances[].tokens[].so_pin) and O(instances[].tokens[].so_pin_file) may be given.
+              - No effect here.
             type: str
           so_pin_file:
             description:
-              - Absolute path of a file on the target that holds the PIN of the security officer. The rules of
-                O(instances[].tokens[].pin_file) hold.
+              - No effect here. The file is not read.
             type: path
           pin:
             description:
-              - The user PIN. Alone, it is used in this task and kept nowhere, so that later tasks must be given it
-                again.
-              - With O(instances[].tokens[].pin_file) it is also written to that file.
+              - The user PIN, in quotes. It becomes one of C(hsm_password) in the file. No PIN file is written.
+              - O(instances[].tokens[].new_pin) comes before it, and it comes before O(instances[].tokens[].pin_file).
+              - Without O(instances[].tokens[].new_pin), it is refused with the code V(pin_differs) when
+                O(instances[].tokens[].pin_file) holds another PIN. No login is made that could tell which is right.
             type: str
           pin_file:
             description:
-              - Absolute path of a file on the target that holds the user PIN. The registry keeps the path, and all
-                modules read the PIN from there.
-              - Alone, the file must exist. With O(instances[].tokens[].pin) or O(instances[].tokens[].new_pin), the
-                file is made to hold that PIN, with mode V(0600).
-              - A file that anyone but its owner may read or write is refused, and so is one that belongs neither to the
-                user who runs the module nor to root. One newline at the end of the file is dropped, and nothing else.
+              - Absolute path of a file on the target that holds the user PIN.
+              - Its rules are those of M(keyfleet.hsm.hsm_instance). Nobody but the owner may read or write it.
+              - It need not exist beside O(instances[].tokens[].pin), nor in check mode.
             type: path
           new_pin:
             description:
-              - The user PIN that shall be in force from now on. It replaces the one in
-                O(instances[].tokens[].pin_file), on the token and in the file.
-              - Needs O(instances[].tokens[].pin_file), which tells a later run that the change was made already.
-              - When the PIN in force is locked or not known, O(instances[].tokens[].so_pin) or
-                O(instances[].tokens[].so_pin_file) sets the new one as security officer.
-              - When it is in force everywhere, put its value into O(instances[].tokens[].pin) and take
-                O(instances[].tokens[].new_pin) away, in one edit.
+              - The user PIN that M(keyfleet.hsm.hsm_instance) puts in force. Nothing is changed on the token here.
+              - It becomes the PIN in the file. Outside check mode O(instances[].tokens[].pin_file) must hold it
+                already, which it does after the change.
             type: str
           login:
             description:
-              - Whether to log in. Set it to V(false) for a token that needs no PIN.
+              - Whether the server logs in. Set it to V(false) for a token that needs no PIN.
             type: bool
             default: true
           user_type:
             description:
-              - Who logs in. With V(so) the PIN in O(instances[].tokens[].pin) or O(instances[].tokens[].pin_file) is
-                the security officer's.
-              - A security officer sees no private keys, so a token with keys to manage wants V(user).
+              - V(so) is refused, because the server logs in as user.
             type: str
             choices:
               - user

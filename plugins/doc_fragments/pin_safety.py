@@ -20,17 +20,13 @@ options:
         login.
       - Find out first which PIN is right, and which program tried another. Then run once with V(true). A good login
         clears the flags.
+      - It also stops at a PIN file that the token refused before, as long as the file has not been written since. That is
+        for tokens that do not flag a wrong PIN.
       - A PIN that is locked is never tried, whatever this option says.
     type: bool
     default: false
 notes:
-  - The token's flags are read before a login. A PIN that the token refuses is tried once, and not again by the same
-    task.
-  - Check mode logs in as well, because a token shows its private keys only to who is logged in. A wrong PIN costs one
-    of the token's tries then too.
-  - While a task works on a token it holds a lock for it on the target, so that tasks and plays that run at the same
-    time wait for each other instead of disturbing each other's login.
-  - No PIN is ever returned, logged, put into a diff or given on a command line. Ansible itself, though, prints the
-    items of a loop, and from C(-v) on it does so in spite of C(loop_control.label). Loop over the names of instances,
-    and never over dictionaries with PINs in them.
+  - The token's flags are read before a login. A PIN that the token refuses is tried once. The registry remembers the
+    state of its file, so no later task tries it again. Check mode logs in as well.
+  - No PIN is ever returned, logged, put into a diff or given on a command line.
 """

@@ -16,8 +16,7 @@ options:
     description:
       - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
         secret.
-      - M(keyfleet.hsm.hsm_instance) creates the file with mode V(0600), and its folder with mode V(0700), when it is
-        missing. The other modules fail then.
+      - M(keyfleet.hsm.hsm_instance) creates it. Outside check mode this module fails when it is missing.
       - Two registries know nothing of each other. Use one for each host.
     type: path
     default: /var/lib/keyfleet/registry.db

@@ -53,9 +53,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The UID.
+  description: The UID, for example V(hsm::softhsm2::0::my-aes-key).
   type: str
-  sample: hsm::softhsm2::0::my-aes-key
 """
 
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hsm_instance
-short_description: Register an HSM, bring its tokens to life and test them
+short_description: Register an HSM, create its tokens and test them
 version_added: 0.1.0
 author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
   - Declares one HSM of a host - its PKCS#11 library, its tokens, who administers it - and keeps that declaration in a
     registry on the target, where the other modules of this collection find it.
+  - The task declares the whole instance. An option that is omitted returns to its default, also when the instance is
+    registered with another value. This is unlike M(keyfleet.hsm.hsm_key), which does not compare omitted options.
   - Creates tokens, sets their user PIN, changes it, and keeps it in a file that only its owner can read, where this
     is asked for.
   - Tests every token on each run. A token is accessible when it was found, the login went well, and a key that lives
     only in that session encrypted and decrypted, or signed and verified.
   - Gives the instance its routing prefix, for example C(hsm::softhsm2_1). UIDs of keys begin with it, so the module
     refuses whatever would give an instance that is registered already another prefix.
-  - Nothing is changed on the token or in the registry when one of the tokens cannot be used, unless
-    O(validate=false).
+  - All tokens are looked at before the first change. When one of them cannot be used, nothing is changed on a token
+    or in the registry, unless O(validate=false).
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
@@ -46,6 +48,12 @@ attributes:
     details:
       - A token that is initialised is never initialised again, and O(tokens[].new_pin) is set once.
 options:
+  registry:
+    description:
+      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
+        secret.
+      - The file is created with mode V(0600), and its folder with mode V(0700), when it is missing.
+      - Two registries know nothing of each other. Use one for each host.
   validate:
     description:
       - Whether all tokens must be accessible for the instance to be registered or changed.
@@ -58,6 +66,8 @@ options:
       - Whether the prefix of a registered instance may change, or the slot of a token that keys are recorded for.
         Both move UIDs that other programs may have stored.
       - With V(false) the module refuses to, and names the old and the new address.
+      - With V(true), O(tokens[].initialize) may also create a token in the place of a registered one that is not
+        there.
     type: bool
     default: false
   force:
@@ -79,7 +89,12 @@ options:
 notes:
   - The order in which instances are registered counts for their prefixes, and stays as it is when an instance is
     changed.
-  - Where several tokens of one task cannot be used, the answer tells the trouble of each.
+  - When several tokens of one task cannot be used, the error lists each of them.
+  - When something had been done before a failure, C(changed) is true, and C(msg) tells it after the words
+    C(Before that). Run the task again when the cause is mended.
+  - Tasks and plays that use one token at the same time wait for each other, see O(connection_timeout).
+  - Ansible prints the items of a loop, and from C(-v) on it does so in spite of C(loop_control.label). Loop over the
+    names of instances, and never over dictionaries with PINs in them.
 seealso:
   - module: keyfleet.hsm.hsm_key
   - module: keyfleet.hsm.hsm_status
@@ -131,13 +146,16 @@ EXAMPLES = r"""
         pin_file: /etc/keyfleet/pins/audit
 
 # hsm_instances is a list of what this module takes. The loop runs over the names, since Ansible prints the items of a
-# loop.
+# loop. What is not handed over returns to its default, so the task names every field.
 - name: Register every HSM of a declaration, in its order
   keyfleet.hsm.hsm_instance:
     name: "{{ item }}"
+    description: "{{ declared.description | default(omit) }}"
     model: "{{ declared.model }}"
-    admins: "{{ declared.admins | default(omit) }}"
     library: "{{ declared.library | default(omit) }}"
+    admins: "{{ declared.admins | default(omit) }}"
+    max_sessions: "{{ declared.max_sessions | default(omit) }}"
+    connection_timeout: "{{ declared.connection_timeout | default(omit) }}"
     environment: "{{ declared.environment | default(omit) }}"
     tokens: "{{ declared.tokens }}"
   loop: "{{ hsm_instances | map(attribute='name') }}"
@@ -227,10 +245,12 @@ instance:
       type: str
       sample: softhsm2
     prefix:
-      description: Its routing prefix, with which the UIDs of its keys begin. V(null) for an instance without tokens.
+      description:
+        - Its routing prefix, with which the UIDs of its keys begin, for example V(hsm::softhsm2_1).
+        - V(null) for an instance without tokens.
+        - Check mode does not know of instances that earlier tasks of the play would register.
       returned: success
       type: str
-      sample: hsm::softhsm2
     library:
       description: Path of the PKCS#11 library that was found.
       returned: success
@@ -345,20 +365,25 @@ failure:
     code:
       description:
         - A word that stays the same from release to release.
-        - V(invalid_input) - options that contradict each other or cannot be meant. All of them are listed.
+        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
         - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
           or does not start, most often for want of its configuration.
         - V(no_token), V(several_tokens), V(token_not_initialized), V(no_free_slot) - no token answers to the label,
           serial number or slot, or more than one does, or it has to be initialised first, or there is no slot to
-          create one in.
+          create one in. V(no_token) also when the registered token is not there, and O(tokens[].initialize) does not
+          create another in its place without O(allow_renumber=true).
         - V(token_changed) - the token was swapped for another while the task ran.
         - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
           V(pin_file_invalid), V(pin_file_unwritable) - no PIN is known, or its file cannot be used. No login was
           tried.
         - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
           a login. None was tried.
+        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
         - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once. V(pin_locked) and
           V(pin_not_initialized) may also be the token's own answer.
+        - V(pin_not_accepted) - a PIN that is to be set has a length or a form that the token does not take. The
+          length is checked before anything is created.
+        - V(pin_change_unfinished) - an earlier change to another PIN was interrupted. The PIN in force may be that one.
         - V(renumbering) - UIDs would move, see O(allow_renumber).
         - V(in_use) - virtual keys or configuration files refer to what would be removed, see O(force).
         - V(lock_timeout), V(lock_unavailable) - another task held the token for longer than O(connection_timeout), or

@@ -35,8 +35,8 @@ attributes:
     support: full
     details:
       - Logs in and compares with the keys on the token, through a session that cannot write.
-      - When the registry or the instance does not exist yet, an earlier task of the same play is taken to register
-        it, with an empty token. This is told in a warning.
+      - When the registry, the instance or the token is not registered yet, an earlier task of the same play is taken
+        to register it, with an empty token. This is told in a warning.
   diff_mode:
     support: full
     details:
@@ -47,7 +47,7 @@ options:
   registry:
     description:
       - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
-        secret. M(keyfleet.hsm.hsm_instance) creates it.
+        secret. M(keyfleet.hsm.hsm_instance) creates it. Outside check mode this module fails when it is missing.
       - Not used together with O(library).
   instance:
     description:
@@ -72,11 +72,11 @@ options:
   environment:
     description:
       - Environment variables that are set before the O(library) is loaded.
-      - An O(instance) has an environment of its own, and this option is not used for it.
+      - Refused together with O(instance), which has an environment of its own.
     type: dict
   keys:
     description:
-      - The keys, each at most once. What is not said about a key is not compared with the one that exists.
+      - The keys, each at most once. Omitted options are not compared with an existing key.
     type: list
     elements: dict
     required: true
@@ -91,6 +91,7 @@ options:
           - Its C(CKA_ID), in hex.
           - A new key gets the bytes of its O(keys[].label) by default, so that its UID can be told beforehand.
           - Where several keys have the same label, it says which is meant.
+          - With O(keys[].state=absent) only a key with both this label and this id is destroyed.
         type: str
       type:
         description:
@@ -135,8 +136,6 @@ options:
         description:
           - Whether the key's value can never be read in the clear. V(true) by default for a new key.
           - An existing key can be made sensitive, which cannot be undone and gives a warning.
-          - V(false) belongs to a key that is extractable. Together with O(keys[].extractable=false) it is refused,
-            because tokens differ on what that means.
         type: bool
       extractable:
         description:
@@ -290,52 +289,52 @@ keys:
   contains:
     label:
       description: Label of the key.
-      returned: success
+      returned: always
       type: str
     id:
       description: Its C(CKA_ID), in hex.
-      returned: success
+      returned: always
       type: str
     uid:
       description: Its address, C(<prefix>::<slot>::<key id>). V(null) without an instance.
-      returned: success
+      returned: always
       type: str
     type:
       description: Its type.
-      returned: success
+      returned: always
       type: str
     size:
       description: Its size in bits. For EC that of its curve.
-      returned: success
+      returned: always
       type: int
     curve:
       description: Its curve. V(null) for other types than EC.
-      returned: success
+      returned: always
       type: str
     operations:
       description: What it may be used for, of a pair what either half may be used for.
-      returned: success
+      returned: always
       type: list
       elements: str
     sensitive:
       description: Whether its value can never be read in the clear.
-      returned: success
+      returned: always
       type: bool
     extractable:
       description: Whether it may leave the token wrapped.
-      returned: success
+      returned: always
       type: bool
     local:
       description: Whether it was generated on the token.
-      returned: success
+      returned: always
       type: bool
     public_key:
       description: The public key of a pair as PEM. V(null) for a secret key, and for a pair that check mode predicts.
-      returned: success
+      returned: always
       type: str
     state:
       description: V(present), V(absent) or V(failed).
-      returned: success
+      returned: always
       type: str
     mismatches:
       description: What differs and was left as it is, with O(keys[].on_mismatch=keep).
@@ -391,18 +390,18 @@ applied:
   contains:
     index:
       description: Place of the entry in O(keys), beginning with V(0).
-      returned: success
+      returned: always
       type: int
     label:
       description: Label of the key.
-      returned: success
+      returned: always
       type: str
     action:
       description:
         - V(create), V(change), V(replace) or V(delete) for the key.
         - V(record) when the key was there and only its record was missing, V(forget) when only the record was left of
           it.
-      returned: success
+      returned: always
       type: str
   sample:
     - {index: 0, label: dek-1, action: create}
@@ -416,23 +415,23 @@ failed_keys:
   contains:
     index:
       description: Place of the entry in O(keys), beginning with V(0).
-      returned: success
+      returned: always
       type: int
     label:
       description: Label of the key.
-      returned: success
+      returned: always
       type: str
     action:
       description: What was tried, one of the words of RV(applied[].action).
-      returned: success
+      returned: always
       type: str
     code:
       description: Why it failed, as one of the words of RV(failure.code).
-      returned: success
+      returned: always
       type: str
     error:
       description: Why it failed, in words.
-      returned: success
+      returned: always
       type: str
   sample:
     - index: 3
@@ -456,18 +455,22 @@ failure:
     code:
       description:
         - A word that stays the same from release to release.
-        - V(invalid_input) - options that contradict each other or cannot be meant. All of them are listed.
+        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
         - V(cannot_plan) - a key exists and differs, several keys have its label, its id belongs to another key, only
           half of a pair is there, it cannot be destroyed, it exists and cannot be used, or the token cannot generate
           such keys. All of them are listed, and nothing was changed.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
+        - V(token_not_declared) - the registered instance has no such token.
         - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
           slot.
+        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
+          login. Without a login as user its keys would look absent.
         - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
           V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
         - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
           a login. None was tried.
+        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
         - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
         - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
           or does not start.

@@ -100,14 +100,17 @@ EXAMPLES = r"""
     require: any
     timeout: 10
 
+# A PIN that was refused is not tried again, so the loop ends there.
 - name: Wait until an HSM has come back
   keyfleet.hsm.hsm_status:
     instances:
       - primary
   register: primary
-  until: primary.healthy
+  until: primary.healthy or 'pin_incorrect' in codes or 'pin_not_tried' in codes
   retries: 20
   delay: 15
+  vars:
+    codes: "{{ primary.instances | map(attribute='slots') | flatten | map(attribute='code') | list }}"
 """
 
 RETURN = r"""
@@ -173,10 +176,11 @@ instances:
             - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak
               against a login. None was tried.
             - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
-            - V(pin_not_tried) - the same token refused its PIN under another instance before.
+            - V(pin_not_tried) - the token refused this PIN file before, or its PIN under another instance just now.
             - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is
               none, or does not start.
             - V(probe_timeout) - no answer within O(timeout). V(probe_crashed) - the library ended its process.
+              V(not_probed) - one of the two happened at another token of the instance before.
             - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot
               be used.
             - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to
@@ -232,7 +236,7 @@ failure:
       description:
         - A word that stays the same from release to release.
         - V(not_healthy) - fewer tokens are accessible than O(require) wants. RV(instances) tells which.
-        - V(invalid_input) - options that cannot be meant.
+        - V(invalid_input) - invalid values.
         - V(no_instance) - O(instances) names one that is not registered.
         - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new) - the registry is not
           there, cannot be opened, is another program's file, or is a newer release's.

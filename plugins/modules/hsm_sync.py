@@ -28,7 +28,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - When the registry or the instance does not exist yet, the answer is empty, with a warning.
+      - When the registry, the instance or the token is not registered yet, the answer is empty, with a warning.
   diff_mode:
     support: full
     details:
@@ -49,9 +49,8 @@ options:
     description:
       - The user PIN of the token. It is used in this task and kept nowhere.
       - Not needed for tokens that were registered with a PIN file.
-      - It is tried at every token that the task reads, so choose one with O(token_label) when the instance has
-        several.
-      - At most one of O(pin) and O(pin_file) may be given.
+      - At most one of O(pin) and O(pin_file) may be given. Both are refused when the task would read several tokens,
+        because one PIN is not tried on all. Choose one with O(token_label) then.
 notes:
   - All tokens are read before the first key is recorded. When one cannot be read, nothing is recorded.
   - A key that has neither C(CKA_ID) nor C(CKA_LABEL) cannot be addressed. It is told in a warning and not recorded,
@@ -129,7 +128,7 @@ drift:
       virtual: [sign, verify]
       hsm: [sign]
 summary:
-  description: The numbers.
+  description: Counts of keys.
   returned: success
   type: dict
   contains:
@@ -162,15 +161,19 @@ failure:
     code:
       description:
         - A word that stays the same from release to release.
-        - V(invalid_input) - options that contradict each other or cannot be meant. All of them are listed.
+        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
+        - V(token_not_declared) - the registered instance has no such token, or no token at all.
         - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
           slot.
+        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
+          login. Without a login as user its keys would look absent.
         - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
           V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
         - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
           a login. None was tried.
+        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
         - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
         - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
           or does not start.

@@ -16,11 +16,12 @@ description:
   - Writes the TOML file that the Eviden (formerly Cosmian) KMS server reads, with one C([[hsm_instances]]) for each
     declared HSM.
   - It runs on the target. The slot of each token is looked up in the HSM, and the PINs are read from their files
-    there. No login is made, and no PIN travels back.
+    there. No login is made, so no PIN is tried, and no PIN travels back.
   - Everything is checked before anything is written, and everything that is wrong is told at once. What the server
     would merge, ignore or drop in silence is refused - flat C(hsm_*) keys beside the array, unknown or misspelt names
     at the top level, an instance without tokens, a token without a PIN, a slot that is named twice, two libraries for
-    one model, two values for one environment variable, a model that the server does not know.
+    one model, two values for one environment variable, a model that the server does not know. An empty O(instances)
+    is allowed, gives a warning, and writes a file without HSMs.
   - An address that would change is refused too, whether the file that is there or the registry tells of it. See
     O(allow_renumber).
   - The file gets mode V(0400), and is replaced in one step. The service is not restarted.
@@ -40,20 +41,27 @@ attributes:
     support: full
     details:
       - The diff shows the file as TOML without its comments. PINs, passwords and other secrets are shown as
-        C((secret)), and as C((secret, changed)) where they change.
+        V((secret\)), and as V((secret, changed\)) where they change.
   idempotent:
     support: full
     details:
       - The file is compared by what it says, so comments and the order of its keys are no change. Its mode is
         compared as well.
 requirements:
-  - tomli-w on the target, beside python-pkcs11
-  - tomli on the target if its Python is older than 3.11
+  - tomli-w on the target
+  - tomli on the target (Python 3.10 only)
 options:
+  registry:
+    description:
+      - Absolute path of the registry on the target, which M(keyfleet.hsm.hsm_instance) creates.
+      - The module works without one. Outside check mode it then warns, since nothing keeps the prefixes and the file
+        in step with the registered instances.
+      - Where there is one, it must give the instances the same prefixes. It records which of them the file names, so
+        that M(keyfleet.hsm.hsm_instance) does not remove an instance that the server uses.
   settings:
     description:
       - Everything else that the file shall say, as the server names it - the keys and tables at the top level, with
-        what is in them. The names at the top level are checked.
+        what is in them. Only the names at the top level are checked.
       - A value that is a secret is masked in the diff by its name, for example C(tls_p12_password), and so are the
         credentials in a URL. All values are kept out of logs.
     type: dict
@@ -72,8 +80,6 @@ options:
     type: bool
     default: false
 notes:
-  - The registry is used when it is there. It must give the instances the same prefixes, and it records which of them
-    the file names, so that M(keyfleet.hsm.hsm_instance) does not remove an instance that the server uses.
   - The server takes the libraries from its environment, for example E(SOFTHSM2_PKCS11_LIB), not from this file.
 seealso:
   - module: keyfleet.hsm.hsm_instance
@@ -129,35 +135,56 @@ instances:
   returned: success
   type: list
   elements: dict
+  sample:
+    - {name: primary, prefix: "hsm::softhsm2", model: softhsm2, slots: [1044301586]}
   contains:
     name:
       description: Name of the instance.
       returned: success
       type: str
-      sample: primary
     prefix:
-      description: Its routing prefix.
+      description: Its routing prefix, for example V(hsm::softhsm2_1).
       returned: success
       type: str
-      sample: hsm::softhsm2
     model:
       description: Its model, as the server spells it.
       returned: success
       type: str
-      sample: softhsm2
     slots:
       description: Numbers of its slots. V(null) in check mode for a token that does not exist yet.
       returned: success
       type: list
       elements: int
-      sample: [1044301586]
 failure:
-  description: Why the module failed, for programs.
+  description: Why the task failed, for programs. The text for people is in C(msg).
   returned: failure
   type: dict
   contains:
     code:
-      description: A stable word, for example V(invalid_input), V(renumbering), V(config_invalid), V(no_token).
+      description:
+        - A word that stays the same from release to release.
+        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
+        - V(renumbering) - UIDs would move, see O(allow_renumber).
+        - V(config_invalid), V(config_unreadable), V(config_unwritable) - the file that is there cannot be understood
+          or read, or the new one cannot be written.
+        - V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty), V(pin_file_invalid) -
+          the file of a PIN cannot be used.
+        - V(pin_differs) - O(instances[].tokens[].pin) differs from what the PIN file holds.
+        - V(pin_not_changed) - the PIN file does not hold O(instances[].tokens[].new_pin) yet. Run
+          M(keyfleet.hsm.hsm_instance) first.
+        - V(pin_invalid) - the server would not log in with this PIN.
+        - V(no_token), V(several_tokens), V(token_not_initialized) - no token answers, or more than one, or it has to
+          be initialised first.
+        - V(library_missing), V(library_invalid), V(library_init_failed), V(probe_timeout), V(probe_crashed) - the
+          PKCS#11 library is not there, is none, does not start, hangs, or ends its process.
+        - V(lock_timeout), V(lock_unavailable) - another task held the library for too long, or the lock file cannot be
+          used.
+        - V(registry_unavailable), V(registry_invalid), V(registry_too_new), V(registry_write_failed) - the registry
+          cannot be opened, is another program's file, is a newer release's, or could not be written.
+        - C(CKR_) and the rest of the name of a PKCS#11 return value - a call to the library failed.
+        - V(several) - more than one token cannot be used, for different reasons, see RV(failure.details).
+        - V(missing_library) - no Python on the target has python-pkcs11 and tomli-w. V(render_failed), V(unexpected)
+          - a defect of this collection.
       returned: failure
       type: str
       sample: renumbering

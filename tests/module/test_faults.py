@@ -262,3 +262,41 @@ def test_a_glitch_in_reading_attributes_costs_no_key(faulty: Faulty, second: int
         answer = faulty.hsm.keys(wanted)
         assert answer["changed"] is False, (plan, answer)
         assert faulty.calls()["C_DestroyObject"] == faulty.calls()["C_GenerateKey"] == 0, plan
+
+
+def test_a_pin_file_that_was_refused_is_not_tried_again_by_anyone(faulty: Faulty) -> None:
+    """On a token that flags nothing: the refusal is made by the fault library, the real token never hears of it."""
+    with_plan(faulty, "C_Login:1:before=0xa0")
+    hsm = faulty.hsm
+    codes = []
+    for module, args in (("hsm_status", {}), ("hsm_status", {}), ("hsm_key", {"keys": KEYS}), ("hsm_sync", {})):
+        answer = hsm.run(module, **({} if module == "hsm_status" else {"instance": "primary"}), **args)
+        codes.append(answer["failure"]["code"] if "failure" in answer else answer["instances"][0]["slots"][0]["code"])
+    pin_file = hsm.scratch / "pins" / "payments"
+    declared = {"tokens": [{"label": "payments", "pin_file": str(pin_file)}]}
+    codes.append(faulty.register("C_Login:1:before=0xa0", **declared)["failure"]["code"])
+    assert codes == ["pin_incorrect", *["pin_not_tried"] * 4]
+    assert faulty.calls()["C_Login"] == 1
+    # The operator's word is one more try, a good one ends the matter, and so does a file that was written anew.
+    with_plan(faulty, "")
+    assert ok(hsm.keys(*KEYS, allow_low_pin_count=True))["changed"] is True
+    assert ok(hsm.run("hsm_status", require="all"))["healthy"] is True
+    with_plan(faulty, "C_Login:1:before=0xa0")
+    assert hsm.keys(*KEYS)["failure"]["code"] == "pin_incorrect"
+    pin_file.write_text(pin_file.read_text())
+    with_plan(faulty, "")
+    assert ok(hsm.keys(*KEYS))["changed"] is False
+
+
+@pytest.mark.parametrize("module", ["hsm_key", "hsm_sync", "hsm_instance"])
+def test_every_module_remembers_a_refusal(faulty: Faulty, module: str) -> None:
+    with_plan(faulty, "C_Login:1:before=0xa0")
+    hsm = faulty.hsm
+    declared = {"tokens": [{"label": "payments", "pin_file": str(hsm.scratch / "pins" / "payments")}]}
+    for code in ("pin_incorrect", "pin_not_tried"):
+        if module == "hsm_instance":
+            answer = faulty.register("C_Login:1:before=0xa0", **declared)
+        else:
+            answer = hsm.run(module, instance="primary", **({"keys": KEYS} if module == "hsm_key" else {}))
+        assert answer["failure"]["code"] == code
+    assert faulty.calls()["C_Login"] == 1

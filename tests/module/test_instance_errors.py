@@ -330,3 +330,14 @@ def test_a_fifo_in_the_place_of_a_lock_holds_nobody_up(hsm: Hsm, tmp_path: Path,
     os.mkfifo(lock.path)
     with pytest.raises(TokenError, match="not a regular file"):
         lock.acquire()
+
+
+def test_a_pin_without_quotes_is_warned_of(hsm: Hsm) -> None:
+    answer = hsm.run("hsm_instance", **hsm.instance(tokens=[hsm.token(pin=219345)]))
+    assert any("tokens[0].pin: is a number in YAML" in str(warning) for warning in answer["warnings"])
+    assert "219345" not in str(answer["warnings"])
+
+
+def test_a_refused_choice_in_keys_is_shown(hsm: Hsm) -> None:
+    answer = hsm.keys({"label": "k", "type": "EC", "curve": "secp256r1"})
+    assert "P-256" in answer["msg"] and "secp256r1" in answer["msg"]

@@ -17,7 +17,7 @@ from typing import Any
 from .._cryptoki.provider import open_provider
 from .._cryptoki.session import Session, open_session
 from .._model.addresses import prefix_of
-from .._model.errors import InputError, TokenError
+from .._model.errors import InputError, PinError, TokenError
 from .._model.records import InstanceRecord, TokenRecord
 from .._model.secret import Secret
 from .._model.selectors import TokenSelector
@@ -25,6 +25,7 @@ from .._registry import instances as table
 from .._registry.database import Database
 from .private_files import read_pin
 from .probe import pin_missing
+from .refusals import check_not_refused, note_login
 
 # In check mode these may be what an earlier task of the same play would have registered.
 NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared")
@@ -41,6 +42,7 @@ class Target:
     timeout: float = 0
     prefix: str | None = None
     token: TokenRecord | None = None
+    pin_path: str | None = None
 
 
 def connection_problems(params: Mapping[str, Any]) -> list[str]:
@@ -131,10 +133,19 @@ def instance_pin(token: TokenRecord, params: Mapping[str, Any]) -> Secret | None
     pin: Secret | None = params.get("pin")
     if pin is not None:
         return pin
-    path = params.get("pin_file") or token.pin_file
+    path = pin_path(token, params)
     if not path:
         raise pin_missing(f"token '{token.named()}'")
+    check_not_refused(token, path, allow_low_pin_count=bool(params.get("allow_low_pin_count")))
     return read_pin(path, "pin_file")
+
+
+def pin_path(token: TokenRecord, params: Mapping[str, Any]) -> str | None:
+    """The file that the PIN comes from; None where the task gives the PIN itself."""
+    if params.get("pin") is not None or not token.login:
+        return None
+    path: str | None = params.get("pin_file") or token.pin_file
+    return path
 
 
 def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
@@ -149,15 +160,17 @@ def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
             f"token_label: instance '{record.name}' has several tokens ({_listed(record)}): say which with token_label.",
             code="several_tokens",
         )
-    return target_of(known, record, tokens[0], instance_pin(tokens[0], params))
+    return target_of(known, record, tokens[0], params)
 
 
-def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, pin: Secret | None) -> Target:
+def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, params: Mapping[str, Any]) -> Target:
+    """The way to a registered token, with its PIN read. Raises PinError."""
     return Target(
         libraries=(record.library,),
         environment=record.environment,
         selector=token.selector,
-        pin=pin,
+        pin=instance_pin(token, params),
+        pin_path=pin_path(token, params),
         timeout=record.connection_timeout,
         prefix=prefix_of(known)[record.name],
         token=token,
@@ -165,8 +178,11 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
 
 
 @contextmanager
-def open_target(target: Target, *, read_write: bool, allow_low_pin_count: bool = False) -> Iterator[Session]:
-    """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label."""
+def open_target(target: Target, database: Database | None, *, read_write: bool, allow_low_pin_count: bool = False) -> Iterator[Session]:
+    """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label.
+
+    ``database`` remembers a refused PIN file.
+    """
     with open_provider(target.libraries, target.environment, target.timeout) as provider:
         token = provider.require(target.selector)
         if target.pin is None and "LOGIN_REQUIRED" in token.flags:
@@ -182,12 +198,17 @@ def open_target(target: Target, *, read_write: bool, allow_low_pin_count: bool =
                 "initialised anew. Run hsm_instance to look at it and to register it.",
                 code="token_changed",
             )
-        with open_session(
-            provider,
-            token,
-            pin=target.pin,
-            read_write=read_write,
-            allow_low_pin_count=allow_low_pin_count,
-            timeout=target.timeout,
-        ) as session:
-            yield session
+        try:
+            with open_session(
+                provider,
+                token,
+                pin=target.pin,
+                read_write=read_write,
+                allow_low_pin_count=allow_low_pin_count,
+                timeout=target.timeout,
+            ) as session:
+                note_login(database, target.token, target.pin_path, None)
+                yield session
+        except PinError as error:
+            note_login(database, target.token, target.pin_path, error)
+            raise

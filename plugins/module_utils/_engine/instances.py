@@ -23,6 +23,7 @@ from .._registry import references, virtual_keys
 from .._registry.database import Database, open_database, registry_exists
 from . import token_setup
 from .plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
+from .refusals import note_login
 from .token_setup import Access, TokenWork
 
 
@@ -74,6 +75,8 @@ def _converge(
             token_setup.test_existing(provider, work, access)
             if not context.check_mode:
                 work.drop_stale()
+                if work.tested:
+                    note_login(database, _known_token(existing, work.spec, None), work.pin_path, work.error)
     if params["validate"]:
         _raise_errors(works)
     record = _record(existing, spec, library, works)

@@ -120,7 +120,7 @@ class _Run:
 
     def converge(self) -> Outcome:
         low = self.params["allow_low_pin_count"]
-        with open_target(self.target, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
+        with open_target(self.target, self.database, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
             self.session: Session = session
             self.inventory = cryptoki.read_inventory(session)
             plans = self._plan()

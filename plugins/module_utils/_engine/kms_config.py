@@ -183,17 +183,20 @@ def _warn(
         context.warn("instances: is empty, so the server will serve no HSM.")
     if existing is not None and existing.mode & 0o077:
         context.warn(
-            f"config_path: {params['config_path']} had mode {existing.mode:04o}, so others could read what it "
-            "held. Change its PINs and "
-            "passwords if they may have."
+            f"config_path: {params['config_path']} had mode {existing.mode:04o}, so others could read what it held. "
+            "Change its PINs and passwords if they may have."
+        )
+    if not context.check_mode and not registry_exists(params["registry"]):
+        context.warn(
+            f"registry: there is none at {params['registry']}, so the prefixes were not compared with it, and hsm_instance cannot "
+            "keep what the file refers to."
         )
     names = {record.name for record in known}
     strangers = [instance.spec.name for instance in instances if instance.spec.name not in names]
     if known and strangers and not context.check_mode:
         context.warn(
-            f"registry: {params['registry']} does not know {', '.join(repr(name) for name in strangers)}, so "
-            "hsm_instance cannot keep "
-            "what the file refers to. Register it with hsm_instance."
+            f"registry: {params['registry']} does not know {', '.join(repr(name) for name in strangers)}, so hsm_instance cannot "
+            "keep what the file refers to. Register it with hsm_instance."
         )
 
 
@@ -202,9 +205,8 @@ def _put(path: str, text: str) -> None:
         write_private(path, text.encode("utf-8"), MODE)
     except OSError as error:
         raise KeyfleetError(
-            f"config_path: {path} cannot be written: {error.strerror}. Nothing was changed. Run as a user who "
-            "may (become: true), or "
-            "give another path.",
+            f"config_path: {path} cannot be written: {error.strerror}. Nothing was changed. Run as a user who may "
+            "(become: true), or give another path.",
             code="config_unwritable",
         ) from None
 

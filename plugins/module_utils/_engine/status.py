@@ -25,6 +25,7 @@ from .child import run_in_child
 from .connection import find_instance, instance_pin
 from .plan import Context, Outcome
 from .probe import find_token, probe_token
+from .refusals import note_login
 
 _LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
 _LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
@@ -53,7 +54,25 @@ def report(params: Mapping[str, Any], context: Context) -> Outcome:
                     raise
                 context.warn(f"{error.message} In check mode there is nothing to probe yet.")
     instances = probe_instances(known, chosen, params)
+    if not context.check_mode:
+        _note_logins(params["registry"], context, chosen, instances)
     return _judge(instances, params["require"])
+
+
+def _note_logins(registry: str, context: Context, chosen: Sequence[InstanceRecord], instances: Sequence[Mapping[str, Any]]) -> None:
+    """Remember refused PIN files, for which the registry is opened only when there is something to write."""
+    answers = {(entry["name"], slot["serial"]): slot for entry in instances for slot in entry["slots"]}
+    news = []
+    for record in chosen:
+        for token in record.tokens:
+            slot = answers.get((record.name, token.serial))
+            if slot is not None and (slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refused)):
+                news.append((token, slot["code"]))
+    if not news:
+        return
+    with open_database(registry, run=context.run) as database:
+        for token, code in news:
+            note_login(database, token, token.pin_file, code)
 
 
 def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:
@@ -137,7 +156,7 @@ def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any]
         error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
         return replace(seen, **fault_fields(error))
     try:
-        pin = instance_pin(known, {})
+        pin = instance_pin(known, {"allow_low_pin_count": params["allow_low_pin_count"]})
     except KeyfleetError as error:
         return replace(seen, **fault_fields(error))
     return probe_token(

@@ -20,7 +20,7 @@ from .._model.uids import uid
 from .._registry import instances as table
 from .._registry import virtual_keys
 from .._registry.database import Database, open_database
-from .connection import NOT_YET_REGISTERED, Target, check_connection, chosen_tokens, find_instance, instance_pin, open_target, target_of
+from .connection import NOT_YET_REGISTERED, Target, check_connection, chosen_tokens, find_instance, open_target, target_of
 from .key_plan import describe_key, virtual_of
 from .plan import CREATE, Context, Outcome, Step, diff_of
 
@@ -105,14 +105,14 @@ def _targets(database: Database, params: Mapping[str, Any]) -> list[tuple[TokenR
         raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
     if len(tokens) > 1 and (params.get("pin") or params.get("pin_file")):
         raise InputError([f"pin: instance '{record.name}' has several tokens, and one PIN is not tried on all: say which with token_label"])
-    return [(token, target_of(known, record, token, instance_pin(token, params))) for token in tokens]
+    return [(token, target_of(known, record, token, params)) for token in tokens]
 
 
 def _converge(database: Database, params: Mapping[str, Any], context: Context) -> Outcome:
     found: list[TokenSync] = []
     rows: list[tuple[str, VirtualKey]] = []
     for token, target in _targets(database, params):
-        with open_target(target, read_write=False, allow_low_pin_count=params["allow_low_pin_count"]) as session:
+        with open_target(target, database, read_write=False, allow_low_pin_count=params["allow_low_pin_count"]) as session:
             keys = group_keys(read_inventory(session).objects)
             sync = TokenSync(prefix=target.prefix or "", slot_id=session.token.slot_id)
             records = virtual_keys.of_tokens(database, [token.id] if token.id is not None else [])

@@ -29,6 +29,7 @@ from .._model.token_status import TokenStatus, fault_fields
 from .plan import CHANGE, CREATE, Step
 from .private_files import holds_pin, pin_of, read_pin, write_pin
 from .probe import pin_missing, probe_token
+from .refusals import check_not_refused
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,15 @@ class TokenWork:
     so_pin: Secret | None = None
     status: TokenStatus = field(default_factory=TokenStatus)
     error: KeyfleetError | None = None
+    tested: bool = False
     interrupted: bool = False
     stale_pending: bool = False
     done: list[str] = field(default_factory=list)
+
+    @property
+    def pin_path(self) -> str | None:
+        """The file that the PIN of a login comes from; None where the task gives the PIN."""
+        return self.spec.pin_file if self.spec.login and not self.spec.pin and not self.spec.new_pin else None
 
     @property
     def steps(self) -> list[Step]:
@@ -255,7 +262,7 @@ def observe(provider: Provider, work: TokenWork, access: Access, known: TokenRec
         if found is None:
             _observe_missing(provider, work, access, known)
         else:
-            _observe_found(provider, work, access, found)
+            _observe_found(provider, work, access, found, known)
     except KeyfleetError as error:
         work.fail(error)
 
@@ -275,7 +282,7 @@ def _observe_missing(provider: Provider, work: TokenWork, access: Access, known:
         work.create, work.change_pin, work.set_pin_as_so = True, False, False
 
 
-def _observe_found(provider: Provider, work: TokenWork, access: Access, found: Token) -> None:
+def _observe_found(provider: Provider, work: TokenWork, access: Access, found: Token, known: TokenRecord | None) -> None:
     spec, state = work.spec, pin_state(found.flags)
     work.token = found
     work.status = replace(work.status, slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=state)
@@ -288,6 +295,8 @@ def _observe_found(provider: Provider, work: TokenWork, access: Access, found: T
     if work.set_pin_as_so or work.change_pin:
         check_login_allowed(found.flags, str(found), so=work.set_pin_as_so, allow_low=access.allow_low_pin_count)
         _check_length(provider, found, work, "new_pin" if spec.new_pin else "pin", work.pin)
+    elif known is not None and work.pin_path:
+        check_not_refused(known, work.pin_path, allow_low_pin_count=access.allow_low_pin_count)
 
 
 def _check_length(provider: Provider, token: Token, work: TokenWork, option: str, pin: Secret | None) -> None:
@@ -304,5 +313,6 @@ def test_existing(provider: Provider, work: TokenWork, access: Access) -> None:
     """Test the tokens that need nothing first. One attempt."""
     if work.error is not None or work.token is None or work.set_pin_as_so or work.change_pin:
         return
+    work.tested = True
     refused = work.test(provider, access)
     work.stale_pending = work.interrupted and refused is not None and refused.code == "pin_incorrect"

@@ -144,7 +144,10 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
     if problem := model_problem(model):
         problems.append(f"{where}model: {problem}")
     elif not library and model.lower() not in LIBRARIES:
-        problems.append(f"{where}library: is missing, and model {model!r} has no default: give the path of its PKCS#11 library")
+        problems.append(
+            f"{where}library: is missing, and model {model!r} has no default: give the path of its PKCS#11 library. "
+            f"Models with a default: {', '.join(sorted(LIBRARIES))}"
+        )
     if library and not PurePosixPath(library).is_absolute():
         problems.append(f"{where}library: {library!r} is not an absolute path on the target")
     for option, least in (("max_sessions", 1), ("connection_timeout", 0)):

@@ -25,7 +25,7 @@ _SECRET_NAME = re.compile(
 )
 # The user part of a URL, taken too wide rather than too narrow, and name=value inside a text.
 _SECRET_PART = re.compile(
-    r"(?P<head>://|\A(?=[^\s/@:]+:[^\s@]*@))(?P<user>\S+)(?=@)"
+    r"(?P<head>://|\A(?=[^\s/@:]+:(?!//)[^\s@]*@))(?P<user>\S+)(?=@)"
     r"|(?P<name>(?:\A|[?&;,\s])[\w.-]*(?:passw|passphrase|pass|pwd|secret|token|api_?key)[\w.-]*\s*=\s*)"
     r"(?P<value>'[^']*'?|\"[^\"]*\"?|[^&;\s]+)",
     re.IGNORECASE,

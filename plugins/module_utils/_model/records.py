@@ -17,7 +17,10 @@ from .uids import key_id_text
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was."""
+    """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was.
+
+    ``refused`` is the state (no content) of a PIN file whose PIN the token refused: see ``_engine.refusals``.
+    """
 
     selector: TokenSelector
     label: str | None = None
@@ -27,6 +30,7 @@ class TokenRecord:
     user_type: str = "user"
     pin_file: str | None = None
     id: int | None = None
+    refused: str | None = None
 
     def named(self) -> str:
         return self.label or str(self.selector)

@@ -31,6 +31,13 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = True
+        for place in self._numbers:
+            self.warn(f"{place}: is a number in YAML, which reads 0123 as 83 and drops leading zeros: put the PIN in quotes.")
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        # Before the arguments are converted: afterwards nobody can tell a number from its text.
+        self._numbers = list(_numbers(self.params, self.argument_spec))
 
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
         if not self._accepted:
@@ -42,7 +49,27 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
 
     def _shown(self, name: str, value: Any) -> bool:
         option = self.argument_spec.get(name)
-        return option is not None and not option.get("no_log") and not isinstance(value, (dict, list))
+        if option is None or option.get("no_log"):
+            return False
+        return not isinstance(value, (dict, list)) or (bool(option.get("options")) and not _holds_secrets(option))
+
+
+def _holds_secrets(option: Mapping[str, Any]) -> bool:
+    """Whether an option or one below it is a secret's place, so that a misplaced PIN may stand near it."""
+    return bool(option.get("no_log")) or any(_holds_secrets(inner) for inner in (option.get("options") or {}).values())
+
+
+def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Places of PINs that were given as numbers."""
+    if not isinstance(params, Mapping):
+        return
+    for name, option in spec.items():
+        value = params.get(name)
+        if option.get("no_log") is True and isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{place}{name}"
+        elif option.get("options") and isinstance(value, list):
+            for index, entry in enumerate(value):
+                yield from _numbers(entry, option["options"], f"{place}{name}[{index}].")
 
 
 def _words(spec: Mapping[str, Any]) -> Iterator[str]:

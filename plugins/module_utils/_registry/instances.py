@@ -32,6 +32,7 @@ def _token(row: sqlite3.Row) -> TokenRecord:
         login=bool(row["login"]),
         user_type=row["user_type"],
         pin_file=row["pin_file"],
+        refused=row["refused_pin_file"],
     )
 
 
@@ -120,6 +121,11 @@ def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple
             "pin_file": token.pin_file,
         }
         connection.execute(_ADD_ROW if token.id is None else _CHANGE_ROW, values)
+
+
+def note_refusal(database: Database, token_id: int, state: str | None) -> None:
+    """Keep, or with None forget, which state of a PIN file the token refused. In the caller's transaction."""
+    database.connection.execute("UPDATE token SET refused_pin_file = ? WHERE id = ?", (state, token_id))
 
 
 def remove(database: Database, record: InstanceRecord) -> None:

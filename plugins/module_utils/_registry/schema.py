@@ -36,6 +36,7 @@ MIGRATIONS: tuple[str, ...] = (
         login INTEGER NOT NULL,
         user_type TEXT NOT NULL,
         pin_file TEXT,
+        refused_pin_file TEXT,
         UNIQUE (instance_id, selector_kind, selector_value)
     );
     CREATE TABLE virtual_key (

@@ -338,3 +338,14 @@ def test_toml_tells_types_apart() -> None:
     assert not same({"a": [1]}, {"a": ["1"]})
     assert same({"a": 1, "b": [2.5]}, {"b": [2.5], "a": 1})
     assert same(float("nan"), float("nan"))
+
+
+def test_secrets_without_a_scheme_and_under_odd_names_are_masked() -> None:
+    settings = {
+        "db": {"database_url": "u:hunter2@tcp(h)/d", "dsn": "host=h user=u pass=hunter2"},
+        "x": {"db_pass": "hunter2", "salt": "hunter2"},
+    }
+    _before, after = masked_pair(None, settings)
+    assert "hunter2" not in str(after)
+    kept = {"a": {"key_encryption_key": "hsm::softhsm2::0::kek", "admin": "ops@example.com", "url": "https://kms.example.com:9998/"}}
+    assert masked_pair(None, kept)[1] == kept

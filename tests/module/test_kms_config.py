@@ -580,7 +580,6 @@ def test_harmless_values_are_not_masked(hsm: Hsm) -> None:
     assert answer["config_path"] == str(path(hsm))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_an_ordinary_user_in_a_folder_of_its_own(hsm: Hsm) -> None:
     """Imported as root, since this interpreter may be out of the user's reach, and run as nobody."""
     nobody = 65534

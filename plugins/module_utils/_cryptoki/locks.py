@@ -35,7 +35,11 @@ _GATE_SECONDS = 300.0  # far more than a login takes; whoever is inside for long
 
 def lock_folder() -> Path:
     """A folder that every user of this host may create lock files in, and the same one for all of them, also for a
-    service with a /tmp of its own. Never chosen by what this user may write."""
+    service with a /tmp of its own. Never chosen by what this user may write.
+
+    S108 warns of predictable names in such folders: a lock needs one, and the file is opened with O_NOFOLLOW and O_EXCL and
+    holds nothing.
+    """
     shared = Path("/dev/shm")  # noqa: S108
     return shared if shared.is_dir() else Path("/tmp")  # noqa: S108
 

@@ -22,8 +22,10 @@ from hsm_fixture import PIN, SO_PIN, Hsm, calls
 def refused(hsm: Hsm, code: str, *, check_registry: bool = True, **args: Any) -> str:
     """Run in check mode and for real: the same error, and no registry made. Returns the message."""
     messages = []
+    was_there = Path(hsm.registry).exists()
     for check in (True, False):
         answer = hsm.run("hsm_instance", check=check, **args)
+        assert Path(hsm.registry).exists() is was_there
         assert answer.get("failed"), answer
         assert answer["failure"]["code"] == code, answer["msg"]
         messages.append(answer["msg"])

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .._cryptoki.provider import Provider, open_provider
@@ -41,7 +42,9 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         allow_renumber=params["allow_renumber"],
         timeout=spec.connection_timeout,
     )
-    with open_database(params["registry"], run=context.run, check_mode=context.check_mode, create=True) as database:
+    # A registry that is not there yet is made when there is something to put into it: a run that is refused leaves none behind.
+    in_memory = context.check_mode or not registry_exists(params["registry"])
+    with open_database(params["registry"], run=context.run, check_mode=in_memory, create=True) as database:
         try:
             with open_provider(spec.libraries, spec.environment, access.timeout) as provider:
                 return _converge(database, params, context, spec, works, access, provider)
@@ -84,31 +87,40 @@ def _converge(
     steps = [step for work in works if work.error is None for step in work.steps]
     steps.append(_instance_step(known, existing, record, works))
     if not context.check_mode and any(step.changes for step in steps):
-        if provider is not None:
-            _apply(provider, works, access)
-        with database.transaction():
-            # Looked at again under the write lock: another run may have registered an instance meanwhile.
-            known = table.all_instances(database)
-            existing = next((item for item in known if item.name == spec.name), None)
-            _check_registry(database, known, existing, spec, library, works, params)
-            record = _record(existing, spec, library, works)
-            if _instance_step(known, existing, record, works).changes:
-                # Refused above unless force was said.
-                kept = {token.id for token in record.tokens}
-                gone = [token.id for token in existing.tokens if token.id not in kept] if existing else []
-                virtual_keys.forget_tokens(database, [identity for identity in gone if identity is not None])
-                table.save(database, record, "register_instance" if existing is None else "change_instance")
-        known = table.all_instances(database)
+        with _telling_what_was_done(works):
+            for work in works:
+                if provider is not None and work.error is None:
+                    work.apply(provider, access)
+            with open_database(params["registry"], run=context.run, create=True) as writable:
+                known = _save(writable, spec, library, works, params)
         record = next(item for item in known if item.name == spec.name)
     prefix = prefix_of(_with(known, record))[spec.name]
     return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values={"instance": describe(record, prefix, works)})
 
 
-def _apply(provider: Provider, works: Sequence[TokenWork], access: Access) -> None:
+def _save(
+    database: Database, spec: InstanceSpec, library: str, works: Sequence[TokenWork], params: Mapping[str, Any]
+) -> list[InstanceRecord]:
+    """Write the instance, and return all there are. Everything is looked at again under the write lock: another run may have
+    registered an instance meanwhile."""
+    with database.transaction():
+        known = table.all_instances(database)
+        existing = next((item for item in known if item.name == spec.name), None)
+        _check_registry(database, known, existing, spec, library, works, params)
+        record = _record(existing, spec, library, works)
+        if _instance_step(known, existing, record, works).changes:
+            # Refused above unless force was said.
+            kept = {token.id for token in record.tokens}
+            gone = [token.id for token in existing.tokens if token.id not in kept] if existing else []
+            virtual_keys.forget_tokens(database, [identity for identity in gone if identity is not None])
+            table.save(database, record, "register_instance" if existing is None else "change_instance")
+        return table.all_instances(database)
+
+
+@contextmanager
+def _telling_what_was_done(works: Sequence[TokenWork]) -> Iterator[None]:
     try:
-        for work in works:
-            if work.error is None:
-                work.apply(provider, access)
+        yield
     except KeyfleetError as error:
         done = [text for work in works for text in work.done]
         if done:

@@ -16,6 +16,7 @@ from typing import Any
 from .._cryptoki.provider import Provider, open_provider
 from .._model.addresses import prefix_of
 from .._model.errors import InputError, KeyfleetError, TokenError
+from .._model.pin_state import pin_state
 from .._model.records import InstanceRecord, TokenRecord
 from .._model.token_status import TokenStatus, fault_fields
 from .._model.uids import prefix_order
@@ -144,7 +145,8 @@ def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any]
     found = find_token(provider, known.selector)
     if isinstance(found, KeyfleetError):
         return replace(_last_seen(known), **fault_fields(found))
-    seen = TokenStatus(slot_id=found.slot_id, label=found.label, serial=found.serial)
+    state = pin_state(found.flags, so=known.user_type == "so")
+    seen = TokenStatus(slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=state)
     if known.serial and found.serial != known.serial:
         error: KeyfleetError = TokenError(
             f"{found} is not the registered token, which has serial {known.serial}: it was replaced or initialised anew. "

@@ -590,7 +590,10 @@ def test_an_ordinary_user_in_a_folder_of_its_own(hsm: Hsm) -> None:
     for item in (hsm.scratch, *hsm.scratch.rglob("*")):
         os.chown(item, nobody, nobody)
     program = (
-        "import os, tomli_w, pkcs11._pkcs11\n"
+        "import importlib, os, pkgutil, tomli_w, pkcs11._pkcs11, ansible.module_utils as parts\n"
+        # Ansible imports its JSON profiles when they are needed, which is too late behind a folder that nobody may enter.
+        "for found in pkgutil.walk_packages([parts.__path__[0] + '/_internal'], parts.__name__ + '._internal.'):\n"
+        "    importlib.import_module(found.name)\n"
         "try:\n    import tomllib\nexcept ImportError:\n    import tomli\n"
         "from ansible_collections.keyfleet.hsm.plugins.modules.kms_config import main\n"
         f"os.setgroups([]); os.setgid({nobody}); os.setuid({nobody}); main()"

@@ -62,10 +62,14 @@ def _outcome(plans: list[KeyPlan], keys: list[dict[str, Any]], failed: list[dict
     changing = [plan for plan in plans if plan.action != KEEP]
     bad = {entry["index"] for entry in failed}
     applied = [plan for plan in changing if plan.done or (context.check_mode and not failed)]
-    untried = [plan for plan in changing if plan not in applied and plan.spec.index not in bad]
+    # By index: plans are large, and comparing each with each would make a batch's cost grow with its square.
+    finished = {plan.spec.index for plan in applied}
+    settled = bad | finished
+    untried = [plan for plan in changing if plan.spec.index not in settled]
+    shown = finished if failed else {plan.spec.index for plan in changing}
     outcome = Outcome(
         changed=bool(applied) or any(entry["changed_hsm"] for entry in failed),
-        diff=diff_of([plan.step for plan in plans if plan.destroyed or plan in (applied if failed else changing)]),
+        diff=diff_of([plan.step for plan in plans if plan.destroyed or plan.spec.index in shown]),
         values={
             "keys": keys,
             "applied": [_named(plan) for plan in applied],
@@ -129,10 +133,11 @@ class _Run:
         prefix = self.target.prefix
         address = (prefix, session.token.slot_id) if prefix else None
         results = []
+        bad = {failure["index"] for failure in self.failed}
         for plan in plans:
             after = self.keys.get(plan.spec.index, None if plan.action in (CREATE, REPLACE, DELETE) else plan.key)
             entry = _result(plan, after, address)
-            if plan.spec.index in {failure["index"] for failure in self.failed}:
+            if plan.spec.index in bad:
                 known = None if plan.destroyed else self.keys.get(plan.spec.index, plan.key)
                 entry = {**_result(replace(plan, action=KEEP), known, address), "state": "failed"}
             elif not self.context.check_mode and plan.touches_hsm and not plan.done:

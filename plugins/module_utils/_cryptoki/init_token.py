@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.faults import UNMAPPED, is_device_fault
@@ -57,30 +58,35 @@ class _TokenInfo(ctypes.Structure):
     ]
 
 
+def _function(library: str, index: int, *arguments: Any) -> tuple[int, Any]:
+    """A function of the library's list, by its place in it and the types of its arguments; first, what asking for it returned.
+
+    The library is loaded and initialised already: dlopen gives the same copy again.
+    """
+    function_list = ctypes.POINTER(_FunctionList)()
+    rv = int(ctypes.CDLL(library).C_GetFunctionList(ctypes.byref(function_list)))
+    if rv != 0:
+        return rv, None
+    return rv, ctypes.CFUNCTYPE(ctypes.c_ulong, *arguments)(function_list.contents.functions[index])
+
+
 def pin_lengths(library: str, slot_id: int) -> tuple[int, int]:
     """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible."""
-    loaded = ctypes.CDLL(library)
-    function_list = ctypes.POINTER(_FunctionList)()
     info = _TokenInfo()
-    if loaded.C_GetFunctionList(ctypes.byref(function_list)) != 0:
+    rv, call = _function(library, _GET_TOKEN_INFO, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
+    if rv != 0 or call(slot_id, ctypes.byref(info)) != 0:
         return 0, 0
-    prototype = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
-    call = prototype(function_list.contents.functions[_GET_TOKEN_INFO])
-    least_and_most = (info.min_pin_length, info.max_pin_length) if call(slot_id, ctypes.byref(info)) == 0 else (0, 0)
-    return least_and_most if 0 < least_and_most[1] <= _LONGEST and least_and_most[0] <= least_and_most[1] else (0, 0)
+    least, most = int(info.min_pin_length), int(info.max_pin_length)
+    return (least, most) if 0 < most <= _LONGEST and least <= most else (0, 0)
 
 
 def init_token(library: str, slot_id: int, so_pin: Secret, label: str) -> None:
     """Initialise the token in ``slot_id``. The caller has made sure that it is not initialised, and holds the provider's lock.
 
-    The library is loaded and initialised already: dlopen gives the same copy again. Raises :class:`Cryptoki`.
+    Raises :class:`Cryptoki`.
     """
-    loaded = ctypes.CDLL(library)
-    function_list = ctypes.POINTER(_FunctionList)()
-    rv = loaded.C_GetFunctionList(ctypes.byref(function_list))
+    rv, call = _function(library, _INIT_TOKEN, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
     if rv == 0:
-        prototype = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
-        call = prototype(function_list.contents.functions[_INIT_TOKEN])
         pin = so_pin.reveal().encode("utf-8")
         rv = call(slot_id, pin, len(pin), label.encode("utf-8").ljust(LABEL_BYTES, b" "))
     if rv != 0:

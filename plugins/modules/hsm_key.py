@@ -8,21 +8,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hsm_key
-short_description: Generate, change and destroy keys in an HSM
+short_description: Generate, import, rotate, deactivate and destroy keys in an HSM
 version_added: 0.1.0
 author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
   - Makes the keys of one token what a list declares. One task takes any number of keys up to 10,000, and needs one
     login and one search for all of them.
-  - Keys are generated inside the HSM and never leave it. New keys are sensitive, not extractable and private, unless
-    declared otherwise.
+  - Keys are generated inside the HSM and never leave it, or imported from a O(keys[].source). New keys are sensitive,
+    not extractable and private, unless declared otherwise.
   - A key is looked for by its label. It is generated only after a search that went well and found none. An error of
     the HSM never counts as an absent key, and several keys that answer to one label are an error that lists them.
   - All keys are planned before the first one is touched. A declaration that cannot be met leaves every key of the
     list as it is.
   - A new key is used once before it counts as made. Each key that is made, changed or destroyed is then recorded in
     the registry.
+  - A key is rotated by a number in the declaration, O(keys[].generation). Generation 1 has the label itself, and each
+    one after it C(<label>@<n>) as its C(CKA_LABEL) and C(CKA_ID).
+  - What is about to be made is noted in the registry first. A run that dies leaves its note, and the next run mends
+    what the dead one has left of a key - half a pair, a key that cannot be used, an object without a name.
   - Key objects that are not in the list are left alone.
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
@@ -76,7 +80,8 @@ options:
     type: dict
   keys:
     description:
-      - The keys, each at most once. Omitted options are not compared with an existing key.
+      - The keys, each at most once, or several times with different values of O(keys[].generation). Omitted options are
+        not compared with an existing key.
     type: list
     elements: dict
     required: true
@@ -84,6 +89,7 @@ options:
       label:
         description:
           - Label of the key, its C(CKA_LABEL). Printable, and without a blank at either end.
+          - A label that ends with C(@) and a number above 1 names that generation of the key before the C(@).
         type: str
         required: true
       id:
@@ -91,21 +97,27 @@ options:
           - Its C(CKA_ID), in hex.
           - A new key gets the bytes of its O(keys[].label) by default, so that its UID can be told beforehand.
           - Where several keys have the same label, it says which is meant.
+          - It is that of generation 1. Later generations have their label's bytes.
           - With O(keys[].state=absent) only a key with both this label and this id is destroyed.
         type: str
       type:
         description:
           - Type of the key. Required for O(keys[].state=present).
+          - V(DES) is refused without O(keys[].allow_weak). V(Ed25519) needs a token that has it.
         type: str
         choices:
           - AES
+          - DES3
+          - DES
           - RSA
           - EC
+          - Ed25519
       size:
         description:
-          - Size of the key in bits. V(128), V(192) or V(256) for AES, V(2048), V(3072) or V(4096) for RSA.
+          - Size of the key in bits. V(128), V(192) or V(256) for AES, V(192) for DES3, V(64) for DES, V(2048), V(3072)
+            or V(4096) for RSA. An imported RSA key may have another size from 2048 up.
           - A new key has V(256) by default for AES, and V(3072) for RSA. An EC key has a O(keys[].curve) in its
-            place.
+            place, and Ed25519 keys have neither.
         type: int
       curve:
         description:
@@ -120,8 +132,10 @@ options:
           - What the key may be used for. It may be used for nothing else, and existing keys are changed to that.
           - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap) and V(derive), and the public key
             V(encrypt), V(verify) and V(wrap).
-          - AES keys take all of them, RSA keys all but V(derive), EC keys V(sign), V(verify) and V(derive).
-          - A new key gets V(encrypt) and V(decrypt) by default for AES, and V(sign) and V(verify) for RSA and EC.
+          - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), EC keys V(sign), V(verify) and V(derive),
+            Ed25519 keys V(sign) and V(verify).
+          - A new key gets V(encrypt) and V(decrypt) by default for AES, DES3 and DES, and V(sign) and V(verify) for RSA,
+            EC and Ed25519.
         type: list
         elements: str
         choices:
@@ -154,10 +168,102 @@ options:
           - It cannot be changed on an existing key. A key that was made with V(false) stays for as long as its token,
             whatever a later task says.
         type: bool
+      allow_weak:
+        description:
+          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, and imported DES3
+            keys that have two equal parts.
+        type: bool
+        default: false
+      source:
+        description:
+          - Import the key from here instead of generating it. Give O(keys[].source.src) or O(keys[].source.content).
+          - An imported key is sensitive and not extractable like any other, unless declared otherwise.
+          - A key that is there is compared with the source - by its public key, or for secret keys by what it computes,
+            such as its key check value. The same key is left as it is, and another one is a mismatch.
+          - Of an interrupted import, the half that is missing is added.
+        type: dict
+        suboptions:
+          src:
+            description:
+              - Absolute path of a file on the target. It is left there.
+            type: path
+          content:
+            description:
+              - The key itself - PEM, or hex, or base64 with O(keys[].source.format=base64). Taken from a vault as a rule.
+            type: str
+          format:
+            description:
+              - How the source is written. Told from the content when it is not given. Where there are two ways to read
+                it, it has to be given.
+              - V(pem) and V(der) are for RSA, EC and Ed25519 keys - PKCS#8, or the traditional forms of RSA and EC.
+                V(raw) is for the bare bytes of AES, DES3 and DES keys, and of wrapped keys.
+            type: str
+            choices:
+              - pem
+              - der
+              - raw
+              - hex
+              - base64
+          passphrase:
+            description:
+              - Opens an encrypted PEM or DER.
+            type: str
+          wrapping_key:
+            description:
+              - Label of a key on the token that may unwrap. The source is then a key wrapped with it, and is opened
+                inside the HSM only. Prefer this where the token can.
+            type: str
+          mechanism:
+            description:
+              - How the source was wrapped. By default V(AES_KEY_WRAP) (RFC 3394) for secret keys and
+                V(AES_KEY_WRAP_PAD) (RFC 5649) for private keys in PKCS#8 with an AES O(keys[].source.wrapping_key), and
+                V(RSA_PKCS_OAEP) with an RSA one.
+            type: str
+            choices:
+              - AES_KEY_WRAP
+              - AES_KEY_WRAP_PAD
+              - RSA_PKCS
+              - RSA_PKCS_OAEP
+          public_key:
+            description:
+              - The public key in PEM that belongs to a wrapped private key. Required for EC and Ed25519.
+            type: str
+      generation:
+        description:
+          - Which generation of the key is to be the current one. Raising it by one rotates the key. The new key is made
+            first, then O(keys[].previous) is done to those before it.
+          - By default the highest generation that is there, or V(1). A number below that is refused, since a generation
+            is not taken back.
+          - With other states than O(keys[].state=present), the one generation that is meant.
+        type: int
+      max_age:
+        description:
+          - Make the next generation when the current one is older than this. For example V(90d), V(12w) or V(36h).
+          - The age counts from when this module made the key, else from when the key was recorded in the registry. It
+            needs an O(instance).
+        type: str
+      previous:
+        description:
+          - What becomes of the generations before the current one, once that is made and was used.
+          - V(keep) leaves them as they are. V(deactivate) is O(keys[].state=deactivated) for each. V(destroy) destroys
+            them, and what was protected with them can no longer be read.
+        type: str
+        choices:
+          - keep
+          - deactivate
+          - destroy
+        default: keep
+      enforce:
+        description:
+          - With O(keys[].state=deactivated) or O(keys[].previous=deactivate), the key in the HSM also loses encrypt,
+            sign, wrap and derive. It keeps decrypt, verify and unwrap, for what it has protected.
+        type: bool
+        default: false
       on_mismatch:
         description:
           - What to do when the key exists and differs in what cannot be changed - its type, its size, its curve, its
-            id, a restriction that cannot be taken back, or anything when it is not modifiable.
+            id, its value where it has a O(keys[].source), a restriction that cannot be taken back, or anything when it
+            is not modifiable.
           - V(fail) changes nothing, neither this key nor any other of the list.
           - V(keep) leaves this key as it is, says so in a warning, and goes on with the others.
           - V(replace) destroys the key and makes another. What was encrypted with it can no longer be read.
@@ -170,18 +276,35 @@ options:
       state:
         description:
           - V(present) makes the key, or changes it to what is declared.
-          - V(absent) destroys it, both halves of a pair, and removes its record. There is no way back.
+          - V(absent) destroys it, both halves of a pair, and removes its record. There is no way back. A key that has
+            later generations is not destroyed unless each of them is named, or O(keys[].generation) says which is meant.
+          - V(deactivated) records that the key is no longer to protect anything (NIST SP 800-57), for all its
+            generations or the one that O(keys[].generation) names. A deactivated key does not become active again. The
+            key in the HSM is changed with O(keys[].enforce) only.
+          - V(public_only) destroys the private half of a pair and keeps the public one.
         type: str
         choices:
           - present
           - absent
+          - deactivated
+          - public_only
         default: present
+  repair:
+    description:
+      - Mend also what no note in the registry tells of, of the keys in the list - a missing public half is made again
+        from the private key, from the source or from the registry; a left-over of a generation that was cut off is
+        destroyed, and the key is made anew; key objects that have neither label nor id and cannot be used are destroyed.
+      - A key that was whole once, according to the registry, is never destroyed for another. Nor is one that was
+        imported, or one of another type.
+    type: bool
+    default: false
 notes:
   - A failure in the middle of the list is told in full, see RV(applied), RV(failed_keys) and RV(not_attempted).
     C(changed) is true when anything was done. Run the task again when the cause is mended; it goes on from there.
   - After an error of the device itself, such as V(CKR_DEVICE_ERROR), the rest of the list is not attempted. After an
     error that concerns one key, the others are still made.
-  - Half a key pair is reported as an error and never completed by another key.
+  - Half a key pair, or a key that cannot be used, is an error unless the registry tells that a run was cut off while
+    it made this key, the O(keys[].source) is given, or O(repair=true).
 seealso:
   - module: keyfleet.hsm.hsm_instance
   - module: keyfleet.hsm.hsm_sync
@@ -267,13 +390,69 @@ EXAMPLES = r"""
         id: "01a4"
         type: AES
 
-- name: Destroy keys
+- name: Rotate a key by raising its generation, and stop the first one from protecting anything new
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: transport
+        type: AES
+        operations: [wrap, unwrap]
+        generation: 2
+        previous: deactivate
+        enforce: true
+
+- name: Have a key that is made anew every 90 days
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: session-tickets
+        type: AES
+        max_age: 90d
+
+- name: Import keys from a file on the target and from a vault
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: legacy
+        type: RSA
+        operations: [sign, verify]
+        source:
+          src: /etc/keyfleet/import/legacy.pem
+          passphrase: "{{ vault_legacy_passphrase }}"
+      - label: zone
+        type: DES3
+        source:
+          content: "{{ vault_zone_key }}"
+
+- name: Retire a key, and keep only the public half of another
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: zone
+        type: DES3
+        state: deactivated
+      - label: legacy
+        type: RSA
+        state: public_only
+
+- name: Mend what a crash of another program may have left of the keys
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    repair: true
+    keys:
+      - label: web-tls
+        type: EC
+
+- name: Destroy keys, one of them with both its generations
   keyfleet.hsm.hsm_key:
     instance: primary
     keys:
       - label: for-branch-office
         state: absent
       - label: transport
+        state: absent
+      - label: transport
+        generation: 2
         state: absent
 """
 
@@ -288,9 +467,49 @@ keys:
   elements: dict
   contains:
     label:
-      description: Label of the key.
+      description: Label of the key as it was given, without a generation unless that was given with it.
       returned: always
       type: str
+    generation:
+      description: Which generation of the key this is. The RV(keys[].id) and the RV(keys[].uid) are those of this one.
+      returned: always
+      type: int
+    current:
+      description: Whether it is the latest generation on the token.
+      returned: always
+      type: bool
+    fingerprint:
+      description:
+        - SHA-256 of the public key's DER, in hex. Of a secret key its key check value. V(null) where the token gives
+          neither, and for a key that check mode predicts to be generated.
+      returned: always
+      type: str
+    other_generations:
+      description: The other generations of the key that are on the token, or were before this task.
+      returned: always
+      type: list
+      elements: dict
+      contains:
+        generation:
+          description: Its number.
+          returned: always
+          type: int
+        label:
+          description: Its C(CKA_LABEL).
+          returned: always
+          type: str
+        id:
+          description: Its C(CKA_ID), in hex.
+          returned: always
+          type: str
+        uid:
+          description: Its address. V(null) without an instance.
+          returned: always
+          type: str
+        state:
+          description: As RV(keys[].state).
+          returned: always
+          type: str
     id:
       description: Its C(CKA_ID), in hex.
       returned: always
@@ -304,7 +523,7 @@ keys:
       returned: always
       type: str
     size:
-      description: Its size in bits. For EC that of its curve.
+      description: Its size in bits. For EC that of its curve. V(null) where the token does not say.
       returned: always
       type: int
     curve:
@@ -333,7 +552,7 @@ keys:
       returned: always
       type: str
     state:
-      description: V(present), V(absent) or V(failed).
+      description: V(present), V(absent), V(deactivated), V(public_only) or V(failed).
       returned: always
       type: str
     mismatches:
@@ -343,8 +562,17 @@ keys:
       elements: str
   sample:
     - label: dek-1
-      id: 64656b2d31
-      uid: hsm::softhsm2::1441987930::dek-1
+      generation: 2
+      current: true
+      fingerprint: 46ab68
+      other_generations:
+        - generation: 1
+          label: dek-1
+          id: 64656b2d31
+          uid: hsm::softhsm2::1441987930::dek-1
+          state: deactivated
+      id: 64656b2d314032
+      uid: hsm::softhsm2::1441987930::dek-1@2
       type: AES
       size: 256
       curve: null
@@ -355,6 +583,10 @@ keys:
       public_key: null
       state: present
     - label: web-tls
+      generation: 1
+      current: true
+      fingerprint: 71c7efe3a7c9ce7cd8fcbeb4a5e2a9e45a48f25075c86328b9872e3e132464b5
+      other_generations: []
       id: 7765622d746c73
       uid: hsm::softhsm2::1441987930::web-tls
       type: EC
@@ -371,6 +603,10 @@ keys:
         -----END PUBLIC KEY-----
       state: present
     - label: old
+      generation: 1
+      current: false
+      fingerprint: null
+      other_generations: []
       id: 6f6c64
       uid: hsm::softhsm2::1441987930::old
       type: null
@@ -398,7 +634,9 @@ applied:
       type: str
     action:
       description:
-        - V(create), V(change), V(replace) or V(delete) for the key.
+        - V(create), V(change), V(replace) or V(delete) for the key. V(create) is also an import.
+        - V(repair) when what was left of the key was completed, or removed and made anew.
+        - V(deactivate) when it was deactivated, V(remove_private) when its private half was destroyed.
         - V(record) when the key was there and only its record was missing, V(forget) when only the record was left of
           it.
       returned: always
@@ -406,6 +644,30 @@ applied:
   sample:
     - {index: 0, label: dek-1, action: create}
     - {index: 1, label: web-tls, action: create}
+left_overs:
+  description: Key objects on the token that have neither label nor id and cannot be used, as a generation that was cut
+    off leaves them.
+  returned: when the keys could be planned
+  type: list
+  elements: dict
+  contains:
+    handle:
+      description: Handle of the object in this session.
+      returned: always
+      type: int
+    kind:
+      description: V(secret), V(private) or V(public).
+      returned: always
+      type: str
+    type:
+      description: Type of the key, where it says.
+      returned: always
+      type: str
+    removed:
+      description: Whether this task removes it.
+      returned: always
+      type: bool
+  sample: []
 failed_keys:
   description: What was tried and failed. What happened to such a key may be half done, see C(msg); the next run looks
     at it again.
@@ -457,8 +719,9 @@ failure:
         - A word that stays the same from release to release.
         - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
         - V(cannot_plan) - a key exists and differs, several keys have its label, its id belongs to another key, only
-          half of a pair is there, it cannot be destroyed, it exists and cannot be used, or the token cannot generate
-          such keys. All of them are listed, and nothing was changed.
+          half of a pair is there, it cannot be destroyed, it exists and cannot be used, it is deactivated, a generation
+          would be taken back or destroyed without being named, or the token cannot generate or unwrap such keys. All
+          of them are listed, and nothing was changed.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
         - V(token_not_declared) - the registered instance has no such token.
@@ -481,7 +744,8 @@ failure:
           newer release's, or could not be written.
         - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_GENERAL_ERROR) - a call to the
           library failed. When several keys failed, that of the first.
-        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
+        - V(missing_library) - no Python on the target has python-pkcs11, and cryptography where a key has a source.
+          V(unexpected) - a defect of this collection.
       returned: failure
       type: str
       sample: cannot_plan
@@ -500,12 +764,12 @@ failure:
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_keys, run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=libraries_for_keys)
 
 
 if __name__ == "__main__":

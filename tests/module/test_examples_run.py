@@ -21,17 +21,22 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hsm_fixture import PIN, SO_PIN, Hsm
 
 MODULES = sorted(path.stem for path in (Path(__file__).parents[2] / "plugins" / "modules").glob("*.py"))
 
 # The examples of a module go on from where those of others left the HSM.
 AFTER = {
+    "hsm_certificate": ("hsm_instance",),
     "hsm_key": ("hsm_instance",),
     "hsm_status": ("hsm_instance",),
     "hsm_sync": ("hsm_instance", "hsm_key"),
 }
 NEW_PIN = "558213"
+PASSPHRASE = "correct horse 4711"
+ZONE_KEY = "0123456789abcdeffedcba987654321089abcdef01234567"
 FOLDERS = ("/etc/keyfleet", "/etc/cosmian", "/var/lib/keyfleet", "/var/lib/cosmian")
 
 
@@ -60,6 +65,8 @@ def play(module: str, hsm: Hsm) -> dict[str, Any]:
             "vault_so_pin": SO_PIN,
             "vault_pin": PIN,
             "vault_new_pin": NEW_PIN,
+            "vault_legacy_passphrase": PASSPHRASE,
+            "vault_zone_key": ZONE_KEY,
             "hsm_instances": [
                 {
                     "name": "primary",
@@ -83,6 +90,14 @@ def prepare(hsm: Hsm) -> None:
     for folder in FOLDERS:
         Path(f"{hsm.scratch}{folder}").mkdir(parents=True)
     shutil.copy(hsm.environment["SOFTHSM2_CONF"], f"{hsm.scratch}/etc/keyfleet/softhsm2.conf")
+    legacy = Path(f"{hsm.scratch}/etc/keyfleet/import/legacy.pem")
+    legacy.parent.mkdir()
+    legacy.write_bytes(
+        rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
+        )
+    )
+    legacy.chmod(0o600)
 
 
 def run_play(play: dict[str, Any], hsm: Hsm) -> subprocess.CompletedProcess[str]:
@@ -127,7 +142,7 @@ def test_every_example_runs(module: str, hsm: Hsm) -> None:
     assert int(counts["ok"]) == len(begun), tail
     assert {counts[name] for name in ("failed", "unreachable", "skipped", "rescued", "ignored")} == {"0"}, tail
     assert "[WARNING]" not in done.stderr or _expected(done.stderr), done.stderr
-    for secret in (PIN, SO_PIN, NEW_PIN):
+    for secret in (PIN, SO_PIN, NEW_PIN, PASSPHRASE, ZONE_KEY):
         assert secret not in done.stdout + done.stderr
 
 

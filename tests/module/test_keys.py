@@ -47,7 +47,7 @@ def test_four_steps(primary: Hsm, name: str) -> None:
     assert planned["changed"] is done["changed"] is True
     assert planned["diff"] == done["diff"]
     made = done["keys"][0]
-    predicted = {**planned["keys"][0], "public_key": made["public_key"]}
+    predicted = {**planned["keys"][0], **{name: made[name] for name in ("public_key", "fingerprint")}}
     assert predicted == made
     assert planned["applied"] == done["applied"] == [{"index": 0, "label": key["label"], "action": "create"}]
     for check in (True, False):

@@ -15,3 +15,13 @@ try:
     pkcs11: Any = import_module("pkcs11")
 except ImportError:
     pkcs11 = None  # _module.runtime reports it before anything here is called
+
+
+def mechanism(name: str) -> Any:
+    """python-pkcs11's member for a mechanism's name without ``CKM_``. It puts an underscore before historical ones."""
+    return pkcs11.Mechanism[name if name in pkcs11.Mechanism.__members__ else f"_{name}"]
+
+
+def key_type(name: str) -> Any:
+    """The same for a key type's name without ``CKK_``."""
+    return pkcs11.KeyType[name if name in pkcs11.KeyType.__members__ else f"_{name}"]

@@ -4,18 +4,17 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Key objects of a token: one search pass, one bulk read each, and the calls that make, change and destroy them."""
+"""Key objects of a token: one search pass, one bulk read each, and the calls that change and destroy them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.key_objects import Key, KeyObject
-from .._model.key_spec import KeySpec
-from .._model.key_types import CLASS_OPERATIONS, CURVE_BY_DER, CURVES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.key_types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .public_key import public_key_der
@@ -33,6 +32,7 @@ _READ = (
     "LOCAL",
     *(operation.upper() for operation in OPERATIONS),
     "VALUE_LEN",
+    "CHECK_VALUE",
     "MODULUS",
     "PUBLIC_EXPONENT",
     "EC_PARAMS",
@@ -73,18 +73,29 @@ def _attributes(raw: Any) -> dict[str, Any]:
     return {pkcs11.Attribute(number).name: value for number, value in found.items()}
 
 
-def _describe(raw: Any) -> KeyObject | None:
-    """The key object behind a handle; None for an object that is no key."""
+def _type_name(found: Mapping[str, Any]) -> str:
+    """Our word for the type; CKA_KEY_TYPE's name, or its number, for types that this collection does not make."""
+    key_type = found.get("KEY_TYPE")
+    if key_type is None:
+        return "unknown"
+    if found.get("EC_PARAMS") in ED25519_PARAMS:
+        return "Ed25519"
+    # python-pkcs11 puts an underscore before what the standard calls historical.
+    return str(getattr(key_type, "name", f"0x{key_type:x}")).lstrip("_")
+
+
+def describe(raw: Any) -> KeyObject | None:
+    """The key object behind a handle; None for an object that is no key. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
     found = _attributes(raw)
     if "CLASS" not in found:
         raise Cryptoki(f"the object with handle {raw.handle} cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
     kind = _KINDS.get(getattr(found.get("CLASS"), "name", ""))
     if kind is None:
         return None
-    key_type = found.get("KEY_TYPE")
+    key_type = _type_name(found)
     modulus = found.get("MODULUS")
     curve = CURVE_BY_DER.get(found.get("EC_PARAMS", b""))
-    size = None
+    size = FIXED_SIZES.get(key_type)
     if modulus:
         size = int.from_bytes(modulus, "big").bit_length()
     elif curve:
@@ -96,7 +107,7 @@ def _describe(raw: Any) -> KeyObject | None:
         kind=kind,
         label=found.get("LABEL", ""),
         key_id=found.get("ID", b""),
-        type=getattr(key_type, "name", "unknown" if key_type is None else f"0x{key_type:x}"),
+        type=key_type,
         size=size,
         curve=curve.name if curve else None,
         operations=tuple(operation for operation in OPERATIONS if found.get(operation.upper())),
@@ -107,6 +118,8 @@ def _describe(raw: Any) -> KeyObject | None:
         local=found.get("LOCAL"),
         public_key=public_key_der(found) if kind == PUBLIC else None,
         modulus=modulus,
+        exponent=found.get("PUBLIC_EXPONENT"),
+        check_value=found.get("CHECK_VALUE") or None,
     )
 
 
@@ -116,72 +129,22 @@ def read_inventory(session: Session) -> Inventory:
     with calling(f"searching the keys of {session.token}"):
         found = list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH))
         for raw in found:
-            item = _describe(raw)
+            item = describe(raw)
             if item is not None:
                 inventory.objects.append(item)
                 inventory.raw[item.handle] = raw
     return inventory
 
 
-def _key(objects: Iterable[KeyObject]) -> Key:
+def key_of(objects: Iterable[KeyObject]) -> Key:
+    """The key that these objects are: one, or the two halves of a pair."""
     return Key(**{item.kind: item for item in objects})
 
 
 def read_back(inventory: Inventory, key: Key) -> Key:
     """The key's attributes as the token gives them now."""
     with calling(f"reading key '{key.main.label}' back"):
-        return _key(item for item in (_describe(inventory.raw[part.handle]) for part in key.objects) if item is not None)
-
-
-def _operation_attributes(spec: KeySpec, kind: str) -> dict[Any, bool]:
-    asked = spec.new_operations
-    return {pkcs11.Attribute[operation.upper()]: operation in asked for operation in CLASS_OPERATIONS[kind]}
-
-
-def _templates(spec: KeySpec) -> dict[str, dict[Any, Any]]:
-    """The attributes of each half, as asked for and no others: providers refuse templates with extras."""
-    attribute = pkcs11.Attribute
-    templates: dict[str, dict[Any, Any]] = {}
-    for kind in spec.key_type.halves:
-        # DEFAULT takes out of python-pkcs11's own template what this class of key does not have.
-        template: dict[Any, Any] = dict.fromkeys((attribute[name.upper()] for name in OPERATIONS), pkcs11.constants.DEFAULT)
-        template.update(_operation_attributes(spec, kind))
-        template[attribute.PRIVATE] = kind != PUBLIC
-        if kind != PUBLIC:
-            template[attribute.SENSITIVE] = spec.sensitive is not False
-            template[attribute.EXTRACTABLE] = bool(spec.extractable)
-        if spec.modifiable is not None:
-            template[attribute.MODIFIABLE] = spec.modifiable
-        if spec.destroyable is not None:
-            template[attribute.DESTROYABLE] = spec.destroyable
-        templates[kind] = template
-    return templates
-
-
-def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
-    """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
-    templates = _templates(spec)
-    mechanism = pkcs11.Mechanism[spec.key_type.generate]
-    common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism}
-    with calling(f"generating key '{spec.label}'"):
-        made: Sequence[Any]
-        if not spec.key_type.is_pair:
-            made = [session.raw.generate_key(pkcs11.KeyType[spec.type], spec.new_size, template=templates[SECRET], **common)]
-        else:
-            halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
-            if spec.new_curve:
-                der = CURVES[spec.new_curve].der
-                domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: der}, local=True)
-                made = domain.generate_keypair(**common, **halves)
-            else:
-                made = session.raw.generate_keypair(pkcs11.KeyType[spec.type], spec.new_size, **common, **halves)
-        objects = []
-        for raw in made:
-            item = _describe(raw)
-            if item is not None:
-                objects.append(item)
-                inventory.raw[item.handle] = raw
-    return _key(objects)
+        return key_of(item for item in (describe(inventory.raw[part.handle]) for part in key.objects) if item is not None)
 
 
 def destroy(inventory: Inventory, item: KeyObject) -> None:

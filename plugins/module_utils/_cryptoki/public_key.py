@@ -12,6 +12,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from .._model.key_material import big_integer
+from .._model.key_types import ED25519_OID, ED25519_PARAMS
+
 
 def _ec_point(value: bytes) -> bytes:
     """The bare point. PKCS#11 3.1, section 6.3.3, wants a DER OCTET STRING; some providers give the point itself."""
@@ -36,10 +39,29 @@ def public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
             }
         )
         return bytes(PublicKeyInfo.wrap(numbers, "rsa").dump())
+    if attributes.get("EC_PARAMS") in ED25519_PARAMS and attributes.get("EC_POINT"):
+        # RFC 8410, section 4: the algorithm is an OID without parameters, the key is the bare point.
+        edwards = PublicKeyAlgorithm({"algorithm": "ed25519"})
+        return bytes(PublicKeyInfo({"algorithm": edwards, "public_key": _ec_point(attributes["EC_POINT"])}).dump())
     if attributes.get("EC_PARAMS") and attributes.get("EC_POINT"):
         algorithm = PublicKeyAlgorithm({"algorithm": "ec", "parameters": ECDomainParameters.load(attributes["EC_PARAMS"])})
         return bytes(PublicKeyInfo({"algorithm": algorithm, "public_key": ECPointBitString(_ec_point(attributes["EC_POINT"]))}).dump())
     return None
+
+
+def public_attributes(der: bytes) -> dict[str, bytes]:
+    """The other way: a SubjectPublicKeyInfo as an object's value attributes, names without ``CKA_``. Raises ValueError."""
+    from asn1crypto.core import OctetString
+    from asn1crypto.keys import PublicKeyInfo
+
+    info = PublicKeyInfo.load(der, strict=True)
+    if info.algorithm == "rsa":
+        numbers = info["public_key"].parsed
+        integers = {"MODULUS": int(numbers["modulus"].native), "PUBLIC_EXPONENT": int(numbers["public_exponent"].native)}
+        return {name: big_integer(number) for name, number in integers.items()}
+    point = OctetString(bytes(info["public_key"])).dump()
+    parameters = ED25519_OID if info.algorithm == "ed25519" else info["algorithm"]["parameters"].dump()
+    return {"EC_PARAMS": bytes(parameters), "EC_POINT": bytes(point)}
 
 
 def to_pem(der: bytes) -> str:

@@ -13,13 +13,16 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.key_objects import Key
 from .._model.key_types import CURVES
-from .binding import pkcs11
+from .binding import mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory
 from .session import Session
 
-_BLOCK = b"keyfleet check.\n"  # one AES block, 16 bytes
+_BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
 _DIGEST = bytes(range(32))
+
+# Mechanisms (without CKM_) that sign _DIGEST as it is; the first that the token has is used.
+SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
 
 # Answers that say that this use was not possible here, not that the key is broken.
 _INCONCLUSIVE = frozenset(
@@ -39,27 +42,27 @@ def _wrong(what: str) -> Cryptoki:
     return Cryptoki(f"{what}: the token's answer is wrong", rv="CKR_FUNCTION_FAILED", device=True)
 
 
-def _use_secret(session: Session, raw: Any, operations: tuple[str, ...], what: str) -> str | None:
-    mechanisms, mechanism = session.mechanisms(), pkcs11.Mechanism
-    if "AES_ECB" in mechanisms and {"encrypt", "decrypt"} & set(operations):
+def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
+    mechanisms, ecb, cmac = session.mechanisms(), f"{kind}_ECB", f"{kind}_CMAC"
+    if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:
-            raw.decrypt(_BLOCK, mechanism=mechanism.AES_ECB)
+            raw.decrypt(_BLOCK, mechanism=mechanism(ecb))
             return "decrypt"
-        sealed = raw.encrypt(_BLOCK, mechanism=mechanism.AES_ECB)
-        if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism.AES_ECB) != _BLOCK:
+        sealed = raw.encrypt(_BLOCK, mechanism=mechanism(ecb))
+        if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism(ecb)) != _BLOCK:
             raise _wrong(what)
         return "encrypt"
-    if "AES_CMAC" in mechanisms and "sign" in operations:
-        mac = raw.sign(_BLOCK, mechanism=mechanism.AES_CMAC)
-        if "verify" in operations and not raw.verify(_BLOCK, mac, mechanism=mechanism.AES_CMAC):
+    if cmac in mechanisms and "sign" in operations:
+        mac = raw.sign(_BLOCK, mechanism=mechanism(cmac))
+        if "verify" in operations and not raw.verify(_BLOCK, mac, mechanism=mechanism(cmac)):
             raise _wrong(what)
         return "sign"
-    if "AES_KEY_WRAP" in mechanisms and "AES_KEY_GEN" in mechanisms and "wrap" in operations:
+    if kind == "AES" and {"AES_KEY_WRAP", "AES_KEY_GEN"} <= mechanisms and "wrap" in operations:
         guest = session.raw.generate_key(
             pkcs11.KeyType.AES, 128, store=False, template={pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
         )
         try:
-            raw.wrap_key(guest, mechanism=mechanism.AES_KEY_WRAP)
+            raw.wrap_key(guest, mechanism=mechanism("AES_KEY_WRAP"))
         finally:
             guest.destroy()
         return "wrap"
@@ -68,24 +71,23 @@ def _use_secret(session: Session, raw: Any, operations: tuple[str, ...], what: s
 
 def _use_pair(session: Session, raw: dict[str, Any], key: Key, what: str) -> str | None:
     private, public = raw["private"], raw.get("public")
-    mechanisms, mechanism = session.mechanisms(), pkcs11.Mechanism
-    candidates = ("SHA256_RSA_PKCS", "RSA_PKCS") if key.main.type == "RSA" else ("ECDSA",)
-    usable = [name for name in candidates if name in mechanisms]
+    mechanisms = session.mechanisms()
+    usable = [name for name in SIGNING[key.main.type] if name in mechanisms]
     if "sign" in key.operations and usable:
-        signature = private.sign(_DIGEST, mechanism=mechanism[usable[0]])
-        if public is not None and "verify" in key.operations and not public.verify(_DIGEST, signature, mechanism=mechanism[usable[0]]):
+        signature = private.sign(_DIGEST, mechanism=mechanism(usable[0]))
+        if public is not None and "verify" in key.operations and not public.verify(_DIGEST, signature, mechanism=mechanism(usable[0])):
             raise _wrong(what)
         return "sign"
     if key.main.type == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(key.operations):
-        sealed = public.encrypt(_BLOCK, mechanism=mechanism.RSA_PKCS)
-        if private.decrypt(sealed, mechanism=mechanism.RSA_PKCS) != _BLOCK:
+        sealed = public.encrypt(_BLOCK, mechanism=mechanism("RSA_PKCS"))
+        if private.decrypt(sealed, mechanism=mechanism("RSA_PKCS")) != _BLOCK:
             raise _wrong(what)
         return "decrypt"
     if key.main.type == "EC" and "derive" in key.operations and "ECDH1_DERIVE" in mechanisms and public is not None:
         point = public[pkcs11.Attribute.EC_POINT]
         parameters = (pkcs11.KDF.NULL, None, point)
         derived = private.derive_key(
-            pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism.ECDH1_DERIVE, mechanism_param=parameters, capabilities=0
+            pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism("ECDH1_DERIVE"), mechanism_param=parameters, capabilities=0
         )
         derived.destroy()
         return "derive"
@@ -100,9 +102,9 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     what = f"using key '{key.main.label}' once"
     try:
         with calling(what):
-            if key.secret is not None and key.secret.type == "AES":
-                return _use_secret(session, inventory.raw[key.secret.handle], key.operations, what)
-            if key.private is not None and key.private.type in ("RSA", "EC"):
+            if key.secret is not None and key.secret.type in ("AES", "DES3", "DES"):
+                return _use_secret(session, inventory.raw[key.secret.handle], key.secret.type, key.operations, what)
+            if key.private is not None and key.private.type in SIGNING:
                 raw = {part.kind: inventory.raw[part.handle] for part in key.objects}
                 return _use_pair(session, raw, key, what)
     except Cryptoki as error:
@@ -120,15 +122,15 @@ def probe(session: Session) -> str:
     Nothing is written to the token. Returns what was done; raises :class:`Cryptoki` when it does not work.
     """
     what = f"the round trip on {session.token}"
-    mechanisms, mechanism, attribute = session.mechanisms(), pkcs11.Mechanism, pkcs11.Attribute
+    mechanisms, attribute = session.mechanisms(), pkcs11.Attribute
     with calling(what):
         if {"AES_KEY_GEN", "AES_ECB"} <= mechanisms:
             flags = pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
             key = session.raw.generate_key(
                 pkcs11.KeyType.AES, 256, store=False, capabilities=flags, template={attribute.EXTRACTABLE: False}
             )
-            sealed = key.encrypt(_BLOCK, mechanism=mechanism.AES_ECB)
-            opened = key.decrypt(sealed, mechanism=mechanism.AES_ECB)
+            sealed = key.encrypt(_BLOCK, mechanism=mechanism("AES_ECB"))
+            opened = key.decrypt(sealed, mechanism=mechanism("AES_ECB"))
             key.destroy()
             if opened != _BLOCK or sealed == _BLOCK:
                 raise _wrong(what)
@@ -138,7 +140,7 @@ def probe(session: Session) -> str:
             domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: der}, local=True)
             flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
             public, private = domain.generate_keypair(store=False, capabilities=flags)
-            good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism.ECDSA), mechanism=mechanism.ECDSA)
+            good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism("ECDSA")), mechanism=mechanism("ECDSA"))
             private.destroy()
             public.destroy()
             if not good:

@@ -15,6 +15,7 @@ from typing import Any
 from .._model.errors import Cryptoki, PinError, TokenError
 from .._model.pin_state import check_login_allowed, pin_state
 from .._model.secret import Secret
+from .binding import mechanism as by_name
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .locks import HostLock
@@ -45,13 +46,13 @@ class Session:
         if self._mechanisms is None:
             with calling(f"reading the mechanisms of {self.token}"):
                 found = self.token.slot.get_mechanisms()
-            self._mechanisms = frozenset(getattr(mechanism, "name", hex(mechanism)) for mechanism in found)
+            self._mechanisms = frozenset(getattr(mechanism, "name", hex(mechanism)).lstrip("_") for mechanism in found)
         return self._mechanisms
 
     def key_sizes(self, mechanism: str) -> tuple[int, int]:
         """Least and greatest key size of a mechanism, in the unit that PKCS#11 gives for it (bits for RSA and EC)."""
         with calling(f"reading mechanism {mechanism} of {self.token}"):
-            info = self.token.slot.get_mechanism_info(pkcs11.Mechanism[mechanism])
+            info = self.token.slot.get_mechanism_info(by_name(mechanism))
         return int(info.min_key_length), int(info.max_key_length)
 
     def init_pin(self, pin: Secret) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from .key_types import PRIVATE, PUBLIC, SECRET, ordered
 from .uids import key_id_text
@@ -21,7 +22,8 @@ class KeyObject:
     """One key object of a token, read in one bulk call.
 
     ``kind`` is secret, private or public. None in a field: the token does not say. ``public_key`` is the DER of a
-    SubjectPublicKeyInfo, on public halves only. ``modulus`` is the RSA modulus, on both halves.
+    SubjectPublicKeyInfo, on public halves only. ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
+    ``check_value`` is CKA_CHECK_VALUE of a secret key.
     """
 
     handle: int
@@ -39,6 +41,8 @@ class KeyObject:
     local: bool | None = None
     public_key: bytes | None = None
     modulus: bytes | None = None
+    exponent: bytes | None = None
+    check_value: bytes | None = None
 
     def named(self) -> str:
         """Short words for errors."""
@@ -74,8 +78,23 @@ class Key:
         return ordered({operation for part in self.objects for operation in part.operations})
 
     @property
+    def fingerprint(self) -> str | None:
+        """Hex of the SHA-256 of the public key's DER (SubjectPublicKeyInfo); of a secret key, its key check value.
+
+        None where the token gives neither.
+        """
+        if self.public is not None and self.public.public_key:
+            return fingerprint_of(self.public.public_key)
+        return self.main.check_value.hex() if self.main.check_value else None
+
+    @property
     def key_id_text(self) -> str:
         return key_id_text(self.main.key_id, self.main.label)
+
+
+def fingerprint_of(public_key: bytes) -> str:
+    """Hex of the SHA-256 of a public key's DER (SubjectPublicKeyInfo, RFC 5280)."""
+    return sha256(public_key).hexdigest()
 
 
 def _is_mate(private: KeyObject, public: KeyObject) -> bool:

@@ -12,7 +12,7 @@ key has: PKCS#11 3.1, sections 4.8 (public), 4.9 (private) and 4.10 (secret).
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
@@ -44,16 +44,21 @@ CURVES = {
 }
 CURVE_BY_DER = {curve.der: curve for curve in CURVES.values()}
 
+# CKA_EC_PARAMS of an Ed25519 key: its OID (RFC 8410), or the curve's name, which tokens answer as well (PKCS#11 3.1, section 6.3.5).
+ED25519_OID = bytes.fromhex("06032b6570")
+ED25519_PARAMS = frozenset({ED25519_OID, b"\x13\x0cedwards25519"})
+
 
 @dataclass(frozen=True)
 class KeyType:
     """What can be asked of a type. ``sizes`` are in bits; ``halves`` maps a class of object to its operations."""
 
     name: str
+    ckk: str  # CKA_KEY_TYPE, without CKK_
     generate: str  # the generating mechanism, without CKM_
     sizes: tuple[int, ...]
     default_size: int | None
-    halves: dict[str, tuple[str, ...]]
+    halves: Mapping[str, tuple[str, ...]]
     default_operations: tuple[str, ...]
 
     @property
@@ -65,21 +70,25 @@ class KeyType:
         return PRIVATE in self.halves
 
 
+_RSA = {PRIVATE: ("decrypt", "sign", "unwrap"), PUBLIC: ("encrypt", "verify", "wrap")}
+_SECRET = {SECRET: OPERATIONS}
+_SEAL, _SIGN = ("encrypt", "decrypt"), ("sign", "verify")
+
 KEY_TYPES = {
     key_type.name: key_type
     for key_type in (
-        KeyType("AES", "AES_KEY_GEN", (128, 192, 256), 256, {SECRET: OPERATIONS}, ("encrypt", "decrypt")),
-        KeyType(
-            "RSA",
-            "RSA_PKCS_KEY_PAIR_GEN",
-            (2048, 3072, 4096),
-            3072,
-            {PRIVATE: ("decrypt", "sign", "unwrap"), PUBLIC: ("encrypt", "verify", "wrap")},
-            ("sign", "verify"),
-        ),
-        KeyType("EC", "EC_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign", "derive"), PUBLIC: ("verify",)}, ("sign", "verify")),
+        KeyType("AES", "AES", "AES_KEY_GEN", (128, 192, 256), 256, _SECRET, _SEAL),
+        KeyType("DES3", "DES3", "DES3_KEY_GEN", (192,), 192, _SECRET, _SEAL),
+        KeyType("DES", "DES", "DES_KEY_GEN", (64,), 64, _SECRET, _SEAL),
+        KeyType("RSA", "RSA", "RSA_PKCS_KEY_PAIR_GEN", (2048, 3072, 4096), 3072, _RSA, _SIGN),
+        KeyType("EC", "EC", "EC_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign", "derive"), PUBLIC: ("verify",)}, _SIGN),
+        KeyType("Ed25519", "EC_EDWARDS", "EC_EDWARDS_KEY_PAIR_GEN", (), 256, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN),
     )
 }
+# Too short to be safe today (NIST SP 800-131A Rev. 2, section 2): made or imported only with allow_weak.
+WEAK_TYPES = frozenset({"DES"})
+# Types whose keys have one size, which tokens do not give as CKA_VALUE_LEN.
+FIXED_SIZES = {"DES3": 192, "DES": 64, "Ed25519": 256}
 
 
 def ordered(operations: Container[str]) -> tuple[str, ...]:

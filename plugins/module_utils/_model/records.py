@@ -55,9 +55,31 @@ class InstanceRecord:
     updated_at: str | None = None
 
 
+# States of a virtual key, in the words of NIST SP 800-57 part 1 rev. 5, section 7.
+ACTIVE, DEACTIVATED = "active", "deactivated"
+
+
+@dataclass(frozen=True)
+class PendingKey:
+    """A key that a run set out to make, noted before the first call. One that is still there tells of a run that died.
+
+    ``nameless`` is how many key objects without CKA_LABEL and CKA_ID the token held before.
+    """
+
+    token_id: int
+    label: str
+    key_id: bytes
+    imported: bool
+    nameless: int
+
+
 @dataclass(frozen=True)
 class VirtualKey:
-    """A record that points at a key in an HSM; never key material. ``kind`` is secret, private (a pair) or public."""
+    """A record that points at a key in an HSM; never key material. ``kind`` is secret, private (a pair) or public.
+
+    ``fingerprint`` is that of the key when it was recorded, ``public_key`` the DER of a pair's SubjectPublicKeyInfo.
+    ``made_at`` is when this collection made the key, None for one that it found; ``created_at`` is when the record was made.
+    """
 
     token_id: int
     kind: str
@@ -68,8 +90,12 @@ class VirtualKey:
     curve: str | None
     operations: tuple[str, ...]
     origin: str
-    state: str = "active"
+    state: str = ACTIVE
     id: str | None = None
+    fingerprint: str | None = None
+    public_key: bytes | None = None
+    made_at: str | None = None
+    created_at: str | None = None
 
     @property
     def key_id_text(self) -> str:

@@ -70,6 +70,8 @@ def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[
         elif option.get("options") and isinstance(value, list):
             for index, entry in enumerate(value):
                 yield from _numbers(entry, option["options"], f"{place}{name}[{index}].")
+        elif option.get("options"):
+            yield from _numbers(value, option["options"], f"{place}{name}.")
 
 
 def _words(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -70,6 +70,16 @@ CONNECTION: Spec = {
 
 PROVIDER: Spec = {"library": {"type": "path"}, "environment": {"type": "dict"}}
 
+SOURCE: Spec = {
+    "src": {"type": "path"},
+    "content": {"type": "str", "no_log": True},
+    "format": {"type": "str", "choices": ["pem", "der", "raw", "hex", "base64"]},
+    "passphrase": {"type": "str", "no_log": True},
+    "wrapping_key": {"type": "str", "no_log": False},
+    "mechanism": {"type": "str", "choices": ["AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"]},
+    "public_key": {"type": "str", "no_log": False},
+}
+
 KEYS: Spec = {
     "keys": {
         "type": "list",
@@ -79,7 +89,7 @@ KEYS: Spec = {
         "options": {
             "label": {"type": "str", "required": True},
             "id": {"type": "str"},
-            "type": {"type": "str", "choices": ["AES", "RSA", "EC"]},
+            "type": {"type": "str", "choices": ["AES", "DES3", "DES", "RSA", "EC", "Ed25519"]},
             "size": {"type": "int"},
             "curve": {"type": "str", "choices": ["P-256", "P-384", "P-521"]},
             "operations": {
@@ -91,10 +101,53 @@ KEYS: Spec = {
             "extractable": {"type": "bool"},
             "modifiable": {"type": "bool"},
             "destroyable": {"type": "bool"},
+            "allow_weak": {"type": "bool", "default": False},
+            "source": {"type": "dict", "options": SOURCE},
+            "generation": {"type": "int"},
+            "max_age": {"type": "str"},
+            "previous": {"type": "str", "choices": ["keep", "deactivate", "destroy"], "default": "keep"},
+            "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "deactivated", "public_only"], "default": "present"},
         },
-    }
+    },
+    "repair": {"type": "bool", "default": False},
+}
+
+CERTIFICATE: Spec = {
+    "key_label": {"type": "str", "required": True, "no_log": False},
+    "subject": {"type": "dict"},
+    "subject_alt_names": {"type": "list", "elements": "str"},
+    "key_usage": {
+        "type": "list",
+        "elements": "str",
+        "no_log": False,
+        "choices": [
+            "digitalSignature",
+            "contentCommitment",
+            "nonRepudiation",
+            "keyEncipherment",
+            "dataEncipherment",
+            "keyAgreement",
+            "keyCertSign",
+            "cRLSign",
+            "encipherOnly",
+            "decipherOnly",
+        ],
+    },
+    "extended_key_usage": {"type": "list", "elements": "str", "no_log": False},
+    "basic_constraints": {
+        "type": "dict",
+        "options": {"ca": {"type": "bool", "default": False}, "path_length": {"type": "int"}},
+    },
+    "digest": {"type": "str", "choices": ["sha256", "sha384", "sha512"]},
+    "rsa_padding": {"type": "str", "choices": ["pkcs1", "pss"], "default": "pkcs1"},
+    "csr_path": {"type": "path"},
+    "src": {"type": "path"},
+    "content": {"type": "str"},
+    "self_signed": {"type": "dict", "options": {"valid_days": {"type": "int", "default": 365}}},
+    "renew_before": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 KMS: Spec = {

@@ -19,12 +19,14 @@ from .database import Database, now
 
 _INSERT = (
     "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
-    "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (token_id, kind, key_id, label) "
+    "updated_at, fingerprint, public_key, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (token_id, kind, key_id, label) "
 )
 _KEEP = _INSERT + "DO NOTHING"
 _OVERWRITE = _INSERT + (
     "DO UPDATE SET type = excluded.type, size = excluded.size, curve = excluded.curve, operations = excluded.operations, "
-    "state = excluded.state, updated_at = excluded.updated_at"
+    "state = excluded.state, updated_at = excluded.updated_at, fingerprint = excluded.fingerprint, public_key = excluded.public_key, "
+    "made_at = coalesce(excluded.made_at, made_at)"
 )
 
 
@@ -41,6 +43,10 @@ def _virtual_key(row: sqlite3.Row) -> VirtualKey:
         operations=tuple(json.loads(row["operations"])),
         origin=row["origin"],
         state=row["state"],
+        fingerprint=row["fingerprint"],
+        public_key=row["public_key"],
+        made_at=row["made_at"],
+        created_at=row["created_at"],
     )
 
 
@@ -74,6 +80,9 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
                 key.state,
                 moment,
                 moment,
+                key.fingerprint,
+                key.public_key,
+                key.made_at,
             ),
         )
         if cursor.rowcount:

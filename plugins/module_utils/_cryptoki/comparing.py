@@ -1,0 +1,169 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Whether two keys are the same, and whether two halves belong together, told by what they do and not by what they are called.
+
+All objects made here live in the session only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.key_objects import KeyObject
+from .._model.key_types import KEY_TYPES, SECRET, WEAK_TYPES
+from .binding import key_type, mechanism, pkcs11
+from .errors import calling
+from .objects import Inventory
+from .roundtrip import SIGNING
+from .session import Session
+
+_ZEROS = bytes(16)  # whole blocks of AES and of DES
+_MESSAGE = bytes(range(32))
+_CHECK_BYTES = 3
+
+
+@contextmanager
+def _for_a_moment(raw: Any) -> Iterator[Any]:
+    try:
+        yield raw
+    finally:
+        raw.destroy()
+
+
+def check_value(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
+    """The key check value of a secret key (PKCS#11 3.1, section 4.10.2): the token's own, else computed by encrypting zeros.
+
+    None for a key that may not encrypt on a token that does not say.
+    """
+    if item.check_value or item.kind != SECRET:
+        return item.check_value
+    ecb = f"{item.type}_ECB"
+    if "encrypt" not in item.operations or ecb not in session.mechanisms() or item.type in WEAK_TYPES:
+        return None
+    with calling(f"computing the check value of '{item.label}'"):
+        sealed: bytes = inventory.raw[item.handle].encrypt(_ZEROS, mechanism=mechanism(ecb))
+    return sealed[:_CHECK_BYTES]
+
+
+def same_secret(session: Session, inventory: Inventory, item: KeyObject, reference: Any) -> bool | None:
+    """Whether a secret key on the token has the value of ``reference``, an object of this session that may do anything.
+
+    Both do the same thing, one that the key on the token may do, and the results are compared. None where it may do
+    nothing that this token can be asked for.
+    """
+    raw, may, mechanisms = inventory.raw[item.handle], item.operations, session.mechanisms()
+    ecb, cmac = f"{item.type}_ECB", f"{item.type}_CMAC"
+    with calling(f"comparing key '{item.label}'"):
+        if ecb in mechanisms and "encrypt" in may:
+            return bool(raw.encrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.encrypt(_ZEROS, mechanism=mechanism(ecb)))
+        if ecb in mechanisms and "decrypt" in may:
+            return bool(raw.decrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.decrypt(_ZEROS, mechanism=mechanism(ecb)))
+        if cmac in mechanisms and "sign" in may:
+            return bool(raw.sign(_ZEROS, mechanism=mechanism(cmac)) == reference.sign(_ZEROS, mechanism=mechanism(cmac)))
+        if item.type == "AES" and "AES_KEY_WRAP" in mechanisms and {"wrap", "unwrap"} & set(may):
+            return _same_wrapping(session, raw, reference, "wrap" in may)
+    return None
+
+
+def _same_wrapping(session: Session, raw: Any, reference: Any, may_wrap: bool) -> bool:
+    """AES_KEY_WRAP (RFC 3394) has no random part, so one key gives one result, and another key's is refused."""
+    attribute, wrap = pkcs11.Attribute, mechanism("AES_KEY_WRAP")
+    open_key = {attribute.EXTRACTABLE: True, attribute.SENSITIVE: False}
+    with _for_a_moment(session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=open_key)) as guest:
+        wrapped = reference.wrap_key(guest, mechanism=wrap)
+        if may_wrap:
+            return bool(raw.wrap_key(guest, mechanism=wrap) == wrapped)
+        try:
+            opened = raw.unwrap_key(pkcs11.ObjectClass.SECRET_KEY, pkcs11.KeyType.AES, wrapped, mechanism=wrap, template=open_key)
+        except (pkcs11.WrappedKeyInvalid, pkcs11.GeneralError, pkcs11.FunctionFailed):
+            return False
+        with _for_a_moment(opened):
+            return bool(opened[attribute.VALUE] == guest[attribute.VALUE])
+
+
+def secret_for_a_look(session: Session, type_name: str, value: bytes) -> Any:
+    """A secret key of this value that lives in this session and may do everything. Raises :class:`Cryptoki`."""
+    attribute = pkcs11.Attribute
+    template = {
+        attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
+        attribute.KEY_TYPE: key_type(KEY_TYPES[type_name].ckk),
+        attribute.TOKEN: False,
+        attribute.PRIVATE: True,
+        attribute.SENSITIVE: True,
+        attribute.EXTRACTABLE: False,
+        attribute.VALUE: value,
+        **{attribute[name.upper()]: True for name in KEY_TYPES[type_name].halves[SECRET]},
+    }
+    with calling("importing a key for this session, to compare with"):
+        return session.raw.create_object(template)
+
+
+def modulus_of(raw: Any) -> bytes | None:
+    """The RSA modulus of an object of this session; None where the token does not give it."""
+    with calling("reading a modulus"):
+        found = raw.get_attributes([pkcs11.Attribute.MODULUS])
+    value: bytes | None = found.get(pkcs11.Attribute.MODULUS)
+    return value
+
+
+def belongs(session: Session, inventory: Inventory, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
+    """Whether a public key, as its attributes' values, belongs to a private key on the token.
+
+    The private key signs and the public one verifies, or both agree on a secret with a third. None where the private key
+    may do neither and its numbers do not tell.
+    """
+    if private.modulus and public.get("MODULUS"):
+        return private.modulus == public["MODULUS"]
+    raw, names = inventory.raw[private.handle], [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms()]
+    with calling(f"comparing the halves of '{private.label}'"):
+        if "sign" in private.operations and names:
+            with _for_a_moment(_public_for_a_look(session, private.type, public)) as mate:
+                return bool(mate.verify(_MESSAGE, raw.sign(_MESSAGE, mechanism=mechanism(names[0])), mechanism=mechanism(names[0])))
+        if private.type == "EC" and "derive" in private.operations and "ECDH1_DERIVE" in session.mechanisms():
+            return _agree(session, raw, public)
+    return None
+
+
+def _public_for_a_look(session: Session, type_name: str, public: Mapping[str, bytes]) -> Any:
+    attribute = pkcs11.Attribute
+    template = {
+        attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
+        attribute.KEY_TYPE: key_type(KEY_TYPES[type_name].ckk),
+        attribute.TOKEN: False,
+        attribute.VERIFY: True,
+        **{attribute[name]: value for name, value in public.items()},
+    }
+    return session.raw.create_object(template)
+
+
+def _agree(session: Session, raw: Any, public: Mapping[str, bytes]) -> bool:
+    attribute = pkcs11.Attribute
+    domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: public["EC_PARAMS"]}, local=True)
+    third_public, third_private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
+    with _for_a_moment(third_public), _for_a_moment(third_private):
+        return _derived(raw, third_public[attribute.EC_POINT]) == _derived(third_private, public["EC_POINT"])
+
+
+def _derived(raw: Any, point: bytes) -> bytes:
+    attribute = pkcs11.Attribute
+    secret = raw.derive_key(
+        pkcs11.KeyType.GENERIC_SECRET,
+        256,
+        store=False,
+        capabilities=0,
+        mechanism=mechanism("ECDH1_DERIVE"),
+        mechanism_param=(pkcs11.KDF.NULL, None, point),
+        template={attribute.EXTRACTABLE: True, attribute.SENSITIVE: False},
+    )
+    with _for_a_moment(secret):
+        value: bytes = secret[attribute.VALUE]
+    if not value:
+        raise Cryptoki("agreeing on a secret gave none", rv="CKR_FUNCTION_FAILED", device=True)
+    return value

@@ -1,0 +1,176 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The calls that make key objects: generated, imported in the clear, unwrapped. Each is read back from the token.
+
+A template holds what was asked for and nothing else: providers refuse templates with extras. All operations of a class of
+object are asked for: left out, a provider's own default counts, and SoftHSM's is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.key_material import KeyMaterial, WrappedMaterial
+from .._model.key_objects import Key, KeyObject
+from .._model.key_spec import KeySpec
+from .._model.key_types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .binding import key_type, mechanism, pkcs11
+from .errors import calling
+from .objects import Inventory, describe, key_of
+from .session import Session
+
+_CLASSES = {SECRET: "SECRET_KEY", PRIVATE: "PRIVATE_KEY", PUBLIC: "PUBLIC_KEY"}
+
+
+def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
+    """What a new object of this kind is given, its name and value apart."""
+    attribute, asked = pkcs11.Attribute, spec.new_operations
+    template: dict[Any, Any] = {attribute[name.upper()]: name in asked for name in CLASS_OPERATIONS[kind]}
+    template[attribute.PRIVATE] = kind != PUBLIC
+    if kind != PUBLIC:
+        template[attribute.SENSITIVE] = spec.sensitive is not False
+        template[attribute.EXTRACTABLE] = bool(spec.extractable)
+    if spec.modifiable is not None:
+        template[attribute.MODIFIABLE] = spec.modifiable
+    if spec.destroyable is not None:
+        template[attribute.DESTROYABLE] = spec.destroyable
+    return template
+
+
+def _bare(template: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A template that also takes out of python-pkcs11's own what this class of object does not have."""
+    return {**dict.fromkeys((pkcs11.Attribute[name.upper()] for name in OPERATIONS), pkcs11.constants.DEFAULT), **template}
+
+
+def _keep(inventory: Inventory, made: Iterable[Any]) -> Key:
+    objects = []
+    for raw in made:
+        item = describe(raw)
+        if item is not None:
+            objects.append(item)
+            inventory.raw[item.handle] = raw
+    return key_of(objects)
+
+
+def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
+    """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
+    templates = {kind: _bare(_attributes(spec, kind)) for kind in spec.key_type.halves}
+    ckk = key_type(spec.key_type.ckk)
+    common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
+    with calling(f"generating key '{spec.label}'"):
+        if not spec.key_type.is_pair:
+            if spec.type in FIXED_SIZES:
+                templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
+            return _keep(inventory, [session.raw.generate_key(ckk, spec.new_size, template=templates[SECRET], **common)])
+        halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
+        if spec.type == "RSA":
+            return _keep(inventory, session.raw.generate_keypair(ckk, spec.new_size, **common, **halves))
+        parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
+        domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
+        return _keep(inventory, domain.generate_keypair(**common, **halves))
+
+
+def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes]) -> Any:
+    attribute = pkcs11.Attribute
+    template = {
+        attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
+        attribute.KEY_TYPE: key_type(spec.key_type.ckk),
+        attribute.TOKEN: True,
+        attribute.LABEL: spec.label,
+        attribute.ID: spec.key_id,
+        **_attributes(spec, kind),
+        **{attribute[name]: content for name, content in value.items()},
+    }
+    with calling(f"importing the {kind} key '{spec.label}'"):
+        return session.raw.create_object(template)
+
+
+def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:
+    """Import the halves ``kinds`` (C_CreateObject) and read them back. Raises :class:`Cryptoki`, as :func:`generate` does."""
+    made = [_create(session, spec, kind, material.public if kind == PUBLIC else material.secret) for kind in kinds]
+    with calling(f"reading key '{spec.label}' back"):
+        return _keep(inventory, made)
+
+
+def create_public(session: Session, inventory: Inventory, spec: KeySpec, value: Mapping[str, bytes]) -> KeyObject:
+    """Give a private key its missing public half. Raises :class:`Cryptoki`."""
+    raw = _create(session, spec, PUBLIC, value)
+    with calling(f"reading key '{spec.label}' back"):
+        public = _keep(inventory, [raw]).public
+    if public is None:
+        raise Cryptoki(f"the public half of '{spec.label}' cannot be read back", rv="CKR_FUNCTION_FAILED", device=True)
+    return public
+
+
+def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> Key:
+    """Unwrap the key on the token (C_UnwrapKey): its value is in the clear nowhere else. Raises :class:`Cryptoki`."""
+    kind = PRIVATE if spec.key_type.is_pair else SECRET
+    names = {"id": spec.key_id, "label": spec.label, "store": True}
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'"):
+        private = _unwrap(session, inventory, spec, material, wrapping, {**_attributes(spec, kind)}, names)
+        key = _keep(inventory, [private])
+    public = material.public or _public_numbers(key.main)
+    if kind == SECRET or not public:
+        return key
+    return key_of([*key.objects, create_public(session, inventory, spec, public)])
+
+
+def _public_numbers(item: KeyObject) -> dict[str, bytes]:
+    """An RSA private key holds its public numbers too; for other types they must be known from elsewhere."""
+    return {"MODULUS": item.modulus, "PUBLIC_EXPONENT": item.exponent} if item.modulus and item.exponent else {}
+
+
+def unwrap_for_a_look(session: Session, inventory: Inventory, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> Any:
+    """The wrapped key as an object that lives in this session only, to compare with one that is there. Raises :class:`Cryptoki`."""
+    kind = PRIVATE if spec.key_type.is_pair else SECRET
+    attribute = pkcs11.Attribute
+    template = {attribute[name.upper()]: True for name in spec.key_type.halves[kind]}
+    template |= {attribute.PRIVATE: True, attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to compare it"):
+        return _unwrap(session, inventory, spec, material, wrapping, template, {"store": False})
+
+
+def _unwrap(
+    session: Session,
+    inventory: Inventory,
+    spec: KeySpec,
+    material: WrappedMaterial,
+    wrapping: KeyObject,
+    template: Mapping[Any, Any],
+    names: Mapping[str, Any],
+) -> Any:
+    kind = PRIVATE if spec.key_type.is_pair else SECRET
+    how = unwrap_mechanism(session, spec, material, wrapping)
+    return inventory.raw[wrapping.handle].unwrap_key(
+        pkcs11.ObjectClass[_CLASSES[kind]],
+        key_type(spec.key_type.ckk),
+        material.blob,
+        mechanism=mechanism(how),
+        capabilities=0,
+        template=_bare(template),
+        **names,
+    )
+
+
+def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> str:
+    """The mechanism (without ``CKM_``) to unwrap with: the one that was asked for, else the wrapping key's usual one.
+
+    AES_KEY_WRAP (RFC 3394) takes whole blocks only, so keys of pairs, whose PKCS#8 has any length, take AES_KEY_WRAP_PAD
+    (RFC 5649). Raises :class:`Cryptoki` where the token has no such mechanism.
+    """
+    usual = {"AES": "AES_KEY_WRAP_PAD" if spec.key_type.is_pair else "AES_KEY_WRAP", "RSA": "RSA_PKCS_OAEP"}
+    name = material.mechanism or usual.get(wrapping.type)
+    have = sorted({"AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"} & session.mechanisms())
+    if name is None or name not in have:
+        raise Cryptoki(
+            f"{session.token} cannot unwrap with {name or f'a key of type {wrapping.type}'}; it can: {', '.join(have) or 'nothing'}",
+            rv="CKR_MECHANISM_INVALID",
+            device=False,
+        )
+    return name

@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What the plan of a batch of keys depends on beside the keys that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from .._model.errors import Cryptoki
+from .._model.key_objects import Key, KeyObject
+from .._model.key_spec import KeySpec
+from .._model.records import PendingKey
+
+
+class Look(Protocol):
+    """What is asked of the token while the plan is made. Nothing here writes."""
+
+    def use(self, key: Key) -> Cryptoki | None:
+        """Why the key cannot be used; None where it can, or where no use can be tried."""
+
+    def same(self, spec: KeySpec, key: Key) -> bool | None:
+        """Whether the key is the one that ``source`` holds; None where the token does not let it be told."""
+
+    def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
+        """Whether a public key, as attributes, belongs to this private key; None where it cannot be told."""
+
+    def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
+        """The attributes (names without ``CKA_``) of a public key's DER."""
+
+    def healthy(self) -> bool:
+        """Whether a round trip with a fresh key of this session works."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the plan depends on beside the token: the registry's part (None without one), and what was allowed."""
+
+    recorded: bool
+    repair: bool
+    pending: Mapping[str, PendingKey]
+    look: Look

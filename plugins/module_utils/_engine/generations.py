@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Which generation an entry of ``keys:`` is about, and which others it brings along.
+
+The current generation is the highest that is on the token or in the registry. It is never taken back by a lower number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from .._model.generations import MAX_GENERATION, generations_of, stored_label
+from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
+from .._model.records import VirtualKey
+
+
+def age_seconds(record: VirtualKey | None, now: datetime) -> float | None:
+    """How old the recorded key is; None without a record. Of a key that was found, the time since it was recorded counts."""
+    moment = (record.made_at or record.created_at) if record is not None else None
+    if moment is None:
+        return None
+    made = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return (now - made).total_seconds()
+
+
+def _of_generation(spec: KeySpec, number: int, **changes: object) -> KeySpec:
+    label = stored_label(spec.base, number)
+    own_id = spec.key_id if spec.id_given and number == (spec.generation or 1) else label.encode("utf-8", "surrogateescape")
+    return replace(spec, label=label, generation=number, key_id=own_id, **changes)  # type: ignore[arg-type]
+
+
+def _retired(spec: KeySpec, number: int) -> KeySpec:
+    """The work that ``previous`` asks for on a generation below the current one."""
+    unsaid = {"type": None, "size": None, "curve": None, "operations": None, "material": None, "source": None}
+    state = DEACTIVATED if spec.previous == "deactivate" else ABSENT
+    return _of_generation(spec, number, **unsaid, state=state, lead=False, id_given=False)
+
+
+def _lead_number(spec: KeySpec, there: Sequence[int], records: Mapping[str, VirtualKey], now: datetime) -> tuple[int, str | None]:
+    """The generation that is to be current, or why it cannot be."""
+    highest = there[-1] if there else 0
+    if spec.max_age is None:
+        if spec.generation is not None and spec.generation < highest:
+            return spec.generation, (
+                f"{spec.where}.generation: generation {highest} of this key is there ('{stored_label(spec.base, highest)}'), and a "
+                f"generation is not taken back: declare generation: {highest} or a higher one, or leave it out."
+            )
+        return spec.generation or highest or 1, None
+    number = max(spec.generation or 1, highest)
+    age = age_seconds(records.get(stored_label(spec.base, number)), now)
+    if age is not None and age >= spec.max_age:
+        number += 1
+    return number, None
+
+
+def _expand(spec: KeySpec, there: Sequence[int], records: Mapping[str, VirtualKey], now: datetime) -> tuple[list[KeySpec], str | None]:
+    if spec.state == PRESENT:
+        number, problem = _lead_number(spec, there, records, now)
+        if problem is None and number > MAX_GENERATION:
+            problem = f"{spec.where}.generation: there is none after {MAX_GENERATION}"
+        lead = _of_generation(spec, number)
+        others = [] if spec.previous == "keep" else [_retired(spec, other) for other in there if other < number]
+        return [lead, *others], problem
+    if spec.generation is not None:
+        return [_of_generation(spec, spec.generation)], None
+    if spec.state == DEACTIVATED and there:
+        return [_of_generation(spec, there[-1]), *(_of_generation(spec, other, lead=False) for other in there[:-1])], None
+    return [_of_generation(spec, 1)], None
+
+
+def _unnamed(spec: KeySpec, there: Sequence[int], named: Iterable[str]) -> str | None:
+    """What is destroyed is named. An entry without a generation means the first, and must not hide that there are others."""
+    if spec.state not in (ABSENT, PUBLIC_ONLY) or spec.generation is not None:
+        return None
+    left = [number for number in there if number > 1 and stored_label(spec.base, number) not in named]
+    if not left:
+        return None
+    labels = ", ".join(f"'{stored_label(spec.base, number)}'" for number in left)
+    return (
+        f"{spec.where}.state: this key has later generations: {labels}. Nothing is destroyed that is not named: list each with its label, "
+        "or say generation: 1 for the first alone."
+    )
+
+
+def expand(
+    specs: Iterable[KeySpec], labels: Iterable[str], records: Mapping[str, VirtualKey], now: datetime
+) -> tuple[list[KeySpec], list[str]]:
+    """A spec for each generation that is to be looked at: each entry's own first, then those that it brings along.
+
+    ``labels`` are those on the token; ``records`` are the registry's, by CKA_LABEL. The second value lists problems.
+    """
+    specs = list(specs)
+    families = generations_of([*labels, *records])
+    named = {spec.label for spec in specs if spec.state in (ABSENT, PUBLIC_ONLY) or spec.generation is not None}
+    expanded: list[KeySpec] = []
+    problems: list[str] = []
+    taken: dict[str, KeySpec] = {}
+    for spec in specs:
+        there = families.get(spec.base, [])
+        found, problem = _expand(spec, there, records, now)
+        problem = problem or _unnamed(spec, there, named)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        for one in found:
+            other = taken.setdefault(one.label, one)
+            if other is not one:
+                problems.append(
+                    f"{spec.where}: means '{one.label}', and so does keys[{other.index}] ({other.declared}): say generation in one of them."
+                )
+        expanded += found
+    return expanded, problems

@@ -1,0 +1,307 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Carrying the plan out, step by step: each with its record, so that a run that dies is finished by the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from .._cryptoki import making
+from .._cryptoki import objects as cryptoki
+from .._cryptoki.objects import Inventory
+from .._cryptoki.roundtrip import use_once
+from .._cryptoki.session import Session
+from .._model.errors import Cryptoki, KeyfleetError, RegistryError
+from .._model.key_material import KeyMaterial
+from .._model.key_objects import Key, KeyObject, group_keys
+from .._model.key_spec import KeySpec
+from .._model.key_types import PRIVATE, PUBLIC, SECRET
+from .._model.records import DEACTIVATED, PendingKey, VirtualKey
+from .._model.uids import uid
+from .._registry import events, pending_keys, virtual_keys
+from .._registry.database import Database, now
+from .connection import Target
+from .key_look import TokenLook, wrapping_key
+from .key_plan import DEACTIVATE, FORGET, RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, KeyPlan, mended_operations, virtual_of
+from .plan import CHANGE, CREATE, DELETE, KEEP
+from .repair import nameless
+
+
+class Applier:
+    """The writing half of one run. ``keys`` holds what is on the token afterwards, by CKA_LABEL; ``failed`` what went wrong."""
+
+    def __init__(
+        self,
+        session: Session,
+        inventory: Inventory,
+        database: Database | None,
+        target: Target,
+        look: TokenLook,
+        pending: Mapping[str, PendingKey],
+    ) -> None:
+        self.session = session
+        self.inventory = inventory
+        self.database = database
+        self.target = target
+        self.look = look
+        self.pending = pending
+        self.failed: list[dict[str, Any]] = []
+        self.keys: dict[str, Key | None] = {}
+        self.cleared: list[KeyObject] = []
+        self._begun: set[str] = set()  # labels that the registry has a note of
+
+    def apply(self, plans: list[KeyPlan], left_overs: Iterable[tuple[KeyObject, bool]]) -> None:
+        """Carry out ``plans`` in order. What fails is noted in ``failed``; after a fault of the device nothing more is tried."""
+        self._record_known(plans)
+        try:
+            self._begin(plans)
+            for item, removed in left_overs:
+                if removed:
+                    cryptoki.destroy(self.inventory, item)
+                    self.cleared.append(item)
+        except KeyfleetError as error:
+            error.changed = error.changed or bool(self.cleared) or any(plan.done for plan in plans)
+            raise
+        broken: set[int] = set()
+        for plan in plans:
+            # What an entry brings along comes after its own key, and only when that is in place.
+            if plan.done or plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
+                continue
+            try:
+                self._apply_one(plan)
+                plan.done = True
+            except KeyfleetError as error:
+                broken.add(plan.spec.index)
+                self._note_failure(plan, error)
+                if not isinstance(error, Cryptoki) or error.device:
+                    break  # the device or the registry is in trouble: the rest is not attempted
+        self._end(plans)
+
+    def _note_failure(self, plan: KeyPlan, error: KeyfleetError) -> None:
+        touched = isinstance(error, RegistryError) or plan.destroyed or bool(error.details.get("changed_hsm"))
+        if isinstance(error, RegistryError):
+            error.message += "; the work in the HSM is done, and the next run records it"
+        entry = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
+        self.failed.append({**entry, "code": error.code, "error": error.message, "changed_hsm": touched})
+
+    @contextmanager
+    def _recording(self) -> Iterator[Database | None]:
+        if self.database is None:
+            yield None
+        else:
+            with self.database.transaction():
+                yield self.database
+
+    # The note of what is about to be made
+
+    def _begin(self, plans: list[KeyPlan]) -> None:
+        """Note what is about to be made, in one transaction, before the first call."""
+        token = self.target.token
+        making_now = [plan.spec for plan in plans if plan.makes_key]
+        if not making_now or self.database is None or token is None or token.id is None:
+            return
+        before = len(nameless(self.inventory.objects))
+        with self.database.transaction():
+            pending_keys.add(
+                self.database,
+                [PendingKey(token.id, spec.label, spec.key_id, spec.material is not None, before) for spec in making_now],
+            )
+        self._begun = {spec.label for spec in making_now}
+
+    def _end(self, plans: list[KeyPlan]) -> None:
+        """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
+        token = self.target.token
+        if self.database is None or token is None or token.id is None:
+            return
+        left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
+        settled = self._begun - {plan.spec.label for plan in plans if plan.done} - left
+        there = {item.label for item in self.inventory.objects}
+        settled |= {label for label in self.pending if label not in there and label not in self._begun}
+        if settled:
+            with self._recording() as database:
+                if database is not None:
+                    pending_keys.remove(database, token.id, settled)
+
+    # Records
+
+    def _uid(self, key: Key) -> str:
+        return uid(self.target.prefix or "", self.session.token.slot_id, key.key_id_text)
+
+    def _record(self, key: Key, *, made: bool, state: str | None = None, old: VirtualKey | None = None) -> None:
+        """Write the key's record in the caller's transaction, and take the note back."""
+        token, database = self.target.token, self.database
+        if database is None or token is None or token.id is None:
+            return
+        if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
+            virtual_keys.remove(database, self._uid(key), old, "rename_key")
+        made_at = now() if made or key.main.label in self.pending else None
+        record = virtual_of(key, token.id, "hsm_key", fingerprint=self.look.fingerprint(key), made_at=made_at)
+        virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
+        if key.main.label in self._begun or key.main.label in self.pending:
+            pending_keys.remove(database, token.id, [key.main.label])
+
+    def _record_known(self, plans: list[KeyPlan]) -> None:
+        found = [plan for plan in plans if plan.action == RECORD and plan.key is not None]
+        if not found:
+            return
+        with self._recording():
+            for plan in found:
+                if plan.key is not None:
+                    self._record(plan.key, made=False, old=plan.virtual)
+        for plan in found:
+            plan.done = True
+
+    # The steps
+
+    def _apply_one(self, plan: KeyPlan) -> None:
+        if plan.action in (DELETE, REPLACE) and plan.key is not None:
+            self._destroy(plan, plan.key)
+        if plan.action == REPAIR:
+            self._repair(plan)
+        elif plan.action in (CREATE, REPLACE):
+            self._make(plan)
+        elif plan.action in (CHANGE, DEACTIVATE) and plan.key is not None:
+            self._change(plan, plan.key)
+        elif plan.action == REMOVE_PRIVATE and plan.key is not None:
+            self._remove_private(plan, plan.key)
+        elif plan.action == FORGET:
+            with self._recording() as database:
+                if database is not None:
+                    for record in plan.stale:
+                        token_uid = uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
+                        virtual_keys.remove(database, token_uid, record, "forget_key")
+
+    def _make(self, plan: KeyPlan) -> None:
+        try:
+            key = self._create(plan.spec)
+        except Cryptoki as error:
+            if plan.destroyed:
+                error.details["changed_hsm"] = True
+                error.message += "; the key that was to be replaced is destroyed"
+            raise
+        self.keys[plan.spec.label] = key
+        with self._recording():
+            self._record(key, made=True)
+
+    def _repair(self, plan: KeyPlan) -> None:
+        key, spec = plan.key, plan.spec
+        if key is None:
+            return
+        if plan.clear:
+            for item in plan.clear:
+                cryptoki.destroy(self.inventory, item)
+                plan.destroyed = True
+            self._make(plan)
+            return
+        if plan.mend is not None:
+            operations = mended_operations(spec, key)
+            mate = replace(spec, label=key.main.label, key_id=key.main.key_id, operations=operations, modifiable=None, destroyable=None)
+            public = making.create_public(self.session, self.inventory, mate, plan.mend)
+            mended = Key(private=key.private, public=public)
+        elif isinstance(spec.material, KeyMaterial):
+            private = making.create(self.session, self.inventory, spec, spec.material, [PRIVATE]).private
+            mended = Key(private=private, public=key.public)
+        else:
+            return
+        self._use_once(mended)
+        self.keys[spec.label] = mended
+        with self._recording():
+            self._record(mended, made=False, old=plan.virtual)
+
+    def _destroy(self, plan: KeyPlan, key: Key) -> None:
+        done = 0
+        try:
+            for item in key.objects:
+                cryptoki.destroy(self.inventory, item)
+                done += 1
+        except Cryptoki as error:
+            if done:
+                error.details["changed_hsm"] = True
+                error.message += "; its other half is destroyed already"
+            raise
+        plan.destroyed = True
+        self.keys[plan.spec.label] = None
+        if plan.virtual is not None:
+            with self._recording() as database:
+                if database is not None:
+                    virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
+
+    def _change(self, plan: KeyPlan, key: Key) -> None:
+        done = 0
+        try:
+            for change in plan.changes:
+                cryptoki.set_attribute(self.inventory, change.item, change.name, change.value)
+                done += 1
+        except Cryptoki as error:
+            error.details["changed_hsm"] = done > 0
+            raise
+        after = cryptoki.read_back(self.inventory, key) if plan.changes else key
+        self.keys[plan.spec.label] = after
+        state = DEACTIVATED if plan.action == DEACTIVATE else None
+        with self._recording() as database:
+            if database is None:
+                return
+            if plan.virtual is None:
+                self._record(after, made=False, state=state)
+            else:
+                record = replace(plan.virtual, operations=after.operations, state=state or plan.virtual.state)
+                virtual_keys.update(database, self._uid(after), record)
+
+    def _remove_private(self, plan: KeyPlan, key: Key) -> None:
+        if key.private is None:
+            return
+        cryptoki.destroy(self.inventory, key.private)
+        plan.destroyed = True
+        left = Key(public=key.public)
+        self.keys[plan.spec.label] = left
+        with self._recording() as database:
+            if database is not None:
+                events.record(database, "remove_private", self._uid(key), label=key.main.label)
+                self._record(left, made=False, old=plan.virtual)
+
+    def _create(self, spec: KeySpec) -> Key:
+        """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""
+        try:
+            key = self._make_object(spec)
+        except Cryptoki as error:
+            key = self._made_all_the_same(spec, error)
+        self._use_once(key)
+        return key
+
+    def _make_object(self, spec: KeySpec) -> Key:
+        material = spec.material
+        if material is None:
+            return making.generate(self.session, self.inventory, spec)
+        if isinstance(material, KeyMaterial):
+            kinds = [PUBLIC, PRIVATE] if spec.key_type.is_pair else [SECRET]
+            return making.create(self.session, self.inventory, spec, material, kinds)
+        return making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+
+    def _use_once(self, key: Key) -> None:
+        try:
+            use_once(self.session, self.inventory, key)
+        except Cryptoki as error:
+            error.details["changed_hsm"] = True
+            error.message = f"the key was made but cannot be used: {error.message} ({key.main.named()})"
+            raise
+
+    def _made_all_the_same(self, spec: KeySpec, error: Cryptoki) -> Key:
+        try:
+            labelled, unlabelled = cryptoki.search_label(self.session, self.inventory, spec.label)
+        except Cryptoki:
+            raise error from None
+        keys = group_keys(labelled)
+        if len(keys) == 1 and not (spec.key_type.is_pair and keys[0].is_half):
+            return keys[0]
+        left = [*labelled, *unlabelled]
+        if left:
+            error.details["changed_hsm"] = True
+            error.message += ". Left over on the token: " + "; ".join(item.named() for item in left)
+        raise error

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import swtok
+from faulty import Faulty, build_fault_library
 from hsm_fixture import Hsm
 
 
@@ -24,3 +28,25 @@ def primary(hsm: Hsm) -> Hsm:
     """An HSM with the instance ``primary`` and its token ``payments`` registered."""
     hsm.register()
     return hsm
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The library that makes faults, built once."""
+    return build_fault_library(tmp_path_factory.mktemp("fault"))
+
+
+@pytest.fixture
+def faulty(hsm: Hsm, library: str) -> Faulty:
+    """The instance ``primary`` behind that library, without a fault yet."""
+    faulty = Faulty(hsm, library)
+    answer = faulty.register()
+    assert not answer.get("failed"), answer
+    return faulty
+
+
+@pytest.fixture
+def locking() -> Iterator[dict[str, Any]]:
+    """Arguments of hsm_instance for opencryptoki's software token."""
+    with swtok.running() as arguments:
+        yield arguments

@@ -6,75 +6,21 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import subprocess
-from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hsm_fixture import SOFTHSM, Hsm
+from faulty import Faulty, with_plan
+from hsm_fixture import Hsm
 
 DEVICE_ERROR, TEMPLATE_INCONSISTENT, GENERAL_ERROR = "0x30", "0xd1", "0x5"
 KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(6)]
 PAIRS = [{"label": f"p{number}", "type": "EC"} for number in range(3)]
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = Path(__file__).resolve().parents[1] / "support" / "fault_library.c"
-    built = tmp_path_factory.mktemp("fault") / "libfault.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-z,nodelete", "-Wall", "-Werror", "-o", str(built), str(source), "-ldl"], check=True)
-    return str(built)
-
-
 def ok(answer: dict[str, Any]) -> dict[str, Any]:
     assert not answer.get("failed"), answer
     return answer
-
-
-class Faulty:
-    """An HSM behind the fault library. Keys are reached directly, so that each run can have its own faults."""
-
-    def __init__(self, hsm: Hsm, library: str) -> None:
-        self.hsm = hsm
-        self.library = library
-        self.log = hsm.scratch / "fault.log"
-
-    def environment(self, plan: str) -> dict[str, str]:
-        return {**self.hsm.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(self.log)}
-
-    def register(self, plan: str = "", name: str = "primary", **options: Any) -> dict[str, Any]:
-        args = {**self.hsm.instance(name, **options), "library": self.library, "environment": self.environment(plan)}
-        return self.hsm.run("hsm_instance", **args)
-
-    def start(self, module: str, args: dict[str, Any]) -> subprocess.Popen[str]:
-        return self.hsm.start(module, {"registry": self.hsm.registry, **args})
-
-    def calls(self) -> Counter[str]:
-        return Counter(self.log.read_text().split())
-
-    def labels(self) -> list[str]:
-        listing = self.hsm.tool("--list-objects")
-        return sorted(line.split("label:")[1].strip() for line in listing.splitlines() if "label:" in line)
-
-
-@pytest.fixture
-def faulty(hsm: Hsm, library: str) -> Faulty:
-    faulty = Faulty(hsm, library)
-    ok(faulty.register())
-    return faulty
-
-
-def with_plan(faulty: Faulty, plan: str) -> None:
-    """Give the registered instance other faults, in the registry itself: hsm_instance would log in."""
-    with closing(sqlite3.connect(faulty.hsm.registry)) as registry:
-        environment = json.dumps(faulty.environment(plan))
-        registry.execute("UPDATE instance SET environment = ? WHERE name = 'primary'", (environment,))
-        registry.commit()
-    faulty.log.unlink(missing_ok=True)
 
 
 def labels(answer: dict[str, Any], part: str) -> list[str]:

@@ -26,9 +26,9 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
 /* The functions in the order of CK_FUNCTION_LIST (PKCS#11 3.1, section 5); none takes more than eight arguments. */
 #define FUNCTIONS(X)                                                                                                   \
     X(0, C_Initialize) X(1, C_Finalize) X(6, C_GetTokenInfo) X(4, C_GetSlotList) X(9, C_InitToken) X(10, C_InitPIN)    \
-    X(11, C_SetPIN) X(12, C_OpenSession) X(18, C_Login) X(22, C_DestroyObject) X(24, C_GetAttributeValue)              \
-    X(25, C_SetAttributeValue) X(26, C_FindObjectsInit) X(27, C_FindObjects) X(30, C_Encrypt)                          \
-    X(58, C_GenerateKey) X(59, C_GenerateKeyPair)
+    X(11, C_SetPIN) X(12, C_OpenSession) X(18, C_Login) X(20, C_CreateObject) X(22, C_DestroyObject)                   \
+    X(24, C_GetAttributeValue) X(25, C_SetAttributeValue) X(26, C_FindObjectsInit) X(27, C_FindObjects)                \
+    X(30, C_Encrypt) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair)
 #define SLOTS 68
 
 struct function_list {

@@ -114,3 +114,9 @@ def calls(log: Path) -> Counter[str]:
     """How often each PKCS#11 function stands in a spy log."""
     names = [line.split(": ", 1)[1].strip() for line in log.read_text(errors="replace").splitlines() if ": C_" in line]
     return Counter(names)
+
+
+def ok(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a module that did not fail."""
+    assert not answer.get("failed"), answer
+    return answer

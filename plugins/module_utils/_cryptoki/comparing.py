@@ -21,7 +21,7 @@ from .._model.key_types import KEY_TYPES, SECRET, WEAK_TYPES
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory
-from .roundtrip import SIGNING
+from .roundtrip import INCONCLUSIVE, SIGNING
 from .session import Session
 
 _ZEROS = bytes(16)  # whole blocks of AES and of DES
@@ -47,8 +47,13 @@ def check_value(session: Session, inventory: Inventory, item: KeyObject) -> byte
     ecb = f"{item.type}_ECB"
     if "encrypt" not in item.operations or ecb not in session.mechanisms() or item.type in WEAK_TYPES:
         return None
-    with calling(f"computing the check value of '{item.label}'"):
-        sealed: bytes = inventory.raw[item.handle].encrypt(_ZEROS, mechanism=mechanism(ecb))
+    try:
+        with calling(f"computing the check value of '{item.label}'"):
+            sealed: bytes = inventory.raw[item.handle].encrypt(_ZEROS, mechanism=mechanism(ecb))
+    except Cryptoki as error:
+        if error.rv not in INCONCLUSIVE:
+            raise
+        return None
     return sealed[:_CHECK_BYTES]
 
 
@@ -58,17 +63,26 @@ def same_secret(session: Session, inventory: Inventory, item: KeyObject, referen
     Both do the same thing, one that the key on the token may do, and the results are compared. None where it may do
     nothing that this token can be asked for.
     """
-    raw, may, mechanisms = inventory.raw[item.handle], item.operations, session.mechanisms()
+    try:
+        with calling(f"comparing key '{item.label}'"):
+            return _same_effect(session, inventory.raw[item.handle], item, reference)
+    except Cryptoki as error:
+        if error.rv not in INCONCLUSIVE:
+            raise
+        return None
+
+
+def _same_effect(session: Session, raw: Any, item: KeyObject, reference: Any) -> bool | None:
+    may, mechanisms = item.operations, session.mechanisms()
     ecb, cmac = f"{item.type}_ECB", f"{item.type}_CMAC"
-    with calling(f"comparing key '{item.label}'"):
-        if ecb in mechanisms and "encrypt" in may:
-            return bool(raw.encrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.encrypt(_ZEROS, mechanism=mechanism(ecb)))
-        if ecb in mechanisms and "decrypt" in may:
-            return bool(raw.decrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.decrypt(_ZEROS, mechanism=mechanism(ecb)))
-        if cmac in mechanisms and "sign" in may:
-            return bool(raw.sign(_ZEROS, mechanism=mechanism(cmac)) == reference.sign(_ZEROS, mechanism=mechanism(cmac)))
-        if item.type == "AES" and "AES_KEY_WRAP" in mechanisms and {"wrap", "unwrap"} & set(may):
-            return _same_wrapping(session, raw, reference, "wrap" in may)
+    if ecb in mechanisms and "encrypt" in may:
+        return bool(raw.encrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.encrypt(_ZEROS, mechanism=mechanism(ecb)))
+    if ecb in mechanisms and "decrypt" in may:
+        return bool(raw.decrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.decrypt(_ZEROS, mechanism=mechanism(ecb)))
+    if cmac in mechanisms and "sign" in may:
+        return bool(raw.sign(_ZEROS, mechanism=mechanism(cmac)) == reference.sign(_ZEROS, mechanism=mechanism(cmac)))
+    if item.type == "AES" and "AES_KEY_WRAP" in mechanisms and {"wrap", "unwrap"} & set(may):
+        return _same_wrapping(session, raw, reference, "wrap" in may)
     return None
 
 

@@ -24,6 +24,7 @@ from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory, describe, key_of
 from .session import Session
+from .uninterrupted import uninterrupted
 
 _CLASSES = {SECRET: "SECRET_KEY", PRIVATE: "PRIVATE_KEY", PUBLIC: "PUBLIC_KEY"}
 
@@ -63,7 +64,7 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     templates = {kind: _bare(_attributes(spec, kind)) for kind in spec.key_type.halves}
     ckk = key_type(spec.key_type.ckk)
     common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
-    with calling(f"generating key '{spec.label}'"):
+    with calling(f"generating key '{spec.label}'"), uninterrupted():
         if not spec.key_type.is_pair:
             if spec.type in FIXED_SIZES:
                 templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
@@ -87,7 +88,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
         **_attributes(spec, kind),
         **{attribute[name]: content for name, content in value.items()},
     }
-    with calling(f"importing the {kind} key '{spec.label}'"):
+    with calling(f"importing the {kind} key '{spec.label}'"), uninterrupted():
         return session.raw.create_object(template)
 
 
@@ -112,7 +113,7 @@ def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: Wrap
     """Unwrap the key on the token (C_UnwrapKey): its value is in the clear nowhere else. Raises :class:`Cryptoki`."""
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     names = {"id": spec.key_id, "label": spec.label, "store": True}
-    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'"):
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'"), uninterrupted():
         private = _unwrap(session, inventory, spec, material, wrapping, {**_attributes(spec, kind)}, names)
         key = _keep(inventory, [private])
     public = material.public or _public_numbers(key.main)

@@ -19,6 +19,7 @@ from .binding import pkcs11
 from .errors import calling, rv_name
 from .public_key import public_key_der
 from .session import Session
+from .uninterrupted import uninterrupted
 
 _READ = (
     "CLASS",
@@ -120,20 +121,30 @@ def describe(raw: Any) -> KeyObject | None:
         modulus=modulus,
         exponent=found.get("PUBLIC_EXPONENT"),
         check_value=found.get("CHECK_VALUE") or None,
+        empty=kind != SECRET and not any(found.get(name) for name in ("MODULUS", "EC_PARAMS")),
     )
 
 
-def read_inventory(session: Session) -> Inventory:
-    """All key objects on the token, in one search. Raises :class:`Cryptoki`; an error is never an empty answer."""
+def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
+    """All key objects on the token, in one search. Raises :class:`Cryptoki`; an error is never an empty answer.
+
+    ``cut_off`` searches once more, for objects whose making was cut off: SoftHSM has them in the token with CKA_TOKEN false.
+    Only for a session in which nothing was made yet.
+    """
     inventory = Inventory()
-    with calling(f"searching the keys of {session.token}"):
-        found = list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH))
-        for raw in found:
-            item = describe(raw)
-            if item is not None:
-                inventory.objects.append(item)
-                inventory.raw[item.handle] = raw
+    for on_token in (True, False) if cut_off else (True,):
+        with calling(f"searching the keys of {session.token}"):
+            found = list(session.raw.get_objects({pkcs11.Attribute.TOKEN: on_token}, batch_size=_SEARCH_BATCH))
+            _describe_all(inventory, found)
     return inventory
+
+
+def _describe_all(inventory: Inventory, found: Iterable[Any]) -> None:
+    for raw in found:
+        item = describe(raw)
+        if item is not None:
+            inventory.objects.append(item)
+            inventory.raw[item.handle] = raw
 
 
 def key_of(objects: Iterable[KeyObject]) -> Key:
@@ -149,14 +160,14 @@ def read_back(inventory: Inventory, key: Key) -> Key:
 
 def destroy(inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
-    with calling(f"destroying the {item.kind} key '{item.label}'"):
+    with calling(f"destroying the {item.kind} key '{item.label}'"), uninterrupted():
         inventory.raw[item.handle].destroy()
 
 
 def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool) -> None:
     """Write one boolean attribute (its name without ``CKA_``). Called only where the value differs: providers rewrite the
     whole object, and a crash in the middle may cost the key."""
-    with calling(f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"):
+    with calling(f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"), uninterrupted():
         inventory.raw[item.handle][pkcs11.Attribute[name]] = value
 
 

@@ -22,6 +22,7 @@ from .binding import pkcs11
 from .errors import calling, rv_name
 from .init_token import init_token, pin_lengths
 from .locks import Gate, HostLock
+from .uninterrupted import uninterrupted
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ class Provider:
 
         Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
         """
-        init_token(self.library, self.free_slot().slot_id, so_pin, label)
+        slot_id = self.free_slot().slot_id
+        with uninterrupted():
+            init_token(self.library, slot_id, so_pin, label)
         self.reinitialize()
         return self.require(TokenSelector("label", label))
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.key_objects import Key
-from .._model.key_types import CURVES
-from .binding import mechanism, pkcs11
+from .._model.key_types import CURVES, FIXED_SIZES, KEY_TYPES
+from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory
 from .session import Session
@@ -25,7 +25,7 @@ _DIGEST = bytes(range(32))
 SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
 
 # Answers that say that this use was not possible here, not that the key is broken.
-_INCONCLUSIVE = frozenset(
+INCONCLUSIVE = frozenset(
     {
         "CKR_FUNCTION_NOT_SUPPORTED",
         "CKR_KEY_FUNCTION_NOT_PERMITTED",
@@ -94,6 +94,29 @@ def _use_pair(session: Session, raw: dict[str, Any], key: Key, what: str) -> str
     return None
 
 
+def _works_with_another(session: Session, key: Key, error: Cryptoki) -> bool:
+    """Whether a mechanism that is invalid for this secret key works with a fresh one of its type. Then the key is broken: SoftHSM
+    answers so for a DES3 key whose value is missing."""
+    if error.rv != "CKR_MECHANISM_INVALID" or key.secret is None or not {"encrypt", "decrypt"} & set(key.operations):
+        return False
+    kind = KEY_TYPES[key.secret.type]
+    attribute, flags = pkcs11.Attribute, pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
+    template = {attribute.VALUE_LEN: pkcs11.constants.DEFAULT} if key.secret.type in FIXED_SIZES else {}
+    size, generate = kind.default_size, mechanism(kind.generate)
+    try:
+        with calling("using a fresh key"):
+            fresh = session.raw.generate_key(
+                key_type(kind.ckk), size, store=False, capabilities=flags, mechanism=generate, template=template
+            )
+            try:
+                fresh.encrypt(_BLOCK, mechanism=mechanism(f"{key.secret.type}_ECB"))
+            finally:
+                fresh.destroy()
+    except Cryptoki:
+        return False
+    return True
+
+
 def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     """Use ``key`` in one of its permitted operations and say which; None where no operation can be tried alone.
 
@@ -108,7 +131,7 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
                 raw = {part.kind: inventory.raw[part.handle] for part in key.objects}
                 return _use_pair(session, raw, key, what)
     except Cryptoki as error:
-        if error.rv not in _INCONCLUSIVE:
+        if error.rv not in INCONCLUSIVE or _works_with_another(session, key, error):
             raise
     except AttributeError as error:
         # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.

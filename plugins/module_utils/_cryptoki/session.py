@@ -21,6 +21,7 @@ from .errors import calling, rv_name
 from .locks import HostLock
 from .mapping import attribute_mapper
 from .provider import Provider, Token, read_token
+from .uninterrupted import uninterrupted
 
 _REFUSED = {
     "CKR_PIN_INCORRECT": "pin_incorrect",
@@ -58,7 +59,7 @@ class Session:
     def init_pin(self, pin: Secret) -> None:
         """Set the user PIN as the security officer (C_InitPIN)."""
         try:
-            with self.provider.gate.rewriting(), calling(f"setting the user PIN of {self.token}"):
+            with self.provider.gate.rewriting(), uninterrupted(), calling(f"setting the user PIN of {self.token}"):
                 self.raw.init_pin(pin.reveal())
         except Cryptoki as error:
             raise _not_accepted(error.rv, self.token) or error from None
@@ -67,7 +68,7 @@ class Session:
         """Change the user PIN (C_SetPIN) in a session without a login. One try of ``old``; raises as a login does."""
         check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
         try:
-            with self.provider.gate.rewriting():
+            with self.provider.gate.rewriting(), uninterrupted():
                 self.raw.set_pin(old.reveal(), new.reveal())
         except pkcs11.PKCS11Error as error:
             rv = rv_name(error)
@@ -145,7 +146,7 @@ def open_session(
             raw_token = token.slot.get_token()
         credentials = {} if pin is None else {"so_pin" if so else "user_pin": pin.reveal()}
         try:
-            with provider.gate.rewriting():
+            with provider.gate.rewriting(), uninterrupted():
                 raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
         except pkcs11.PKCS11Error as error:
             # python-pkcs11 leaks the session of a failed login; only C_Finalize closes it.

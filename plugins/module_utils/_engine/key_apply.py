@@ -29,7 +29,18 @@ from .._registry import events, pending_keys, virtual_keys
 from .._registry.database import Database, now
 from .connection import Target
 from .key_look import TokenLook, wrapping_key
-from .key_plan import DEACTIVATE, FORGET, RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, KeyPlan, mended_operations, virtual_of
+from .key_plan import (
+    DEACTIVATE,
+    FORGET,
+    RECORD,
+    REMOVE_PRIVATE,
+    REPAIR,
+    REPLACE,
+    KeyPlan,
+    mended_operations,
+    predicted_fingerprint,
+    virtual_of,
+)
 from .plan import CHANGE, CREATE, DELETE, KEEP
 from .repair import nameless
 
@@ -134,7 +145,9 @@ class Applier:
     def _uid(self, key: Key) -> str:
         return uid(self.target.prefix or "", self.session.token.slot_id, key.key_id_text)
 
-    def _record(self, key: Key, *, made: bool, state: str | None = None, old: VirtualKey | None = None) -> None:
+    def _record(
+        self, key: Key, *, made: bool, state: str | None = None, old: VirtualKey | None = None, fingerprint: str | None = None
+    ) -> None:
         """Write the key's record in the caller's transaction, and take the note back."""
         token, database = self.target.token, self.database
         if database is None or token is None or token.id is None:
@@ -142,7 +155,7 @@ class Applier:
         if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
             virtual_keys.remove(database, self._uid(key), old, "rename_key")
         made_at = now() if made or key.main.label in self.pending else None
-        record = virtual_of(key, token.id, "hsm_key", fingerprint=self.look.fingerprint(key), made_at=made_at)
+        record = virtual_of(key, token.id, "hsm_key", fingerprint=self.look.fingerprint(key) or fingerprint, made_at=made_at)
         virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
             pending_keys.remove(database, token.id, [key.main.label])
@@ -188,7 +201,7 @@ class Applier:
             raise
         self.keys[plan.spec.label] = key
         with self._recording():
-            self._record(key, made=True)
+            self._record(key, made=True, fingerprint=predicted_fingerprint(plan.spec))
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from .._model.generations import generations_of, stored_label
 from .._model.key_objects import Key, KeyObject, group_keys
@@ -179,7 +180,7 @@ class Planner:
 
     def _present(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
         if key is None:
-            return KeyPlan(spec, CREATE), self._id_taken(spec)
+            return KeyPlan(self._like_the_one_before(spec), CREATE), self._id_taken(spec)
         known = self._any_record_of(key) or self.record_of(key)
         if known is not None and known.state == DEACTIVATED_RECORD:
             number = (spec.generation or 1) + 1
@@ -199,6 +200,24 @@ class Planner:
         if self.circumstances.recorded and plan.action == KEEP and not plan.mismatches and self._record_differs(plan):
             plan.action = RECORD
         return plan, problem
+
+    def _like_the_one_before(self, spec: KeySpec) -> KeySpec:
+        """What is not said of a new generation is as it is on the one before it, so that its users can go on with it."""
+        number = spec.generation or 1
+        earlier = [other for other in self.families.get(spec.base, ()) if other < number]
+        before = self.key_of(stored_label(spec.base, earlier[-1])) if earlier else None
+        if before is None or before.main.type != spec.type or before.is_half or spec.material is not None:
+            return spec
+        is_now = describe_key(before)
+        known = self._any_record_of(before)
+        # A key that was deactivated for good may have lost operations; what it was recorded with is what it was made for.
+        operations = spec.operations or (tuple(is_now["operations"]) if known is None or known.state != DEACTIVATED_RECORD else None)
+        return replace(
+            spec,
+            size=spec.size or (is_now["size"] if spec.type in ("AES", "RSA") else None),
+            curve=spec.curve or is_now["curve"],
+            operations=operations,
+        )
 
     def _id_taken(self, spec: KeySpec) -> str | None:
         taken = [item for item in self.by_id.get(spec.key_id, ()) if item.label != spec.label and item.label not in self.leaving]

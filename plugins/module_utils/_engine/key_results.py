@@ -64,7 +64,9 @@ class Results:
         finished = {plan.spec.label for plan in applied}
         untried = [plan for plan in changing if plan.spec.label not in finished | self._failed_labels] if self.failed else []
         shown = finished if self.failed else {plan.spec.label for plan in changing}
-        steps = [self._left_over_step(item) for item, removed in self.left_overs if removed]
+        removed_now = [item for item, removed in self.left_overs if removed]
+        # Not by handle: those change from one session to the next, and check mode is to show the same diff.
+        steps = [self._left_over_step(item, number) for number, item in enumerate(removed_now, 1)]
         outcome = Outcome(
             changed=bool(applied) or bool(steps) or any(entry["changed_hsm"] for entry in self.failed),
             diff=diff_of([*steps, *(plan.step for plan in self.plans if plan.destroyed or plan.spec.label in shown)]),
@@ -87,8 +89,8 @@ class Results:
             outcome.failure_code = self.failed[0]["code"]
         return outcome
 
-    def _left_over_step(self, item: KeyObject) -> Step:
-        return Step(DELETE, f"left-over, handle {item.handle}", {"kind": item.kind, "type": item.type, "label": "", "id": ""}, None)
+    def _left_over_step(self, item: KeyObject, number: int) -> Step:
+        return Step(DELETE, f"left-over {number}", {"kind": item.kind, "type": item.type, "label": "", "id": ""}, None)
 
     def _entries(self) -> list[dict[str, Any]]:
         leads = sorted((plan for plan in self.plans if plan.spec.lead), key=lambda plan: plan.spec.index)

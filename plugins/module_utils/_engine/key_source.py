@@ -276,14 +276,14 @@ def _rsa_attributes(numbers: RSAPrivateNumbers) -> dict[str, bytes]:
     p, q, d, n, e = numbers.p, numbers.q, numbers.d, numbers.public_numbers.n, numbers.public_numbers.e
     fits = p * q == n and e * d % (p - 1) == 1 and e * d % (q - 1) == 1
     if not (fits and numbers.dmp1 == d % (p - 1) and numbers.dmq1 == d % (q - 1) and q * numbers.iqmp % p == 1):
-        # cryptography before 45 lets in keys of three primes; PKCS#11 has no place for the third.
+        # cryptography 42 lets in keys of three primes, newer ones do not; PKCS#11 has no place for the third.
         raise SourceProblem("is an RSA key whose parts do not fit together: it is damaged, or has more than two primes")
     names = ("MODULUS", "PUBLIC_EXPONENT", "PRIVATE_EXPONENT", "PRIME_1", "PRIME_2", "EXPONENT_1", "EXPONENT_2", "COEFFICIENT")
     return dict(zip(names, map(big_integer, (n, e, d, p, q, numbers.dmp1, numbers.dmq1, numbers.iqmp)), strict=True))
 
 
 def _check_ec_pair(key: Any) -> None:
-    """RFC 5915 carries the point beside the number: a file can hold a point of another key."""
+    """RFC 5915 carries the point beside the number: a file can hold a point of another key, and cryptography 42 lets it in."""
     from cryptography.hazmat.primitives.asymmetric.ec import derive_private_key
 
     numbers = key.private_numbers()

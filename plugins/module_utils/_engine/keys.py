@@ -18,7 +18,7 @@ from .._cryptoki.objects import read_inventory
 from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, InputError, KeyfleetError
 from .._model.key_material import WrappedMaterial
-from .._model.key_objects import Key, KeyObject
+from .._model.key_objects import KeyObject
 from .._model.key_spec import ABSENT, PRESENT, KeySpec, parse_keys
 from .._model.records import PendingKey, VirtualKey
 from .._registry import pending_keys, virtual_keys
@@ -32,7 +32,7 @@ from .key_plan import KeyPlan
 from .key_planning import Planner
 from .key_results import Results
 from .plan import Context, Outcome
-from .repair import nameless
+from .repair import is_hollow, nameless
 
 
 def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
@@ -135,8 +135,8 @@ class _Run:
 
     def _converge(self, session: Session) -> Outcome:
         self.session = session
-        self.inventory = read_inventory(session)
         records, pending = self._registry_part()
+        self.inventory = read_inventory(session, cut_off=bool(pending or self.params["repair"]))
         self.look = TokenLook(session, self.inventory, {record.label: record.fingerprint for record in records if record.fingerprint})
         circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look)
         planner = Planner(self.inventory.objects, records, circumstances)
@@ -236,7 +236,7 @@ class _Run:
         if not found:
             return []
         before = [note.nameless for note in circumstances.pending.values()]
-        hollow = [item for item in found if self._is_hollow(item)]
+        hollow = [item for item in found if is_hollow(item, self.look)]
         ours = bool(before) and max(before) == 0
         removed = bool(hollow) and (ours or circumstances.repair) and self.look.healthy()
         handles = ", ".join(str(item.handle) for item in hollow)
@@ -246,8 +246,3 @@ class _Run:
                 f"{handles}), as a run that was cut off leaves them. repair: true removes them."
             )
         return [(item, removed) for item in hollow]
-
-    def _is_hollow(self, item: KeyObject) -> bool:
-        if item.kind == "public":
-            return item.public_key is None
-        return item.type == "unknown" or self.look.use(Key(**{item.kind: item})) is not None

@@ -19,22 +19,37 @@ from .._model.errors import Cryptoki
 from .._model.key_material import KeyMaterial
 from .._model.key_objects import Key, KeyObject
 from .._model.key_spec import KeySpec
-from .._model.records import PendingKey, VirtualKey
-from .circumstances import Circumstances
+from .._model.key_types import PUBLIC
+from .._model.records import VirtualKey
+from .circumstances import Circumstances, Look
 from .key_plan import REPAIR, KeyPlan
 from .plan import KEEP
 
 _REPAIR = "say repair: true"
 
 
-def _ours(spec: KeySpec, items: Iterable[KeyObject], pending: Mapping[str, PendingKey]) -> bool:
-    """Whether a dead run of ours set out to make these objects: same names, and made here or imported as it was noted."""
-    note = pending.get(spec.label)
-    return note is not None and all(item.key_id == note.key_id and (note.imported or item.local is not False) for item in items)
+def is_hollow(item: KeyObject, look: Look) -> bool:
+    """Whether a key object holds nothing usable: a public one without its numbers, another that fails when it is used."""
+    if item.kind == PUBLIC:
+        return item.public_key is None
+    return item.empty or item.type == "unknown" or look.use(Key(**{item.kind: item})) is not None
+
+
+def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstances) -> bool:
+    """Whether a dead run of ours set out to make these objects: same names, and made here or imported as it was noted.
+
+    CKA_LOCAL alone does not tell: SoftHSM sets it last, so what was cut off before that is known by being hollow.
+    """
+    note = circumstances.pending.get(spec.label)
+    if note is None or any(item.key_id not in (note.key_id, b"") for item in items):
+        return False
+    return all(note.imported or item.local is not False or is_hollow(item, circumstances.look) for item in items)
 
 
 def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> str | None:
     """Why this left-over may not be destroyed to make the key anew; None where it may."""
+    if record is not None and record.kind == "public":
+        return "the registry has it as a public key alone, as state: public_only leaves it"
     if record is not None:
         return "it was whole when it was recorded, so a part of it was lost since, and no other key takes its place"
     for item in key.objects:
@@ -42,7 +57,7 @@ def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumsta
             return f"its {item.kind} half was made with destroyable: false"
         if item.type not in (spec.type, "unknown"):
             return f"it is of type {item.type}, asked for {spec.type}"
-    if _ours(spec, key.objects, circumstances.pending):
+    if _ours(spec, key.objects, circumstances):
         return None
     if not circumstances.repair:
         return f"it may be what a run that was cut off has left: {_REPAIR} to destroy it and make the key anew"
@@ -88,7 +103,7 @@ def _public_missing(
     spec: KeySpec, key: Key, private: KeyObject, record: VirtualKey | None, circumstances: Circumstances
 ) -> tuple[KeyPlan, str | None]:
     what = "only half of this key pair is on the token, its public key is missing"
-    ours = record is None and _ours(spec, key.objects, circumstances.pending)
+    ours = record is None and _ours(spec, key.objects, circumstances)
     if not (ours or circumstances.repair or spec.material is not None):
         return _blocked(spec, key, what, f"{_REPAIR} to make it again from what is known of it")
     public = _known_public(spec, private, record, circumstances)
@@ -114,7 +129,7 @@ def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Cir
     what = f"exists but cannot be used ({failure.rv})"
     reason = _may_be_remade(spec, key, None, circumstances)
     if reason is None and not circumstances.look.healthy():
-        reason = "and neither does a key that was made for a test: the fault may be the token's, so nothing is destroyed"
+        reason = "a key made for a test cannot be used either: the fault may be the token's, so nothing is destroyed"
     if reason is not None:
         return _blocked(spec, key, what, reason)
     return KeyPlan(spec, REPAIR, key, clear=key.objects), None

@@ -23,7 +23,7 @@ class KeyObject:
 
     ``kind`` is secret, private or public. None in a field: the token does not say. ``public_key`` is the DER of a
     SubjectPublicKeyInfo, on public halves only. ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
-    ``check_value`` is CKA_CHECK_VALUE of a secret key.
+    ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
     """
 
     handle: int
@@ -43,6 +43,7 @@ class KeyObject:
     modulus: bytes | None = None
     exponent: bytes | None = None
     check_value: bytes | None = None
+    empty: bool = False
 
     def named(self) -> str:
         """Short words for errors."""

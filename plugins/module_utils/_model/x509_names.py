@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Names in requests and certificates: what a subject and a subjectAltName may hold, checked without any library."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*\Z")  # PrintableString, X.680 section 41.4
+_COUNTRY = re.compile(r"[A-Za-z]{2}\Z")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\Z")
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@" + rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
+_MAX_DNS = 253  # RFC 1035, section 2.3.4, without the root's dot
+
+
+@dataclass(frozen=True)
+class NameType:
+    """One attribute type of a subject: ``longest`` in characters (RFC 5280, appendix A.1; X.520), ``charset`` of its ASN.1 string."""
+
+    name: str
+    short: str | None
+    oid: str
+    longest: int
+    charset: str = "utf8"
+
+
+NAME_TYPES = (
+    NameType("commonName", "CN", "2.5.4.3", 64),
+    NameType("surname", "SN", "2.5.4.4", 32768),
+    NameType("serialNumber", None, "2.5.4.5", 64, "printable"),
+    NameType("countryName", "C", "2.5.4.6", 2, "country"),
+    NameType("localityName", "L", "2.5.4.7", 128),
+    NameType("stateOrProvinceName", "ST", "2.5.4.8", 128),
+    NameType("streetAddress", "street", "2.5.4.9", 128),
+    NameType("organizationName", "O", "2.5.4.10", 64),
+    NameType("organizationalUnitName", "OU", "2.5.4.11", 64),
+    NameType("title", None, "2.5.4.12", 64),
+    NameType("businessCategory", None, "2.5.4.15", 128),
+    NameType("postalCode", None, "2.5.4.17", 40),
+    NameType("givenName", "GN", "2.5.4.42", 32768),
+    NameType("generationQualifier", None, "2.5.4.44", 32768),
+    NameType("dnQualifier", None, "2.5.4.46", 32768, "printable"),
+    NameType("pseudonym", None, "2.5.4.65", 128),
+    NameType("organizationIdentifier", None, "2.5.4.97", 32768),
+    NameType("userId", "UID", "0.9.2342.19200300.100.1.1", 256),
+    NameType("domainComponent", "DC", "0.9.2342.19200300.100.1.25", 63, "ascii"),
+    NameType("emailAddress", None, "1.2.840.113549.1.9.1", 255, "ascii"),
+)
+_BY_NAME = {name: entry for entry in NAME_TYPES for name in (entry.name, entry.short) if name}
+_LOWER = {name.lower(): name for name in _BY_NAME}
+
+
+def _value_problem(kind: NameType, value: Any) -> str | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value!r} is a number in YAML, which drops leading zeros: put it in quotes"
+    if not isinstance(value, str):
+        return f"{value!r} is no text: give a text, or a list of texts"
+    if not value.strip():
+        return "is empty: give it a value, or leave it out"
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        return f"{value!r} contains a control character: leave it out"
+    if kind.charset == "country":
+        return None if _COUNTRY.match(value) else f"{value!r} is no country code: give its two letters (ISO 3166), for example DE"
+    if len(value) > kind.longest:
+        return f"is {len(value)} characters long: at most {kind.longest} are allowed (RFC 5280), shorten it"
+    if kind.charset == "ascii" and not value.isascii():
+        return f"{value!r} contains a character outside ASCII: use ASCII, for a domain its xn-- form"
+    if kind.charset == "printable" and not _PRINTABLE.match(value):
+        return f"{value!r} may hold letters, digits, blanks and '()+,-./:=? only: leave the others out"
+    return None
+
+
+def parse_subject(subject: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """The subject as pairs of a dotted OID and a text, in the order given, and every problem in words that name the option."""
+    pairs: list[tuple[str, str]] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    if not subject:
+        problems.append("subject: is empty: give at least commonName, or leave it out")
+    for name, given in subject.items():
+        kind = _BY_NAME.get(name)
+        if kind is None:
+            close = get_close_matches(name.lower(), _LOWER, n=1)
+            known = ", ".join(entry.short or entry.name for entry in NAME_TYPES)
+            hint = f"did you mean {_LOWER[close[0]]}?" if close else f"use one of {known}"
+            problems.append(f"subject.{name}: is no name that a subject can hold: {hint}")
+            continue
+        if kind.oid in seen:
+            problems.append(f"subject.{name}: is the same as {seen[kind.oid]}: give one of them, with a list where there are several")
+            continue
+        seen[kind.oid] = name
+        values = given if isinstance(given, list) else [given]
+        if not values:
+            problems.append(f"subject.{name}: is empty: give it a value, or leave it out")
+        for value in values:
+            problem = _value_problem(kind, value)
+            if problem:
+                problems.append(f"subject.{name}: {problem}")
+            else:
+                pairs.append((kind.oid, value))
+    return tuple(pairs), problems
+
+
+def _dns(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("contains a character outside ASCII: give its xn-- form (RFC 5280, section 7.2)")
+    if len(value) > _MAX_DNS or not _DNS.match(value):
+        raise ValueError("is no DNS name: give one such as web01.example.com or *.example.com, without a dot at its end")
+    if re.fullmatch(r"[0-9.]+", value):
+        raise ValueError("is an address: write it behind IP:")
+    return value
+
+
+def _ip(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("is no IP address: give one such as 192.0.2.7 or 2001:db8::7, without a mask") from None
+
+
+def _email(value: str) -> str:
+    if not value.isascii() or not _EMAIL.match(value):
+        raise ValueError("is no mail address: give one such as ops@example.com, in ASCII")
+    return value
+
+
+def _uri(value: str) -> str:
+    if not _URI.match(value):
+        raise ValueError("is no URI: give a whole one in ASCII, with its scheme, such as https://example.com/ (RFC 5280, section 4.2.1.6)")
+    return value
+
+
+_SAN_KINDS = {"DNS": _dns, "IP": _ip, "email": _email, "URI": _uri}
+_BY_PREFIX = {name.lower(): name for name in _SAN_KINDS}
+
+
+def parse_alt_names(names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """subjectAltName entries as pairs of ``DNS``, ``IP``, ``email`` or ``URI`` and a text, and every problem with its place.
+
+    Addresses come back in their canonical form.
+    """
+    pairs: list[tuple[str, str]] = []
+    problems: list[str] = []
+    if not names:
+        problems.append("subject_alt_names: is empty: name one at least, or leave it out")
+    for index, text in enumerate(names):
+        prefix, colon, value = text.partition(":")
+        kind = _BY_PREFIX.get(prefix.lower())
+        if not colon or kind is None:
+            problems.append(f"subject_alt_names[{index}]: {text!r} has no kind: write DNS:, IP:, email: or URI: before it")
+            continue
+        try:
+            pair = (kind, _SAN_KINDS[kind](value))
+        except ValueError as error:
+            problems.append(f"subject_alt_names[{index}]: {value!r} {error}")
+            continue
+        if pair in pairs:
+            problems.append(f"subject_alt_names[{index}]: {text!r} stands there twice: give each name once")
+        pairs.append(pair)
+    return tuple(pairs), problems

@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""opencryptoki's software token, a second real provider and one that really locks: three wrong PINs.
+
+Uses the machine's own swtok slot, and refuses to touch a token there that is not these tests'.
+"""
+
+from __future__ import annotations
+
+import glob
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LABEL, SO_PIN, PIN = "keyfleet-test", "76543210", "246801"
+FIRST_SO_PIN = "87654321"  # opencryptoki's, until it is changed
+SLOT = "3"  # swtok in Debian's opencryptoki.conf
+
+
+def pkcsconf(*args: str, stdin: str = "") -> str:
+    done = subprocess.run(["pkcsconf", "-c", SLOT, *args], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"pkcsconf {args[0]}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def wait_for_slots(library: str) -> str:
+    """The slot daemon answers when the library can be loaded; it has no readiness signal of its own."""
+    deadline = time.monotonic() + 30
+    while True:
+        done = subprocess.run(["pkcs11-tool", "--module", library, "-L"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and f"(0x{SLOT})" in done.stdout:
+            return done.stdout
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.1)
+
+
+@contextmanager
+def running() -> Iterator[dict[str, Any]]:
+    """Arguments of hsm_instance for the swtok token, with a good user PIN and a full count."""
+    library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
+    daemon = None
+    if subprocess.run(["pgrep", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        daemon = subprocess.Popen(["pkcsslotd", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        slots = wait_for_slots(library)
+        if "uninitialized" in slots:
+            pkcsconf("-I", "-S", FIRST_SO_PIN, stdin=LABEL + "\n")
+            pkcsconf("-P", "-S", FIRST_SO_PIN, "-n", SO_PIN)
+        else:
+            assert LABEL in slots, "swtok holds a token that is not this test's: it is left alone"
+        pkcsconf("-u", "-S", SO_PIN, "-n", "135790")
+        pkcsconf("-p", "-U", "135790", "-n", PIN)
+        yield {"name": "ock", "model": "opencryptoki", "library": library}
+    finally:
+        if daemon is not None:
+            daemon.terminate()
+            daemon.wait(timeout=30)

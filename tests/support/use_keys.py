@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Try every key of a token once, as a program of its own: prints JSON of how often each label is there, and which fail.
+
+Run as ``python use_keys.py LIBRARY TOKEN_LABEL``, with the PIN on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pkcs11
+
+_MESSAGE = bytes(32)
+_SIGN = {"RSA": pkcs11.Mechanism.SHA256_RSA_PKCS, "EC": pkcs11.Mechanism.ECDSA, "EC_EDWARDS": pkcs11.Mechanism.EDDSA}
+_SEAL = {"AES": pkcs11.Mechanism.AES_ECB, "DES3": pkcs11.Mechanism.DES3_ECB}
+
+
+def main() -> None:
+    library, label = sys.argv[1:]
+    token = pkcs11.lib(library).get_token(token_label=label)
+    count: dict[str, int] = {}
+    bad: list[str] = []
+    with token.open(user_pin=sys.stdin.read().strip()) as session:
+        objects = list(session.get_objects())
+        publics = {item.label: item for item in objects if item.object_class == pkcs11.ObjectClass.PUBLIC_KEY}
+        for item in objects:
+            kind = item.key_type.name
+            name = f"{item.label} {item.object_class.name}"
+            count[name] = count.get(name, 0) + 1
+            try:
+                if item.object_class == pkcs11.ObjectClass.SECRET_KEY:
+                    sealed = item.encrypt(_MESSAGE, mechanism=_SEAL[kind])
+                    good = item.decrypt(sealed, mechanism=_SEAL[kind]) == _MESSAGE != sealed
+                elif item.object_class == pkcs11.ObjectClass.PRIVATE_KEY:
+                    signature = item.sign(_MESSAGE, mechanism=_SIGN[kind])
+                    good = publics[item.label].verify(_MESSAGE, signature, mechanism=_SIGN[kind])
+                else:
+                    good = True
+            except (pkcs11.PKCS11Error, AttributeError, KeyError):
+                good = False
+            if not good:
+                bad.append(name)
+    json.dump({"count": count, "bad": bad}, sys.stdout)
+
+
+main()

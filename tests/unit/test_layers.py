@@ -27,7 +27,13 @@ MAY: dict[str, set[str]] = {
     "_model": set(),
 }
 # Rooms that alone may import a library.
-ALONE = {"pkcs11": {"_cryptoki"}, "asn1crypto": {"_cryptoki"}, "sqlite3": {"_registry"}, "ansible": {"_module", "modules", "filter"}}
+ALONE = {
+    "pkcs11": {"_cryptoki"},
+    "asn1crypto": {"_cryptoki"},
+    "cryptography": {"_engine"},
+    "sqlite3": {"_registry"},
+    "ansible": {"_module", "modules", "filter"},
+}
 
 
 def layer_of(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -53,9 +54,16 @@ class Inventory:
     raw: dict[int, Any] = field(default_factory=dict)
 
 
+@cache
+def _wanted() -> tuple[list[Any], dict[int, str]]:
+    """The attributes of ``_READ`` as python-pkcs11 has them, and their names by number."""
+    wanted = [pkcs11.Attribute[name] for name in _READ]
+    return wanted, {int(attribute): attribute.name for attribute in wanted}
+
+
 def _attributes(raw: Any) -> dict[str, Any]:
     """All attributes of ``_READ`` that the object has, by name. Falls back to one by one where a provider refuses the bulk."""
-    wanted = [pkcs11.Attribute[name] for name in _READ]
+    wanted, names = _wanted()
     try:
         found = raw.get_attributes(wanted)
     except (pkcs11.PKCS11Error, ValueError, NotImplementedError):
@@ -71,7 +79,7 @@ def _attributes(raw: Any) -> dict[str, Any]:
                 tolerated = _ABSENT if attribute.name in _KNOWN_BY else (*_ABSENT, "CKR_FUNCTION_FAILED")
                 if rv_name(error) not in tolerated:
                     raise
-    return {pkcs11.Attribute(number).name: value for number, value in found.items()}
+    return {names[int(number)]: value for number, value in found.items()}
 
 
 def _type_name(found: Mapping[str, Any]) -> str:

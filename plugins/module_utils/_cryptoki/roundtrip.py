@@ -43,6 +43,7 @@ def _wrong(what: str) -> Cryptoki:
 
 
 def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
+    raw.key_type = key_type(KEY_TYPES[kind].ckk)  # python-pkcs11 would ask the token for it once more
     mechanisms, ecb, cmac = session.mechanisms(), f"{kind}_ECB", f"{kind}_CMAC"
     if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:

@@ -42,6 +42,7 @@ class TokenLook:
         self.inventory = inventory
         self.fingerprints = fingerprints  # recorded ones, by CKA_LABEL
         self._healthy: bool | None = None
+        self._computed: dict[int, str | None] = {}  # fingerprints, by handle
 
     def use(self, key: Key) -> Cryptoki | None:
         try:
@@ -111,8 +112,11 @@ class TokenLook:
         """The key's fingerprint as the token gives it, or as it can be computed with it."""
         if key.fingerprint is not None or key.secret is None:
             return key.fingerprint
-        value = comparing.check_value(self.session, self.inventory, key.secret)
-        return value.hex() if value else None
+        handle = key.secret.handle
+        if handle not in self._computed:
+            value = comparing.check_value(self.session, self.inventory, key.secret)
+            self._computed[handle] = value.hex() if value else None
+        return self._computed[handle]
 
 
 class EmptyToken:

@@ -22,15 +22,21 @@ from .runtime import require_python
 from .secrets import take_secrets
 
 PKCS11 = ("pkcs11",)
-Needs = Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]]
+# A part that came with version 42, the first that is enough.
+CRYPTOGRAPHY = "cryptography.x509.verification"
 
 
 def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
     """What hsm_key needs: keys in a file or an option are read with cryptography, and nothing else is."""
-    return (*PKCS11, "cryptography") if any(entry.get("source") for entry in params["keys"]) else PKCS11
+    return (*PKCS11, CRYPTOGRAPHY) if any(entry.get("source") for entry in params["keys"]) else PKCS11
 
 
-def run(module: AnsibleModule, engine: Callable[[Mapping[str, Any], Context], Outcome], *, needs: Needs = PKCS11) -> None:
+def run(
+    module: AnsibleModule,
+    engine: Callable[[Mapping[str, Any], Context], Outcome],
+    *,
+    needs: Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]] = PKCS11,
+) -> None:
     """Hand the parameters to ``engine`` and its outcome to Ansible. Does not return. ``needs`` names the libraries to import.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a

@@ -22,7 +22,7 @@ CANDIDATES = (
     "/usr/local/bin/python3",
     "/usr/libexec/platform-python",
 )
-INSTALL = "pip install python-pkcs11 tomli-w"
+INSTALL = "pip install python-pkcs11 tomli-w 'cryptography>=42'"
 # respawn_module writes all parameters into a pipe before anyone reads it: more than the pipe holds would wait for ever.
 _RESPAWN_BYTES = 48 * 1024
 

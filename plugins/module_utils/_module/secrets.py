@@ -34,6 +34,10 @@ def texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def _given(entry: Any) -> Any:
+    return {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
+
+
 def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two copies of ``params``: one with each no_log text as a Secret, one with each masked.
 
@@ -51,7 +55,8 @@ def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[
         elif option.get("options") and isinstance(value, list):
             pairs = [take_secrets(entry, option["options"], found) if isinstance(entry, dict) else (entry, entry) for entry in value]
             wrapped[name] = [pair[0] for pair in pairs]
-            masked[name] = [pair[1] for pair in pairs]
+            # Options that were not given are left out: with a thousand entries, they would be most of the answer.
+            masked[name] = [_given(pair[1]) for pair in pairs]
         elif option.get("options") and isinstance(value, dict):
             wrapped[name], masked[name] = take_secrets(value, option["options"], found)
     return wrapped, masked

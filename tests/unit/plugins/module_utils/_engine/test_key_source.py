@@ -570,7 +570,7 @@ def test_any_text_is_a_key_or_an_input_error(text: str, type: str, format: str |
 def test_a_damaged_key_is_a_key_or_an_input_error(form: PrivateFormat, data: st.DataObject) -> None:
     type, _curve, key = data.draw(pairs())
     der = bytearray(written(key, Encoding.DER, PrivateFormat.PKCS8 if type == "Ed25519" else form))
-    for _ in range(data.draw(st.integers(1, 3))):
+    for _change in range(data.draw(st.integers(1, 3))):
         der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
     for content, format in ((der.hex(), "hex"), (base64.b64encode(der).decode(), "base64")):
         try:

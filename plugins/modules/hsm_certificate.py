@@ -1,0 +1,448 @@
+#!/usr/bin/python
+
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hsm_certificate
+short_description: Request, store, renew and remove the certificate of a key in an HSM
+version_added: 0.1.0
+author:
+  - keyfleet.hsm contributors (@keyfleet)
+description:
+  - Has a key in an HSM sign a certificate signing request, or a certificate of its own. The key never leaves the HSM.
+  - Stores an X.509 certificate beside its key, under the same C(CKA_ID) and C(CKA_LABEL). One that does not match the
+    key is refused.
+  - Everything is planned before the first write. A certificate that replaces another is stored and read back before
+    the old one is removed. A run that was cut off in between is finished by the next one.
+  - Without a certificate, without O(self_signed) and without O(subject) it changes nothing, and returns the
+    certificate that is there.
+  - A certificate with the same C(CKA_ID) and another label is left alone.
+extends_documentation_fragment:
+  - keyfleet.hsm.attributes
+  - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.registry
+  - keyfleet.hsm.connection
+  - keyfleet.hsm.pin_safety
+requirements:
+  - cryptography >= 42 on the target
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Logs in and compares with what is on the token, through a session that cannot write. Nothing is signed.
+      - When the registry, the instance, the token or the key is not there yet, an earlier task of the same play is
+        taken to make it. So is a file at O(src). This is told in a warning.
+  diff_mode:
+    support: full
+    details:
+      - The diff shows what the request and the certificate say, as they were and as they will be. It is the same in
+        check mode. Of a certificate that is yet to be signed, it shows neither serial number nor times.
+  idempotent:
+    support: full
+    details:
+      - A request without O(csr_path) is signed anew in each run, which changes nothing.
+options:
+  registry:
+    description:
+      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
+        secret. M(keyfleet.hsm.hsm_instance) creates it. Outside check mode this module fails when it is missing.
+      - Not used together with O(library).
+  instance:
+    description:
+      - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its library, its environment and its
+        tokens are taken from the registry. What is stored and removed is recorded there as an event.
+      - Exactly one of O(instance) and O(library) is required.
+  token_label:
+    description:
+      - Label of the token.
+      - At most one of O(token_label), O(token_serial) and O(slot) may be given. Exactly one is required together with
+        O(library), and together with an O(instance) that has several tokens.
+  pin:
+    description:
+      - The user PIN of the token. It is used in this task and kept nowhere.
+      - Not needed for an O(instance) whose token was registered with a PIN file.
+      - At most one of O(pin) and O(pin_file) may be given. One of them is required together with O(library).
+  library:
+    description:
+      - Absolute path of a PKCS#11 library on the target. With it the task reaches a token that no registry knows, and
+        nothing is recorded.
+    type: path
+  environment:
+    description:
+      - Environment variables that are set before the O(library) is loaded.
+      - Refused together with O(instance), which has an environment of its own.
+    type: dict
+  key_label:
+    description:
+      - Label of the key pair, its C(CKA_LABEL). M(keyfleet.hsm.hsm_key) makes it.
+      - Both halves must be on the token, unless O(state=absent). RSA keys, EC keys on the curves P-256, P-384 and
+        P-521, and Ed25519 keys can be used. Others may work, and are not tested.
+    type: str
+    required: true
+  subject:
+    description:
+      - The name that the request and the self-signed certificate are for. Keys are names such as C(commonName) or
+        C(CN), values are texts or lists of texts. Their order is kept.
+      - Known are C(commonName) (C(CN)), C(countryName) (C(C)), C(stateOrProvinceName) (C(ST)), C(localityName)
+        (C(L)), C(streetAddress) (C(street)), C(postalCode), C(organizationName) (C(O)), C(organizationalUnitName)
+        (C(OU)), C(organizationIdentifier), C(businessCategory), C(serialNumber), C(surname) (C(SN)), C(givenName)
+        (C(GN)), C(generationQualifier), C(title), C(pseudonym), C(dnQualifier), C(userId) (C(UID)),
+        C(domainComponent) (C(DC)) and C(emailAddress).
+      - Required together with O(csr_path) and O(self_signed).
+      - Alone, the request is made and returned in RV(csr), and nothing is changed.
+    type: dict
+  subject_alt_names:
+    description:
+      - Other names of the subject, each behind C(DNS:), C(IP:), C(email:) or C(URI:). Their order does not count.
+    type: list
+    elements: str
+  key_usage:
+    description:
+      - What the certificate permits the key to be used for, in the words of RFC 5280. V(nonRepudiation) is the old name
+        of V(contentCommitment). The extension is critical.
+    type: list
+    elements: str
+    choices:
+      - digitalSignature
+      - contentCommitment
+      - nonRepudiation
+      - keyEncipherment
+      - dataEncipherment
+      - keyAgreement
+      - keyCertSign
+      - cRLSign
+      - encipherOnly
+      - decipherOnly
+  extended_key_usage:
+    description:
+      - The purposes that the certificate is for. V(serverAuth), V(clientAuth), V(codeSigning), V(emailProtection),
+        V(timeStamping), V(OCSPSigning), or a dotted OID.
+    type: list
+    elements: str
+  basic_constraints:
+    description:
+      - Whether the certificate is that of a CA. Left out, the extension is left out. It is critical.
+    type: dict
+    suboptions:
+      ca:
+        description:
+          - Whether the key may sign certificates.
+        type: bool
+        default: false
+      path_length:
+        description:
+          - How many CAs at most may stand between this one and a server's certificate. For a CA only.
+        type: int
+  digest:
+    description:
+      - The digest that is signed. By default V(sha256) for RSA and P-256, V(sha384) for P-384, V(sha512) for P-521.
+      - Refused for Ed25519, which has one of its own.
+    type: str
+    choices:
+      - sha256
+      - sha384
+      - sha512
+  rsa_padding:
+    description:
+      - How an RSA key signs. V(pkcs1) is RSASSA-PKCS1-v1_5. V(pss) is RSASSA-PSS, with a salt as long as the digest.
+    type: str
+    choices:
+      - pkcs1
+      - pss
+    default: pkcs1
+  csr_path:
+    description:
+      - Absolute path of a file on the target that the request is written to, with mode V(0644). Its folder must exist.
+      - It stays as it is for as long as it holds a request of this key whose signature verifies, with the same
+        subject, extensions, digest and padding.
+    type: path
+  src:
+    description:
+      - Absolute path of a file on the target with the certificate to store, in PEM or DER. Of a PEM file with several,
+        the first one.
+      - At most one of O(src), O(content) and O(self_signed) may be given.
+    type: path
+  content:
+    description:
+      - The certificate to store, as PEM. Of several, the first one, so a chain may follow it.
+      - One that has expired, or is not valid yet, is stored with a warning.
+    type: str
+  self_signed:
+    description:
+      - Has the key sign its own certificate, and stores it.
+      - The one that is stored stays for as long as it is of this key, says what the options say, is signed by the key
+        itself and need not be renewed. A certificate that a CA has issued is not replaced. The task then fails with the
+        code V(certificate_issued).
+    type: dict
+    suboptions:
+      valid_days:
+        description:
+          - How many days a new certificate is valid. A change does not renew the one that is there.
+        type: int
+        default: 365
+  renew_before:
+    description:
+      - How long before its end the certificate is to be renewed. A text such as V(30d), V(12w) or V(36h), with the
+        units V(w), V(d), V(h), V(m) (minutes) and V(s).
+      - With O(self_signed), a new certificate is then signed and stored. Any other is reported, with a warning and with
+        RV(renewal_due), and not replaced.
+      - By default at its end. An expired self-signed certificate is always renewed.
+    type: str
+  state:
+    description:
+      - V(present) makes the request and the certificate what the other options declare.
+      - V(absent) removes the certificates with the label O(key_label) and, where the key is there, its C(CKA_ID). The
+        key stays, and so does the file at O(csr_path). No other option counts.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+notes:
+  - A certificate is public, and is stored so that it can be read without a login.
+  - The signature of a stored certificate, and the chain that it belongs to, are not checked.
+  - Removing a key with M(keyfleet.hsm.hsm_key) leaves its certificate. O(state=absent) works when the key is gone.
+seealso:
+  - module: keyfleet.hsm.hsm_key
+  - module: keyfleet.hsm.hsm_instance
+"""
+
+EXAMPLES = r"""
+- name: Have a key for a web server, and one for a signing service
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - {label: web-tls, type: EC, curve: P-256, operations: [sign, verify]}
+      - {label: signing-ca, type: RSA, size: 3072, operations: [sign, verify]}
+
+- name: Write a request for a CA to sign
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    subject:
+      countryName: DE
+      organizationName: Example
+      commonName: web01.example.com
+    subject_alt_names:
+      - DNS:web01.example.com
+      - IP:192.0.2.7
+    key_usage: [digitalSignature]
+    extended_key_usage: [serverAuth]
+    csr_path: /etc/keyfleet/web01.csr
+
+- name: Have the key sign a certificate for itself until the CA has answered
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    subject: {CN: web01.example.com}
+    subject_alt_names: ["DNS:web01.example.com"]
+    self_signed:
+      valid_days: 90
+    renew_before: 10d
+  register: web
+
+- name: Store the certificate that was issued
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    content: "{{ web.certificate }}"  # or what the CA has sent, as PEM
+    renew_before: 30d
+  register: web
+
+- name: Give the certificate to the web server
+  ansible.builtin.copy:
+    content: "{{ web.certificate }}"
+    dest: /etc/keyfleet/web01.pem
+    mode: "0644"
+
+- name: Store it from a file on the target
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    src: /etc/keyfleet/web01.pem
+
+- name: Have a CA of one's own, whose certificates are signed with RSASSA-PSS
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: signing-ca
+    subject: {O: Example, CN: Example signing CA}
+    basic_constraints: {ca: true, path_length: 0}
+    key_usage: [keyCertSign, cRLSign]
+    digest: sha384
+    rsa_padding: pss
+    self_signed:
+      valid_days: 3650
+
+- name: Look at the certificate of a key
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+  register: found
+
+- name: Show when it ends, and whether it still belongs to its key
+  ansible.builtin.debug:
+    msg: "{{ found.subject }} until {{ found.not_after }}, matches: {{ found.matches_key }}"
+
+- name: Make a request and write no file
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    subject: {CN: web01.example.com}
+  register: request
+
+- name: Show the request
+  ansible.builtin.debug:
+    var: request.csr
+
+- name: Reach a token that no registry knows
+  keyfleet.hsm.hsm_certificate:
+    library: /usr/lib/softhsm/libsofthsm2.so
+    token_label: payments
+    pin_file: /etc/keyfleet/pins/payments
+    key_label: web-tls
+
+- name: Remove the certificate, and keep the key
+  keyfleet.hsm.hsm_certificate:
+    instance: primary
+    key_label: web-tls
+    state: absent
+"""
+
+RETURN = r"""
+csr:
+  description:
+    - The request as PEM. What stands in O(csr_path), or what was signed now.
+    - V(null) when no request was asked for, and in check mode for one that would be signed.
+  returned: success
+  type: str
+  sample: |
+    -----BEGIN CERTIFICATE REQUEST-----
+    MIHmMIGOAgEAMCwxDTALBgNVBAoMBERlbW8xGzAZBgNVBAMMEndlYjAxLmV4YW1w
+    bGUuY29tMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhKSm2zRDFGbHfAbHMB/u
+    -----END CERTIFICATE REQUEST-----
+certificate:
+  description:
+    - The certificate of the key as PEM. V(null) when there is none, and in check mode for one that would be signed.
+    - Where several are there, because a run was cut off or another program stored them, the one that matches the key
+      and lives longest.
+  returned: success
+  type: str
+  sample: |
+    -----BEGIN CERTIFICATE-----
+    MIIBhTCCASugAwIBAgIUGbcq7VdXfvYCV5L7mjRvFh0sVw0wCgYIKoZIzj0EAwIw
+    HDEaMBgGA1UEAwwRd2ViMDEuZXhhbXBsZS5jb20wHhcNMjYwMTMxMDAwMDAwWhcN
+    -----END CERTIFICATE-----
+fingerprint:
+  description: SHA-256 of the certificate's DER, in hex.
+  returned: success
+  type: str
+  sample: 3f6e1b8d0b8a4d5c9c1c2a7f0c0c7f9be6b5d1a5c3f3d0a2a1f4f1b0e7c6d5a4
+not_before:
+  description: When it begins to be valid, in UTC.
+  returned: success
+  type: str
+  sample: "2026-01-31T00:00:00Z"
+not_after:
+  description: When it ends to be valid, in UTC.
+  returned: success
+  type: str
+  sample: "2027-01-31T00:00:00Z"
+serial_number:
+  description: Its serial number, in hex.
+  returned: success
+  type: str
+  sample: 19b72aed57577ef6025792fb9a346f161d2c570d
+subject:
+  description: Its subject, as text by RFC 4514, which begins with the last part.
+  returned: success
+  type: str
+  sample: CN=web01.example.com,O=Example,C=DE
+matches_key:
+  description:
+    - Whether its public key is that of the key. V(false) when the key was replaced and the certificate was not.
+    - V(null) without a certificate, and in check mode where the key or the certificate is not there yet.
+  returned: success
+  type: bool
+  sample: true
+renewal_due:
+  description:
+    - Whether the certificate has expired, or will within O(renew_before).
+    - V(null) without a certificate, and in check mode for one that would be signed.
+  returned: success
+  type: bool
+  sample: false
+failure:
+  description: Why the task failed, for programs. The text for people is in C(msg).
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description:
+        - A word that stays the same from release to release.
+        - V(invalid_input) - invalid values, options that contradict each other, or no certificate in O(content) or
+          O(src). All of them are listed.
+        - V(no_key), V(several_keys), V(half_pair), V(unknown_public_key) - no key pair has this label, or more than
+          one, or only half of one, or its public key cannot be told.
+        - V(cannot_sign) - the key may not sign, the token has no mechanism for this signature, or the options do not
+          go with the type of the key.
+        - V(certificate_mismatch) - the given certificate belongs to another key. The fingerprints of both public keys
+          are in C(details).
+        - V(certificate_issued) - O(self_signed) would replace a certificate that a CA has issued.
+        - V(bad_signature) - the token's signature does not verify with the public half of the pair.
+        - V(csr_unreadable), V(csr_unwritable) - the file at O(csr_path) cannot be read or written.
+        - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
+          there, or more than one token answers.
+        - V(token_not_declared) - the registered instance has no such token.
+        - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
+          slot.
+        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
+          login. Without a login as user its keys would look absent.
+        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
+          V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
+        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
+          a login. None was tried.
+        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
+        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
+        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
+          or does not start.
+        - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot be
+          used.
+        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
+          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
+          newer release's, or could not be written.
+        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_GENERAL_ERROR) - a call to the
+          library failed. What was done before is in C(msg), and C(changed) tells whether anything was.
+        - V(missing_library) - no Python on the target has python-pkcs11 and cryptography 42 or later.
+          V(unexpected) - a defect of this collection.
+      returned: failure
+      type: str
+      sample: certificate_mismatch
+    details:
+      description: What belongs to the code, for example C(problems) for V(invalid_input). May be empty.
+      returned: failure
+      type: dict
+      sample:
+        certificate_key: 5d41f1dc8d6a4ba6ad0f5fd3a3f2ab3b8f0a6c49ef9a4d3c1f0b2e9d7c8a6b5f
+        key: 0c9a4f7d2b1e6a8c3d5f7091b2a4c6e8f0d1b3a5978c6e4d2f0a1b3c5d7e9f01
+"""
+
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
+
+# The second name is a part of cryptography that came with release 42, the first that can do what is needed here.
+NEEDS = ("pkcs11", "cryptography.x509.verification")
+
+
+def main() -> None:
+    spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.CERTIFICATE)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=NEEDS)
+
+
+if __name__ == "__main__":
+    main()

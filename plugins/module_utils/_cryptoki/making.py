@@ -168,6 +168,10 @@ def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial,
     usual = {"AES": "AES_KEY_WRAP_PAD" if spec.key_type.is_pair else "AES_KEY_WRAP", "RSA": "RSA_PKCS_OAEP"}
     name = material.mechanism or usual.get(wrapping.type)
     have = sorted({"AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"} & session.mechanisms())
+    if name is not None and not name.startswith(wrapping.type):
+        raise Cryptoki(
+            f"{name} needs another wrapping key than one of type {wrapping.type}", rv="CKR_WRAPPING_KEY_TYPE_INCONSISTENT", device=False
+        )
     if name is None or name not in have:
         raise Cryptoki(
             f"{session.token} cannot unwrap with {name or f'a key of type {wrapping.type}'}; it can: {', '.join(have) or 'nothing'}",

@@ -51,11 +51,8 @@ def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
 
 
 def _parse(params: Mapping[str, Any], context: Context) -> list[KeySpec]:
-    problems = connection_problems(params)
-    try:
-        specs = parse_keys(params["keys"])
-    except InputError as error:
-        raise InputError([*problems, *error.problems]) from None
+    specs, found = parse_keys(params["keys"])
+    problems = [*connection_problems(params), *found]
     if params.get("library"):
         problems += _unrecorded_problems(specs)
     if any(spec.source is not None for spec in specs):

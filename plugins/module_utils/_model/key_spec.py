@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .durations import parse_duration
-from .errors import InputError
 from .generations import MAX_GENERATION, split_label, stored_label
 from .key_material import KeyMaterial, WrappedMaterial
 from .key_source_rules import source_problems
@@ -188,10 +187,10 @@ def _check_public_only(options: Mapping[str, Any], where: str, problems: list[st
         problems.append(f"{where}.state: {key_type.name} keys have no public half: public_only is for key pairs")
 
 
-def parse_keys(entries: Sequence[Mapping[str, Any]]) -> list[KeySpec]:
-    """Key specs from the option ``keys``, in order. Files that a ``source`` names are not read here.
+def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], list[str]]:
+    """Specs of the good entries of the option ``keys``, in order, and every problem of the others, each naming its index.
 
-    Raises :class:`InputError` with every problem of every entry, each naming its index.
+    Files that a ``source`` names are not read here.
     """
     problems: list[str] = []
     if not entries:
@@ -255,6 +254,4 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> list[KeySpec]:
                     source=source,
                 )
             )
-    if problems:
-        raise InputError(problems)
-    return specs
+    return specs, problems

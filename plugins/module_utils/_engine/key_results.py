@@ -55,6 +55,7 @@ class Results:
         self.planner = planner
         self.address = address
         self.failed = applier.failed if applier is not None else []
+        self._by_label = {plan.spec.label: plan for plan in plans}
         self._failed_labels = {entry["label"] for entry in self.failed}
 
     def outcome(self) -> Outcome:
@@ -94,24 +95,17 @@ class Results:
 
     def _entries(self) -> list[dict[str, Any]]:
         leads = sorted((plan for plan in self.plans if plan.spec.lead), key=lambda plan: plan.spec.index)
-        highest: dict[int, int] = {}
-        for plan in self.plans:
-            highest[plan.spec.index] = max(highest.get(plan.spec.index, 1), plan.spec.generation or 1)
-        brought: dict[int, list[KeyPlan]] = {}
-        for plan in self.plans:
-            if not plan.spec.lead:
-                brought.setdefault(plan.spec.index, []).append(plan)
-        return [self._entry(plan, brought.get(plan.spec.index, [])) for plan in leads]
+        return [self._entry(plan) for plan in leads]
 
-    def _entry(self, plan: KeyPlan, brought: Sequence[KeyPlan]) -> dict[str, Any]:
+    def _entry(self, plan: KeyPlan) -> dict[str, Any]:
         entry = self._fields(plan)
-        others = self._others(plan, brought)
+        others = self._others(plan)
         later = [other for other in others if other["generation"] > (plan.spec.generation or 1) and other["state"] != "absent"]
         return {**entry, "current": entry["state"] != "absent" and not later, "other_generations": others}
 
-    def _others(self, plan: KeyPlan, brought: Sequence[KeyPlan]) -> list[dict[str, Any]]:
+    def _others(self, plan: KeyPlan) -> list[dict[str, Any]]:
         """The other generations of the key that are on the token or were, by rising number."""
-        planned = {other.spec.label: other for other in brought}
+        planned = self._by_label
         found = []
         for label in self._family(plan.spec.base):
             if label == plan.spec.label:

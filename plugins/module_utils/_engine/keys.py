@@ -20,6 +20,7 @@ from .._model.errors import Cryptoki, InputError, KeyfleetError
 from .._model.key_material import WrappedMaterial
 from .._model.key_objects import KeyObject
 from .._model.key_spec import ABSENT, PRESENT, KeySpec, parse_keys
+from .._model.key_types import usable_types
 from .._model.records import PendingKey, VirtualKey
 from .._registry import pending_keys, virtual_keys
 from .._registry.database import Database, open_database
@@ -187,15 +188,20 @@ class _Run:
         return good, problems
 
     def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
-        """Types and sizes that this token cannot generate, known before anything is made or destroyed."""
-        wanted = [plan.spec for plan in plans if plan.makes_key and plan.spec.material is None]
+        """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""
+        wanted = [plan.spec for plan in plans if plan.makes_key]
         if not wanted:
             return []
         problems = []
         mechanisms = self.session.mechanisms()
+        usable = usable_types(mechanisms)
         limits: dict[str, tuple[int, int]] = {}
         for spec in wanted:
             mechanism = spec.key_type.generate
+            if spec.material is not None:
+                if spec.type not in usable:
+                    problems.append(f"{spec.where}.type: {self.session.token} cannot use {spec.type} keys; it can use {', '.join(usable)}")
+                continue
             if mechanism not in mechanisms:
                 can = ", ".join(sorted(name for name in mechanisms if name.endswith(("KEY_GEN", "KEY_PAIR_GEN"))))
                 problems.append(f"{spec.where}.type: {self.session.token} cannot generate {spec.type} keys; it can: {can or 'none'}")

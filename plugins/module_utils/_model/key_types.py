@@ -12,7 +12,7 @@ key has: PKCS#11 3.1, sections 4.8 (public), 4.9 (private) and 4.10 (secret).
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
@@ -85,10 +85,24 @@ KEY_TYPES = {
         KeyType("Ed25519", "EC_EDWARDS", "EC_EDWARDS_KEY_PAIR_GEN", (), 256, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN),
     )
 }
+# How the names of the mechanisms (without CKM_) begin that use keys of a type.
+_MECHANISMS = {
+    "AES": ("AES_",),
+    "DES3": ("DES3_",),
+    "DES": ("DES_",),
+    "RSA": ("RSA_",),
+    "EC": ("EC_KEY_PAIR_GEN", "ECDSA", "ECDH"),
+    "Ed25519": ("EC_EDWARDS_KEY_PAIR_GEN", "EDDSA"),
+}
 # Too short to be safe today (NIST SP 800-131A Rev. 2, section 2): made or imported only with allow_weak.
 WEAK_TYPES = frozenset({"DES"})
 # Types whose keys have one size, which tokens do not give as CKA_VALUE_LEN.
 FIXED_SIZES = {"DES3": 192, "DES": 64, "Ed25519": 256}
+
+
+def usable_types(mechanisms: Iterable[str]) -> list[str]:
+    """The types of which a token with these mechanisms (names without ``CKM_``) can use keys."""
+    return [name for name, prefixes in _MECHANISMS.items() if any(mechanism.startswith(prefixes) for mechanism in mechanisms)]
 
 
 def ordered(operations: Container[str]) -> tuple[str, ...]:

@@ -48,8 +48,9 @@ def usage(hsm: Hsm, label: str) -> list[str]:
 
 def age(hsm: Hsm, label: str, days: int) -> None:
     with closing(sqlite3.connect(hsm.registry)) as registry:
-        moment = f"strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-{days} days')"
-        done = registry.execute(f"UPDATE virtual_key SET made_at = {moment}, created_at = {moment} WHERE label = ?", (label,))  # noqa: S608
+        moment = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', :ago)"
+        change = " ".join(["UPDATE virtual_key SET made_at =", moment, ", created_at =", moment, "WHERE label = :label"])
+        done = registry.execute(change, {"ago": f"-{days} days", "label": label})
         assert done.rowcount == 1
         registry.commit()
 

@@ -55,10 +55,6 @@ class KeyPlan:
     destroyed: bool = False
 
     @property
-    def touches_hsm(self) -> bool:
-        return self.action in (CREATE, CHANGE, REPLACE, DELETE, REMOVE_PRIVATE, REPAIR) or bool(self.changes)
-
-    @property
     def makes_key(self) -> bool:
         """Whether a whole key is made, generated or imported."""
         return self.action in (CREATE, REPLACE) or (self.action == REPAIR and self.mend is None)

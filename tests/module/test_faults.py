@@ -11,16 +11,11 @@ from typing import Any
 
 import pytest
 from faulty import Faulty, with_plan
-from hsm_fixture import Hsm
+from hsm_fixture import Hsm, ok
 
 DEVICE_ERROR, TEMPLATE_INCONSISTENT, GENERAL_ERROR = "0x30", "0xd1", "0x5"
 KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(6)]
 PAIRS = [{"label": f"p{number}", "type": "EC"} for number in range(3)]
-
-
-def ok(answer: dict[str, Any]) -> dict[str, Any]:
-    assert not answer.get("failed"), answer
-    return answer
 
 
 def labels(answer: dict[str, Any], part: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from hsm_fixture import PIN, SO_PIN, Hsm, calls
+from hsm_fixture import PIN, SO_PIN, Hsm, calls, ok
 
 KEYS: dict[str, dict[str, Any]] = {
     "aes": {"label": "dek-1", "type": "AES", "size": 128, "operations": ["encrypt", "decrypt"]},
@@ -31,11 +31,6 @@ KEYS: dict[str, dict[str, Any]] = {
     "fixed": {"label": "fixed", "type": "AES", "modifiable": False, "destroyable": False},
 }
 ABSENT = {"type": None, "size": None, "curve": None, "operations": [], "state": "absent"}
-
-
-def ok(answer: dict[str, Any]) -> dict[str, Any]:
-    assert not answer.get("failed"), answer
-    return answer
 
 
 @pytest.mark.parametrize("name", list(KEYS))

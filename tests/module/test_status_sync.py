@@ -14,12 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hsm_fixture import PIN, Hsm, calls
-
-
-def ok(answer: dict[str, Any]) -> dict[str, Any]:
-    assert not answer.get("failed"), answer
-    return answer
+from hsm_fixture import PIN, Hsm, calls, ok
 
 
 def slots(answer: dict[str, Any], name: str = "primary") -> list[dict[str, Any]]:

@@ -215,9 +215,9 @@ options:
             type: str
           mechanism:
             description:
-              - How the source was wrapped. By default V(AES_KEY_WRAP) (RFC 3394) for secret keys and
-                V(AES_KEY_WRAP_PAD) (RFC 5649) for private keys in PKCS#8 with an AES O(keys[].source.wrapping_key), and
-                V(RSA_PKCS_OAEP) with an RSA one.
+              - How the source was wrapped. With an AES O(keys[].source.wrapping_key) the default is V(AES_KEY_WRAP)
+                (RFC 3394) for AES and DES3 keys, and V(AES_KEY_WRAP_PAD) (RFC 5649) for DES keys and for private keys
+                in PKCS#8. With an RSA one it is V(RSA_PKCS_OAEP).
             type: str
             choices:
               - AES_KEY_WRAP

@@ -110,19 +110,17 @@ def create_public(session: Session, inventory: Inventory, spec: KeySpec, value: 
 
 
 def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> Key:
-    """Unwrap the key on the token (C_UnwrapKey): its value is in the clear nowhere else. Raises :class:`Cryptoki`."""
+    """Unwrap the key on the token (C_UnwrapKey): its value is in the clear nowhere else. Of a pair, the private half.
+
+    Raises :class:`Cryptoki`.
+    """
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     names = {"id": spec.key_id, "label": spec.label, "store": True}
     with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'"), uninterrupted():
-        private = _unwrap(session, inventory, spec, material, wrapping, {**_attributes(spec, kind)}, names)
-        key = _keep(inventory, [private])
-    public = material.public or _public_numbers(key.main)
-    if kind == SECRET or not public:
-        return key
-    return key_of([*key.objects, create_public(session, inventory, spec, public)])
+        return _keep(inventory, [_unwrap(session, inventory, spec, material, wrapping, _attributes(spec, kind), names)])
 
 
-def _public_numbers(item: KeyObject) -> dict[str, bytes]:
+def public_numbers(item: KeyObject) -> dict[str, bytes]:
     """An RSA private key holds its public numbers too; for other types they must be known from elsewhere."""
     return {"MODULUS": item.modulus, "PUBLIC_EXPONENT": item.exponent} if item.modulus and item.exponent else {}
 
@@ -163,9 +161,10 @@ def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial,
     """The mechanism (without ``CKM_``) to unwrap with: the one that was asked for, else the wrapping key's usual one.
 
     AES_KEY_WRAP (RFC 3394) takes whole blocks only, so keys of pairs, whose PKCS#8 has any length, take AES_KEY_WRAP_PAD
-    (RFC 5649). Raises :class:`Cryptoki` where the token has no such mechanism.
+    (RFC 5649); so do DES keys, which are one block. Raises :class:`Cryptoki` where the token has no such mechanism.
     """
-    usual = {"AES": "AES_KEY_WRAP_PAD" if spec.key_type.is_pair else "AES_KEY_WRAP", "RSA": "RSA_PKCS_OAEP"}
+    padded = spec.key_type.is_pair or spec.type == "DES"
+    usual = {"AES": "AES_KEY_WRAP_PAD" if padded else "AES_KEY_WRAP", "RSA": "RSA_PKCS_OAEP"}
     name = material.mechanism or usual.get(wrapping.type)
     have = sorted({"AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"} & session.mechanisms())
     if name is not None and not name.startswith(wrapping.type):

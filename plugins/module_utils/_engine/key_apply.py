@@ -19,7 +19,7 @@ from .._cryptoki.objects import Inventory
 from .._cryptoki.roundtrip import use_once
 from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, KeyfleetError, RegistryError
-from .._model.key_material import KeyMaterial
+from .._model.key_material import KeyMaterial, WrappedMaterial
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import KeySpec
 from .._model.key_types import PRIVATE, PUBLIC, SECRET
@@ -153,8 +153,10 @@ class Applier:
         if database is None or token is None or token.id is None:
             return
         if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
-            virtual_keys.remove(database, self._uid(key), old, "rename_key")
-        made_at = now() if made or key.main.label in self.pending else None
+            same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
+            virtual_keys.remove(database, self._uid(key), old, "change_key" if same_name else "rename_key")
+        made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
+        state = state or (old.state if old is not None and not made else None)
         record = virtual_of(key, token.id, "hsm_key", fingerprint=self.look.fingerprint(key) or fingerprint, made_at=made_at)
         virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
@@ -241,10 +243,15 @@ class Applier:
             raise
         plan.destroyed = True
         self.keys[plan.spec.label] = None
-        if plan.virtual is not None:
-            with self._recording() as database:
-                if database is not None:
-                    virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
+        with self._recording() as database:
+            if database is None:
+                return
+            if plan.virtual is not None:
+                virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
+            else:
+                events.record(database, "destroy_key", self._uid(key), label=key.main.label)
+            if self.target.token is not None and self.target.token.id is not None and plan.spec.label not in self._begun:
+                pending_keys.remove(database, self.target.token.id, [plan.spec.label])
 
     def _change(self, plan: KeyPlan, key: Key) -> None:
         done = 0
@@ -295,7 +302,25 @@ class Applier:
         if isinstance(material, KeyMaterial):
             kinds = [PUBLIC, PRIVATE] if spec.key_type.is_pair else [SECRET]
             return making.create(self.session, self.inventory, spec, material, kinds)
-        return making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+        return self._unwrapped(spec, material)
+
+    def _unwrapped(self, spec: KeySpec, material: WrappedMaterial) -> Key:
+        try:
+            key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+        except Cryptoki as error:
+            # SoftHSM answers to a damaged blob as to a broken device; a device that still works is not it.
+            error.device = error.device and not self.look.healthy()
+            if not error.device:
+                error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
+            raise
+        private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})
+        if private is None or not public:
+            return key
+        if self.look.belongs(private, public) is False:
+            cryptoki.destroy(self.inventory, private)
+            text = f"{spec.where}.source.public_key: it does not belong to the private key in the source; nothing was kept of the import"
+            raise Cryptoki(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False)
+        return Key(private=private, public=making.create_public(self.session, self.inventory, spec, public))
 
     def _use_once(self, key: Key) -> None:
         try:

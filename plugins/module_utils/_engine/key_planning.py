@@ -25,7 +25,7 @@ from .repair import plan_half, plan_unusable
 
 _Name = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
 
-# What a deactivated key may no longer do: it may still open and check what it protected (NIST SP 800-57 part 1 rev. 5, section 7.3).
+# What a deactivated key may no longer do: it may still open and check what it protected (NIST SP 800-57 part 1 rev. 5, section 7.4).
 PROTECTING = ("encrypt", "sign", "wrap", "derive")
 
 

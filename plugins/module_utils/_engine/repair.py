@@ -48,8 +48,6 @@ def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstance
 
 def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> str | None:
     """Why this left-over may not be destroyed to make the key anew; None where it may."""
-    if record is not None and record.kind == "public":
-        return "the registry has it as a public key alone, as state: public_only leaves it"
     if record is not None:
         return "it was whole when it was recorded, so a part of it was lost since, and no other key takes its place"
     for item in key.objects:
@@ -79,6 +77,8 @@ def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances:
     if key.private is not None:
         return _public_missing(spec, key, key.private, record, circumstances)
     what = "only half of this key pair is on the token, its private key is missing"
+    if record is not None and record.kind == PUBLIC:
+        return _blocked(spec, key, what, "the registry has it as a public key alone, as state: public_only leaves it")
     material = spec.material
     if isinstance(material, KeyMaterial) and key.public is not None and key.public.public_key == material.public_key:
         return KeyPlan(spec, REPAIR, key, virtual=record), None  # the source has the other half
@@ -104,9 +104,9 @@ def _public_missing(
 ) -> tuple[KeyPlan, str | None]:
     what = "only half of this key pair is on the token, its public key is missing"
     ours = record is None and _ours(spec, key.objects, circumstances)
-    if not (ours or circumstances.repair or spec.material is not None):
-        return _blocked(spec, key, what, f"{_REPAIR} to make it again from what is known of it")
     public = _known_public(spec, private, record, circumstances)
+    if public is not None and not (ours or circumstances.repair or spec.material is not None):
+        return _blocked(spec, key, what, f"{_REPAIR} to make it again from what is known of it")
     if public is None:
         # Never vouched for, and nothing can bring its public half back: what a run that was cut off has left.
         reason = _may_be_remade(spec, key, record, circumstances) if ours else "nothing tells what its public key was"

@@ -81,6 +81,11 @@ options:
       - Label of the key pair, its C(CKA_LABEL). M(keyfleet.hsm.hsm_key) makes it.
       - Both halves must be on the token, unless O(state=absent). RSA keys, EC keys on the curves P-256, P-384 and
         P-521, and Ed25519 keys can be used. Others may work, and are not tested.
+      - Each generation of a rotated key has certificates of its own, and is named by its own label, for example
+        C(web-tls@2). The label alone is that of generation 1. A warning tells when it signs although a later one is
+        there.
+      - A key that is deactivated in the registry signs nothing new. What it has signed stays, and what a CA has signed
+        for it is stored.
     type: str
     required: true
   subject:
@@ -91,7 +96,7 @@ options:
         (C(L)), C(streetAddress) (C(street)), C(postalCode), C(organizationName) (C(O)), C(organizationalUnitName)
         (C(OU)), C(organizationIdentifier), C(businessCategory), C(serialNumber), C(surname) (C(SN)), C(givenName)
         (C(GN)), C(generationQualifier), C(title), C(pseudonym), C(dnQualifier), C(userId) (C(UID)),
-        C(domainComponent) (C(DC)) and C(emailAddress).
+        C(domainComponent) (C(DC)) and C(emailAddress). C(commonName) takes 64 bytes in UTF-8.
       - Required together with O(csr_path) and O(self_signed).
       - Alone, the request is made and returned in RV(csr), and nothing is changed.
     type: dict
@@ -104,6 +109,7 @@ options:
     description:
       - What the certificate permits the key to be used for, in the words of RFC 5280. V(nonRepudiation) is the old name
         of V(contentCommitment). The extension is critical.
+      - V(keyCertSign) goes with O(basic_constraints.ca) and, where there are usages, the other way round.
     type: list
     elements: str
     choices:
@@ -135,7 +141,8 @@ options:
         default: false
       path_length:
         description:
-          - How many CAs at most may stand between this one and a server's certificate. For a CA only.
+          - How many CAs at most may stand between this one and a server's certificate, V(0) to V(255). For a CA only,
+            and only together with V(keyCertSign) in O(key_usage).
         type: int
   digest:
     description:
@@ -159,6 +166,8 @@ options:
       - Absolute path of a file on the target that the request is written to, with mode V(0644). Its folder must exist.
       - It stays as it is for as long as it holds a request of this key whose signature verifies, with the same
         subject, extensions, digest and padding.
+      - A file that is neither empty nor a request, or that holds more than requests, is not overwritten. The task then
+        fails with the code V(csr_unwritable).
     type: path
   src:
     description:
@@ -175,8 +184,8 @@ options:
     description:
       - Has the key sign its own certificate, and stores it.
       - The one that is stored stays for as long as it is of this key, says what the options say, is signed by the key
-        itself and need not be renewed. A certificate that a CA has issued is not replaced. The task then fails with the
-        code V(certificate_issued).
+        itself and need not be renewed. A certificate that the key has not signed itself, or that cannot be read, is not
+        replaced. The task then fails with the code V(certificate_issued).
     type: dict
     suboptions:
       valid_days:
@@ -387,13 +396,15 @@ failure:
           O(src). All of them are listed.
         - V(no_key), V(several_keys), V(half_pair), V(unknown_public_key) - no key pair has this label, or more than
           one, or only half of one, or its public key cannot be told.
-        - V(cannot_sign) - the key may not sign, the token has no mechanism for this signature, or the options do not
-          go with the type of the key.
+        - V(cannot_sign) - the key may not sign or is deactivated, the token has no mechanism for this signature, or the
+          options do not go with the type of the key.
         - V(certificate_mismatch) - the given certificate belongs to another key. The fingerprints of both public keys
           are in C(details).
-        - V(certificate_issued) - O(self_signed) would replace a certificate that a CA has issued.
+        - V(certificate_issued) - O(self_signed) would replace a certificate that a CA has issued, or that cannot be
+          read.
         - V(bad_signature) - the token's signature does not verify with the public half of the pair.
-        - V(csr_unreadable), V(csr_unwritable) - the file at O(csr_path) cannot be read or written.
+        - V(csr_unreadable), V(csr_unwritable) - the file at O(csr_path) cannot be read or written, or holds something
+          other than a request.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
         - V(token_not_declared) - the registered instance has no such token.

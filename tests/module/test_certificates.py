@@ -11,8 +11,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+from base64 import b64encode
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,10 @@ def ca(tmp_path: Path) -> Ca:
 
 def request_of(hsm: Hsm, **options: Any) -> str:
     return str(ok(certificate(hsm, subject=SUBJECT, **options))["csr"])
+
+
+def read_text(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem.encode())
 
 
 def read(path: Path | str) -> x509.Certificate:
@@ -296,7 +302,8 @@ CHANGES: list[dict[str, Any]] = [
     {"subject_alt_names": ["DNS:web01.example.com"]},
     {"key_usage": ["digitalSignature"]},
     {"extended_key_usage": ["clientAuth"]},
-    {"basic_constraints": {"ca": True, "path_length": 0}},
+    {"basic_constraints": {"ca": True}},
+    {"basic_constraints": {"ca": True, "path_length": 0}, "key_usage": ["keyCertSign"]},
     {"digest": "sha512"},
     {"rsa_padding": "pss"},
 ]
@@ -326,7 +333,7 @@ def test_other_days_renew_nothing(primary: Hsm) -> None:
     assert again["changed"] is False and again["fingerprint"] == first["fingerprint"]
 
 
-@pytest.mark.parametrize("damage", ["text", "other-key", "bad-signature", "empty"])
+@pytest.mark.parametrize("damage", ["cut-off", "other-key", "bad-signature", "empty", "der"])
 def test_a_file_that_will_not_do_is_written_anew(primary: Hsm, damage: str) -> None:
     make_key(primary)
     make_key(primary, label="other")
@@ -339,11 +346,41 @@ def test_a_file_that_will_not_do_is_written_anew(primary: Hsm, damage: str) -> N
         raw = bytearray(x509.load_pem_x509_csr(good.encode()).public_bytes(Encoding.DER))
         raw[-1] ^= 1
         path.write_bytes(x509.load_der_x509_csr(bytes(raw)).public_bytes(Encoding.PEM))
+    elif damage == "der":
+        path.write_bytes(x509.load_pem_x509_csr(good.encode()).public_bytes(Encoding.DER))
     else:
-        path.write_text("no request\n" if damage == "text" else "")
+        path.write_text(good[:100] if damage == "cut-off" else "")
     done = four_steps(primary, **options)
     assert "verify OK" in openssl("req", "-verify", "-noout", "-in", str(path))
     assert list(done["diff"]["before"]) == [f"request {path}"]
+
+
+@pytest.mark.parametrize("holds", ["certificate", "text", "private-key-too", "binary"])
+def test_a_file_that_is_no_request_is_not_overwritten(primary: Hsm, holds: str) -> None:
+    make_key(primary)
+    path = primary.scratch / "web01.pem"
+    made = ok(certificate(primary, subject=SUBJECT, self_signed={}))
+    secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    texts = {"certificate": made["certificate"], "text": "739184\n", "private-key-too": request_of(primary) + secret, "binary": "\x00\x01"}
+    path.write_text(texts[holds])
+    options: dict[str, Any] = {"subject": {"CN": "web02"}, "csr_path": str(path)}
+    if holds == "certificate":
+        options["src"] = str(path)  # the same path twice
+    for check in (True, False):
+        answer = certificate(primary, **options, check=check)
+        assert answer["failure"]["code"] == "csr_unwritable" and answer["changed"] is False
+        assert "holds something other than a request" in answer["msg"] and "Give another path" in answer["msg"]
+    assert path.read_text() == texts[holds]
+
+
+def test_what_is_no_regular_file_is_left_alone(primary: Hsm) -> None:
+    """A pipe would be waited for; /dev/null would be replaced by a file."""
+    make_key(primary)
+    pipe = primary.scratch / "pipe"
+    os.mkfifo(pipe)
+    for path in (str(pipe), "/dev/null"):
+        answer = certificate(primary, subject=SUBJECT, csr_path=path, check=True)
+        assert answer["failure"]["code"] == "csr_unreadable" and "is not a regular file" in answer["msg"]
 
 
 def test_files_that_cannot_be_used_are_told_before_anything_is_done(primary: Hsm) -> None:
@@ -515,16 +552,95 @@ def test_a_key_that_signed_itself_and_was_replaced(primary: Hsm) -> None:
     assert len(on_token(primary)) == 1
 
 
-def test_a_certificate_that_only_looks_self_signed_is_replaced(primary: Hsm) -> None:
-    """Same names, same key, another's signature."""
+def test_a_certificate_that_only_looks_self_signed_is_not_replaced(primary: Hsm, ca: Ca) -> None:
+    """Same names, same key, another's signature: as of a CA that certifies its own new key (RFC 4210, section 4.4)."""
+    make_key(primary)
+    asked = {"subject": {"CN": "Test CA"}}
+    issued = ca.issue(ok(certificate(primary, **asked))["csr"])
+    assert read_text(issued).issuer == read_text(issued).subject
+    ok(certificate(primary, content=issued))
+    for check in (True, False):
+        refused = certificate(primary, **asked, self_signed={}, check=check)
+        assert refused["failure"]["code"] == "certificate_issued" and refused["changed"] is False
+    assert ok(certificate(primary))["certificate"] == issued
+
+
+# A certificate that the library cannot read whole: its subject is a TeletexString, as CAs of the nineties wrote them.
+WRITE = """
+import pkcs11, sys
+token = pkcs11.lib(sys.argv[1]).get_token(token_label="payments")
+kinds = (pkcs11.ObjectClass.CERTIFICATE, pkcs11.CertificateType.X_509)
+names = ("CLASS", "CERTIFICATE_TYPE", "TOKEN", "PRIVATE", "LABEL", "ID", "SUBJECT", "VALUE")
+values = (*kinds, True, False, sys.argv[3], sys.argv[3].encode(), bytes.fromhex("3000"), bytes.fromhex(sys.argv[4]))
+with token.open(rw=True, user_pin=sys.argv[2]) as session:
+    session.create_object({pkcs11.Attribute[name]: value for name, value in zip(names, values)})
+"""
+
+
+def test_a_certificate_that_cannot_be_read(primary: Hsm, ca: Ca) -> None:
+    make_key(primary)
+    der = read_text(ca.issue(ok(certificate(primary, subject={"CN": "abcd"}))["csr"])).public_bytes(Encoding.DER)
+    strange = der.replace(b"\x0c\x04abcd", b"\x14\x04\xe4bcd")
+    assert strange != der
+    command = [sys.executable, "-c", WRITE, primary.library, PIN, LABEL, strange.hex()]
+    subprocess.run(command, check=True, env={**os.environ, **primary.environment})
+    found = ok(certificate(primary))
+    assert found["fingerprint"] == sha256(strange).hexdigest() and found["subject"] is None and found["matches_key"] is False
+    refused = certificate(primary, subject=SUBJECT, self_signed={})
+    assert refused["failure"]["code"] == "certificate_issued" and "cannot be read" in refused["msg"]
+    again = certificate(primary, content=f"-----BEGIN CERTIFICATE-----\n{b64encode(strange).decode()}\n-----END CERTIFICATE-----\n")
+    assert again["failure"]["code"] == "invalid_input" and "holds no X.509 certificate that can be read" in again["msg"]
+    four_steps(primary, state="absent")
+    assert on_token(primary) == []
+
+
+def test_a_deactivated_key_signs_nothing_new(primary: Hsm, ca: Ca) -> None:
+    make_key(primary)
+    kept: dict[str, Any] = {"subject": SUBJECT, "self_signed": {}, "csr_path": str(primary.scratch / "web01.csr")}
+    first = ok(certificate(primary, **kept))
+    ok(primary.keys({"label": LABEL, "state": "deactivated"}))
+    before = state(primary)
+    for check in (True, False):
+        for options in (
+            {"subject": {"CN": "other"}},
+            {"subject": {"CN": "other"}, "self_signed": {}},
+            {**kept, "csr_path": str(primary.scratch / "web02.csr")},
+        ):
+            refused = certificate(primary, **options, check=check)
+            assert refused["failure"]["code"] == "cannot_sign" and refused["changed"] is False
+            assert "deactivated" in refused["msg"] and "generation" in refused["msg"]
+        # What it has signed before stays, and what a CA has signed is stored.
+        assert ok(certificate(primary, **kept, check=check))["changed"] is False
+    assert state(primary) == before
+    assert ok(certificate(primary, content=ca.issue(first["csr"])))["changed"] is True
+
+
+def test_a_rotated_key(primary: Hsm) -> None:
+    """Each generation is a key of its own, with certificates of its own, and is named by its own label."""
     make_key(primary)
     options: dict[str, Any] = {"subject": SUBJECT, "self_signed": {}}
-    good = ok(certificate(primary, **options))["certificate"]
-    ok(certificate(primary, state="absent"))
-    raw = bytearray(x509.load_pem_x509_certificate(good.encode()).public_bytes(Encoding.DER))
-    raw[-1] ^= 1
-    put(primary, x509.load_der_x509_certificate(bytes(raw)).public_bytes(Encoding.PEM).decode())
-    assert four_steps(primary, **options)["certificate"] != good
+    first = ok(certificate(primary, **options))
+    ok(primary.keys({"label": LABEL, **KINDS["p256"][0], "generation": 2}))
+    later = f"{LABEL}@2"
+    kept = ok(certificate(primary, **options))
+    assert kept["changed"] is False and kept["fingerprint"] == first["fingerprint"] and not kept.get("warnings")
+    for check in (True, False):
+        old = ok(certificate(primary, subject=SUBJECT, check=check))
+        assert any(f"has a later generation, '{later}'" in str(text) for text in old["warnings"])
+    second = four_steps(primary, key_label=later, **options)
+    assert second["matches_key"] is True and not second.get("warnings")
+    assert on_token(primary) == [LABEL.encode().hex()] and on_token(primary, later) == [later.encode().hex()]
+    ok(primary.keys({"label": LABEL, "generation": 1, "state": "absent"}))
+    gone = certificate(primary)
+    assert gone["failure"]["code"] == "no_key" and f"key_label: {later}" in gone["msg"]
+    four_steps(primary, state="absent")
+    assert on_token(primary) == [] and on_token(primary, later) == [later.encode().hex()]
+
+
+def test_names_that_the_library_would_choke_on(primary: Hsm) -> None:
+    names = ["IP:fe80::1%eth0", "email:a(b)@example.com"]
+    answer = certificate(primary, subject={"CN": "ü" * 33, "O": "a\udcff"}, subject_alt_names=names, extended_key_usage=["1.2." + "9" * 39])
+    assert answer["failure"]["code"] == "invalid_input" and len(answer["failure"]["details"]["problems"]) == 5
 
 
 def test_keys_that_cannot_be_used_are_told(primary: Hsm) -> None:

@@ -18,6 +18,7 @@ from .._cryptoki.session import Session
 from .._cryptoki.signing import EC, ED25519, PKCS1, PSS, RSA, Scheme, mechanism_for, sign
 from .._model.certificate_spec import CertificateSpec
 from .._model.errors import KeyfleetError
+from .._model.generations import generations_of, split_label, stored_label
 from .._model.key_objects import Key, KeyObject, group_keys
 from .hsm_private_key import private_key
 from .x509_reading import key_fingerprint, spki_of, unreadable
@@ -29,12 +30,16 @@ with suppress(ImportError):  # _module.runtime reports it before anything here i
 
 @dataclass(frozen=True)
 class CertifiedKey:
-    """A key pair on the token. ``public`` is the library's public key, ``raw`` the private object behind its handle."""
+    """A key pair on the token. ``public`` is the library's public key, ``raw`` the private object behind its handle.
+
+    ``later`` are the labels of its later generations on the token.
+    """
 
     key: Key
     private: KeyObject
     public: Any
     raw: Any
+    later: tuple[str, ...] = ()
 
     @property
     def key_id(self) -> bytes:
@@ -64,9 +69,16 @@ class CertifiedKey:
             return Scheme(EC, spec.digest or fitting, order_bytes=(bits + 7) // 8)
         return Scheme(RSA, spec.digest or "sha256", spec.rsa_padding or PKCS1)
 
-    def check_signs(self, session: Session, spec: CertificateSpec) -> Scheme:
-        """The scheme, once it is clear that key and token can sign with it. Raises :class:`KeyfleetError`."""
+    def check_signs(self, session: Session, spec: CertificateSpec, *, deactivated: bool) -> Scheme:
+        """The scheme, once it is clear that key and token can and may sign with it. Raises :class:`KeyfleetError`."""
         scheme = self.scheme(spec)
+        if deactivated:
+            other = f"name its later generation (key_label: {self.later[-1]})" if self.later else "rotate it with hsm_key (generation)"
+            raise _cannot_sign(
+                spec.key_label,
+                "it is deactivated in the registry, and a deactivated key signs nothing new (NIST SP 800-57 part 1, section 7.3): "
+                f"{other}, or use another key",
+            )
         if "sign" not in self.private.operations:
             raise _cannot_sign(spec.key_label, "it may not sign: give it the operation sign with hsm_key, or use another key")
         mechanism_for(session, scheme)
@@ -96,17 +108,25 @@ def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
     )
 
 
+def _later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, ...]:
+    base, number = split_label(label)
+    numbers = generations_of(item.label for item in objects if item.label).get(base, [])
+    return tuple(stored_label(base, other) for other in numbers if other > (number or 1))
+
+
 def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey:
     """The one key pair with this label. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
     token = str(session.token)
     keys = keys_called(inventory.objects, label)
+    later = _later_generations(inventory.objects, label)
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:
         secret = any(item.label == label for item in inventory.objects)
         there = " The secret key with this label can have no certificate." if secret else ""
+        way = f"Name its later generation (key_label: {later[-1]})" if later else "Generate it with hsm_key first"
         raise KeyfleetError(
-            f"key_label: there is no key pair '{label}' on {token}.{there} Generate it with hsm_key first.",
+            f"key_label: there is no key pair '{label}' on {token}.{there} {way}.",
             code="no_key",
         )
     key = keys[0]
@@ -133,4 +153,4 @@ def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey
             f"({error}). Use an RSA, EC or Ed25519 key.",
             code="unknown_public_key",
         ) from None
-    return CertifiedKey(key, key.private, public, inventory.raw[key.private.handle])
+    return CertifiedKey(key, key.private, public, inventory.raw[key.private.handle], later)

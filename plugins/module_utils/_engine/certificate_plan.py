@@ -127,18 +127,12 @@ def plan_self_signed(
 ) -> CertificatePlan:
     """A certificate that the key has signed itself, says what is asked for, and is not due.
 
-    Raises :class:`Refused` with the code ``certificate_issued`` when a CA's certificate would have to go for it.
+    Raises :class:`Refused` with the code ``certificate_issued`` when a CA's certificate would have to go for it, or one that
+    cannot be read and so may be a CA's.
     """
     for one in stored:
-        if one.found.parsed is not None and not one.found.is_self_issued:
-            said = one.found.described()
-            raise Refused(
-                f"self_signed: key '{spec.key_label}' has a certificate that {said['issuer']} has issued (serial number "
-                f"{said['serial_number']}, until {said['not_after']}). Nothing was changed. Make it absent first (state: absent), or "
-                "leave self_signed out.",
-                code="certificate_issued",
-                details={"issuer": said["issuer"], "fingerprint": one.found.fingerprint},
-            )
+        if not one.found.signed_itself():
+            raise _issued(spec, one.found)
     wanted = dict(wanted_profile(spec, scheme))
     for one in _by_age(stored):
         if _is_wanted(one.found, wanted, key) and not is_due(one.found, now, spec.renew_before):
@@ -152,7 +146,20 @@ def _is_wanted(found: FoundCertificate, wanted: dict[str, Any], key: CertifiedKe
         return False
     said = found.described()
     names = set(wanted) | {"critical", "other_extensions", "subject_alt_names", "key_usage", "extended_key_usage", "basic_constraints"}
-    return all(said.get(name) == wanted.get(name) for name in names) and found.signed_itself()
+    return all(said.get(name) == wanted.get(name) for name in names)
+
+
+def _issued(spec: CertificateSpec, found: FoundCertificate) -> Refused:
+    said = found.described()
+    which = f"that cannot be read (SHA-256 fingerprint {found.fingerprint}), and may be a CA's"
+    if found.parsed is not None:
+        which = f"that {said['issuer']} has issued (serial number {said['serial_number']}, until {said['not_after']})"
+    return Refused(
+        f"self_signed: key '{spec.key_label}' has a certificate {which}. Nothing was changed. Make it absent first (state: absent), or "
+        "leave self_signed out.",
+        code="certificate_issued",
+        details={"issuer": said.get("issuer"), "fingerprint": found.fingerprint},
+    )
 
 
 def plan_nothing(spec: CertificateSpec, key: CertifiedKey | None, stored: Sequence[Stored]) -> CertificatePlan:

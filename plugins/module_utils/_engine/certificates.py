@@ -19,8 +19,9 @@ from .._cryptoki.session import Session
 from .._cryptoki.signing import Scheme
 from .._model.certificate_spec import CertificateSpec, parse_certificate
 from .._model.errors import InputError, KeyfleetError, RegistryError
+from .._model.records import DEACTIVATED
 from .._model.uids import key_id_text, uid
-from .._registry import events
+from .._registry import events, virtual_keys
 from .._registry.database import Database, open_database
 from .certificate_key import CertifiedKey, find_key, keys_called, several
 from .certificate_plan import (
@@ -106,8 +107,11 @@ class _Run:
         self.now = datetime.now(timezone.utc)
         self.scheme: Scheme | None = None
         self.done: list[str] = []
+        self.target: Target | None = None
+        self.database: Database | None = None
 
     def converge(self, target: Target, database: Database | None) -> Outcome:
+        self.target, self.database = target, database
         write = self.spec.writes_token and not self.context.check_mode
         low = self.params["allow_low_pin_count"]
         with open_target(target, database, read_write=write, allow_low_pin_count=low) as session:
@@ -153,11 +157,24 @@ class _Run:
             plan = plan_nothing(spec, key, stored)
         signs = (request is not None and request.to_be_made) or (plan.stores and spec.self_signed)
         if signs and key is not None and session is not None:
-            key.check_signs(session, spec)
+            key.check_signs(session, spec, deactivated=self._is_deactivated(key))
+            if key.later:
+                self.context.warn(
+                    f"key_label: key '{spec.key_label}' has a later generation, '{key.later[-1]}', and this signs with the one that was "
+                    "named. Name the later one to sign with it."
+                )
         if request is not None and request.changes and spec.csr_path and not self.context.check_mode:
             check_folder(spec.csr_path)
         self._warn(plan)
         return request, plan
+
+    def _is_deactivated(self, key: CertifiedKey) -> bool:
+        """Whether the registry says so; without one, nobody does."""
+        token = self.target.token if self.target is not None else None
+        if self.database is None or token is None or token.id is None:
+            return False
+        records = virtual_keys.of_tokens(self.database, [token.id])
+        return any(one.state == DEACTIVATED and (one.label, one.key_id) == (key.private.label, key.key_id) for one in records)
 
     def _warn(self, plan: CertificatePlan) -> None:
         label, found = self.spec.key_label, plan.after

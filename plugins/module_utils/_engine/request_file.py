@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import Any
 from .._cryptoki.session import Session
 from .._cryptoki.signing import Scheme
 from .._model.certificate_spec import CertificateSpec
-from .._model.errors import KeyfleetError
+from .._model.errors import KeyfleetError, Refused
 from .certificate_key import CertifiedKey
 from .plan import CHANGE, CREATE, KEEP, Step
 from .private_files import write_private
@@ -30,6 +32,7 @@ with suppress(ImportError):  # _module.runtime reports it before anything here i
 
 MODE = 0o644
 _MAX_BYTES = 1024 * 1024
+_PEM_KIND = re.compile(rb"-----BEGIN ([^-\r\n]*)-----")
 
 
 @dataclass
@@ -68,12 +71,20 @@ def plan_request(spec: CertificateSpec, key: CertifiedKey | None, scheme: Scheme
     before, text = _found(raw) if raw is not None else (None, None)
     if before is not None and text is not None and before == wanted:
         return RequestPlan(spec, scheme, Step(KEEP, subject, before, before), text)
+    if raw is not None and not _may_go(raw):
+        raise Refused(
+            f"csr_path: {spec.csr_path} holds something other than a request, and is not overwritten. Give another path, or remove the "
+            "file first. Nothing was changed.",
+            code="csr_unwritable",
+        )
     return RequestPlan(spec, scheme, Step(CREATE if raw is None else CHANGE, subject, before, wanted), None)
 
 
 def _read(path: str) -> bytes | None:
     """The file's contents; None only where there is none."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise KeyfleetError(f"csr_path: {path} is not a regular file: give another path.", code="csr_unreadable")
         with open(path, "rb") as file:
             return file.read(_MAX_BYTES)
     except FileNotFoundError:
@@ -96,6 +107,19 @@ def _found(raw: bytes) -> tuple[Mapping[str, Any], str | None]:
     if not good:
         return {**said, "content": "a request whose signature does not verify"}, None
     return said, request.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _may_go(raw: bytes) -> bool:
+    """Whether a file that will not do may be written anew: it is empty, or holds a request, whole or damaged, and nothing beside."""
+    if not raw.strip():
+        return True
+    if kinds := _PEM_KIND.findall(raw):
+        return all(kind in (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST") for kind in kinds)
+    try:
+        x509.load_der_x509_csr(raw)
+    except unreadable():
+        return False
+    return True
 
 
 def check_folder(path: str) -> None:

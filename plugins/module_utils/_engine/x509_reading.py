@@ -84,13 +84,8 @@ class FoundCertificate:
         except unreadable():
             return None
 
-    @property
-    def is_self_issued(self) -> bool:
-        """Whether its issuer is its subject (RFC 5280, section 3.2)."""
-        return self.parsed is not None and self.parsed.issuer == self.parsed.subject
-
     def signed_itself(self) -> bool:
-        """Whether its own key signed it."""
+        """Whether its own key signed it. The same name for issuer and subject is not enough (RFC 5280, section 3.2)."""
         if self.parsed is None:
             return False
         try:
@@ -120,10 +115,19 @@ class FoundCertificate:
         return {**profile(self.parsed), **found}
 
 
+def _whole(parsed: x509.Certificate) -> x509.Certificate:
+    """The same, once its names and times are read: the library reads them when they are asked for, and raises on bad ones then."""
+    for name in (parsed.subject, parsed.issuer):
+        name.rfc4514_string()
+    for moment in (parsed.not_valid_before_utc, parsed.not_valid_after_utc):
+        iso(moment)
+    return parsed
+
+
 def read_certificate(der: bytes) -> FoundCertificate:
     """A certificate as it stands on a token, whatever is in it."""
     try:
-        return FoundCertificate(der, x509.load_der_x509_certificate(der))
+        return FoundCertificate(der, _whole(x509.load_der_x509_certificate(der)))
     except unreadable():
         return FoundCertificate(der, None)
 
@@ -131,7 +135,7 @@ def read_certificate(der: bytes) -> FoundCertificate:
 def load_certificate(data: bytes) -> FoundCertificate:
     """The certificate in PEM or DER; of a bundle, the first one. Raises ValueError with a plain reason."""
     try:
-        parsed = x509.load_pem_x509_certificate(data) if b"-----BEGIN" in data else x509.load_der_x509_certificate(data)
+        parsed = _whole(x509.load_pem_x509_certificate(data) if b"-----BEGIN" in data else x509.load_der_x509_certificate(data))
     except unreadable() as error:
         raise ValueError(f"holds no X.509 certificate that can be read ({error}): give it in PEM or DER") from None
     return FoundCertificate(parsed.public_bytes(Encoding.DER), parsed)

@@ -41,6 +41,8 @@ EXTENDED_KEY_USAGES = {
     "OCSPSigning": "1.3.6.1.5.5.7.3.9",
 }
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,38})){1,30}\Z")
+_MAX_ARC, _MAX_OID_BYTES = 2**128 - 1, 63  # what the library can write; an OID made from a UUID has 128 bits (X.667)
+_MAX_PATH_LENGTH = 255
 _MAX_DAYS = 36_500
 _DAY = 24 * 3600
 _PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
@@ -116,6 +118,17 @@ def _key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, .
     return tuple(name for name in KEY_USAGES if name in asked)
 
 
+def _is_oid(text: str) -> bool:
+    """Whether it is a dotted OID that can be written (X.690, section 8.19)."""
+    if not _OID.match(text):
+        return False
+    first, second, *rest = (int(part) for part in text.split("."))
+    if first < 2 and second > 39:
+        return False
+    arcs = (40 * first + second, *rest)
+    return max(arcs) <= _MAX_ARC and sum(max(1, (arc.bit_length() + 6) // 7) for arc in arcs) <= _MAX_OID_BYTES
+
+
 def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
     if given is None:
         return ()
@@ -124,8 +137,7 @@ def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tup
     oids: list[str] = []
     for index, name in enumerate(given):
         oid = EXTENDED_KEY_USAGES.get(name, name)
-        first, _dot, rest = oid.partition(".")
-        if not _OID.match(oid) or (first in "01" and int(rest.partition(".")[0]) > 39):
+        if not _is_oid(oid):
             known = ", ".join(EXTENDED_KEY_USAGES)
             problems.append(f"extended_key_usage[{index}]: {name!r} is no usage that is known: use {known}, or a dotted OID")
         elif oid in oids:
@@ -139,13 +151,20 @@ def _constraint_problems(params: Mapping[str, Any]) -> list[str]:
     """RFC 5280, sections 4.2.1.3 and 4.2.1.9."""
     problems = []
     constraints = params.get("basic_constraints") or {}
-    ca, length = bool(constraints.get("ca")), constraints.get("path_length")
-    if length is not None and length < 0:
-        problems.append(f"basic_constraints.path_length: {length} is less than 0: give the number of CAs that may follow this one")
+    ca, length, usages = bool(constraints.get("ca")), constraints.get("path_length"), params.get("key_usage")
+    certifies = "keyCertSign" in (usages or ())
+    if length is not None and not 0 <= length <= _MAX_PATH_LENGTH:
+        problems.append(
+            f"basic_constraints.path_length: {length} is not in 0 to {_MAX_PATH_LENGTH}: give the number of CAs that may follow this one"
+        )
     if length is not None and not ca:
         problems.append("basic_constraints.path_length: only a CA has one: set basic_constraints.ca to true, or leave it out")
-    if "keyCertSign" in (params.get("key_usage") or ()) and not ca:
+    if certifies and not ca:
         problems.append("key_usage: keyCertSign is for a CA: set basic_constraints.ca to true, or leave it out")
+    if ca and not certifies and usages:
+        problems.append("key_usage: without keyCertSign no certificate that this CA signs would be valid: add it, or leave key_usage out")
+    elif ca and not certifies and length is not None:
+        problems.append("basic_constraints.path_length: goes with key_usage: [keyCertSign] only (RFC 5280): add that, or leave it out")
     return problems
 
 

@@ -19,7 +19,8 @@ _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*\Z")  # PrintableString, X.680
 _COUNTRY = re.compile(r"[A-Za-z]{2}\Z")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\Z")
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@" + rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322, section 3.2.3: without quotes and comments, which the library takes apart
+_EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*\Z")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
 _MAX_DNS = 253  # RFC 1035, section 2.3.4, without the root's dot
 
@@ -70,10 +71,14 @@ def _value_problem(kind: NameType, value: Any) -> str | None:
         return "is empty: give it a value, or leave it out"
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
         return f"{value!r} contains a control character: leave it out"
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+        return f"{value!r} is not valid UTF-8: give it in UTF-8"
     if kind.charset == "country":
         return None if _COUNTRY.match(value) else f"{value!r} is no country code: give its two letters (ISO 3166), for example DE"
     if len(value) > kind.longest:
         return f"is {len(value)} characters long: at most {kind.longest} are allowed (RFC 5280), shorten it"
+    if kind.name == "commonName" and len(value.encode()) > kind.longest:  # the library counts this one's bytes
+        return f"takes {len(value.encode())} bytes in UTF-8: at most {kind.longest} can be written, shorten it"
     if kind.charset == "ascii" and not value.isascii():
         return f"{value!r} contains a character outside ASCII: use ASCII, for a domain its xn-- form"
     if kind.charset == "printable" and not _PRINTABLE.match(value):
@@ -123,6 +128,8 @@ def _dns(value: str) -> str:
 
 
 def _ip(value: str) -> str:
+    if "%" in value:
+        raise ValueError("has a zone, which a certificate has no place for: leave out what stands behind the %")
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificate_spec import EXTENDED_KEY_USAGES, KEY_USAGES, parse_certificate
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import CERTIFICATE
+from cryptography import x509
 
 SUBJECT = {"CN": "web01.example.com"}
 PEM = "-----BEGIN CERTIFICATE-----"
@@ -73,7 +74,10 @@ def test_the_choices_are_the_usages() -> None:
         ({"subject": SUBJECT, "extended_key_usage": ["1.40"]}, "is no usage that is known"),
         ({"subject": SUBJECT, "extended_key_usage": ["1"]}, "is no usage that is known"),
         ({"subject": SUBJECT, "extended_key_usage": ["1.2.03"]}, "is no usage that is known"),
-        ({"subject": SUBJECT, "basic_constraints": {"ca": True, "path_length": -1}}, "-1 is less than 0"),
+        ({"subject": SUBJECT, "key_usage": ["keyCertSign"], "basic_constraints": {"ca": True, "path_length": -1}}, "-1 is not in 0 to 255"),
+        ({"subject": SUBJECT, "key_usage": ["keyCertSign"], "basic_constraints": {"ca": True, "path_length": 2**70}}, "is not in 0 to 255"),
+        ({"subject": SUBJECT, "basic_constraints": {"ca": True, "path_length": 0}}, "goes with key_usage: [keyCertSign] only"),
+        ({"subject": SUBJECT, "key_usage": ["digitalSignature"], "basic_constraints": {"ca": True}}, "key_usage: without keyCertSign"),
         ({"subject": SUBJECT, "basic_constraints": {"path_length": 0}}, "only a CA has one"),
         ({"subject_alt_names": ["DNS:a"]}, "subject: is missing: subject_alt_names needs"),
         ({"src": "a.pem"}, "src: 'a.pem' is not an absolute path"),
@@ -87,6 +91,28 @@ def test_the_choices_are_the_usages() -> None:
 def test_single_problems(params: dict[str, Any], problem: str) -> None:
     _spec, problems = parse(**params)
     assert len(problems) == 1 and problem in problems[0], problems
+
+
+@pytest.mark.parametrize(
+    ("oid", "good"),
+    [
+        ("2.25.340282366920938463463374607431768211455", True),
+        ("2.25.340282366920938463463374607431768211456", False),
+        (f"1.2.{'9' * 39}", False),
+        (f"2.{2**128 - 1 - 80}", True),
+        (f"2.{2**128 - 80}", False),
+        ("1.2" + ".1" * 29, True),
+        ("1.2" + f".{2**28}" * 13, False),
+        ("1.2" + f".{2**28 - 1}" * 15, True),
+        ("1.2" + f".{2**28 - 1}" * 15 + ".128", True),
+        ("1.2" + f".{2**28 - 1}" * 15 + ".16384", False),
+    ],
+)
+def test_an_oid_is_accepted_when_it_can_be_written(oid: str, good: bool) -> None:
+    _spec, problems = parse(subject=SUBJECT, extended_key_usage=[oid])
+    assert (problems == []) is good
+    if good:
+        assert x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]).public_bytes()
 
 
 def test_less_than_the_days_is_no_problem() -> None:

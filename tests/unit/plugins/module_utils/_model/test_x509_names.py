@@ -19,6 +19,7 @@ CN, ORGANISATION, UNIT, COUNTRY = "2.5.4.3", "2.5.4.10", "2.5.4.11", "2.5.4.6"
 
 def test_long_and_short_names_in_their_order() -> None:
     subject = {"O": "Example", "commonName": "web01", "OU": ["one", "two"], "C": "DE"}
+    assert parse_subject({"O": "ü" * 64, "CN": "ü" * 32})[1] == []
     assert parse_subject(subject) == (((ORGANISATION, "Example"), (CN, "web01"), (UNIT, "one"), (UNIT, "two"), (COUNTRY, "DE")), [])
 
 
@@ -45,6 +46,8 @@ def test_names_are_those_of_the_library() -> None:
         ({"serialNumber": 7}, "is a number in YAML"),
         ({"CN": "a\nb"}, "contains a control character"),
         ({"CN": "x" * 65}, "is 65 characters long: at most 64"),
+        ({"CN": "ü" * 33}, "takes 66 bytes in UTF-8: at most 64"),
+        ({"O": "a\udcff"}, "is not valid UTF-8"),
         ({"C": "D"}, "is no country code"),
         ({"C": "D1"}, "is no country code"),
         ({"serialNumber": "a_b"}, "may hold letters, digits"),
@@ -93,7 +96,11 @@ def test_alt_names() -> None:
         ("DNS:bücher.example", "xn-- form"),
         ("IP:192.0.2.0/24", "without a mask"),
         ("IP:web01", "is no IP address"),
+        ("IP:fe80::1%eth0", "has a zone"),
         ("email:ops", "is no mail address"),
+        ("email:a(b)@example.com", "is no mail address"),
+        ("email:<ops@example.com", "is no mail address"),
+        ("email:a,b@example.com", "is no mail address"),
         ("email:a b@example.com", "is no mail address"),
         ("URI:/path", "is no URI"),
         ("URI:https://exämple.com", "is no URI"),
@@ -107,6 +114,12 @@ def test_alt_names_that_are_refused(name: str, problem: str) -> None:
 def test_the_same_name_twice() -> None:
     assert "stands there twice" in parse_alt_names(["IP:2001:db8::1", "IP:2001:DB8:0::1"])[1][0]
     assert parse_alt_names([])[1] == ["subject_alt_names: is empty: name one at least, or leave it out"]
+
+
+@given(st.text(alphabet="ab1!#$%&'*+/=?^_`{|}~-.\"(),:;<>@[\\] ", max_size=12))
+def test_mail_addresses_that_are_accepted_can_be_built(local: str) -> None:
+    pairs, _problems = parse_alt_names([f"email:{local}@example.com"])
+    assert all(x509.RFC822Name(value).value == f"{local}@example.com" for _kind, value in pairs)
 
 
 @given(st.sampled_from(["DNS", "IP", "email", "URI"]), st.text(max_size=40))

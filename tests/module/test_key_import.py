@@ -220,7 +220,8 @@ def test_wrapped_keys_are_opened_in_the_token(wrapping: Hsm, name: str) -> None:
 def test_a_wrapped_key_with_the_public_key_of_another_is_not_vouched_for(wrapping: Hsm) -> None:
     source = {"content": aes_key_wrap_with_padding(KEK, der(P384)).hex(), "wrapping_key": "kek", "public_key": public(OTHER_P384)}
     answer = wrapping.keys({"label": "mixed", "type": "EC", "source": source})
-    assert answer["failed"] is True and "cannot be used" in answer["msg"]
+    assert "source.public_key: it does not belong to the private key in the source" in answer["msg"]
+    assert "mixed" not in wrapping.tool("--list-objects")
     assert ok(wrapping.run("hsm_sync", instance="primary"))["summary"]["known"] == 1  # the wrapping key alone
 
 

@@ -49,7 +49,7 @@ def note(hsm: Hsm, label: str, *, nameless: int = 0) -> None:
     """The note that a run leaves which died while it made this key."""
     with closing(sqlite3.connect(hsm.registry)) as registry:
         row = (label, label.encode(), nameless)
-        registry.execute("INSERT INTO pending_key SELECT id, ?, ?, 0, ?, 'dead', '2026-01-01T00:00:00Z' FROM token", row)
+        registry.execute("INSERT INTO pending_key SELECT id, ?, ?, 0, 0, ?, 'dead', '2026-01-01T00:00:00Z' FROM token", row)
         registry.commit()
 
 
@@ -162,6 +162,11 @@ def test_a_note_does_not_outweigh_a_record(primary: Hsm) -> None:
     assert objects(primary) == {"Public Key Object": 1}
 
 
+def failing(*uses: int) -> str:
+    """Faults for these uses of a key to encrypt. python-pkcs11 asks for the length first, so each use is two calls."""
+    return " ".join(f"C_Encrypt:{2 * use}:after={GENERAL_ERROR}" for use in uses)
+
+
 def unusable(faulty: Faulty, plan: str) -> None:
     ok(faulty.hsm.keys({"label": "dek", "type": "AES"}))
     forget(faulty.hsm)
@@ -169,44 +174,140 @@ def unusable(faulty: Faulty, plan: str) -> None:
 
 
 def test_a_key_that_cannot_be_used_is_made_anew_when_asked(faulty: Faulty) -> None:
-    """The fault library lets the first use fail, as that of a key without a value does."""
+    """The key fails three times, and one made for a test works: as with a key without a value."""
     key = {"label": "dek", "type": "AES"}
-    unusable(faulty, f"C_Encrypt:2:after={GENERAL_ERROR}")
+    unusable(faulty, failing(1, 2, 3))
     answer = faulty.hsm.keys(key)
-    assert "exists but cannot be used (CKR_GENERAL_ERROR)" in answer["msg"] and "repair: true" in answer["msg"]
+    assert "exists, and using it once failed (CKR_GENERAL_ERROR)" in answer["msg"] and "repair: true" in answer["msg"]
     planned, done = (ok(faulty.hsm.keys(key, check=check, repair=True)) for check in (True, False))
     assert planned["diff"] == done["diff"] and done["applied"][0]["action"] == "repair"
     with_plan(faulty, "")
     assert ok(faulty.hsm.keys(key))["changed"] is False and faulty.labels() == ["dek"]
 
 
-def test_a_sick_token_costs_no_key(faulty: Faulty) -> None:
-    unusable(faulty, " ".join(f"C_Encrypt:{number}:after={GENERAL_ERROR}" for number in range(2, 12, 2)))
-    answer = faulty.hsm.keys({"label": "dek", "type": "AES"}, repair=True)
-    assert "the fault may be the token's, so nothing is destroyed" in answer["msg"]
-    assert faulty.calls()["C_DestroyObject"] <= 1  # the test's own key
+@pytest.mark.parametrize("uses", [(1,), (1, 2), range(1, 9)], ids=["once", "twice", "always"])
+@pytest.mark.parametrize("noted", [False, True], ids=["repair", "note"])
+def test_a_passing_fault_or_a_sick_token_costs_no_key(faulty: Faulty, uses: tuple[int, ...], noted: bool) -> None:
+    unusable(faulty, failing(*uses))
+    before = faulty.hsm.tool("--list-objects")
+    if noted:
+        note(faulty.hsm, "dek")
+    answer = faulty.hsm.keys({"label": "dek", "type": "AES"}, repair=not noted)
+    assert "so nothing is destroyed" in answer["msg"]
+    assert faulty.hsm.tool("--list-objects") == before
+
+
+def test_a_device_error_is_no_proof(faulty: Faulty) -> None:
+    unusable(faulty, " ".join(f"C_Encrypt:{number}:after=0x30" for number in (2, 4, 6)))
+    assert "nothing is destroyed" in faulty.hsm.keys({"label": "dek", "type": "AES"}, repair=True)["msg"]
     assert faulty.labels() == ["dek"]
 
 
-def test_objects_without_a_name_are_removed_when_they_are_ours_or_asked_for(faulty: Faulty) -> None:
-    """The object is whole, and the fault library lets its use fail: so the hollow ones of a real crash look."""
-    hsm, key = faulty.hsm, {"label": "dek", "type": "AES"}
+def test_a_key_for_certain_mechanisms_only_is_not_called_broken(primary: Hsm) -> None:
+    """CKA_ALLOWED_MECHANISMS keeps out the one that we would try."""
+    primary.tool("--keygen", "--key-type", "AES:32", "--label", "cbc", "--id", b"cbc".hex(), "--allowed-mechanisms", "AES-CBC-PAD,AES-GCM")
+    for repair in (False, True):
+        assert ok(primary.keys({"label": "cbc", "type": "AES"}, repair=repair))["keys"][0]["state"] == "present"
+    assert objects(primary) == {"Secret Key Object": 1}
+
+
+def test_two_halves_that_do_not_belong_together_are_both_kept(primary: Hsm) -> None:
+    """A public half of another pair under this one's names: the private half may be the only copy."""
+    ok(primary.keys({"label": "a", "type": "EC"}, {"label": "b", "type": "EC"}))
+    der = primary.scratch / "b.der"
+    primary.tool("--read-object", "--type", "pubkey", "--label", "b", "--output-file", str(der))
+    lose(primary, "public", "a")
+    primary.tool("--write-object", str(der), "--type", "pubkey", "--label", "a", "--id", b"a".hex(), "--usage-sign")
+    forget(primary)
+    note(primary, "a")
+    before = objects(primary)
+    for state in ("present", "public_only"):
+        answer = primary.keys({"label": "a", "type": "EC", "state": state}, repair=True)
+        assert "do not belong together" in answer["msg"], answer["msg"]
+    assert objects(primary) == before
+
+
+def test_a_half_whose_mate_goes_by_another_name_is_left_alone(primary: Hsm) -> None:
+    primary.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "tls", "--id", "70")
+    der = primary.scratch / "tls.der"
+    primary.tool("--read-object", "--type", "pubkey", "--label", "tls", "--output-file", str(der))
+    lose(primary, "public", "tls")
+    primary.tool("--write-object", str(der), "--type", "pubkey", "--label", "tls-public", "--id", "70", "--usage-sign")
+    before = objects(primary)
+    for label in ("tls", "tls-public"):
+        answer = primary.keys({"label": label, "id": "70", "type": "EC"}, repair=True)
+        assert "other objects on the token may belong to it" in answer["msg"], answer["msg"]
+    assert objects(primary) == before
+
+
+def cut_off_object(hsm: Hsm) -> None:
+    """A key object without a name in the state in which SoftHSM's own crash leaves it: CKA_TOKEN false in the token's folder."""
+    before = set(hsm.scratch.glob("tokens/*/*.object"))
     hsm.tool("--keygen", "--key-type", "AES:32")
-    assert ok(hsm.keys(key))["left_overs"] == []  # it can be used, so it is somebody's
-    with_plan(faulty, f"C_Encrypt:2:after={GENERAL_ERROR}")
+    (made,) = set(hsm.scratch.glob("tokens/*/*.object")) - before
+    token_is_true = b"\0\0\0\0\0\0\0\1" * 2 + b"\xff"  # attribute 1, of type boolean, true
+    content = made.read_bytes()
+    assert content.count(token_is_true) == 1
+    made.write_bytes(content.replace(token_is_true, token_is_true[:-1] + b"\0"))
+
+
+def test_nameless_objects_are_removed_only_when_they_are_cut_off_and_hollow(faulty: Faulty) -> None:
+    """The fault library lets the use of the cut-off object fail: so the hollow ones of a real crash look."""
+    hsm, key = faulty.hsm, {"label": "dek", "type": "AES"}
+    ok(hsm.keys(key))
+    hsm.tool("--keygen", "--key-type", "AES:32")  # somebody's own, whole and without a name
+    cut_off_object(hsm)
+    with_plan(faulty, failing(1, 2))
+    assert ok(hsm.keys(key))["left_overs"] == []  # nothing tells that we were at work
+    note(hsm, "other", nameless=1)  # it was there before that run began
     found = ok(hsm.keys(key))
     assert found["changed"] is False and [entry["removed"] for entry in found["left_overs"]] == [False]
-    assert any("repair: true removes them" in str(text) for text in found["warnings"])
-    note(hsm, "other", nameless=1)  # it was there before that run began
-    assert [entry["removed"] for entry in ok(hsm.keys(key))["left_overs"]] == [False]
-    planned, done = (ok(hsm.keys(key, check=check, repair=True)) for check in (True, False))
-    assert planned["diff"] == done["diff"] and planned["changed"] is done["changed"] is True
-    assert objects(hsm) == {"Secret Key Object": 1}
-    hsm.tool("--keygen", "--key-type", "AES:32")
     note(hsm, "third")
-    with_plan(faulty, f"C_Encrypt:2:after={GENERAL_ERROR}")
-    assert ok(hsm.keys(key))["changed"] is True
-    assert objects(hsm) == {"Secret Key Object": 1}
+    planned, done = (ok(hsm.keys(key, check=check)) for check in (True, False))
+    assert planned["diff"] == done["diff"] and planned["changed"] is done["changed"] is True
+    assert [entry["removed"] for entry in done["left_overs"]] == [True]
+    assert objects(hsm) == {"Secret Key Object": 2}
+    with_plan(faulty, "")
+    cut_off_object(hsm)  # this one works
+    assert ok(hsm.keys(key, repair=True))["left_overs"] == []
+    with_plan(faulty, failing(1, 2))
+    assert ok(hsm.keys(key, repair=True))["changed"] is True
+    assert objects(hsm) == {"Secret Key Object": 2}
+
+
+def test_a_replacement_cut_off_between_the_halves_is_finished(faulty: Faulty) -> None:
+    hsm = faulty.hsm
+    ok(hsm.keys(EC))
+    wanted = {**EC, "curve": "P-384", "on_mismatch": "replace"}
+    with_plan(faulty, "C_DestroyObject:1:kill")
+    process = faulty.start("hsm_key", {"instance": "primary", "keys": [wanted]})
+    process.communicate(timeout=60)
+    assert process.returncode == -9 and sum(objects(hsm).values()) == 1
+    with_plan(faulty, "")
+    assert ok(hsm.keys(wanted))["keys"][0]["curve"] == "P-384"
+    assert objects(hsm) == {"Private Key Object": 1, "Public Key Object": 1} and notes(hsm) == 0
+
+
+def test_the_note_of_a_dead_run_outlives_a_failure_of_the_next(faulty: Faulty) -> None:
+    hsm = faulty.hsm
+    ok(hsm.keys(EC))
+    forget(hsm)
+    lose(hsm, "private", "web-tls")
+    note(hsm, "web-tls")
+    with_plan(faulty, "C_GenerateKey:1:before=0x30")
+    assert hsm.keys({"label": "first", "type": "AES"}, EC)["failed"] is True
+    with_plan(faulty, "")
+    assert ok(hsm.keys(EC))["applied"][0]["action"] == "repair"
+
+
+def test_a_sync_does_not_vouch_for_what_a_dead_run_has_left(primary: Hsm) -> None:
+    ok(primary.keys({"label": "dek", "type": "AES"}))
+    forget(primary)
+    note(primary, "dek")
+    answer = ok(primary.run("hsm_sync", instance="primary"))
+    assert answer["added"] == [] and any("a run that was cut off was making 'dek'" in str(text) for text in answer["warnings"])
+    assert ok(primary.keys({"label": "dek", "type": "AES"}))["applied"][0]["action"] == "record"
+    assert notes(primary) == 0
 
 
 def test_a_run_that_ends_leaves_no_note(faulty: Faulty) -> None:

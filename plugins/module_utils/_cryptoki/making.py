@@ -77,12 +77,12 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
         return _keep(inventory, domain.generate_keypair(**common, **halves))
 
 
-def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes]) -> Any:
+def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], *, on_token: bool = True) -> Any:
     attribute = pkcs11.Attribute
     template = {
         attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
         attribute.KEY_TYPE: key_type(spec.key_type.ckk),
-        attribute.TOKEN: True,
+        attribute.TOKEN: on_token,
         attribute.LABEL: spec.label,
         attribute.ID: spec.key_id,
         **_attributes(spec, kind),
@@ -97,6 +97,11 @@ def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyM
     made = [_create(session, spec, kind, material.public if kind == PUBLIC else material.secret) for kind in kinds]
     with calling(f"reading key '{spec.label}' back"):
         return _keep(inventory, made)
+
+
+def create_for_a_look(session: Session, spec: KeySpec, material: KeyMaterial) -> Any:
+    """The secret or private half as an object that lives in this session only: whether the token takes it. Raises :class:`Cryptoki`."""
+    return _create(session, spec, PRIVATE if spec.key_type.is_pair else SECRET, material.secret, on_token=False)
 
 
 def create_public(session: Session, inventory: Inventory, spec: KeySpec, value: Mapping[str, bytes]) -> KeyObject:
@@ -125,11 +130,19 @@ def public_numbers(item: KeyObject) -> dict[str, bytes]:
     return {"MODULUS": item.modulus, "PUBLIC_EXPONENT": item.exponent} if item.modulus and item.exponent else {}
 
 
-def unwrap_for_a_look(session: Session, inventory: Inventory, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> Any:
-    """The wrapped key as an object that lives in this session only, to compare with one that is there. Raises :class:`Cryptoki`."""
+def unwrap_for_a_look(
+    session: Session,
+    inventory: Inventory,
+    spec: KeySpec,
+    material: WrappedMaterial,
+    wrapping: KeyObject,
+    may: Mapping[Any, bool] | None = None,
+) -> Any:
+    """The wrapped key as an object that lives in this session only. ``may``: the attributes of what it is used for; by default
+    what the key itself is to be used for. Raises :class:`Cryptoki`."""
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     attribute = pkcs11.Attribute
-    template = {attribute[name.upper()]: True for name in spec.key_type.halves[kind]}
+    template = dict(may) if may is not None else {attribute[name.upper()]: name in spec.new_operations for name in CLASS_OPERATIONS[kind]}
     template |= {attribute.PRIVATE: True, attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
     with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to compare it"):
         return _unwrap(session, inventory, spec, material, wrapping, template, {"store": False})

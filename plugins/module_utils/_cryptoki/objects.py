@@ -16,6 +16,7 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.key_objects import Key, KeyObject
 from .._model.key_types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .public_key import public_key_der
@@ -48,10 +49,24 @@ _SEARCH_BATCH = 256  # handles per C_FindObjects
 
 @dataclass
 class Inventory:
-    """What one search found: key objects, and the raw object behind each handle."""
+    """What one search found: key objects, and the raw object behind each handle.
+
+    ``cut_off`` are key objects that are on the token only in part. ``certified`` are the CKA_IDs of certificates.
+    """
 
     objects: list[KeyObject] = field(default_factory=list)
     raw: dict[int, Any] = field(default_factory=dict)
+    cut_off: list[KeyObject] = field(default_factory=list)
+    certified: set[bytes] = field(default_factory=set)
+    _by_label: dict[str, list[KeyObject]] | None = None
+
+    def labelled(self, label: str) -> list[KeyObject]:
+        """The key objects that were found with this CKA_LABEL."""
+        if self._by_label is None:
+            self._by_label = {}
+            for item in self.objects:
+                self._by_label.setdefault(item.label, []).append(item)
+        return self._by_label.get(label, [])
 
 
 @cache
@@ -93,12 +108,15 @@ def _type_name(found: Mapping[str, Any]) -> str:
     return str(getattr(key_type, "name", f"0x{key_type:x}")).lstrip("_")
 
 
-def describe(raw: Any) -> KeyObject | None:
-    """The key object behind a handle; None for an object that is no key. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
+def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
+    """The key object behind a handle; None for an object that is no key. A certificate's CKA_ID goes
+    into ``certified``. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
     found = _attributes(raw)
     if "CLASS" not in found:
         raise Cryptoki(f"the object with handle {raw.handle} cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
     kind = _KINDS.get(getattr(found.get("CLASS"), "name", ""))
+    if kind is None and certified is not None and found.get("ID") and getattr(found["CLASS"], "name", "") == "CERTIFICATE":
+        certified.add(found["ID"])
     if kind is None:
         return None
     key_type = _type_name(found)
@@ -136,23 +154,23 @@ def describe(raw: Any) -> KeyObject | None:
 def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
     """All key objects on the token, in one search. Raises :class:`Cryptoki`; an error is never an empty answer.
 
-    ``cut_off`` searches once more, for objects whose making was cut off: SoftHSM has them in the token with CKA_TOKEN false.
-    Only for a session in which nothing was made yet.
+    ``cut_off`` searches once more, for objects whose making was cut off, where the token is known to list them apart. Only for
+    a session in which nothing was made yet.
     """
     inventory = Inventory()
-    for on_token in (True, False) if cut_off else (True,):
-        with calling(f"searching the keys of {session.token}"):
-            found = list(session.raw.get_objects({pkcs11.Attribute.TOKEN: on_token}, batch_size=_SEARCH_BATCH))
-            _describe_all(inventory, found)
+    with calling(f"searching the keys of {session.token}"):
+        for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH)):
+            item = describe(raw, inventory.certified)
+            if item is not None:
+                inventory.objects.append(item)
+                inventory.raw[item.handle] = raw
+        if cut_off and session.token.model in CUT_OFF_WITHOUT_TOKEN:
+            for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: False}, batch_size=_SEARCH_BATCH)):
+                item = describe(raw)
+                if item is not None:
+                    inventory.cut_off.append(item)
+                    inventory.raw[item.handle] = raw
     return inventory
-
-
-def _describe_all(inventory: Inventory, found: Iterable[Any]) -> None:
-    for raw in found:
-        item = describe(raw)
-        if item is not None:
-            inventory.objects.append(item)
-            inventory.raw[item.handle] = raw
 
 
 def key_of(objects: Iterable[KeyObject]) -> Key:
@@ -184,9 +202,12 @@ def search_label(session: Session, inventory: Inventory, label: str) -> tuple[li
 
     An exception of a create does not mean that nothing was made.
     """
-    after = read_inventory(session)
-    new = [item for item in after.objects if item.handle not in inventory.raw]
-    labelled = [item for item in new if item.label == label]
-    for item in labelled:
-        inventory.raw[item.handle] = after.raw[item.handle]
-    return labelled, [item for item in new if not item.label]
+    attribute, new = pkcs11.Attribute, []
+    with calling(f"searching for '{label}'"):
+        for name in (label, ""):
+            for raw in list(session.raw.get_objects({attribute.TOKEN: True, attribute.LABEL: name}, batch_size=_SEARCH_BATCH)):
+                item = describe(raw) if int(raw.handle) not in inventory.raw else None
+                if item is not None:
+                    inventory.raw[item.handle] = raw
+                    new.append(item)
+    return [item for item in new if item.label == label], [item for item in new if item.label != label]

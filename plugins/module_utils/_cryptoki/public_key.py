@@ -28,7 +28,17 @@ def _ec_point(value: bytes) -> bytes:
 
 
 def public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
-    """SubjectPublicKeyInfo from an object's attributes (names without ``CKA_``); None where the token gives too few."""
+    """SubjectPublicKeyInfo from an object's attributes (names without ``CKA_``).
+
+    None where the token gives too few, or gives parameters that have no OID, as PKCS#11 3.1 allows for X25519 and Ed448.
+    """
+    try:
+        return _public_key_der(attributes)
+    except ValueError:
+        return None
+
+
+def _public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
     from asn1crypto.keys import ECDomainParameters, ECPointBitString, PublicKeyAlgorithm, PublicKeyInfo, RSAPublicKey
 
     if attributes.get("MODULUS") and attributes.get("PUBLIC_EXPONENT"):

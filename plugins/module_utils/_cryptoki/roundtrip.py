@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.key_objects import Key
-from .._model.key_types import CURVES, FIXED_SIZES, KEY_TYPES
+from .._model.key_types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory
@@ -27,19 +29,37 @@ SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": 
 # Answers that say that this use was not possible here, not that the key is broken.
 INCONCLUSIVE = frozenset(
     {
+        "CKR_ACTION_PROHIBITED",
+        "CKR_DATA_LEN_RANGE",
         "CKR_FUNCTION_NOT_SUPPORTED",
+        "CKR_FUNCTION_REJECTED",
         "CKR_KEY_FUNCTION_NOT_PERMITTED",
         "CKR_KEY_NOT_WRAPPABLE",
+        "CKR_KEY_SIZE_RANGE",
         "CKR_KEY_TYPE_INCONSISTENT",
         "CKR_MECHANISM_INVALID",
         "CKR_MECHANISM_PARAM_INVALID",
         "CKR_USER_NOT_LOGGED_IN",
     }
 )
+# The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.
+WRONG_ANSWER = "CKR_SIGNATURE_INVALID"
+# Answers that a key without a value gives. Any other failure may be the device's, a policy's or this collection's fault.
+NO_VALUE = frozenset(
+    {
+        "CKR_ATTRIBUTE_TYPE_INVALID",
+        "CKR_ATTRIBUTE_VALUE_INVALID",
+        "CKR_FUNCTION_FAILED",
+        "CKR_GENERAL_ERROR",
+        "CKR_KEY_HANDLE_INVALID",
+        "CKR_MECHANISM_INVALID",
+        "CKR_OBJECT_HANDLE_INVALID",
+    }
+)
 
 
 def _wrong(what: str) -> Cryptoki:
-    return Cryptoki(f"{what}: the token's answer is wrong", rv="CKR_FUNCTION_FAILED", device=True)
+    return Cryptoki(f"{what}: the token's answer is wrong", rv=WRONG_ANSWER, device=True)
 
 
 def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
@@ -70,21 +90,21 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
     return None
 
 
-def _use_pair(session: Session, raw: dict[str, Any], key: Key, what: str) -> str | None:
-    private, public = raw["private"], raw.get("public")
+def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+    private, public = raw[PRIVATE], raw.get(PUBLIC)
     mechanisms = session.mechanisms()
-    usable = [name for name in SIGNING[key.main.type] if name in mechanisms]
-    if "sign" in key.operations and usable:
+    usable = [one for one in SIGNING[name] if one in mechanisms]
+    if "sign" in operations and usable:
         signature = private.sign(_DIGEST, mechanism=mechanism(usable[0]))
-        if public is not None and "verify" in key.operations and not public.verify(_DIGEST, signature, mechanism=mechanism(usable[0])):
+        if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, mechanism=mechanism(usable[0])):
             raise _wrong(what)
         return "sign"
-    if key.main.type == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(key.operations):
+    if name == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(operations):
         sealed = public.encrypt(_BLOCK, mechanism=mechanism("RSA_PKCS"))
         if private.decrypt(sealed, mechanism=mechanism("RSA_PKCS")) != _BLOCK:
             raise _wrong(what)
         return "decrypt"
-    if key.main.type == "EC" and "derive" in key.operations and "ECDH1_DERIVE" in mechanisms and public is not None:
+    if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
         point = public[pkcs11.Attribute.EC_POINT]
         parameters = (pkcs11.KDF.NULL, None, point)
         derived = private.derive_key(
@@ -95,27 +115,47 @@ def _use_pair(session: Session, raw: dict[str, Any], key: Key, what: str) -> str
     return None
 
 
-def _works_with_another(session: Session, key: Key, error: Cryptoki) -> bool:
-    """Whether a mechanism that is invalid for this secret key works with a fresh one of its type. Then the key is broken: SoftHSM
-    answers so for a DES3 key whose value is missing."""
-    if error.rv != "CKR_MECHANISM_INVALID" or key.secret is None or not {"encrypt", "decrypt"} & set(key.operations):
-        return False
-    kind = KEY_TYPES[key.secret.type]
-    attribute, flags = pkcs11.Attribute, pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
-    template = {attribute.VALUE_LEN: pkcs11.constants.DEFAULT} if key.secret.type in FIXED_SIZES else {}
-    size, generate = kind.default_size, mechanism(kind.generate)
+def is_restricted(raw: Any) -> bool:
+    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours."""
     try:
-        with calling("using a fresh key"):
-            fresh = session.raw.generate_key(
-                key_type(kind.ckk), size, store=False, capabilities=flags, mechanism=generate, template=template
-            )
-            try:
-                fresh.encrypt(_BLOCK, mechanism=mechanism(f"{key.secret.type}_ECB"))
-            finally:
-                fresh.destroy()
+        allowed: bytes = raw[pkcs11.Attribute.ALLOWED_MECHANISMS]
+    except pkcs11.PKCS11Error:
+        return False
+    return bool(allowed)
+
+
+def works_with_another(session: Session, key: Key) -> bool:
+    """Whether a fresh key of the same type, which lives in this session only, does what ``key`` is asked to do."""
+    name, attribute = key.main.type, pkcs11.Attribute
+    if name not in KEY_TYPES:
+        return False
+    kind = KEY_TYPES[name]
+    flags = 0
+    for operation in key.operations:
+        flags |= getattr(pkcs11.MechanismFlag, operation.upper())
+    common = {"store": False, "capabilities": flags, "mechanism": mechanism(kind.generate)}
+    made: list[Any] = []
+    try:
+        with calling("making a key for a test"):
+            if not kind.is_pair:
+                template = {attribute.VALUE_LEN: pkcs11.constants.DEFAULT} if name in FIXED_SIZES else {}
+                made = [session.raw.generate_key(key_type(kind.ckk), kind.default_size, template=template, **common)]
+            elif name == "RSA":
+                made = list(session.raw.generate_keypair(key_type(kind.ckk), 2048, **common))
+            else:
+                parameters = CURVES[key.main.curve or "P-256"].der if name == "EC" else ED25519_OID
+                domain = session.raw.create_domain_parameters(key_type(kind.ckk), {attribute.EC_PARAMS: parameters}, local=True)
+                made = list(domain.generate_keypair(**common))
+        kinds = (PUBLIC, PRIVATE) if kind.is_pair else (SECRET,)
+        what = "using a key made for a test"
+        with calling(what):
+            return _use(session, dict(zip(kinds, made, strict=True)), name, key.operations, what) is not None
     except Cryptoki:
         return False
-    return True
+    finally:
+        for raw in made:
+            with suppress(pkcs11.PKCS11Error):
+                raw.destroy()
 
 
 def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
@@ -124,19 +164,28 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     Raises :class:`Cryptoki` when the token refuses or answers wrongly. Leaves nothing on the token.
     """
     what = f"using key '{key.main.label}' once"
+    raws = {part.kind: inventory.raw[part.handle] for part in key.objects}
     try:
         with calling(what):
-            if key.secret is not None and key.secret.type in ("AES", "DES3", "DES"):
-                return _use_secret(session, inventory.raw[key.secret.handle], key.secret.type, key.operations, what)
-            if key.private is not None and key.private.type in SIGNING:
-                raw = {part.kind: inventory.raw[part.handle] for part in key.objects}
-                return _use_pair(session, raw, key, what)
+            return _use(session, raws, key.main.type, key.operations, what)
     except Cryptoki as error:
-        if error.rv not in INCONCLUSIVE or _works_with_another(session, key, error):
+        if error.rv not in INCONCLUSIVE:
+            raise
+        # SoftHSM answers so for a DES3 key without a value, too. Then the same works with another key of its type.
+        unusual = error.rv == "CKR_MECHANISM_INVALID" and key.secret is not None and not is_restricted(raws[SECRET])
+        if unusual and works_with_another(session, key):
             raise
     except AttributeError as error:
         # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.
         raise Cryptoki(f"{what}: its attributes could not be read", rv="CKR_FUNCTION_FAILED", device=True) from error
+    return None
+
+
+def _use(session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+    if SECRET in raws and name in ("AES", "DES3", "DES"):
+        return _use_secret(session, raws[SECRET], name, operations, what)
+    if PRIVATE in raws and name in SIGNING:
+        return _use_pair(session, raws, name, operations, what)
     return None
 
 

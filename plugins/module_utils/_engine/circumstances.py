@@ -16,6 +16,7 @@ from .._model.errors import Cryptoki
 from .._model.key_objects import Key, KeyObject
 from .._model.key_spec import KeySpec
 from .._model.records import PendingKey
+from .neighbours import Neighbours
 
 
 class Look(Protocol):
@@ -33,6 +34,13 @@ class Look(Protocol):
     def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
         """The attributes (names without ``CKA_``) of a public key's DER."""
 
+    def empty(self, key: Key) -> bool:
+        """Whether the key holds no usable value, for certain: used twice, it fails as such a key does, it is not restricted to
+        mechanisms that were not tried, and a fresh key of its type does the same thing well."""
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
+        """Why the token does not take the key in ``source``; None where it does, or where the key is to be generated."""
+
     def healthy(self) -> bool:
         """Whether a round trip with a fresh key of this session works."""
 
@@ -45,3 +53,4 @@ class Circumstances:
     repair: bool
     pending: Mapping[str, PendingKey]
     look: Look
+    neighbours: Neighbours

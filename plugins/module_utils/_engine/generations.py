@@ -11,13 +11,40 @@ The current generation is the highest that is on the token or in the registry. I
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from .._model.generations import MAX_GENERATION, generations_of, stored_label
+from .._model.generations import MAX_GENERATION, split_label, stored_label
 from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
 from .._model.records import VirtualKey
+
+
+def recorded_generations(records: Mapping[str, VirtualKey]) -> dict[str, set[int]]:
+    """For each base label, the generations above 1 that the registry has recorded as such."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for label, record in records.items():
+        if record.generation > 1:
+            found[split_label(label)[0]].add(record.generation)
+    return found
+
+
+def known_generations(spec: KeySpec, labels: Container[str], records: Mapping[str, VirtualKey], recorded: Collection[int]) -> list[int]:
+    """The generations of the key that are on the token or in the registry, in rising order.
+
+    A label ``<label>@<n>`` alone proves nothing: it may be somebody's own name for another key. A generation is one that is
+    ``recorded`` as such, one in an unbroken row behind the first, and any up to the number that the entry itself gives.
+    """
+    found = set(recorded)
+    following = 2
+    if spec.base in labels or spec.base in records:
+        found.add(1)
+        while following in found or stored_label(spec.base, following) in labels:
+            found.add(following)
+            following += 1
+    found |= {number for number in range(following, (spec.generation or 0) + 1) if stored_label(spec.base, number) in labels}
+    return sorted(found)
 
 
 def age_seconds(record: VirtualKey | None, now: datetime) -> float | None:
@@ -31,8 +58,10 @@ def age_seconds(record: VirtualKey | None, now: datetime) -> float | None:
 
 def _of_generation(spec: KeySpec, number: int, **changes: object) -> KeySpec:
     label = stored_label(spec.base, number)
-    own_id = spec.key_id if spec.id_given and number == (spec.generation or 1) else label.encode("utf-8", "surrogateescape")
-    return replace(spec, label=label, generation=number, key_id=own_id, **changes)  # type: ignore[arg-type]
+    if number == 1:
+        return replace(spec, label=label, generation=number, **changes)  # type: ignore[arg-type]
+    own_id = label.encode("utf-8", "surrogateescape")
+    return replace(spec, label=label, generation=number, key_id=own_id, **{"id_given": False, **changes})  # type: ignore[arg-type]
 
 
 def _retired(spec: KeySpec, number: int) -> KeySpec:
@@ -59,13 +88,18 @@ def _lead_number(spec: KeySpec, there: Sequence[int], records: Mapping[str, Virt
     return number, None
 
 
-def _expand(spec: KeySpec, there: Sequence[int], records: Mapping[str, VirtualKey], now: datetime) -> tuple[list[KeySpec], str | None]:
+def _expand(
+    spec: KeySpec, there: Sequence[int], labels: Container[str], records: Mapping[str, VirtualKey], now: datetime
+) -> tuple[list[KeySpec], str | None]:
     if spec.state == PRESENT:
         number, problem = _lead_number(spec, there, records, now)
         if problem is None and number > MAX_GENERATION:
             problem = f"{spec.where}.generation: there is none after {MAX_GENERATION}"
         lead = _of_generation(spec, number)
-        others = [] if spec.previous == "keep" else [_retired(spec, other) for other in there if other < number]
+        earlier = [other for other in there if other < number]
+        if spec.previous == "deactivate":  # what is gone from the token protects nothing any more
+            earlier = [other for other in earlier if stored_label(spec.base, other) in labels]
+        others = [] if spec.previous == "keep" else [_retired(spec, other) for other in earlier]
         return [lead, *others], problem
     if spec.generation is not None:
         return [_of_generation(spec, spec.generation)], None
@@ -88,23 +122,37 @@ def _unnamed(spec: KeySpec, there: Sequence[int], named: Iterable[str]) -> str |
     )
 
 
+def _behind(spec: KeySpec, labels: Container[str], recorded: Mapping[str, Collection[int]]) -> str | None:
+    """A label that names a generation is taken as it is. To make one behind those that are there would be to take them back."""
+    base, number = split_label(spec.base)
+    highest = max(recorded.get(base, ()), default=0)
+    if spec.state != PRESENT or number is None or number >= highest or spec.label in labels:
+        return None
+    return (
+        f"{spec.where}.label: generation {highest} of '{base}' is there, and an earlier one is not made again: declare '{base}', or "
+        "another label."
+    )
+
+
 def expand(
-    specs: Iterable[KeySpec], labels: Iterable[str], records: Mapping[str, VirtualKey], now: datetime
-) -> tuple[list[KeySpec], list[str]]:
+    specs: Iterable[KeySpec], labels: Collection[str], records: Mapping[str, VirtualKey], now: datetime
+) -> tuple[list[KeySpec], dict[str, list[int]], list[str]]:
     """A spec for each generation that is to be looked at: each entry's own first, then those that it brings along.
 
-    ``labels`` are those on the token; ``records`` are the registry's, by CKA_LABEL. The second value lists problems.
+    ``labels`` are those on the token; ``records`` are the registry's, by CKA_LABEL. The second value has the
+    known generations of each base label, the third every problem.
     """
-    specs = list(specs)
-    families = generations_of([*labels, *records])
+    specs, labels = list(specs), set(labels)
+    recorded = recorded_generations(records)
+    families = {spec.base: known_generations(spec, labels, records, recorded.get(spec.base, ())) for spec in specs}
     named = {spec.label for spec in specs if spec.state in (ABSENT, PUBLIC_ONLY) or spec.generation is not None}
     expanded: list[KeySpec] = []
     problems: list[str] = []
     taken: dict[str, KeySpec] = {}
     for spec in specs:
         there = families.get(spec.base, [])
-        found, problem = _expand(spec, there, records, now)
-        problem = problem or _unnamed(spec, there, named)
+        found, problem = _expand(spec, there, labels, records, now)
+        problem = problem or _unnamed(spec, there, named) or _behind(spec, labels, recorded)
         if problem is not None:
             problems.append(problem)
             continue
@@ -115,4 +163,4 @@ def expand(
                     f"{spec.where}: means '{one.label}', and so does keys[{other.index}] ({other.declared}): say generation in one of them."
                 )
         expanded += found
-    return expanded, problems
+    return expanded, families, problems

@@ -42,7 +42,6 @@ from .key_plan import (
     virtual_of,
 )
 from .plan import CHANGE, CREATE, DELETE, KEEP
-from .repair import nameless
 
 
 class Applier:
@@ -66,6 +65,7 @@ class Applier:
         self.failed: list[dict[str, Any]] = []
         self.keys: dict[str, Key | None] = {}
         self.cleared: list[KeyObject] = []
+        self.complaints: list[str] = []
         self._begun: set[str] = set()  # labels that the registry has a note of
 
     def apply(self, plans: list[KeyPlan], left_overs: Iterable[tuple[KeyObject, bool]]) -> None:
@@ -73,10 +73,7 @@ class Applier:
         self._record_known(plans)
         try:
             self._begin(plans)
-            for item, removed in left_overs:
-                if removed:
-                    cryptoki.destroy(self.inventory, item)
-                    self.cleared.append(item)
+            self._clear([item for item, removed in left_overs if removed])
         except KeyfleetError as error:
             error.changed = error.changed or bool(self.cleared) or any(plan.done for plan in plans)
             raise
@@ -94,6 +91,18 @@ class Applier:
                 if not isinstance(error, Cryptoki) or error.device:
                     break  # the device or the registry is in trouble: the rest is not attempted
         self._end(plans)
+
+    def _clear(self, left_overs: Iterable[KeyObject]) -> None:
+        for item in left_overs:
+            try:
+                cryptoki.destroy(self.inventory, item)
+            except Cryptoki as error:
+                self.complaints.append(f"a left-over without a name stays on the token: {error.message}")
+                continue
+            self.cleared.append(item)
+            with self._recording() as database:
+                if database is not None:
+                    events.record(database, "destroy_left_over", str(self.session.token), kind=item.kind, type=item.type)
 
     def _note_failure(self, plan: KeyPlan, error: KeyfleetError) -> None:
         touched = isinstance(error, RegistryError) or plan.destroyed or bool(error.details.get("changed_hsm"))
@@ -115,16 +124,17 @@ class Applier:
     def _begin(self, plans: list[KeyPlan]) -> None:
         """Note what is about to be made, in one transaction, before the first call."""
         token = self.target.token
-        making_now = [plan.spec for plan in plans if plan.makes_key]
+        making_now = [plan for plan in plans if plan.makes_key]
         if not making_now or self.database is None or token is None or token.id is None:
             return
-        before = len(nameless(self.inventory.objects))
-        with self.database.transaction():
-            pending_keys.add(
-                self.database,
-                [PendingKey(token.id, spec.label, spec.key_id, spec.material is not None, before) for spec in making_now],
-            )
-        self._begun = {spec.label for spec in making_now}
+        before = len(self.inventory.cut_off)
+        with self.database.transaction(durable=True):
+            pending_keys.add(self.database, [self._note(plan, token.id, before) for plan in making_now])
+        self._begun = {plan.spec.label for plan in making_now}
+
+    def _note(self, plan: KeyPlan, token_id: int, before: int) -> PendingKey:
+        spec, replaces = plan.spec, plan.action == REPLACE or bool(plan.clear)
+        return PendingKey(token_id, spec.label, spec.key_id, spec.material is not None, replaces, before)
 
     def _end(self, plans: list[KeyPlan]) -> None:
         """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
@@ -132,7 +142,7 @@ class Applier:
         if self.database is None or token is None or token.id is None:
             return
         left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
-        settled = self._begun - {plan.spec.label for plan in plans if plan.done} - left
+        settled = self._begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
         there = {item.label for item in self.inventory.objects}
         settled |= {label for label in self.pending if label not in there and label not in self._begun}
         if settled:
@@ -146,7 +156,14 @@ class Applier:
         return uid(self.target.prefix or "", self.session.token.slot_id, key.key_id_text)
 
     def _record(
-        self, key: Key, *, made: bool, state: str | None = None, old: VirtualKey | None = None, fingerprint: str | None = None
+        self,
+        key: Key,
+        *,
+        made: bool,
+        generation: int = 1,
+        state: str | None = None,
+        old: VirtualKey | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         """Write the key's record in the caller's transaction, and take the note back."""
         token, database = self.target.token, self.database
@@ -155,9 +172,11 @@ class Applier:
         if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
             virtual_keys.remove(database, self._uid(key), old, "change_key" if same_name else "rename_key")
+        generation = generation if generation > 1 else (old.generation if old is not None else 1)
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
         state = state or (old.state if old is not None and not made else None)
-        record = virtual_of(key, token.id, "hsm_key", fingerprint=self.look.fingerprint(key) or fingerprint, made_at=made_at)
+        fingerprint = self.look.fingerprint(key) or fingerprint
+        record = virtual_of(key, token.id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
         virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
             pending_keys.remove(database, token.id, [key.main.label])
@@ -169,7 +188,7 @@ class Applier:
         with self._recording():
             for plan in found:
                 if plan.key is not None:
-                    self._record(plan.key, made=False, old=plan.virtual)
+                    self._record(plan.key, made=False, generation=plan.spec.generation or 1, old=plan.virtual)
         for plan in found:
             plan.done = True
 
@@ -203,7 +222,7 @@ class Applier:
             raise
         self.keys[plan.spec.label] = key
         with self._recording():
-            self._record(key, made=True, fingerprint=predicted_fingerprint(plan.spec))
+            self._record(key, made=True, generation=plan.spec.generation or 1, fingerprint=predicted_fingerprint(plan.spec))
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec
@@ -213,22 +232,27 @@ class Applier:
             for item in plan.clear:
                 cryptoki.destroy(self.inventory, item)
                 plan.destroyed = True
+            with self._recording() as database:
+                if database is not None:
+                    events.record(database, "destroy_left_over", self._uid(key), label=key.main.label)
             self._make(plan)
             return
+        key = self._with_changes(plan, key)
         if plan.mend is not None:
             operations = mended_operations(spec, key)
             mate = replace(spec, label=key.main.label, key_id=key.main.key_id, operations=operations, modifiable=None, destroyable=None)
             public = making.create_public(self.session, self.inventory, mate, plan.mend)
             mended = Key(private=key.private, public=public)
         elif isinstance(spec.material, KeyMaterial):
-            private = making.create(self.session, self.inventory, spec, spec.material, [PRIVATE]).private
+            mate = replace(spec, label=key.main.label, key_id=key.main.key_id)
+            private = making.create(self.session, self.inventory, mate, spec.material, [PRIVATE]).private
             mended = Key(private=private, public=key.public)
         else:
             return
         self._use_once(mended)
         self.keys[spec.label] = mended
         with self._recording():
-            self._record(mended, made=False, old=plan.virtual)
+            self._record(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
 
     def _destroy(self, plan: KeyPlan, key: Key) -> None:
         done = 0
@@ -242,6 +266,7 @@ class Applier:
                 error.message += "; its other half is destroyed already"
             raise
         plan.destroyed = True
+        self.look.forget(key)
         self.keys[plan.spec.label] = None
         with self._recording() as database:
             if database is None:
@@ -254,15 +279,7 @@ class Applier:
                 pending_keys.remove(database, self.target.token.id, [plan.spec.label])
 
     def _change(self, plan: KeyPlan, key: Key) -> None:
-        done = 0
-        try:
-            for change in plan.changes:
-                cryptoki.set_attribute(self.inventory, change.item, change.name, change.value)
-                done += 1
-        except Cryptoki as error:
-            error.details["changed_hsm"] = done > 0
-            raise
-        after = cryptoki.read_back(self.inventory, key) if plan.changes else key
+        after = self._with_changes(plan, key)
         self.keys[plan.spec.label] = after
         state = DEACTIVATED if plan.action == DEACTIVATE else None
         with self._recording() as database:
@@ -273,6 +290,18 @@ class Applier:
             else:
                 record = replace(plan.virtual, operations=after.operations, state=state or plan.virtual.state)
                 virtual_keys.update(database, self._uid(after), record)
+
+    def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
+        """Write the attributes that differ, and read the key back."""
+        done = 0
+        try:
+            for change in plan.changes:
+                cryptoki.set_attribute(self.inventory, change.item, change.name, change.value)
+                done += 1
+            return cryptoki.read_back(self.inventory, key) if plan.changes else key
+        except Cryptoki as error:
+            error.details["changed_hsm"] = done > 0
+            raise
 
     def _remove_private(self, plan: KeyPlan, key: Key) -> None:
         if key.private is None:

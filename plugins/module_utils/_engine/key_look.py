@@ -13,18 +13,19 @@ from collections.abc import Mapping
 from .._cryptoki import comparing, making
 from .._cryptoki.objects import Inventory
 from .._cryptoki.public_key import public_attributes
-from .._cryptoki.roundtrip import probe, use_once
+from .._cryptoki.roundtrip import NO_VALUE, is_restricted, probe, use_once, works_with_another
 from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, KeyfleetError
 from .._model.key_material import KeyMaterial, WrappedMaterial
 from .._model.key_objects import Key, KeyObject
 from .._model.key_spec import KeySpec
+from .._model.key_types import PUBLIC
 
 
 def wrapping_key(inventory: Inventory, spec: KeySpec, material: WrappedMaterial) -> KeyObject:
     """The key that ``source.wrapping_key`` names. Raises :class:`KeyfleetError` where it is not there, not one, or may not unwrap."""
     where = f"{spec.where}.source.wrapping_key"
-    found = [item for item in inventory.objects if item.label == material.wrapping_key and item.kind != "public"]
+    found = [item for item in inventory.labelled(material.wrapping_key) if item.kind != PUBLIC]
     if len(found) != 1:
         listed = "; ".join(item.named() for item in found)
         there = f"{len(found)} keys have that label ({listed})" if found else "there is no such secret or private key on the token"
@@ -47,6 +48,28 @@ class TokenLook:
     def use(self, key: Key) -> Cryptoki | None:
         try:
             use_once(self.session, self.inventory, key)
+        except Cryptoki as error:
+            return error
+        return None
+
+    def empty(self, key: Key) -> bool:
+        failures = [self.use(key), self.use(key)]
+        if any(failure is None or failure.rv not in NO_VALUE for failure in failures):
+            return False
+        if any(is_restricted(self.inventory.raw[item.handle]) for item in key.objects):
+            return False
+        return works_with_another(self.session, key)
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
+        material = spec.material
+        if material is None:
+            return None
+        try:
+            if isinstance(material, KeyMaterial):
+                making.create_for_a_look(self.session, spec, material).destroy()
+            else:
+                wrapping = wrapping_key(self.inventory, spec, material)
+                making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping).destroy()
         except Cryptoki as error:
             return error
         return None
@@ -92,37 +115,63 @@ class TokenLook:
 
     def _same_secret(self, spec: KeySpec, key: Key, material: KeyMaterial | WrappedMaterial) -> bool | None:
         item = key.main
-        if isinstance(material, KeyMaterial):
-            value = comparing.check_value(self.session, self.inventory, item)
-            if value is not None and material.check_value is not None:
-                return value == material.check_value
-            reference = comparing.secret_for_a_look(self.session, material.type, material.secret["VALUE"])
-        else:
-            wrapping = wrapping_key(self.inventory, spec, material)
-            reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping)
-        try:
-            same = comparing.same_secret(self.session, self.inventory, item, reference)
-        finally:
-            reference.destroy()
-        if same is None and isinstance(material, KeyMaterial) and material.check_value and item.label in self.fingerprints:
-            return self.fingerprints[item.label] == material.check_value.hex()
+        value = comparing.check_value(self.session, self.inventory, item)
+        known = material.check_value if isinstance(material, KeyMaterial) else None
+        if value is not None and value == known:
+            return True
+        # A check value that differs is no verdict: tokens compute it in more than one way (PKCS#11 3.1, section 4.10.2).
+        operation = comparing.comparison(self.session, item)
+        same = self._same_effect(spec, item, material, operation) if operation is not None else None
+        if same is None and value is None and known is not None and item.label in self.fingerprints:
+            return self.fingerprints[item.label] == known.hex()  # what was imported, on a token that gives no check value
         return same
 
+    def _same_effect(self, spec: KeySpec, item: KeyObject, material: KeyMaterial | WrappedMaterial, operation: str) -> bool | None:
+        try:
+            if isinstance(material, KeyMaterial):
+                reference = comparing.secret_for_a_look(self.session, material.type, material.secret["VALUE"], operation)
+            else:
+                wrapping, may = wrapping_key(self.inventory, spec, material), comparing.permissions(operation)
+                reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping, may)
+        except Cryptoki as error:
+            if isinstance(material, KeyMaterial) and not error.device:
+                return None  # this token takes no key just to compare with
+            error.message = f"{spec.where}: {error.message}"
+            raise
+        try:
+            return comparing.same_secret(self.session, self.inventory, item, reference, operation)
+        finally:
+            reference.destroy()
+
     def fingerprint(self, key: Key) -> str | None:
-        """The key's fingerprint as the token gives it, or as it can be computed with it."""
+        """The key's fingerprint as the token gives it, or as it can be computed with it. For people: a failure gives None."""
         if key.fingerprint is not None or key.secret is None:
             return key.fingerprint
         handle = key.secret.handle
         if handle not in self._computed:
-            value = comparing.check_value(self.session, self.inventory, key.secret)
+            try:
+                value = comparing.check_value(self.session, self.inventory, key.secret)
+            except Cryptoki:
+                value = None
             self._computed[handle] = value.hex() if value else None
         return self._computed[handle]
+
+    def forget(self, key: Key) -> None:
+        """The key is destroyed; its handle may be another's next."""
+        for item in key.objects:
+            self._computed.pop(item.handle, None)
 
 
 class EmptyToken:
     """The look at a token that is not registered yet: there is no key on it to ask about."""
 
     def use(self, key: Key) -> Cryptoki | None:
+        return None
+
+    def empty(self, key: Key) -> bool:
+        return False
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
         return None
 
     def healthy(self) -> bool:

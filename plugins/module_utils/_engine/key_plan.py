@@ -38,7 +38,7 @@ class KeyPlan:
     """What one key needs. ``mismatches`` is filled where on_mismatch says keep.
 
     ``clear`` are left-overs that are destroyed before the key is made; ``mend`` is the value of a missing public half, as
-    attributes without ``CKA_``.
+    attributes without ``CKA_``. ``vanished``: the registry has a key that is not on the token any more.
     """
 
     spec: KeySpec
@@ -51,12 +51,13 @@ class KeyPlan:
     warnings: list[str] = field(default_factory=list)
     clear: tuple[KeyObject, ...] = ()
     mend: Mapping[str, bytes] | None = None
+    vanished: bool = False
     done: bool = False
     destroyed: bool = False
 
     @property
     def makes_key(self) -> bool:
-        """Whether a whole key is made, generated or imported."""
+        """Whether a whole key is made, generated or imported, or the private half of one."""
         return self.action in (CREATE, REPLACE) or (self.action == REPAIR and self.mend is None)
 
     @property
@@ -64,7 +65,7 @@ class KeyPlan:
         """The plan's line in the diff: the same before the work and after it."""
         subject = f"key {self.spec.label}"
         before = describe_key(self.key) if self.key else None
-        if self.destroyed and self.action == REPLACE and not self.done:
+        if self.destroyed and self.action in (REPLACE, REPAIR) and not self.done:
             return Step(DELETE, subject, before, None)
         if self.action == REPAIR:
             return Step(CHANGE, subject, {**(before or {}), "defect": self._defect()}, self._mended(before))
@@ -96,10 +97,11 @@ class KeyPlan:
         return "it cannot be used"
 
     def _mended(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
-        if self.mend is None:
+        if self.clear:
             return describe_new(self.spec)
-        operations = set((before or {}).get("operations", ())) | set(mended_operations(self.spec, self.key))
-        return {**(before or {}), "operations": list(ordered(operations))}
+        fields = self._changed_fields()
+        new_half = mended_operations(self.spec, self.key) if self.mend is not None else self.spec.new_operations
+        return {**(before or {}), **fields, "operations": list(ordered({*fields["operations"], *new_half}))}
 
     def _changed_fields(self) -> dict[str, Any]:
         operations = set(self.key.operations if self.key else ())
@@ -173,7 +175,9 @@ def predicted_fingerprint(spec: KeySpec) -> str | None:
     return material.check_value.hex() if isinstance(material, KeyMaterial) and material.check_value else None
 
 
-def virtual_of(key: Key, token_id: int, origin: str, *, fingerprint: str | None = None, made_at: str | None = None) -> VirtualKey:
+def virtual_of(
+    key: Key, token_id: int, origin: str, *, fingerprint: str | None = None, made_at: str | None = None, generation: int = 1
+) -> VirtualKey:
     """The record that points at ``key``. ``fingerprint``: one that the token does not give by itself."""
     main = key.main
     described = describe_key(key)
@@ -190,4 +194,5 @@ def virtual_of(key: Key, token_id: int, origin: str, *, fingerprint: str | None 
         fingerprint=key.fingerprint or fingerprint,
         public_key=key.public.public_key if key.public else None,
         made_at=made_at,
+        generation=generation,
     )

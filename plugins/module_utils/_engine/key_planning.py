@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from .._model.generations import generations_of, stored_label
+from .._model.generations import stored_label
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
 from .._model.key_types import CLASS_OPERATIONS, PUBLIC
@@ -44,8 +44,8 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
     several candidates down.
     """
     found = {id(keys[item.handle]): keys[item.handle] for item in candidates}
-    if spec.state == ABSENT and spec.id_given:
-        # What is destroyed must bear both names that were given.
+    if spec.state != PRESENT and spec.id_given:
+        # What is destroyed or taken out of use must bear both names that were given.
         found = {number: key for number, key in found.items() if key.main.key_id == spec.key_id}
     elif len(found) > 1 and spec.id_given:
         narrowed = {number: key for number, key in found.items() if key.main.key_id == spec.key_id}
@@ -117,6 +117,7 @@ class Planner:
 
     def __init__(self, objects: Sequence[KeyObject], virtual: Iterable[VirtualKey], circumstances: Circumstances) -> None:
         self.circumstances = circumstances
+        self.families: Mapping[str, Sequence[int]] = {}
         self.keys = {item.handle: key for key in group_keys(objects) for item in key.objects}
         self.by_label: dict[str, list[KeyObject]] = defaultdict(list)
         self.by_id: dict[bytes, list[KeyObject]] = defaultdict(list)
@@ -130,11 +131,10 @@ class Planner:
         for record in self.records.values():
             self.records_by_label[record.label].append(record)
         self.names = {(key.main.kind, key.main.key_id, key.main.label) for key in self.keys.values()}
-        self.families = generations_of([*self.by_label, *self.records_by_label])
         self.leaving: set[str] = set()
 
     def family(self, base: str) -> list[str]:
-        """The labels of all generations of a key that the token or the registry knows, by rising number."""
+        """The labels of all known generations of a key, by rising number. ``families`` is set by who expands the specs."""
         return [stored_label(base, number) for number in self.families.get(base, ())]
 
     def key_of(self, label: str) -> Key | None:
@@ -180,19 +180,16 @@ class Planner:
 
     def _present(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
         if key is None:
-            return KeyPlan(self._like_the_one_before(spec), CREATE), self._id_taken(spec)
+            return self._missing(spec)
         known = self._any_record_of(key) or self.record_of(key)
         if known is not None and known.state == DEACTIVATED_RECORD:
-            number = (spec.generation or 1) + 1
-            return KeyPlan(spec, KEEP, key), (
-                f"{spec.where}: '{spec.label}' is deactivated, and a deactivated key does not become active again (NIST SP 800-57 part 1, "
-                f"section 7): declare generation: {number} for a new key, or state: deactivated to leave this one."
-            )
+            return KeyPlan(spec, KEEP, key), self._stays_deactivated(spec)
         if key.is_half:
-            return plan_half(spec, key, known, self.circumstances)
+            return self._half(spec, key, known)
         plan, problem = self._compared(spec, key)
         plan.virtual = self.record_of(key)
-        if problem is None and plan.virtual is None and plan.action in (KEEP, CHANGE):
+        vouched = plan.virtual is not None and spec.label not in self.circumstances.pending
+        if problem is None and not vouched and plan.action in (KEEP, CHANGE):
             # A key that no run has vouched for yet may be what a crash left of one: use it once before it counts.
             failure = self.circumstances.look.use(key)
             if failure is not None:
@@ -200,6 +197,36 @@ class Planner:
         if self.circumstances.recorded and plan.action == KEEP and not plan.mismatches and self._record_differs(plan):
             plan.action = RECORD
         return plan, problem
+
+    def _stays_deactivated(self, spec: KeySpec) -> str:
+        return (
+            f"{spec.where}: '{spec.label}' is deactivated, and a deactivated key does not become active again (NIST SP 800-57 part 1, "
+            f"section 7): declare generation: {(spec.generation or 1) + 1} for a new key, or state: deactivated to leave this one."
+        )
+
+    def _missing(self, spec: KeySpec) -> tuple[KeyPlan, str | None]:
+        plan = KeyPlan(self._like_the_one_before(spec), CREATE)
+        lost = self.records_by_label.get(spec.label, [])
+        if any(record.state == DEACTIVATED_RECORD for record in lost):
+            return plan, self._stays_deactivated(spec)
+        if lost:
+            plan.vanished = True
+            plan.warnings.append(f"key '{spec.label}' was recorded and is not on the token any more: another key is made in its place.")
+        return plan, self._id_taken(spec)
+
+    def _half(self, spec: KeySpec, key: Key, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
+        plan, problem = plan_half(spec, key, known, self.circumstances)
+        if problem is not None or plan.clear:
+            return plan, problem or self._id_taken(spec)
+        # The half that is there stays, so it must be what was asked for.
+        mismatches = _fixed_mismatches(spec, key)
+        plan.changes = _attribute_changes(spec, key)
+        mismatches += [
+            f"{change.name.lower()} differs, and the key is not modifiable" for change in plan.changes if change.item.modifiable is False
+        ]
+        if mismatches:
+            return plan, f"{spec.where}: half of this key is on the token and differs: {', '.join(mismatches)}. Nothing was changed."
+        return plan, None
 
     def _like_the_one_before(self, spec: KeySpec) -> KeySpec:
         """What is not said of a new generation is as it is on the one before it, so that its users can go on with it."""
@@ -245,11 +272,16 @@ class Planner:
         if spec.on_mismatch == "keep":
             return KeyPlan(spec, KEEP, key, mismatches=mismatches), None
         if spec.on_mismatch == "replace":
-            return KeyPlan(spec, REPLACE, key), _not_destroyable(spec, key.objects)
+            return KeyPlan(spec, REPLACE, key), _not_destroyable(spec, key.objects) or self._id_taken(spec) or self._refused(spec)
         return KeyPlan(spec, KEEP, key), (
             f"{spec.where}: a key with this label exists and differs: {', '.join(mismatches)}. Nothing was changed. Use another label, "
             "on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another."
         )
+
+    def _refused(self, spec: KeySpec) -> str | None:
+        """Why the token would not take the key that is to replace another. Known before that one is destroyed."""
+        failure = self.circumstances.look.importable(spec)
+        return None if failure is None else f"{spec.where}.source: {failure.message}. The key that is there was left as it is"
 
     def _record_differs(self, plan: KeyPlan) -> bool:
         """No record yet, or one with other operations than those that were asked for and that the token has."""
@@ -308,7 +340,10 @@ class Planner:
                 f"{spec.where}.state: the public half is not on the token ({key.private.named()}), and nothing would be left of the key. "
                 "repair: true makes it again with state: present; state: absent destroys the key."
             )
-        if None not in (key.private.modulus, key.public.modulus) and key.private.modulus != key.public.modulus:
-            return plan, f"{spec.where}.state: the two halves on the token do not belong together; nothing was destroyed"
+        public = key.public.public_key
+        belongs = self.circumstances.look.belongs(key.private, self.circumstances.look.public_value(public)) if public else False
+        if not belongs:
+            known = "do not belong together" if belongs is False else "cannot be shown to belong together"
+            return plan, f"{spec.where}.state: the two halves on the token {known}; nothing was destroyed"
         plan.action = REMOVE_PRIVATE
         return plan, _not_destroyable(spec, [key.private])

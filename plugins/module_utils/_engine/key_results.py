@@ -65,7 +65,9 @@ class Results:
         finished = {plan.spec.label for plan in applied}
         untried = [plan for plan in changing if plan.spec.label not in finished | self._failed_labels] if self.failed else []
         shown = finished if self.failed else {plan.spec.label for plan in changing}
-        removed_now = [item for item, removed in self.left_overs if removed]
+        cleared = {item.handle for item in applier.cleared} if (applier := self.applier) is not None and not self.check_mode else None
+        left_overs = [(item, removed if cleared is None else item.handle in cleared) for item, removed in self.left_overs]
+        removed_now = [item for item, removed in left_overs if removed]
         # Not by handle: those change from one session to the next, and check mode is to show the same diff.
         steps = [self._left_over_step(item, number) for number, item in enumerate(removed_now, 1)]
         outcome = Outcome(
@@ -78,7 +80,7 @@ class Results:
                 "failed_keys": [{name: value for name, value in entry.items() if name != "changed_hsm"} for entry in self.failed],
                 "not_attempted": [_named(plan) for plan in untried],
                 "left_overs": [
-                    {"handle": item.handle, "kind": item.kind, "type": item.type, "removed": removed} for item, removed in self.left_overs
+                    {"handle": item.handle, "kind": item.kind, "type": item.type, "removed": removed} for item, removed in left_overs
                 ],
             },
         )
@@ -101,7 +103,7 @@ class Results:
         entry = self._fields(plan)
         others = self._others(plan)
         later = [other for other in others if other["generation"] > (plan.spec.generation or 1) and other["state"] != "absent"]
-        return {**entry, "current": entry["state"] != "absent" and not later, "other_generations": others}
+        return {**entry, "current": entry["state"] not in ("absent", "failed") and not later, "other_generations": others}
 
     def _others(self, plan: KeyPlan) -> list[dict[str, Any]]:
         """The other generations of the key that are on the token or were, by rising number."""
@@ -149,7 +151,8 @@ class Results:
         predicted = self.check_mode and plan.action != KEEP
         fields: dict[str, Any] = {"label": spec.declared, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
         fields |= {"operations": [], "sensitive": None, "extractable": None, "local": None, "public_key": None, "state": "absent"}
-        fields |= {"generation": spec.generation or 1, "fingerprint": None}
+        recorded = plan.virtual.generation if plan.virtual is not None else 1
+        fields |= {"generation": max(spec.generation or 1, recorded), "fingerprint": None}
         if predicted and plan.makes_key:
             der = predicted_public_key(spec)
             pem, fingerprint = to_pem(der) if der else None, predicted_fingerprint(spec)

@@ -32,8 +32,9 @@ from .key_look import EmptyToken, TokenLook, wrapping_key
 from .key_plan import KeyPlan
 from .key_planning import Planner
 from .key_results import Results
+from .neighbours import Neighbours
 from .plan import Context, Outcome
-from .repair import is_hollow, nameless
+from .repair import is_hollow
 
 
 def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
@@ -102,8 +103,9 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
 
 
 def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
-    specs, problems = expand(specs, [], {}, datetime.now(timezone.utc))
-    plans, more = Planner([], [], Circumstances(recorded=True, repair=False, pending={}, look=EmptyToken())).plan(specs)
+    specs, _families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
+    circumstances = Circumstances(recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()))
+    plans, more = Planner([], [], circumstances).plan(specs)
     if problems or more:
         raise InputError([*problems, *more])
     return Results(plans, [], context.check_mode).outcome()
@@ -136,13 +138,16 @@ class _Run:
         records, pending = self._registry_part()
         self.inventory = read_inventory(session, cut_off=bool(pending or self.params["repair"]))
         self.look = TokenLook(session, self.inventory, {record.label: record.fingerprint for record in records if record.fingerprint})
-        circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look)
+        neighbours = Neighbours(self.inventory.objects, self.inventory.certified)
+        circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours)
         planner = Planner(self.inventory.objects, records, circumstances)
         plans = self._plan(planner, records)
         left_overs = self._left_overs(circumstances)
         applier = Applier(self.session, self.inventory, self.database, self.target, self.look, pending)
         if not self.context.check_mode:
             applier.apply(plans, left_overs)
+            for text in applier.complaints:
+                self.context.warn(text)
         address = (self.target.prefix, session.token.slot_id) if self.target.prefix else None
         results = Results(plans, left_overs, self.context.check_mode, applier, planner, address)
         return results.outcome()
@@ -155,7 +160,7 @@ class _Run:
 
     def _plan(self, planner: Planner, records: list[VirtualKey]) -> list[KeyPlan]:
         by_label = {record.label: record for record in records}
-        specs, problems = expand(self.specs, planner.by_label, by_label, datetime.now(timezone.utc))
+        specs, planner.families, problems = expand(self.specs, planner.by_label.keys(), by_label, datetime.now(timezone.utc))
         specs, unusable = self._with_wrapping_keys(specs)
         plans, found = planner.plan(specs)
         problems += [*unusable, *found, *self._unsupported(plans), *self._unsafe(plans)]
@@ -174,13 +179,19 @@ class _Run:
     def _with_wrapping_keys(self, specs: list[KeySpec]) -> tuple[list[KeySpec], list[str]]:
         """The specs whose source can be opened here, and why the others' cannot."""
         good, problems = [], []
-        there = {item.label for item in self.inventory.objects}
+        doomed = {spec.label: spec for spec in specs if spec.state == ABSENT or spec.on_mismatch == "replace"}
         for spec in specs:
             if isinstance(spec.material, WrappedMaterial):
-                if self.context.check_mode and not {spec.material.wrapping_key, spec.label} & there:
+                if spec.material.wrapping_key in doomed:
+                    problems.append(
+                        f"{spec.where}.source.wrapping_key: '{spec.material.wrapping_key}' may be destroyed by "
+                        f"{doomed[spec.material.wrapping_key].where} before it is used: do that in another task"
+                    )
+                    continue
+                if self.context.check_mode and not any(self.inventory.labelled(name) for name in (spec.material.wrapping_key, spec.label)):
                     self.context.warn(
-                        f"{spec.where}.source.wrapping_key: there is no key '{spec.material.wrapping_key}' on the token. In check mode it is "
-                        "taken for one that an earlier task of this play would make."
+                        f"{spec.where}.source.wrapping_key: there is no key '{spec.material.wrapping_key}' on the token. In check mode it "
+                        "is taken for one that an earlier task of this play would make."
                     )
                     good.append(spec)
                     continue
@@ -230,30 +241,26 @@ class _Run:
         leaving = {plan.spec.index for plan in plans if not plan.spec.lead and plan.spec.state == ABSENT and plan.key is not None}
         problems = []
         for plan in plans:
-            stays = plan.spec.lead and plan.spec.state == PRESENT and not plan.makes_key
-            if plan.key is None or not stays or plan.spec.index not in leaving:
+            if not plan.spec.lead or plan.spec.state != PRESENT or plan.spec.index not in leaving:
+                continue
+            where = f"{plan.spec.where}.previous: the current generation '{plan.spec.label}'"
+            if plan.vanished:
+                problems.append(
+                    f"{where} was lost by the token, so the earlier ones are not destroyed. Say previous: keep, and look into it."
+                )
+            if plan.mismatches:
+                problems.append(f"{where} is not what is declared ({', '.join(plan.mismatches)}), so the earlier ones are not destroyed.")
+            if plan.key is None or plan.makes_key:
                 continue
             failure = self.look.use(plan.key)
             if failure is not None:
-                problems.append(
-                    f"{plan.spec.where}.previous: the current generation '{plan.spec.label}' cannot be used ({failure.rv}), so the "
-                    "earlier ones are not destroyed"
-                )
+                problems.append(f"{where} cannot be used ({failure.rv}), so the earlier ones are not destroyed")
         return problems
 
     def _left_overs(self, circumstances: Circumstances) -> list[tuple[KeyObject, bool]]:
-        """Key objects without a name that hold nothing usable, and whether this run removes them."""
-        found = nameless(self.inventory.objects)
-        if not found:
-            return []
-        before = [note.nameless for note in circumstances.pending.values()]
+        """Key objects that are on the token only in part and hold nothing usable, and whether this run removes them."""
+        found = [item for item in self.inventory.cut_off if not item.label and not item.key_id]
         hollow = [item for item in found if is_hollow(item, self.look)]
+        before = [note.nameless for note in circumstances.pending.values()]
         ours = bool(before) and max(before) == 0
-        removed = bool(hollow) and (ours or circumstances.repair) and self.look.healthy()
-        handles = ", ".join(str(item.handle) for item in hollow)
-        if hollow and not removed:
-            self.context.warn(
-                f"{self.session.token}: {len(hollow)} key objects have neither CKA_LABEL nor CKA_ID and cannot be used (handles "
-                f"{handles}), as a run that was cut off leaves them. repair: true removes them."
-            )
-        return [(item, removed) for item in hollow]
+        return [(item, (ours or circumstances.repair) and item.destroyable is not False) for item in hollow]

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .._cryptoki.roundtrip import WRONG_ANSWER
 from .._model.errors import Cryptoki
 from .._model.key_material import KeyMaterial
 from .._model.key_objects import Key, KeyObject
 from .._model.key_spec import KeySpec
-from .._model.key_types import PUBLIC
+from .._model.key_types import KEY_TYPES, PUBLIC
 from .._model.records import VirtualKey
 from .circumstances import Circumstances, Look
 from .key_plan import REPAIR, KeyPlan
@@ -29,32 +30,43 @@ _REPAIR = "say repair: true"
 
 
 def is_hollow(item: KeyObject, look: Look) -> bool:
-    """Whether a key object holds nothing usable: a public one without its numbers, another that fails when it is used."""
+    """Whether a key object of a type that we make holds nothing usable, for certain. What cannot be told is not hollow."""
+    if item.type == "unknown":
+        return True
+    if item.type not in KEY_TYPES:
+        return False
     if item.kind == PUBLIC:
         return item.public_key is None
-    return item.empty or item.type == "unknown" or look.use(Key(**{item.kind: item})) is not None
+    return item.empty or look.empty(Key(**{item.kind: item}))
 
 
 def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstances) -> bool:
-    """Whether a dead run of ours set out to make these objects: same names, and made here or imported as it was noted.
+    """Whether a dead run of ours set out to make these objects, or to replace them, as its note says.
 
     CKA_LOCAL alone does not tell: SoftHSM sets it last, so what was cut off before that is known by being hollow.
     """
     note = circumstances.pending.get(spec.label)
-    if note is None or any(item.key_id not in (note.key_id, b"") for item in items):
+    if note is None:
+        return False
+    if note.replaces:
+        return True
+    if any(item.key_id not in (note.key_id, b"") for item in items):
         return False
     return all(note.imported or item.local is not False or is_hollow(item, circumstances.look) for item in items)
 
 
 def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> str | None:
     """Why this left-over may not be destroyed to make the key anew; None where it may."""
-    if record is not None:
+    note = circumstances.pending.get(spec.label)
+    if record is not None and not (note is not None and note.replaces):
         return "it was whole when it was recorded, so a part of it was lost since, and no other key takes its place"
     for item in key.objects:
         if item.destroyable is False:
             return f"its {item.kind} half was made with destroyable: false"
         if item.type not in (spec.type, "unknown"):
             return f"it is of type {item.type}, asked for {spec.type}"
+    if neighbours := circumstances.neighbours.of(key):
+        return f"other objects on the token may belong to it: {'; '.join(neighbours)}"
     if _ours(spec, key.objects, circumstances):
         return None
     if not circumstances.repair:
@@ -81,6 +93,8 @@ def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances:
         return _blocked(spec, key, what, "the registry has it as a public key alone, as state: public_only leaves it")
     material = spec.material
     if isinstance(material, KeyMaterial) and key.public is not None and key.public.public_key == material.public_key:
+        if neighbours := circumstances.neighbours.of(key):
+            return _blocked(spec, key, what, f"other objects on the token may belong to it: {'; '.join(neighbours)}")
         return KeyPlan(spec, REPAIR, key, virtual=record), None  # the source has the other half
     reason = _may_be_remade(spec, key, record, circumstances)
     if reason is not None:
@@ -104,6 +118,8 @@ def _public_missing(
 ) -> tuple[KeyPlan, str | None]:
     what = "only half of this key pair is on the token, its public key is missing"
     ours = record is None and _ours(spec, key.objects, circumstances)
+    if neighbours := circumstances.neighbours.of(key):
+        return _blocked(spec, key, what, f"other objects on the token may belong to it: {'; '.join(neighbours)}")
     public = _known_public(spec, private, record, circumstances)
     if public is not None and not (ours or circumstances.repair or spec.material is not None):
         return _blocked(spec, key, what, f"{_REPAIR} to make it again from what is known of it")
@@ -126,15 +142,12 @@ def _public_missing(
 
 def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
     """A key that is there and that no run has vouched for, and a use of it failed."""
-    what = f"exists but cannot be used ({failure.rv})"
+    what = f"exists, and using it once failed ({failure.rv})"
+    if failure.rv == WRONG_ANSWER and key.public is not None:
+        return _blocked(spec, key, what, "its two halves do not belong together")
     reason = _may_be_remade(spec, key, None, circumstances)
-    if reason is None and not circumstances.look.healthy():
-        reason = "a key made for a test cannot be used either: the fault may be the token's, so nothing is destroyed"
+    if reason is None and not circumstances.look.empty(key):
+        reason = "it is not certain that the key has no value: the fault may be the token's or passing, so nothing is destroyed"
     if reason is not None:
         return _blocked(spec, key, what, reason)
     return KeyPlan(spec, REPAIR, key, clear=key.objects), None
-
-
-def nameless(objects: Iterable[KeyObject]) -> list[KeyObject]:
-    """Key objects without CKA_LABEL and CKA_ID: a create that was cut off leaves such, and no key of ours is ever like that."""
-    return [item for item in objects if not item.label and not item.key_id]

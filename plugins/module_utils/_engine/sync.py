@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from .._model.key_objects import Key, group_keys
 from .._model.records import TokenRecord, VirtualKey
 from .._model.uids import uid
 from .._registry import instances as table
-from .._registry import virtual_keys
+from .._registry import pending_keys, virtual_keys
 from .._registry.database import Database, open_database
 from .connection import NOT_YET_REGISTERED, Target, check_connection, chosen_tokens, find_instance, open_target, target_of
 from .key_plan import describe_key, virtual_of
@@ -116,7 +116,8 @@ def _converge(database: Database, params: Mapping[str, Any], context: Context) -
             keys = group_keys(read_inventory(session).objects)
             sync = TokenSync(prefix=target.prefix or "", slot_id=session.token.slot_id)
             records = virtual_keys.of_tokens(database, [token.id] if token.id is not None else [])
-            compare(sync, _addressable(keys, str(session.token), context), records)
+            pending = pending_keys.of_token(database, token.id) if token.id is not None else {}
+            compare(sync, _addressable(keys, str(session.token), pending, context), records)
         found.append(sync)
         rows += [(sync.uid(key.key_id_text), virtual_of(key, token.id or 0, "hsm_sync")) for key in sync.added]
     if rows and not context.check_mode:
@@ -125,15 +126,17 @@ def _converge(database: Database, params: Mapping[str, Any], context: Context) -
     return _outcome(found)
 
 
-def _addressable(keys: Iterable[Key], token: str, context: Context) -> list[Key]:
-    """Keys that a UID can name. The others are told, not hidden."""
+def _addressable(keys: Iterable[Key], token: str, pending: Container[str], context: Context) -> list[Key]:
+    """Keys that a UID can name, and that no dead run may have left half made. The others are told, not hidden."""
     good: list[Key] = []
     seen: set[_Name] = set()
-    nameless, repeated = [], []
+    nameless, repeated, unfinished = [], [], []
     for key in keys:
         name = (key.main.kind, key.main.key_id, key.main.label)
         if not key.main.key_id and not key.main.label:
             nameless.append(str(key.main.handle))
+        elif key.main.label in pending:
+            unfinished.append(f"'{key.main.label}'")
         elif name in seen:
             repeated.append(f"'{key.main.label}'")
         else:
@@ -143,6 +146,8 @@ def _addressable(keys: Iterable[Key], token: str, context: Context) -> list[Key]
         context.warn(
             f"{token}: {len(nameless)} keys have neither CKA_ID nor CKA_LABEL and cannot be addressed (handles {', '.join(nameless)})."
         )
+    if unfinished:
+        context.warn(f"{token}: a run that was cut off was making {', '.join(unfinished)}: not recorded, run hsm_key with them again.")
     if repeated:
         context.warn(f"{token}: {', '.join(repeated)} stand there more than once with the same CKA_ID and CKA_LABEL; one record each.")
     return good

@@ -102,6 +102,11 @@ def _is_mate(private: KeyObject, public: KeyObject) -> bool:
     """The Eviden server names a public half ``<id>_pk``; a known modulus has the last word."""
     if private.type != public.type or private.key_id + b"_pk" != public.key_id:
         return False
+    return _same_modulus(private, public)
+
+
+def _same_modulus(private: KeyObject, public: KeyObject) -> bool:
+    """False only where both moduli are known and differ."""
     return None in (private.modulus, public.modulus) or private.modulus == public.modulus
 
 
@@ -129,7 +134,7 @@ def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
         elif item.kind == PRIVATE:
             name = (item.key_id, item.label, item.type)
             mates = publics.get(name, []) or [p for p in publics_by_id.get(item.key_id + b"_pk", []) if _is_mate(item, p)]
-            mate = mates[0] if len(mates) == 1 and privates[name] == 1 else None
+            mate = mates[0] if len(mates) == 1 and privates[name] == 1 and _same_modulus(item, mates[0]) else None
             if mate is not None:
                 taken.add(mate.handle)
             keys.append(Key(private=item, public=mate))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .key_material import PAIR_TYPES, SECRET_SIZES, UNWRAP_MECHANISMS
+from .quoting import quoted
 
 FORMATS = ("pem", "der", "raw", "hex", "base64")
 _PAIR_NAMES = f"{', '.join(PAIR_TYPES[:-1])} and {PAIR_TYPES[-1]}"
@@ -70,7 +71,7 @@ def _place_problems(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "\0" in given["src"]:
         return [("src", "contains a NUL character")]
     if not given["src"].startswith("/"):
-        return [("src", f"{given['src']!r} is not an absolute path: begin it with /")]
+        return [("src", f"{quoted(given['src'])} is not an absolute path: begin it with /")]
     return []
 
 

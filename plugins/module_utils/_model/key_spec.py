@@ -17,6 +17,7 @@ from .generations import MAX_GENERATION, split_label, stored_label
 from .key_material import KeyMaterial, WrappedMaterial
 from .key_source_rules import source_problems
 from .key_types import CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
+from .quoting import quoted
 
 MAX_KEYS = 10_000
 PRESENT, ABSENT, DEACTIVATED, PUBLIC_ONLY = "present", "absent", "deactivated", "public_only"
@@ -94,7 +95,7 @@ def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> 
     try:
         key_id = bytes.fromhex(text)
     except ValueError:
-        problems.append(f"{where}.id: {text!r} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
+        problems.append(f"{where}.id: {quoted(text)} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
         return b"", True
     if not key_id:
         problems.append(f"{where}.id: is empty: leave it out to use the label's bytes")
@@ -143,12 +144,10 @@ def _parse_generation(options: Mapping[str, Any], where: str, problems: list[str
     base, named = split_label(label)
     if asked is not None and not 1 <= asked <= MAX_GENERATION:
         problems.append(f"{where}.generation: {asked} is no generation: give a number from 1 to {MAX_GENERATION}")
-    if named is None:
-        return label, asked
-    if asked is not None or options.get("max_age") is not None:
+    if named is not None and (asked is not None or options.get("max_age") is not None):
         option = "generation" if asked is not None else "max_age"
         problems.append(f"{where}.{option}: the label names generation {named} of '{base}' already: give label {base} with generation: n")
-    return base, named
+    return label, asked
 
 
 def _parse_max_age(options: Mapping[str, Any], where: str, problems: list[str]) -> int | None:

@@ -63,13 +63,15 @@ ACTIVE, DEACTIVATED = "active", "deactivated"
 class PendingKey:
     """A key that a run set out to make, noted before the first call. One that is still there tells of a run that died.
 
-    ``nameless`` is how many key objects without CKA_LABEL and CKA_ID the token held before.
+    ``replaces``: a key that was there under this name was to be destroyed for it. ``nameless`` is how many key objects the
+    token held before that were cut off.
     """
 
     token_id: int
     label: str
     key_id: bytes
     imported: bool
+    replaces: bool
     nameless: int
 
 
@@ -78,7 +80,8 @@ class VirtualKey:
     """A record that points at a key in an HSM; never key material. ``kind`` is secret, private (a pair) or public.
 
     ``fingerprint`` is that of the key when it was recorded, ``public_key`` the DER of a pair's SubjectPublicKeyInfo.
-    ``made_at`` is when this collection made the key, None for one that it found; ``created_at`` is when the record was made.
+    ``generation`` is above 1 only for a key that this collection made as such. ``made_at`` is when this collection made the
+    key, None for one that it found; ``created_at`` is when the record was made.
     """
 
     token_id: int
@@ -96,6 +99,7 @@ class VirtualKey:
     public_key: bytes | None = None
     made_at: str | None = None
     created_at: str | None = None
+    generation: int = 1
 
     @property
     def key_id_text(self) -> str:

@@ -40,6 +40,11 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+# Models (of C_GetTokenInfo) that list objects whose making was cut off as if they were objects of a session: CKA_TOKEN is set
+# last. With others such a search would find what another program holds in its own session.
+CUT_OFF_WITHOUT_TOKEN = frozenset({"SoftHSM v2"})
+
+
 def default_libraries(model: str) -> tuple[str, ...]:
     """Candidate paths for ``model`` on this machine, best first; empty for a model that is not in the table."""
     machine = platform.machine()

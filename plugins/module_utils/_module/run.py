@@ -19,7 +19,7 @@ from .._engine.plan import Context, Outcome
 from .._model.errors import KeyfleetError
 from .._model.secret import mask
 from .runtime import require_python
-from .secrets import take_secrets
+from .secrets import hide_private_keys, take_secrets
 
 PKCS11 = ("pkcs11",)
 # A part that came with version 42, the first that is enough.
@@ -46,7 +46,7 @@ def run(
     secrets: set[str] = set()
     params, masked = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
-    answer: dict[str, Any] = {"invocation": {"module_args": masked}}
+    answer: dict[str, Any] = {"invocation": {"module_args": hide_private_keys(masked)}}
     context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
     try:
         outcome = engine(params, context)

@@ -34,6 +34,15 @@ def texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def hide_private_keys(value: Any) -> Any:
+    """A copy of arguments without the private keys in PEM that stand where none belongs, in a path or a public key."""
+    if isinstance(value, Mapping):
+        return {name: hide_private_keys(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [hide_private_keys(item) for item in value]
+    return MASK if isinstance(value, str) and "PRIVATE KEY-----" in value else value
+
+
 def _given(entry: Any) -> Any:
     return {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
 

@@ -35,9 +35,14 @@ class Database:
         self.run = run
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, with the write lock from the start, so that what is read inside still holds when it is written."""
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing, with the write lock from the start, so that what is read inside still holds when it is written.
+
+        ``durable``: on the disk before this returns, so that a power cut does not undo it.
+        """
         try:
+            if durable:
+                self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
@@ -46,6 +51,8 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 raise
             self.connection.execute("COMMIT")
+            if durable:
+                self.connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise RegistryError(f"registry {self.path}: a write failed: {error}", code="registry_write_failed") from error
 

@@ -20,16 +20,22 @@ from .database import Database, now
 def of_token(database: Database, token_id: int) -> dict[str, PendingKey]:
     """What dead runs left on this token, by CKA_LABEL."""
     rows = database.connection.execute("SELECT * FROM pending_key WHERE token_id = ?", (token_id,))
-    return {row["label"]: PendingKey(token_id, row["label"], bytes(row["key_id"]), bool(row["imported"]), row["nameless"]) for row in rows}
+    return {
+        row["label"]: PendingKey(
+            token_id, row["label"], bytes(row["key_id"]), bool(row["imported"]), bool(row["replaces"]), row["nameless"]
+        )
+        for row in rows
+    }
 
 
 def add(database: Database, keys: Iterable[PendingKey]) -> None:
     """Note the keys in the caller's transaction. A row of a dead run keeps its count of nameless objects: ours was taken later."""
     moment = now()
     database.connection.executemany(
-        "INSERT INTO pending_key (token_id, label, key_id, imported, nameless, run, at) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (token_id, label) DO UPDATE SET key_id = excluded.key_id, imported = excluded.imported, run = excluded.run",
-        [(key.token_id, key.label, key.key_id, key.imported, key.nameless, database.run, moment) for key in keys],
+        "INSERT INTO pending_key (token_id, label, key_id, imported, replaces, nameless, run, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (token_id, label) DO UPDATE SET key_id = excluded.key_id, imported = excluded.imported, "
+        "replaces = max(replaces, excluded.replaces), run = excluded.run",
+        [(key.token_id, key.label, key.key_id, key.imported, key.replaces, key.nameless, database.run, moment) for key in keys],
     )
 
 

@@ -73,11 +73,13 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE virtual_key ADD COLUMN fingerprint TEXT;
     ALTER TABLE virtual_key ADD COLUMN public_key BLOB;
     ALTER TABLE virtual_key ADD COLUMN made_at TEXT;
+    ALTER TABLE virtual_key ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
     CREATE TABLE pending_key (
         token_id INTEGER NOT NULL REFERENCES token (id) ON DELETE CASCADE,
         label TEXT NOT NULL,
         key_id BLOB NOT NULL,
         imported INTEGER NOT NULL,
+        replaces INTEGER NOT NULL,
         nameless INTEGER NOT NULL,
         run TEXT NOT NULL,
         at TEXT NOT NULL,

@@ -19,14 +19,14 @@ from .database import Database, now
 
 _INSERT = (
     "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
-    "updated_at, fingerprint, public_key, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "updated_at, fingerprint, public_key, made_at, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (token_id, kind, key_id, label) "
 )
 _KEEP = _INSERT + "DO NOTHING"
 _OVERWRITE = _INSERT + (
     "DO UPDATE SET type = excluded.type, size = excluded.size, curve = excluded.curve, operations = excluded.operations, "
     "state = excluded.state, updated_at = excluded.updated_at, fingerprint = excluded.fingerprint, public_key = excluded.public_key, "
-    "made_at = coalesce(excluded.made_at, made_at)"
+    "made_at = coalesce(excluded.made_at, made_at), generation = max(generation, excluded.generation)"
 )
 
 
@@ -47,6 +47,7 @@ def _virtual_key(row: sqlite3.Row) -> VirtualKey:
         public_key=row["public_key"],
         made_at=row["made_at"],
         created_at=row["created_at"],
+        generation=row["generation"],
     )
 
 
@@ -83,6 +84,7 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
                 key.fingerprint,
                 key.public_key,
                 key.made_at,
+                key.generation,
             ),
         )
         if cursor.rowcount:

@@ -656,11 +656,11 @@ left_overs:
       returned: always
       type: int
     kind:
-      description: V(secret), V(private) or V(public).
+      description: V(secret), V(private), V(public) or V(unknown).
       returned: always
       type: str
     type:
-      description: Type of the key, where it says.
+      description: Type of the key, or V(unknown).
       returned: always
       type: str
     removed:

@@ -9,17 +9,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.faults import UNMAPPED, is_device_fault
 from .._model.secret import Secret
 from .._model.selectors import LABEL_BYTES
+from .function_list import GET_TOKEN_INFO, INIT_TOKEN, function
 
-# CK_FUNCTION_LIST is a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1,
-# section 5: C_Initialize, C_Finalize, C_GetInfo, C_GetFunctionList, C_GetSlotList, C_GetSlotInfo, C_GetTokenInfo,
-# C_GetMechanismList, C_GetMechanismInfo, C_InitToken.
-_GET_TOKEN_INFO, _INIT_TOKEN = 6, 9
 _LONGEST = 4096  # a greater "greatest length" is CK_UNAVAILABLE_INFORMATION or nonsense
 _NAMES = {
     0x05: "CKR_GENERAL_ERROR",
@@ -40,10 +36,6 @@ _NAMES = {
 }
 
 
-class _FunctionList(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * (_INIT_TOKEN + 1))]
-
-
 class _TokenInfo(ctypes.Structure):
     """CK_TOKEN_INFO (PKCS#11 3.1, section 3.2)."""
 
@@ -58,22 +50,10 @@ class _TokenInfo(ctypes.Structure):
     ]
 
 
-def _function(library: str, index: int, *arguments: Any) -> tuple[int, Any]:
-    """A function of the library's list, by its place in it and the types of its arguments; first, what asking for it returned.
-
-    The library is loaded and initialised already: dlopen gives the same copy again.
-    """
-    function_list = ctypes.POINTER(_FunctionList)()
-    rv = int(ctypes.CDLL(library).C_GetFunctionList(ctypes.byref(function_list)))
-    if rv != 0:
-        return rv, None
-    return rv, ctypes.CFUNCTYPE(ctypes.c_ulong, *arguments)(function_list.contents.functions[index])
-
-
 def pin_lengths(library: str, slot_id: int) -> tuple[int, int]:
     """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible."""
     info = _TokenInfo()
-    rv, call = _function(library, _GET_TOKEN_INFO, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
+    rv, call = function(library, GET_TOKEN_INFO, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
     if rv != 0 or call(slot_id, ctypes.byref(info)) != 0:
         return 0, 0
     least, most = int(info.min_pin_length), int(info.max_pin_length)
@@ -85,7 +65,7 @@ def init_token(library: str, slot_id: int, so_pin: Secret, label: str) -> None:
 
     Raises :class:`Cryptoki`.
     """
-    rv, call = _function(library, _INIT_TOKEN, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+    rv, call = function(library, INIT_TOKEN, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
     if rv == 0:
         pin = so_pin.reveal().encode("utf-8")
         rv = call(slot_id, pin, len(pin), label.encode("utf-8").ljust(LABEL_BYTES, b" "))

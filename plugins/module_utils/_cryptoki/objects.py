@@ -19,6 +19,7 @@ from .._model.key_types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERAT
 from .._model.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
 from .errors import calling, rv_name
+from .faceless import find_faceless
 from .public_key import public_key_der
 from .session import Session
 from .uninterrupted import uninterrupted
@@ -102,8 +103,8 @@ def _type_name(found: Mapping[str, Any]) -> str:
     key_type = found.get("KEY_TYPE")
     if key_type is None:
         return "unknown"
-    if found.get("EC_PARAMS") in ED25519_PARAMS:
-        return "Ed25519"
+    if found.get("EC_PARAMS") in ED25519_PARAMS or (key_type == pkcs11.KeyType.EC_EDWARDS and not found.get("EC_PARAMS")):
+        return "Ed25519"  # without parameters: one of ours that was cut off
     # python-pkcs11 puts an underscore before what the standard calls historical.
     return str(getattr(key_type, "name", f"0x{key_type:x}")).lstrip("_")
 
@@ -157,10 +158,11 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
     ``cut_off`` searches once more, for objects whose making was cut off, where the token is known to list them apart. Only for
     a session in which nothing was made yet.
     """
-    inventory = Inventory()
+    inventory, seen = Inventory(), set()
     with calling(f"searching the keys of {session.token}"):
         for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH)):
             item = describe(raw, inventory.certified)
+            seen.add(int(raw.handle))
             if item is not None:
                 inventory.objects.append(item)
                 inventory.raw[item.handle] = raw
@@ -170,6 +172,12 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
                 if item is not None:
                     inventory.cut_off.append(item)
                     inventory.raw[item.handle] = raw
+                seen.add(int(raw.handle))
+            for faceless in find_faceless(session, seen):
+                inventory.cut_off.append(
+                    KeyObject(handle=faceless.handle, kind="unknown", label="", key_id=b"", type="unknown", empty=True)
+                )
+                inventory.raw[faceless.handle] = faceless
     return inventory
 
 

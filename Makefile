@@ -6,10 +6,11 @@
 
 LINTS = ruff mypy shellcheck yamllint reuse changelog docs ansible-lint
 
-.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit clean
+.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
+	@echo "make bench       how fast hsm_key is for many keys, in about ten minutes (BENCH_ARGS=--full adds the longest loop)"
 	@echo "make test        everything below, the tests last"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
@@ -45,6 +46,9 @@ quickstart:
 
 unit:
 	tools/run.sh unit
+
+bench:
+	tools/run.sh bench
 
 clean:
 	rm -rf .build .demo .venv .venv-dev

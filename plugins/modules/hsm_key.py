@@ -89,7 +89,8 @@ options:
       label:
         description:
           - Label of the key, its C(CKA_LABEL). Printable, and without a blank at either end.
-          - A label that ends with C(@) and a number above 1 names that generation of the key before the C(@).
+          - A label that ends with C(@) and a number is taken as it is. It is also how one earlier generation of a key is
+            named.
         type: str
         required: true
       id:
@@ -98,7 +99,7 @@ options:
           - A new key gets the bytes of its O(keys[].label) by default, so that its UID can be told beforehand.
           - Where several keys have the same label, it says which is meant.
           - It is that of generation 1. Later generations have their label's bytes.
-          - With O(keys[].state=absent) only a key with both this label and this id is destroyed.
+          - With other states than V(present), only a key with both this label and this id is meant.
         type: str
       type:
         description:
@@ -234,6 +235,8 @@ options:
             first, then O(keys[].previous) is done to those before it.
           - By default the highest generation that is there, or V(1). A number below that is refused, since a generation
             is not taken back.
+          - Those that are there are those that the registry has recorded as such, and those in an unbroken row behind
+            the first.
           - With other states than O(keys[].state=present), the one generation that is meant.
         type: int
       max_age:
@@ -293,9 +296,10 @@ options:
     description:
       - Mend also what no note in the registry tells of, of the keys in the list - a missing public half is made again
         from the private key, from the source or from the registry; a left-over of a generation that was cut off is
-        destroyed, and the key is made anew; key objects that have neither label nor id and cannot be used are destroyed.
+        destroyed, and the key is made anew; objects that are on a SoftHSM2 token only in part are destroyed.
       - A key that was whole once, according to the registry, is never destroyed for another. Nor is one that was
-        imported, or one of another type.
+        imported, one of another type, one that other objects on the token may belong to, or one that is not certain to
+        be empty - a use that failed once proves nothing.
     type: bool
     default: false
 notes:
@@ -645,8 +649,8 @@ applied:
     - {index: 0, label: dek-1, action: create}
     - {index: 1, label: web-tls, action: create}
 left_overs:
-  description: Key objects on the token that have neither label nor id and cannot be used, as a generation that was cut
-    off leaves them.
+  description: Objects that are on the token only in part and hold no key, as a generation that was cut off leaves them
+    with SoftHSM2. Looked for after a run that died, and with O(repair=true).
   returned: when the keys could be planned
   type: list
   elements: dict

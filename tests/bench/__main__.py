@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command: rounds, then the tables. Ends well also where an aim is missed; it only fails when something did not run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from .measure import Failed
+from .report import machine, report
+from .rounds import QUICK, Settings, measure, memory, whole_loop
+
+
+def _settings() -> Settings:
+    parser = argparse.ArgumentParser(prog="bench", description="hsm_key side by side with a bare loop, a task loop, and nothing to do.")
+    parser.add_argument("--quick", action="store_true", help="one round with a few keys: only to see that it runs")
+    parser.add_argument("--full", action="store_true", help="run the pkcs11-tool loop once with all its items too (minutes)")
+    parser.add_argument("--rounds", type=int, help="how often; 5 or more for figures to show")
+    given = parser.parse_args()
+    settings = QUICK if given.quick else Settings()
+    if given.rounds is not None:
+        if given.rounds < 1:
+            parser.error("--rounds: at least 1")
+        settings = replace(settings, rounds=given.rounds)
+    return replace(settings, full=given.full)
+
+
+def main() -> int:
+    settings = _settings()
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - begun:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        scratch = Path(folder)
+        try:
+            samples = measure(settings, scratch, say)
+            peaks = memory(settings, scratch, say)
+            whole = whole_loop(settings, scratch, say)
+        except Failed as problem:
+            print(f"bench: {problem}", file=sys.stderr)
+            return 1
+    print(report(samples, peaks, whole, settings))
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes and what they cost: seconds of the whole process, or the peak of its memory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PEAK = Path(__file__).with_name("peak.py")
+TOO_LONG = 3600
+
+
+class Failed(Exception):
+    """A process that is measured did not do its work, so its time means nothing."""
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what somebody has set for Ansible and for Python, and ``extra``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHON"))}
+    return {**kept, **extra}
+
+
+def run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[float, str]:
+    """Seconds that the command took, and its output. Raises :class:`Failed`."""
+    surroundings = environment(extra)
+    os.sync()  # so that what was written before this is not written on its time
+    begun = time.perf_counter()
+    done = subprocess.run(command, env=surroundings, cwd=folder, input=given, capture_output=True, text=True, check=False, timeout=TOO_LONG)
+    seconds = time.perf_counter() - begun
+    if done.returncode:
+        raise Failed(f"{' '.join(command)[:200]}: exit {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
+    return seconds, done.stdout
+
+
+def peak(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> float:
+    """The most memory (resident set) that the command had at a time, in MiB. Raises :class:`Failed`."""
+    output = run([sys.executable, "-I", "-S", str(PEAK), *command], extra, folder, given)[1]
+    return int(output) / 1024
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median, and between what it lies."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    found = list(values)
+    return Spread(statistics.median(found), min(found), max(found))

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from faulty import Faulty, with_plan
 from hsm_fixture import PIN, SOFTHSM, Hsm, ok
 
@@ -276,8 +278,11 @@ def test_nameless_objects_are_removed_only_when_they_are_cut_off_and_hollow(faul
 
 
 def test_a_replacement_cut_off_between_the_halves_is_finished(faulty: Faulty) -> None:
+    """The one that is replaced was imported, so nothing but the note tells that its left-over half may go."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     hsm = faulty.hsm
-    ok(hsm.keys(EC))
+    ok(hsm.keys({**EC, "source": {"content": pem}}))
     wanted = {**EC, "curve": "P-384", "on_mismatch": "replace"}
     with_plan(faulty, "C_DestroyObject:1:kill")
     process = faulty.start("hsm_key", {"instance": "primary", "keys": [wanted]})

@@ -64,7 +64,7 @@ def test_nothing_is_recorded_for_a_key_that_cannot_be_used(faulty: Faulty) -> No
     assert "was made but cannot be used" in answer["failed_keys"][0]["error"]
     # The next run finds a key that nobody has vouched for, and tries it before it counts.
     again = faulty.hsm.keys(*KEYS[:1])
-    assert again["failure"]["code"] == "cannot_plan" and "exists but cannot be used" in again["msg"]
+    assert again["failure"]["code"] == "cannot_plan" and "exists, and using it once failed" in again["msg"]
     with_plan(faulty, "")
     assert labels(ok(faulty.hsm.keys(*KEYS[:1])), "applied") == ["k0"]
 

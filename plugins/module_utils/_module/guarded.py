@@ -42,7 +42,8 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
         if not self._accepted:
             hidden = {name: value for name, value in self.params.items() if not self._shown(name, value)}
-            msg = mask(str(msg), {text for text in texts(hidden) if len(text) >= _SHORTEST} - set(_words(self.argument_spec)))
+            unsafe = {text for text in _unsafe(hidden, self.argument_spec) if len(text) >= _SHORTEST}
+            msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))
             shown = {name: MASK if name in hidden else value for name, value in self.params.items()}
             kwargs["invocation"] = {"module_args": shown}
         super().fail_json(msg, **kwargs)
@@ -57,6 +58,23 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
 def _holds_secrets(option: Mapping[str, Any]) -> bool:
     """Whether an option or one below it is a secret's place, so that a misplaced PIN may stand near it."""
     return bool(option.get("no_log")) or any(_holds_secrets(inner) for inner in (option.get("options") or {}).values())
+
+
+def _unsafe(params: Any, spec: Mapping[str, Any]) -> Iterator[str]:
+    """Texts that may be secrets: those of secret options, under names that are none, and where another shape belongs. A plain value
+    in its own place is what a refusal has to show."""
+    if not isinstance(params, Mapping):
+        yield from texts(params)
+        return
+    for name, value in params.items():
+        option = spec.get(name)
+        if option is None or option.get("no_log"):
+            yield from texts(value)
+        elif option.get("options"):
+            for entry in value if isinstance(value, list) else [value]:
+                yield from _unsafe(entry, option["options"])
+        elif isinstance(value, (dict, list)) or "PRIVATE KEY-----" in str(value):
+            yield from texts(value)
 
 
 def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[str]:

@@ -43,8 +43,10 @@ def hide_private_keys(value: Any) -> Any:
     return MASK if isinstance(value, str) and "PRIVATE KEY-----" in value else value
 
 
-def _given(entry: Any) -> Any:
-    return {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
+def _given(entry: Any, spec: Mapping[str, Any]) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {name: value for name, value in entry.items() if value is not None and value != spec.get(name, {}).get("default")}
 
 
 def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,8 +66,8 @@ def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[
         elif option.get("options") and isinstance(value, list):
             pairs = [take_secrets(entry, option["options"], found) if isinstance(entry, dict) else (entry, entry) for entry in value]
             wrapped[name] = [pair[0] for pair in pairs]
-            # Options that were not given are left out: with a thousand entries, they would be most of the answer.
-            masked[name] = [_given(pair[1]) for pair in pairs]
+            # Options that have their default are left out: with a thousand entries, they would be most of the answer.
+            masked[name] = [_given(pair[1], option["options"]) for pair in pairs]
         elif option.get("options") and isinstance(value, dict):
             wrapped[name], masked[name] = take_secrets(value, option["options"], found)
     return wrapped, masked

@@ -14,19 +14,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Container
 
-from .._model.errors import Cryptoki
-from .._model.faults import is_device_fault
-from .function_list import DESTROY_OBJECT, FIND_OBJECTS, FIND_OBJECTS_FINAL, FIND_OBJECTS_INIT, function
+from .function_list import DESTROY_OBJECT, FIND_OBJECTS, FIND_OBJECTS_FINAL, FIND_OBJECTS_INIT, check, function
 from .session import Session
 
 _BATCH = 256
 _Ulong, _Ulongs = ctypes.c_ulong, ctypes.POINTER(ctypes.c_ulong)
-
-
-def _check(rv: int, doing: str) -> None:
-    if rv != 0:
-        name = f"CKR 0x{rv:08x}"
-        raise Cryptoki(f"{doing} failed: {name}", rv=name, device=is_device_fault(name))
 
 
 class Faceless:
@@ -39,7 +31,7 @@ class Faceless:
     def destroy(self) -> None:
         """C_DestroyObject. Raises :class:`Cryptoki`."""
         rv, destroy = function(self.session.provider.library, DESTROY_OBJECT, _Ulong, _Ulong)
-        _check(rv or destroy(self.session.raw.handle, self.handle), f"destroying the object with handle {self.handle}")
+        check(rv or destroy(self.session.raw.handle, self.handle), f"destroying the object with handle {self.handle}")
 
 
 def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
@@ -49,13 +41,13 @@ def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
     """
     library, doing = session.provider.library, f"searching {session.token} for objects without attributes"
     rv, begin = function(library, FIND_OBJECTS_INIT, _Ulong, ctypes.c_void_p, _Ulong)
-    _check(rv or begin(session.raw.handle, None, 0), doing)
+    check(rv or begin(session.raw.handle, None, 0), doing)
     _rv, find = function(library, FIND_OBJECTS, _Ulong, _Ulongs, _Ulong, _Ulongs)
     _rv, end = function(library, FIND_OBJECTS_FINAL, _Ulong)
     handles, count, found = (_Ulong * _BATCH)(), _Ulong(), []
     try:
         while True:
-            _check(find(session.raw.handle, handles, _BATCH, ctypes.byref(count)), doing)
+            check(find(session.raw.handle, handles, _BATCH, ctypes.byref(count)), doing)
             if count.value == 0:
                 break
             found += list(handles[: count.value])

@@ -10,30 +10,11 @@ from __future__ import annotations
 
 import ctypes
 
-from .._model.errors import Cryptoki
-from .._model.faults import UNMAPPED, is_device_fault
 from .._model.secret import Secret
 from .._model.selectors import LABEL_BYTES
-from .function_list import GET_TOKEN_INFO, INIT_TOKEN, function
+from .function_list import GET_TOKEN_INFO, INIT_TOKEN, check, function
 
 _LONGEST = 4096  # a greater "greatest length" is CK_UNAVAILABLE_INFORMATION or nonsense
-_NAMES = {
-    0x05: "CKR_GENERAL_ERROR",
-    0x06: "CKR_FUNCTION_FAILED",
-    0x07: "CKR_ARGUMENTS_BAD",
-    0x30: "CKR_DEVICE_ERROR",
-    0x31: "CKR_DEVICE_MEMORY",
-    0x32: "CKR_DEVICE_REMOVED",
-    0xA0: "CKR_PIN_INCORRECT",
-    0xA1: "CKR_PIN_INVALID",
-    0xA2: "CKR_PIN_LEN_RANGE",
-    0xA4: "CKR_PIN_LOCKED",
-    0xB6: "CKR_SESSION_EXISTS",
-    0xE0: "CKR_TOKEN_NOT_PRESENT",
-    0xE1: "CKR_TOKEN_NOT_RECOGNIZED",
-    0xE2: "CKR_TOKEN_WRITE_PROTECTED",
-    **UNMAPPED,
-}
 
 
 class _TokenInfo(ctypes.Structure):
@@ -69,6 +50,4 @@ def init_token(library: str, slot_id: int, so_pin: Secret, label: str) -> None:
     if rv == 0:
         pin = so_pin.reveal().encode("utf-8")
         rv = call(slot_id, pin, len(pin), label.encode("utf-8").ljust(LABEL_BYTES, b" "))
-    if rv != 0:
-        name = _NAMES.get(rv, f"CKR 0x{rv:08x}")
-        raise Cryptoki(f"creating the token '{label}' in slot {slot_id} failed: {name}", rv=name, device=is_device_fault(name))
+    check(rv, f"creating the token '{label}' in slot {slot_id}")

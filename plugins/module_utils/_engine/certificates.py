@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +21,7 @@ from .._model.errors import InputError, KeyfleetError, RegistryError
 from .._model.records import DEACTIVATED
 from .._model.uids import key_id_text, uid
 from .._registry import events, virtual_keys
-from .._registry.database import Database, open_database
+from .._registry.database import Database, open_database, recording
 from .certificate_key import CertifiedKey, find_key, keys_called, several
 from .certificate_plan import (
     CertificatePlan,
@@ -170,10 +169,10 @@ class _Run:
 
     def _is_deactivated(self, key: CertifiedKey) -> bool:
         """Whether the registry says so; without one, nobody does."""
-        token = self.target.token if self.target is not None else None
-        if self.database is None or token is None or token.id is None:
+        token_id = self.target.token_id if self.target is not None else None
+        if self.database is None or token_id is None:
             return False
-        records = virtual_keys.of_tokens(self.database, [token.id])
+        records = virtual_keys.of_tokens(self.database, [token_id])
         return any(one.state == DEACTIVATED and (one.label, one.key_id) == (key.private.label, key.key_id) for one in records)
 
     def _warn(self, plan: CertificatePlan) -> None:
@@ -250,17 +249,9 @@ class _Log:
         self.prefix = target.prefix
         self.slot = session.token.slot_id
 
-    @contextmanager
-    def _open(self) -> Iterator[Database | None]:
-        if self.database is None:
-            yield None
-        else:
-            with self.database.transaction():
-                yield self.database
-
     def add(self, action: str, key_id: bytes, label: str, found: FoundCertificate) -> None:
         """One event, with what tells the certificate from others. Raises :class:`RegistryError`."""
-        with self._open() as database:
+        with recording(self.database) as database:
             if database is not None:
                 address = uid(self.prefix or "", self.slot, key_id_text(key_id, label))
                 events.record(database, action, address, fingerprint=found.fingerprint, serial_number=found.values()["serial_number"])

@@ -44,6 +44,11 @@ class Target:
     token: TokenRecord | None = None
     pin_path: str | None = None
 
+    @property
+    def token_id(self) -> int | None:
+        """The token's row in the registry."""
+        return self.token.id if self.token is not None else None
+
 
 def connection_problems(params: Mapping[str, Any]) -> list[str]:
     """What is wrong with ``instance``, ``library``, ``token_label``, ``token_serial``, ``slot``, ``pin`` and ``pin_file``."""

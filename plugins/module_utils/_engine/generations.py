@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 from .._model.generations import MAX_GENERATION, split_label, stored_label
 from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
@@ -56,12 +57,12 @@ def age_seconds(record: VirtualKey | None, now: datetime) -> float | None:
     return (now - made).total_seconds()
 
 
-def _of_generation(spec: KeySpec, number: int, **changes: object) -> KeySpec:
+def _of_generation(spec: KeySpec, number: int, **changes: Any) -> KeySpec:
     label = stored_label(spec.base, number)
     if number == 1:
-        return replace(spec, label=label, generation=number, **changes)  # type: ignore[arg-type]
+        return replace(spec, label=label, generation=number, **changes)
     own_id = label.encode("utf-8", "surrogateescape")
-    return replace(spec, label=label, generation=number, key_id=own_id, **{"id_given": False, **changes})  # type: ignore[arg-type]
+    return replace(spec, label=label, generation=number, key_id=own_id, **{"id_given": False, **changes})
 
 
 def _retired(spec: KeySpec, number: int) -> KeySpec:
@@ -160,7 +161,7 @@ def expand(
             other = taken.setdefault(one.label, one)
             if other is not one:
                 problems.append(
-                    f"{spec.where}: means '{one.label}', and so does keys[{other.index}] ({other.declared}): say generation in one of them."
+                    f"{spec.where}: means '{one.label}', and so does keys[{other.index}] ({other.base}): say generation in one of them."
                 )
         expanded += found
     return expanded, families, problems

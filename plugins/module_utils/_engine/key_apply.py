@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from .._model.key_types import PRIVATE, PUBLIC, SECRET
 from .._model.records import DEACTIVATED, PendingKey, VirtualKey
 from .._model.uids import uid
 from .._registry import events, pending_keys, virtual_keys
-from .._registry.database import Database, now
+from .._registry.database import Database, now, recording
 from .connection import Target
 from .key_look import TokenLook, wrapping_key
 from .key_plan import (
@@ -100,7 +99,7 @@ class Applier:
                 self.complaints.append(f"a left-over without a name stays on the token: {error.message}")
                 continue
             self.cleared.append(item)
-            with self._recording() as database:
+            with recording(self.database) as database:
                 if database is not None:
                     events.record(database, "destroy_left_over", str(self.session.token), kind=item.kind, type=item.type)
 
@@ -111,25 +110,17 @@ class Applier:
         entry = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
         self.failed.append({**entry, "code": error.code, "error": error.message, "changed_hsm": touched})
 
-    @contextmanager
-    def _recording(self) -> Iterator[Database | None]:
-        if self.database is None:
-            yield None
-        else:
-            with self.database.transaction():
-                yield self.database
-
     # The note of what is about to be made
 
     def _begin(self, plans: list[KeyPlan]) -> None:
         """Note what is about to be made, in one transaction, before the first call."""
-        token = self.target.token
+        token_id = self.target.token_id
         making_now = [plan for plan in plans if plan.makes_key]
-        if not making_now or self.database is None or token is None or token.id is None:
+        if not making_now or self.database is None or token_id is None:
             return
         before = len(self.inventory.cut_off)
         with self.database.transaction(durable=True):
-            pending_keys.add(self.database, [self._note(plan, token.id, before) for plan in making_now])
+            pending_keys.add(self.database, [self._note(plan, token_id, before) for plan in making_now])
         self._begun = {plan.spec.label for plan in making_now}
 
     def _note(self, plan: KeyPlan, token_id: int, before: int) -> PendingKey:
@@ -138,17 +129,16 @@ class Applier:
 
     def _end(self, plans: list[KeyPlan]) -> None:
         """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
-        token = self.target.token
-        if self.database is None or token is None or token.id is None:
+        token_id = self.target.token_id
+        if self.database is None or token_id is None:
             return
         left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
         settled = self._begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
         there = {item.label for item in self.inventory.objects}
         settled |= {label for label in self.pending if label not in there and label not in self._begun}
         if settled:
-            with self._recording() as database:
-                if database is not None:
-                    pending_keys.remove(database, token.id, settled)
+            with self.database.transaction():
+                pending_keys.remove(self.database, token_id, settled)
 
     # Records
 
@@ -166,8 +156,8 @@ class Applier:
         fingerprint: str | None = None,
     ) -> None:
         """Write the key's record in the caller's transaction, and take the note back."""
-        token, database = self.target.token, self.database
-        if database is None or token is None or token.id is None:
+        token_id, database = self.target.token_id, self.database
+        if database is None or token_id is None:
             return
         if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
@@ -176,16 +166,16 @@ class Applier:
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
         state = state or (old.state if old is not None and not made else None)
         fingerprint = self.look.fingerprint(key) or fingerprint
-        record = virtual_of(key, token.id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
+        record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
         virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
-            pending_keys.remove(database, token.id, [key.main.label])
+            pending_keys.remove(database, token_id, [key.main.label])
 
     def _record_known(self, plans: list[KeyPlan]) -> None:
         found = [plan for plan in plans if plan.action == RECORD and plan.key is not None]
         if not found:
             return
-        with self._recording():
+        with recording(self.database):
             for plan in found:
                 if plan.key is not None:
                     self._record(plan.key, made=False, generation=plan.spec.generation or 1, old=plan.virtual)
@@ -206,7 +196,7 @@ class Applier:
         elif plan.action == REMOVE_PRIVATE and plan.key is not None:
             self._remove_private(plan, plan.key)
         elif plan.action == FORGET:
-            with self._recording() as database:
+            with recording(self.database) as database:
                 if database is not None:
                     for record in plan.stale:
                         token_uid = uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
@@ -221,7 +211,7 @@ class Applier:
                 error.message += "; the key that was to be replaced is destroyed"
             raise
         self.keys[plan.spec.label] = key
-        with self._recording():
+        with recording(self.database):
             self._record(key, made=True, generation=plan.spec.generation or 1, fingerprint=predicted_fingerprint(plan.spec))
 
     def _repair(self, plan: KeyPlan) -> None:
@@ -232,7 +222,7 @@ class Applier:
             for item in plan.clear:
                 cryptoki.destroy(self.inventory, item)
                 plan.destroyed = True
-            with self._recording() as database:
+            with recording(self.database) as database:
                 if database is not None:
                     events.record(database, "destroy_left_over", self._uid(key), label=key.main.label)
             self._make(plan)
@@ -251,7 +241,7 @@ class Applier:
             return
         self._use_once(mended)
         self.keys[spec.label] = mended
-        with self._recording():
+        with recording(self.database):
             self._record(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
 
     def _destroy(self, plan: KeyPlan, key: Key) -> None:
@@ -268,21 +258,21 @@ class Applier:
         plan.destroyed = True
         self.look.forget(key)
         self.keys[plan.spec.label] = None
-        with self._recording() as database:
+        with recording(self.database) as database:
             if database is None:
                 return
             if plan.virtual is not None:
                 virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
             else:
                 events.record(database, "destroy_key", self._uid(key), label=key.main.label)
-            if self.target.token is not None and self.target.token.id is not None and plan.spec.label not in self._begun:
-                pending_keys.remove(database, self.target.token.id, [plan.spec.label])
+            if self.target.token_id is not None and plan.spec.label not in self._begun:
+                pending_keys.remove(database, self.target.token_id, [plan.spec.label])
 
     def _change(self, plan: KeyPlan, key: Key) -> None:
         after = self._with_changes(plan, key)
         self.keys[plan.spec.label] = after
         state = DEACTIVATED if plan.action == DEACTIVATE else None
-        with self._recording() as database:
+        with recording(self.database) as database:
             if database is None:
                 return
             if plan.virtual is None:
@@ -310,7 +300,7 @@ class Applier:
         plan.destroyed = True
         left = Key(public=key.public)
         self.keys[plan.spec.label] = left
-        with self._recording() as database:
+        with recording(self.database) as database:
             if database is not None:
                 events.record(database, "remove_private", self._uid(key), label=key.main.label)
                 self._record(left, made=False, old=plan.virtual)

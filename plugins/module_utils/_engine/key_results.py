@@ -149,7 +149,7 @@ class Results:
         """Read from the token, except for what check mode only predicts."""
         spec, key = plan.spec, self._key_after(plan)
         predicted = self.check_mode and plan.action != KEEP
-        fields: dict[str, Any] = {"label": spec.declared, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
+        fields: dict[str, Any] = {"label": spec.base, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
         fields |= {"operations": [], "sensitive": None, "extractable": None, "local": None, "public_key": None, "state": "absent"}
         recorded = plan.virtual.generation if plan.virtual is not None else 1
         fields |= {"generation": max(spec.generation or 1, recorded), "fingerprint": None}

@@ -19,7 +19,7 @@ from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, InputError, KeyfleetError
 from .._model.key_material import WrappedMaterial
 from .._model.key_objects import KeyObject
-from .._model.key_spec import ABSENT, PRESENT, KeySpec, parse_keys
+from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, KeySpec, parse_keys
 from .._model.key_types import usable_types
 from .._model.records import PendingKey, VirtualKey
 from .._registry import pending_keys, virtual_keys
@@ -43,7 +43,7 @@ def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
     for spec in specs:
         if spec.max_age is not None:
             problems.append(f"{spec.where}.max_age: the age of a key is kept in the registry: give instance instead of library")
-        for option, wanted in (("state", spec.state == "deactivated"), ("previous", spec.previous == "deactivate")):
+        for option, wanted in (("state", spec.state == DEACTIVATED), ("previous", spec.previous == "deactivate")):
             if wanted and not spec.enforce:
                 problems.append(
                     f"{spec.where}.{option}: that a key is deactivated is kept in the registry: give instance instead of library, or "
@@ -153,10 +153,10 @@ class _Run:
         return results.outcome()
 
     def _registry_part(self) -> tuple[list[VirtualKey], dict[str, PendingKey]]:
-        token = self.target.token
-        if self.database is None or token is None or token.id is None:
+        token_id = self.target.token_id
+        if self.database is None or token_id is None:
             return [], {}
-        return virtual_keys.of_tokens(self.database, [token.id]), pending_keys.of_token(self.database, token.id)
+        return virtual_keys.of_tokens(self.database, [token_id]), pending_keys.of_token(self.database, token_id)
 
     def _plan(self, planner: Planner, records: list[VirtualKey]) -> list[KeyPlan]:
         by_label = {record.label: record for record in records}

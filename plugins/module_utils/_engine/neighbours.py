@@ -25,10 +25,12 @@ class Neighbours:
                 if name:
                     self._by_name[name].append(item)
 
-    def of(self, key: Key) -> list[str]:
-        """In words: other objects with its CKA_ID, its CKA_LABEL or its modulus, as a half that goes by another name has."""
+    def reason(self, key: Key) -> str | None:
+        """Why nothing is destroyed or added here: other objects with its CKA_ID, its CKA_LABEL or its modulus, as a half that goes
+        by another name has. None where there are none."""
         own = {item.handle for item in key.objects}
         names = {name for item in key.objects for name in (item.key_id, item.label, item.modulus) if name}
         found = {item.handle: item for name in names for item in self._by_name.get(name, ()) if item.handle not in own}
         words = [f"{item.named()}, label '{item.label}'" for item in found.values()]
-        return words + [f"a certificate, CKA_ID {item.key_id.hex()}" for item in key.objects if item.key_id in self._certified]
+        words += [f"a certificate, CKA_ID {item.key_id.hex()}" for item in key.objects if item.key_id in self._certified]
+        return f"other objects on the token may belong to it: {'; '.join(words)}" if words else None

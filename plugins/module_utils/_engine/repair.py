@@ -65,8 +65,8 @@ def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumsta
             return f"its {item.kind} half was made with destroyable: false"
         if item.type not in (spec.type, "unknown"):
             return f"it is of type {item.type}, asked for {spec.type}"
-    if neighbours := circumstances.neighbours.of(key):
-        return f"other objects on the token may belong to it: {'; '.join(neighbours)}"
+    if beside := circumstances.neighbours.reason(key):
+        return beside
     if _ours(spec, key.objects, circumstances):
         return None
     if not circumstances.repair:
@@ -93,8 +93,8 @@ def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances:
         return _blocked(spec, key, what, "the registry has it as a public key alone, as state: public_only leaves it")
     material = spec.material
     if isinstance(material, KeyMaterial) and key.public is not None and key.public.public_key == material.public_key:
-        if neighbours := circumstances.neighbours.of(key):
-            return _blocked(spec, key, what, f"other objects on the token may belong to it: {'; '.join(neighbours)}")
+        if beside := circumstances.neighbours.reason(key):
+            return _blocked(spec, key, what, beside)
         return KeyPlan(spec, REPAIR, key, virtual=record), None  # the source has the other half
     reason = _may_be_remade(spec, key, record, circumstances)
     if reason is not None:
@@ -118,8 +118,8 @@ def _public_missing(
 ) -> tuple[KeyPlan, str | None]:
     what = "only half of this key pair is on the token, its public key is missing"
     ours = record is None and _ours(spec, key.objects, circumstances)
-    if neighbours := circumstances.neighbours.of(key):
-        return _blocked(spec, key, what, f"other objects on the token may belong to it: {'; '.join(neighbours)}")
+    if beside := circumstances.neighbours.reason(key):
+        return _blocked(spec, key, what, beside)
     public = _known_public(spec, private, record, circumstances)
     if public is not None and not (ours or circumstances.repair or spec.material is not None):
         return _blocked(spec, key, what, f"{_REPAIR} to make it again from what is known of it")

@@ -27,13 +27,12 @@ PRESENT, ABSENT, DEACTIVATED, PUBLIC_ONLY = "present", "absent", "deactivated", 
 class KeySpec:
     """A key as it is asked for. None means: not said, so not compared with a key that exists.
 
-    ``declared`` is the label as it was given, ``base`` the label without a generation, and ``label`` the CKA_LABEL of the
+    ``base`` is the label as it was given, ``label`` the CKA_LABEL of the
     generation that this spec is about. ``lead`` is false for the other generations that an entry brings along. ``max_age`` is
     in seconds. ``material`` is what ``source`` held.
     """
 
     index: int
-    declared: str
     base: str
     label: str
     generation: int | None
@@ -60,7 +59,7 @@ class KeySpec:
     @property
     def where(self) -> str:
         """How errors name this entry."""
-        return f"keys[{self.index}] ({self.declared})"
+        return f"keys[{self.index}] ({self.base})"
 
     @property
     def key_type(self) -> KeyType:
@@ -138,16 +137,14 @@ def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> 
             problems.append(f"{where}.operations: {key_type.name} keys cannot {operation}: use {allowed}")
 
 
-def _parse_generation(options: Mapping[str, Any], where: str, problems: list[str]) -> tuple[str, int | None]:
-    """The label without a generation, and the generation that is asked for; None: not said."""
-    label, asked = options["label"], options.get("generation")
-    base, named = split_label(label)
+def _check_generation(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    asked = options.get("generation")
+    base, named = split_label(options["label"])
     if asked is not None and not 1 <= asked <= MAX_GENERATION:
         problems.append(f"{where}.generation: {asked} is no generation: give a number from 1 to {MAX_GENERATION}")
     if named is not None and (asked is not None or options.get("max_age") is not None):
         option = "generation" if asked is not None else "max_age"
         problems.append(f"{where}.{option}: the label names generation {named} of '{base}' already: give label {base} with generation: n")
-    return label, asked
 
 
 def _parse_max_age(options: Mapping[str, Any], where: str, problems: list[str]) -> int | None:
@@ -205,8 +202,9 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
         before = len(problems)
         _check_label(label, where, problems)
         state = options.get("state") or PRESENT
-        base, generation = _parse_generation(options, where, problems)
-        stored = stored_label(base, generation or 1)
+        generation = options.get("generation")
+        _check_generation(options, where, problems)
+        stored = stored_label(label, generation or 1)
         key_id, id_given = _parse_id(options.get("id"), stored, where, problems)
         if state == PRESENT and options.get("type") is None:
             problems.append(f"{where}.type: is missing: a key that is to be present needs one of {', '.join(KEY_TYPES)}")
@@ -230,8 +228,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
             specs.append(
                 KeySpec(
                     index=index,
-                    declared=label,
-                    base=base,
+                    base=label,
                     label=stored,
                     generation=generation,
                     key_id=key_id,

@@ -42,7 +42,7 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
         if not self._accepted:
             hidden = {name: value for name, value in self.params.items() if not self._shown(name, value)}
-            unsafe = {text for text in _hidden_texts(hidden, self.argument_spec) if len(text) >= _SHORTEST}
+            unsafe = {text for text in _misplaced(hidden, self.argument_spec) if len(text) >= _SHORTEST}
             msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))
             shown = {name: MASK if name in hidden else value for name, value in self.params.items()}
             kwargs["invocation"] = {"module_args": shown}
@@ -60,22 +60,17 @@ def _holds_secrets(option: Mapping[str, Any]) -> bool:
     return bool(option.get("no_log")) or any(_holds_secrets(inner) for inner in (option.get("options") or {}).values())
 
 
-def _hidden_texts(hidden: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in hidden.items():
-        option = spec.get(name)
-        if option is None or option.get("no_log") or not option.get("options"):
-            yield from texts(value)
-        else:
-            for entry in value if isinstance(value, list) else [value]:
-                yield from _unsafe(entry, option["options"])
-
-
 def _unsafe(params: Any, spec: Mapping[str, Any]) -> Iterator[str]:
-    """Texts that may be secrets: those of secret options, under names that are none, and where another shape belongs; beside
-    secret options all of them. A plain value among plain options is what a refusal has to show."""
+    """Texts that may be secrets: what is no mapping where one belongs, and all that stands beside the place of a secret."""
     if not isinstance(params, Mapping) or _beside_secrets(spec):
         yield from texts(params)
-        return
+    else:
+        yield from _misplaced(params, spec)
+
+
+def _misplaced(params: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of secret options, under names that are none, and where another shape belongs. A plain value in its own place is what
+    a refusal has to show."""
     for name, value in params.items():
         option = spec.get(name)
         if option is None or option.get("no_log"):

@@ -57,6 +57,16 @@ class Database:
             raise RegistryError(f"registry {self.path}: a write failed: {error}", code="registry_write_failed") from error
 
 
+@contextmanager
+def recording(database: Database | None) -> Iterator[Database | None]:
+    """One transaction of a registry; nothing where a run has none. Raises :class:`RegistryError`."""
+    if database is None:
+        yield None
+    else:
+        with database.transaction():
+            yield database
+
+
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 

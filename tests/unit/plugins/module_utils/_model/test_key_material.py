@@ -74,7 +74,7 @@ def test_no_repr_shows_the_key(value: object) -> None:
 
 def test_material_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
-        KeyMaterial("AES", 128, None, {}).size = 256  # type: ignore[misc]
+        KeyMaterial("AES", 128, None, {}).size = 256
 
 
 def test_the_types_are_those_that_can_be_made() -> None:

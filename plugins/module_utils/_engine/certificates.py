@@ -18,7 +18,7 @@ from .._cryptoki.session import Session
 from .._cryptoki.signing import Scheme
 from .._model.certificate_spec import CertificateSpec, parse_certificate
 from .._model.errors import InputError, KeyfleetError, RegistryError
-from .._model.records import DEACTIVATED
+from .._model.key_states import DEACTIVATED
 from .._model.uids import key_id_text, uid
 from .._registry import events, virtual_keys
 from .._registry.database import Database, open_database, recording

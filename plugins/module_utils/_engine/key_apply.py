@@ -21,8 +21,9 @@ from .._model.errors import Cryptoki, KeyfleetError, RegistryError
 from .._model.key_material import KeyMaterial, WrappedMaterial
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import KeySpec
+from .._model.key_states import DEACTIVATED
 from .._model.key_types import PRIVATE, PUBLIC, SECRET
-from .._model.records import DEACTIVATED, PendingKey, VirtualKey
+from .._model.records import PendingKey, VirtualKey
 from .._model.uids import uid
 from .._registry import events, pending_keys, virtual_keys
 from .._registry.database import Database, now, recording

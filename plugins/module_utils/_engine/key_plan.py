@@ -16,8 +16,9 @@ from .._cryptoki.public_key import to_pem
 from .._model.key_material import KeyMaterial
 from .._model.key_objects import Key, KeyObject, fingerprint_of
 from .._model.key_spec import KeySpec
+from .._model.key_states import ACTIVE, DEACTIVATED
 from .._model.key_types import ordered
-from .._model.records import ACTIVE, DEACTIVATED, VirtualKey
+from .._model.records import VirtualKey
 from .plan import CHANGE, CREATE, DELETE, KEEP, Step
 
 REPLACE, RECORD, FORGET = "replace", "record", "forget"

@@ -15,8 +15,8 @@ from dataclasses import replace
 from .._model.generations import stored_label
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
+from .._model.key_states import DEACTIVATED as DEACTIVATED_RECORD
 from .._model.key_types import CLASS_OPERATIONS, PUBLIC
-from .._model.records import DEACTIVATED as DEACTIVATED_RECORD
 from .._model.records import VirtualKey
 from .circumstances import Circumstances
 from .key_plan import DEACTIVATE, FORGET, RECORD, REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan, describe_key

@@ -14,7 +14,7 @@ from typing import Any
 from .._cryptoki.public_key import to_pem
 from .._model.generations import split_label
 from .._model.key_objects import Key, KeyObject
-from .._model.records import DEACTIVATED
+from .._model.key_states import DEACTIVATED
 from .._model.uids import key_id_text, uid
 from .key_apply import Applier
 from .key_plan import (

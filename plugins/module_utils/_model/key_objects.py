@@ -16,6 +16,8 @@ from hashlib import sha256
 from .key_types import PRIVATE, PUBLIC, SECRET, ordered
 from .uids import key_id_text
 
+KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
+
 
 @dataclass(frozen=True)
 class KeyObject:
@@ -65,6 +67,10 @@ class Key:
         if main is None:
             raise ValueError("a key has at least one object")
         return main
+
+    @property
+    def name(self) -> KeyName:
+        return (self.main.kind, self.main.key_id, self.main.label)
 
     @property
     def objects(self) -> tuple[KeyObject, ...]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .key_objects import KeyName
+from .key_states import ACTIVE
 from .selectors import TokenSelector
 from .uids import key_id_text
 
@@ -55,8 +57,25 @@ class InstanceRecord:
     updated_at: str | None = None
 
 
-# States of a virtual key, in the words of NIST SP 800-57 part 1 rev. 5, section 7.
-ACTIVE, DEACTIVATED = "active", "deactivated"
+# What a sync of a group records: every key of the token, or only those that were made or named through the group.
+SCAN_ALL, SCAN_OWN = "all", "own"
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """Tokens in priority order that serve the same virtual keys. ``members`` are ids of tokens, the first to be tried first.
+
+    ``apply_changes``: whether what is changed on a virtual key is changed on the key in the HSM too.
+    """
+
+    name: str
+    description: str = ""
+    apply_changes: bool = False
+    key_scan: str = SCAN_ALL
+    members: tuple[int, ...] = ()
+    id: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,8 @@ class VirtualKey:
 
     ``fingerprint`` is that of the key when it was recorded, ``public_key`` the DER of a pair's SubjectPublicKeyInfo.
     ``generation`` is above 1 only for a key that this collection made as such. ``made_at`` is when this collection made the
-    key, None for one that it found; ``created_at`` is when the record was made.
+    key, None for one that it found; ``created_at`` is when the record was made. ``group_id`` is None for a key that is in no
+    group; of one that is, ``token_id`` is the member on which it was found or made.
     """
 
     token_id: int
@@ -100,6 +120,12 @@ class VirtualKey:
     made_at: str | None = None
     created_at: str | None = None
     generation: int = 1
+    group_id: str | None = None
+
+    @property
+    def name(self) -> KeyName:
+        """What a record is found by: within a group, or within a token for a key that is in none."""
+        return (self.kind, self.key_id, self.label)
 
     @property
     def key_id_text(self) -> str:

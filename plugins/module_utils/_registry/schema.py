@@ -86,4 +86,51 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (token_id, label)
     )
     """,
+    """
+    CREATE TABLE hsm_group (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        description TEXT NOT NULL,
+        apply_changes INTEGER NOT NULL,
+        key_scan TEXT NOT NULL CHECK (key_scan IN ('all', 'own')),
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    );
+    CREATE TABLE group_member (
+        group_id TEXT NOT NULL REFERENCES hsm_group (id) ON DELETE CASCADE,
+        priority INTEGER NOT NULL,
+        token_id INTEGER NOT NULL REFERENCES token (id),
+        PRIMARY KEY (group_id, priority),
+        UNIQUE (group_id, token_id)
+    );
+    CREATE TABLE virtual_key_3 (
+        id TEXT PRIMARY KEY,
+        group_id TEXT REFERENCES hsm_group (id),
+        token_id INTEGER NOT NULL REFERENCES token (id),
+        kind TEXT NOT NULL CHECK (kind IN ('secret', 'private', 'public')),
+        key_id BLOB NOT NULL,
+        label TEXT NOT NULL,
+        type TEXT NOT NULL,
+        size INTEGER,
+        curve TEXT,
+        operations TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        fingerprint TEXT,
+        public_key BLOB,
+        made_at TEXT,
+        generation INTEGER NOT NULL DEFAULT 1
+    );
+    INSERT INTO virtual_key_3 (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, updated_at,
+        fingerprint, public_key, made_at, generation)
+        SELECT id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, updated_at, fingerprint,
+        public_key, made_at, generation FROM virtual_key ORDER BY rowid;
+    DROP TABLE virtual_key;
+    ALTER TABLE virtual_key_3 RENAME TO virtual_key;
+    CREATE UNIQUE INDEX virtual_key_of_token ON virtual_key (token_id, kind, key_id, label) WHERE group_id IS NULL;
+    CREATE UNIQUE INDEX virtual_key_of_group ON virtual_key (group_id, kind, key_id, label) WHERE group_id IS NOT NULL;
+    CREATE INDEX virtual_key_by_token ON virtual_key (token_id)
+    """,
 )

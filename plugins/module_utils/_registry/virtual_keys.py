@@ -12,21 +12,23 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from .._model.records import VirtualKey
 from . import events
 from .database import Database, now
 
 _INSERT = (
-    "INSERT INTO virtual_key (id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
-    "updated_at, fingerprint, public_key, made_at, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (token_id, kind, key_id, label) "
+    "INSERT INTO virtual_key (id, group_id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
+    "updated_at, fingerprint, public_key, made_at, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
 )
-_KEEP = _INSERT + "DO NOTHING"
-_OVERWRITE = _INSERT + (
-    "DO UPDATE SET type = excluded.type, size = excluded.size, curve = excluded.curve, operations = excluded.operations, "
-    "state = excluded.state, updated_at = excluded.updated_at, fingerprint = excluded.fingerprint, public_key = excluded.public_key, "
-    "made_at = coalesce(excluded.made_at, made_at), generation = max(generation, excluded.generation)"
+_IN_NO_GROUP = "ON CONFLICT (token_id, kind, key_id, label) WHERE group_id IS NULL "
+_IN_GROUP = "ON CONFLICT (group_id, kind, key_id, label) WHERE group_id IS NOT NULL "
+_KEEP = "DO NOTHING"
+_OVERWRITE = (
+    "DO UPDATE SET token_id = excluded.token_id, type = excluded.type, size = excluded.size, curve = excluded.curve, "
+    "operations = excluded.operations, state = excluded.state, updated_at = excluded.updated_at, fingerprint = excluded.fingerprint, "
+    "public_key = excluded.public_key, made_at = coalesce(excluded.made_at, made_at), generation = max(generation, excluded.generation)"
 )
 
 
@@ -48,13 +50,20 @@ def _virtual_key(row: sqlite3.Row) -> VirtualKey:
         made_at=row["made_at"],
         created_at=row["created_at"],
         generation=row["generation"],
+        group_id=row["group_id"],
     )
 
 
 def of_tokens(database: Database, token_ids: Collection[int]) -> list[VirtualKey]:
-    """The virtual keys of these tokens: token by token, in the order they were added."""
+    """The virtual keys that were found or made on these tokens, in groups or in none: token by token, in the order they were added."""
     query = "SELECT * FROM virtual_key WHERE token_id = ? ORDER BY rowid"
     return [_virtual_key(row) for token_id in token_ids for row in database.connection.execute(query, (token_id,))]
+
+
+def of_group(database: Database, group_id: str) -> list[VirtualKey]:
+    """The virtual keys of a group, in the order they were added."""
+    query = "SELECT * FROM virtual_key WHERE group_id = ? ORDER BY rowid"
+    return [_virtual_key(row) for row in database.connection.execute(query, (group_id,))]
 
 
 def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite: bool = False) -> None:
@@ -66,9 +75,10 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
     moment = now()
     for uid, key in keys:
         cursor = database.connection.execute(
-            _OVERWRITE if overwrite else _KEEP,
+            _INSERT + (_IN_NO_GROUP if key.group_id is None else _IN_GROUP) + (_OVERWRITE if overwrite else _KEEP),
             (
                 str(uuid.uuid4()),
+                key.group_id,
                 key.token_id,
                 key.kind,
                 key.key_id,
@@ -91,13 +101,28 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
             events.record(database, "add_key", uid, origin=key.origin, type=key.type)
 
 
-def update(database: Database, uid: str, key: VirtualKey) -> None:
-    """Write what a run changed on purpose (operations, state) in the caller's transaction."""
+def update(database: Database, uid: str, key: VirtualKey, action: str = "change_key", **details: Any) -> None:
+    """Write what a run changed on purpose in the caller's transaction: the record that has the ``id`` of ``key`` becomes ``key``."""
     database.connection.execute(
-        "UPDATE virtual_key SET type = ?, size = ?, curve = ?, operations = ?, state = ?, updated_at = ? WHERE id = ?",
-        (key.type, key.size, key.curve, json.dumps(list(key.operations)), key.state, now(), key.id),
+        "UPDATE virtual_key SET token_id = ?, kind = ?, key_id = ?, label = ?, type = ?, size = ?, curve = ?, operations = ?, state = ?, "
+        "fingerprint = ?, public_key = ?, updated_at = ? WHERE id = ?",
+        (
+            key.token_id,
+            key.kind,
+            key.key_id,
+            key.label,
+            key.type,
+            key.size,
+            key.curve,
+            json.dumps(list(key.operations)),
+            key.state,
+            key.fingerprint,
+            key.public_key,
+            now(),
+            key.id,
+        ),
     )
-    events.record(database, "change_key", uid, operations=list(key.operations), state=key.state)
+    events.record(database, action, uid, operations=list(key.operations), state=key.state, **details)
 
 
 def remove(database: Database, uid: str, key: VirtualKey, action: str) -> None:
@@ -108,6 +133,16 @@ def remove(database: Database, uid: str, key: VirtualKey, action: str) -> None:
 
 def forget_tokens(database: Database, token_ids: Collection[int]) -> None:
     """Delete every record of these tokens in the caller's transaction. The HSM is not touched."""
-    for key in of_tokens(database, token_ids):
-        events.record(database, "forget_key", key.label, id=key.key_id.hex(), type=key.type)
+    _note_forgotten(database, of_tokens(database, token_ids))
     database.connection.executemany("DELETE FROM virtual_key WHERE token_id = ?", [(token_id,) for token_id in token_ids])
+
+
+def forget_group(database: Database, group_id: str) -> None:
+    """Delete every record of a group in the caller's transaction. The HSM is not touched."""
+    _note_forgotten(database, of_group(database, group_id))
+    database.connection.execute("DELETE FROM virtual_key WHERE group_id = ?", (group_id,))
+
+
+def _note_forgotten(database: Database, keys: Iterable[VirtualKey]) -> None:
+    for key in keys:
+        events.record(database, "forget_key", key.label, id=key.key_id.hex(), type=key.type)

@@ -74,7 +74,9 @@ options:
     description:
       - Whether an instance or a token that virtual keys refer to may be removed. The records of these keys are then
         forgotten. The keys stay in the HSM.
-      - An instance that a configuration file refers to is not removed, whatever this option says.
+      - An instance that a configuration file refers to is not removed, whatever this option says. Neither is an
+        instance or a token that is a connection of a group. Take it out of the group first with
+        M(keyfleet.hsm.hsm_group).
     type: bool
     default: false
   state:
@@ -96,6 +98,7 @@ notes:
   - Ansible prints the items of a loop, and from C(-v) on it does so in spite of C(loop_control.label). Loop over the
     names of instances, and never over dictionaries with PINs in them.
 seealso:
+  - module: keyfleet.hsm.hsm_group
   - module: keyfleet.hsm.hsm_key
   - module: keyfleet.hsm.hsm_status
   - module: keyfleet.hsm.hsm_sync
@@ -385,7 +388,7 @@ failure:
           length is checked before anything is created.
         - V(pin_change_unfinished) - an earlier change to another PIN was interrupted. The PIN in force may be that one.
         - V(renumbering) - UIDs would move, see O(allow_renumber).
-        - V(in_use) - virtual keys or configuration files refer to what would be removed, see O(force).
+        - V(in_use) - virtual keys, groups or configuration files refer to what would be removed, see O(force).
         - V(lock_timeout), V(lock_unavailable) - another task held the token for longer than O(connection_timeout), or
           the lock file cannot be used.
         - V(registry_unavailable), V(registry_invalid), V(registry_too_new), V(registry_write_failed) - the registry
@@ -400,8 +403,9 @@ failure:
     details:
       description:
         - What belongs to the code, for example C(problems) for V(invalid_input), C(tokens) for V(several_tokens) and
-          V(no_token), C(moved) for V(renumbering), C(virtual_keys) or C(files) for V(in_use), C(pin_state), C(serial)
-          and C(device_fault) for V(pin_incorrect), C(errors) where several tokens cannot be used. May be empty.
+          V(no_token), C(moved) for V(renumbering), C(virtual_keys), C(groups) or C(files) for V(in_use), C(pin_state),
+          C(serial) and C(device_fault) for V(pin_incorrect), C(errors) where several tokens cannot be used. May be
+          empty.
       returned: failure
       type: dict
       sample:

@@ -772,7 +772,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import li
 
 
 def main() -> None:
-    spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
+    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
     run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=libraries_for_keys)
 
 

@@ -202,8 +202,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 
 def main() -> None:
-    spec = options.merge(options.REGISTRY, options.CONNECTION, options.PIN_SAFETY)
-    spec["instance"] = {**spec["instance"], "required": True}
+    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, options.SYNC)
     run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge)
 
 

@@ -30,6 +30,7 @@ MODULES = sorted(path.stem for path in (Path(__file__).parents[2] / "plugins" / 
 # The examples of a module go on from where those of others left the HSM.
 AFTER = {
     "hsm_certificate": ("hsm_instance",),
+    "hsm_group": ("hsm_instance",),
     "hsm_key": ("hsm_instance",),
     "hsm_status": ("hsm_instance",),
     "hsm_sync": ("hsm_instance", "hsm_key"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -44,6 +45,21 @@ def check_value(session: Session, inventory: Inventory, item: KeyObject) -> byte
     """
     if item.check_value or item.kind != SECRET:
         return item.check_value
+    sealed = _sealed_zeros(session, inventory, item)
+    return sealed[:_CHECK_BYTES] if sealed is not None else None
+
+
+def whole_check(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
+    """What tells secret keys of a type apart that share a key check value: the SHA-256 of zeros encrypted with it.
+
+    Hashed, since the block itself is a secret of its key: GCM's hash subkey (NIST SP 800-38D, section 7.1) and the root of
+    CMAC's (SP 800-38B, section 6.1). None for a key that may not encrypt. Raises :class:`Cryptoki`.
+    """
+    sealed = _sealed_zeros(session, inventory, item) if item.kind == SECRET else None
+    return sha256(sealed).digest() if sealed is not None else None
+
+
+def _sealed_zeros(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
     ecb = f"{item.type}_ECB"
     if "encrypt" not in item.operations or ecb not in session.mechanisms() or item.type in WEAK_TYPES:
         return None
@@ -54,7 +70,7 @@ def check_value(session: Session, inventory: Inventory, item: KeyObject) -> byte
         if error.rv not in INCONCLUSIVE:
             raise
         return None
-    return sealed[:_CHECK_BYTES]
+    return sealed
 
 
 def comparison(session: Session, item: KeyObject) -> str | None:

@@ -236,6 +236,21 @@ def _load(library: str) -> Any:
 
 
 @contextmanager
+def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """The variables of one instance for as long as its library is open: another one's must not be read with them."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def open_provider(candidates: Sequence[str], environment: Mapping[str, str], timeout: float = 0) -> Iterator[Provider]:
     """Load and initialise the first library of ``candidates`` that exists, and finalise it at the end.
 
@@ -246,11 +261,10 @@ def open_provider(candidates: Sequence[str], environment: Mapping[str, str], tim
     if not os.access(library, os.R_OK):
         details = {"library": library}
         raise ProviderError(f"library: {library} may not be read by this user", code="library_invalid", details=details)
-    os.environ.update(environment)
     # By the library alone: one HSM may be declared with its environment, and found through an inherited one.
     identity = str(Path(library).resolve())
     name = f"the library {library}"
-    with HostLock(name, "provider", identity) as lock, Gate(HostLock(name, "gate", identity)) as gate:
+    with _variables(environment), HostLock(name, "provider", identity) as lock, Gate(HostLock(name, "gate", identity)) as gate:
         lock.acquire(shared=True, timeout=timeout)
         with gate.looking():
             try:

@@ -20,6 +20,7 @@ from .._model.certificate_spec import CertificateSpec
 from .._model.errors import KeyfleetError
 from .._model.generations import generations_of, split_label, stored_label
 from .._model.key_objects import Key, KeyObject, group_keys
+from .._model.key_states import PRE_ACTIVE, RETIRED, SUSPENDED
 from .hsm_private_key import private_key
 from .x509_reading import key_fingerprint, spki_of, unreadable
 
@@ -69,14 +70,23 @@ class CertifiedKey:
             return Scheme(EC, spec.digest or fitting, order_bytes=(bits + 7) // 8)
         return Scheme(RSA, spec.digest or "sha256", spec.rsa_padding or PKCS1)
 
-    def check_signs(self, session: Session, spec: CertificateSpec, *, deactivated: bool) -> Scheme:
-        """The scheme, once it is clear that key and token can and may sign with it. Raises :class:`KeyfleetError`."""
+    def check_signs(self, session: Session, spec: CertificateSpec, *, state: str) -> Scheme:
+        """The scheme, once it is clear that key and token can and may sign with it. Raises :class:`KeyfleetError`.
+
+        A key that is not active yet may prove that it is there, which a request does (NIST SP 800-57 part 1 rev. 5, section 7.1).
+        """
         scheme = self.scheme(spec)
-        if deactivated:
+        if state == PRE_ACTIVE and spec.self_signed:
+            raise _cannot_sign(spec.key_label, "it is pre-active in the registry: make it active with hsm_key (state: active) first")
+        if state == SUSPENDED:
+            raise _cannot_sign(
+                spec.key_label, "it is suspended in the registry: make it active with hsm_key (state: active), or use another key"
+            )
+        if state in RETIRED:
             other = f"name its later generation (key_label: {self.later[-1]})" if self.later else "rotate it with hsm_key (generation)"
             raise _cannot_sign(
                 spec.key_label,
-                "it is deactivated in the registry, and a deactivated key signs nothing new (NIST SP 800-57 part 1, section 7.3): "
+                f"it is {state} in the registry, and a {state} key signs nothing new (NIST SP 800-57 part 1, section 7): "
                 f"{other}, or use another key",
             )
         if "sign" not in self.private.operations:

@@ -18,7 +18,7 @@ from .._cryptoki.session import Session
 from .._cryptoki.signing import Scheme
 from .._model.certificate_spec import CertificateSpec, parse_certificate
 from .._model.errors import InputError, KeyfleetError, RegistryError
-from .._model.key_states import DEACTIVATED
+from .._model.key_states import ACTIVE
 from .._model.uids import key_id_text, uid
 from .._registry import events, virtual_keys
 from .._registry.database import Database, open_database, recording
@@ -156,7 +156,7 @@ class _Run:
             plan = plan_nothing(spec, key, stored)
         signs = (request is not None and request.to_be_made) or (plan.stores and spec.self_signed)
         if signs and key is not None and session is not None:
-            key.check_signs(session, spec, deactivated=self._is_deactivated(key))
+            key.check_signs(session, spec, state=self._state_of(key))
             if key.later:
                 self.context.warn(
                     f"key_label: key '{spec.key_label}' has a later generation, '{key.later[-1]}', and this signs with the one that was "
@@ -167,13 +167,14 @@ class _Run:
         self._warn(plan)
         return request, plan
 
-    def _is_deactivated(self, key: CertifiedKey) -> bool:
-        """Whether the registry says so; without one, nobody does."""
+    def _state_of(self, key: CertifiedKey) -> str:
+        """What the registry says; without one, nobody says anything. Of several groups' records, one that forbids it counts."""
         token_id = self.target.token_id if self.target is not None else None
         if self.database is None or token_id is None:
-            return False
+            return ACTIVE
         records = virtual_keys.of_tokens(self.database, [token_id])
-        return any(one.state == DEACTIVATED and (one.label, one.key_id) == (key.private.label, key.key_id) for one in records)
+        states = [one.state for one in records if (one.label, one.key_id) == (key.private.label, key.key_id)]
+        return next((state for state in states if state != ACTIVE), ACTIVE)
 
     def _warn(self, plan: CertificatePlan) -> None:
         label, found = self.spec.key_label, plan.after

@@ -17,12 +17,25 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 from .._model.errors import KeyfleetError
 
 _END = b"end"
+_GOODBYE = 10.0  # seconds to close a session after the last request
+
+
+def _write(pipe: int, value: Any) -> None:
+    """One line of JSON, with bytes as hex."""
+    data = json.dumps(value, default=lambda content: {"hex": content.hex()}).encode("utf-8") + b"\n"
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def _parsed(line: bytes) -> Any:
+    return json.loads(line, object_hook=lambda found: bytes.fromhex(found["hex"]) if found.keys() == {"hex"} else found)
 
 
 def _child(work: Callable[[], Iterable[Any]], pipe: int) -> None:
@@ -34,9 +47,7 @@ def _child(work: Callable[[], Iterable[Any]], pipe: int) -> None:
             os.dup2(null, descriptor)
         # A line an answer, as soon as it is there: what was found before a hang is not lost.
         for answer in work():
-            data = json.dumps(answer).encode("utf-8") + b"\n"
-            while data:
-                data = data[os.write(pipe, data) :]
+            _write(pipe, answer)
         os.write(pipe, _END)
         status = 0
     finally:
@@ -84,3 +95,74 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
         return answers, KeyfleetError(f"{what} gave no answer within {seconds:g} seconds (timeout).", code="probe_timeout")
     text = f"{what}: its PKCS#11 library ended the process that probed it. Look at the vendor's log."
     return answers, KeyfleetError(text, code="probe_crashed")
+
+
+class Talk:
+    """A child that answers requests, one line of JSON each way (bytes are hex), until it is closed or this process is gone.
+
+    ``serve`` gets the requests and gives one answer to each; it must not raise. What it holds in memory before the fork, PINs for
+    example, passes through no argument, environment or pipe. It ends by itself when this process dies: the pipes that the children
+    before it hold are named by ``others``, so that no child keeps another's open.
+    """
+
+    def __init__(self, serve: Callable[[Iterator[Any]], Iterable[Any]], what: str, others: Sequence[Talk] = ()) -> None:
+        self.what = what
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._alive = True
+        self._child = os.fork()
+        if self._child == 0:
+            for descriptor in (self._requests, self._answers, *(pipe for talk in others for pipe in (talk._requests, talk._answers))):
+                os.close(descriptor)
+            _child(lambda: serve(_requests_of(requests)), answers)
+        os.close(requests)
+        os.close(answers)
+
+    def ask(self, request: Any, seconds: float | None) -> Any:
+        """The answer to a request; ``seconds`` None waits as long as it takes.
+
+        Raises :class:`KeyfleetError` with code ``exchange_timeout`` or ``exchange_crashed``, and then the child is dead.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        parts: list[bytes] = []
+        try:
+            _write(self._requests, request)
+            while not (parts and b"\n" in parts[-1]):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not select.select([self._answers], [], [], left)[0]:
+                    self._kill()
+                    raise KeyfleetError(f"{self.what} gave no answer within {seconds:g} seconds (timeout).", code="exchange_timeout")
+                part = os.read(self._answers, 65536)
+                if not part:
+                    raise BrokenPipeError
+                parts.append(part)
+        except BrokenPipeError:
+            self._kill()
+            text = f"{self.what}: its PKCS#11 library ended the process that used it. Look at the vendor's log."
+            raise KeyfleetError(text, code="exchange_crashed") from None
+        return _parsed(b"".join(parts).partition(b"\n")[0])  # a child that is done says so behind its last answer
+
+    def _kill(self) -> None:
+        if self._alive:
+            self._alive = False
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """No more requests: the child closes its session and ends. One that does not is killed."""
+        os.close(self._requests)
+        try:
+            if self._alive:
+                _read(self._answers, _GOODBYE)
+        finally:
+            os.close(self._answers)
+            self._kill()
+
+
+def _requests_of(pipe: int) -> Iterator[Any]:
+    with os.fdopen(pipe, "rb") as lines:
+        for line in lines:
+            yield _parsed(line)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .._model.errors import Cryptoki
@@ -17,6 +17,7 @@ from .._model.key_objects import Key, KeyObject
 from .._model.key_spec import KeySpec
 from .._model.records import PendingKey
 from .neighbours import Neighbours
+from .scope import Scope
 
 
 class Look(Protocol):
@@ -41,16 +42,20 @@ class Look(Protocol):
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         """Why the token does not take the key in ``source``; None where it does, or where the key is to be generated."""
 
+    def fingerprint(self, key: Key) -> str | None:
+        """The key's fingerprint as the token gives it, or as it can be computed with it; None where neither goes."""
+
     def healthy(self) -> bool:
         """Whether a round trip with a fresh key of this session works."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the plan depends on beside the token: the registry's part (None without one), and what was allowed."""
+    """What the plan depends on beside the token: what the registry knows (``recorded`` is false without one), and what was allowed."""
 
     recorded: bool
     repair: bool
     pending: Mapping[str, PendingKey]
     look: Look
     neighbours: Neighbours
+    scope: Scope = field(default_factory=Scope)

@@ -28,7 +28,7 @@ from .probe import pin_missing
 from .refusals import check_not_refused, note_login
 
 # In check mode these may be what an earlier task of the same play would have registered.
-NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared")
+NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared", "no_group")
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,23 @@ class Target:
 
 
 def connection_problems(params: Mapping[str, Any]) -> list[str]:
-    """What is wrong with ``instance``, ``library``, ``token_label``, ``token_serial``, ``slot``, ``pin`` and ``pin_file``."""
+    """What is wrong with ``instance``, ``group``, ``library``, ``token_label``, ``token_serial``, ``slot``, ``pin`` and ``pin_file``."""
     problems: list[str] = []
-    instance, library = params.get("instance"), params.get("library")
-    if bool(instance) == bool(library):
-        problems.append("instance: give either instance, or library with one of token_label, token_serial, slot")
+    instance, group, library = params.get("instance"), params.get("group"), params.get("library")
+    selected = [name for name in ("token_label", "token_serial", "slot") if params.get(name) is not None]
+    if sum(map(bool, (instance, group, library))) != 1:
+        ways = "instance or group" if "group" in params else "instance"
+        direct = ", or library with one of token_label, token_serial, slot" if "library" in params else ""
+        problems.append(f"instance: give either {ways}{direct}")
+    elif group and selected:
+        problems.append(f"{selected[0]}: a group's connections say which tokens serve it: leave it out, or give instance")
     elif library:
         if not PurePosixPath(library).is_absolute():
             problems.append(f"library: {library!r} is not an absolute path on the target")
         problems += TokenSelector.parse(params, "library", prefix="token_")[1]
-    elif any(params.get(name) is not None for name in ("token_label", "token_serial", "slot")):
+    elif selected:
         problems += TokenSelector.parse(params, "instance", prefix="token_")[1]
-    if instance and params.get("environment"):
+    if (instance or group) and params.get("environment"):
         problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
     if params.get("pin") and params.get("pin_file"):
         problems.append("pin: give pin or pin_file, not both")

@@ -18,7 +18,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .._model.generations import MAX_GENERATION, split_label, stored_label
-from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
+from .._model.key_spec import ABSENT, MADE, PUBLIC_ONLY, KeySpec
+from .._model.key_states import COMPROMISED, DEACTIVATED, DESTROYED, SUSPENDED
 from .._model.records import VirtualKey
 
 
@@ -92,7 +93,7 @@ def _lead_number(spec: KeySpec, there: Sequence[int], records: Mapping[str, Virt
 def _expand(
     spec: KeySpec, there: Sequence[int], labels: Container[str], records: Mapping[str, VirtualKey], now: datetime
 ) -> tuple[list[KeySpec], str | None]:
-    if spec.state == PRESENT:
+    if spec.state in MADE:
         number, problem = _lead_number(spec, there, records, now)
         if problem is None and number > MAX_GENERATION:
             problem = f"{spec.where}.generation: there is none after {MAX_GENERATION}"
@@ -106,12 +107,14 @@ def _expand(
         return [_of_generation(spec, spec.generation)], None
     if spec.state == DEACTIVATED and there:
         return [_of_generation(spec, there[-1]), *(_of_generation(spec, other, lead=False) for other in there[:-1])], None
+    if spec.state in (SUSPENDED, COMPROMISED) and there:  # what is in use, and not what came before it
+        return [_of_generation(spec, there[-1])], None
     return [_of_generation(spec, 1)], None
 
 
 def _unnamed(spec: KeySpec, there: Sequence[int], named: Iterable[str]) -> str | None:
     """What is destroyed is named. An entry without a generation means the first, and must not hide that there are others."""
-    if spec.state not in (ABSENT, PUBLIC_ONLY) or spec.generation is not None:
+    if spec.state not in (ABSENT, DESTROYED, PUBLIC_ONLY) or spec.generation is not None:
         return None
     left = [number for number in there if number > 1 and stored_label(spec.base, number) not in named]
     if not left:
@@ -127,7 +130,7 @@ def _behind(spec: KeySpec, labels: Container[str], recorded: Mapping[str, Collec
     """A label that names a generation is taken as it is. To make one behind those that are there would be to take them back."""
     base, number = split_label(spec.base)
     highest = max(recorded.get(base, ()), default=0)
-    if spec.state != PRESENT or number is None or number >= highest or spec.label in labels:
+    if spec.state not in MADE or number is None or number >= highest or spec.label in labels:
         return None
     return (
         f"{spec.where}.label: generation {highest} of '{base}' is there, and an earlier one is not made again: declare '{base}', or "
@@ -146,7 +149,7 @@ def expand(
     specs, labels = list(specs), set(labels)
     recorded = recorded_generations(records)
     families = {spec.base: known_generations(spec, labels, records, recorded.get(spec.base, ())) for spec in specs}
-    named = {spec.label for spec in specs if spec.state in (ABSENT, PUBLIC_ONLY) or spec.generation is not None}
+    named = {spec.label for spec in specs if spec.state in (ABSENT, DESTROYED, PUBLIC_ONLY) or spec.generation is not None}
     expanded: list[KeySpec] = []
     problems: list[str] = []
     taken: dict[str, KeySpec] = {}

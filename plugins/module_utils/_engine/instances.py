@@ -19,8 +19,8 @@ from .._model.errors import InputError, KeyfleetError, Refused
 from .._model.instance_spec import InstanceSpec, TokenSpec, name_problem, require_instance
 from .._model.records import InstanceRecord, TokenRecord
 from .._model.selectors import TokenSelector
+from .._registry import groups, references, virtual_keys
 from .._registry import instances as table
-from .._registry import references, virtual_keys
 from .._registry.database import Database, open_database, registry_exists
 from . import token_setup
 from .plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
@@ -213,7 +213,7 @@ def _check_registry(
     works: Sequence[TokenWork],
     params: Mapping[str, Any],
 ) -> None:
-    """Refuse what would re-address stored UIDs or orphan virtual keys."""
+    """Refuse what would re-address stored UIDs, orphan virtual keys or take a connection away from a group."""
     record = _record(existing, spec, library, works)
     moved = renumberings(prefix_of(known), prefix_of(_with(known, record)))
     if existing is not None:
@@ -234,6 +234,14 @@ def _check_registry(
 
 def _drop_or_refuse(database: Database, tokens: Sequence[TokenRecord], params: Mapping[str, Any], what: str) -> None:
     identities = [token.id for token in tokens if token.id is not None]
+    names = groups.of_tokens(database, identities)
+    if names:
+        listed = ", ".join(f"'{name}'" for name in names)
+        raise Refused(
+            f"{what}: refused, these groups have a connection to it: {listed}. Take it out of those groups first with hsm_group.",
+            code="in_use",
+            details={"groups": names},
+        )
     keys = virtual_keys.of_tokens(database, identities)
     if keys and not params["force"]:
         labels = ", ".join(f"'{key.label}'" for key in keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")

@@ -21,7 +21,6 @@ from .._model.errors import Cryptoki, KeyfleetError, RegistryError
 from .._model.key_material import KeyMaterial, WrappedMaterial
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import KeySpec
-from .._model.key_states import DEACTIVATED
 from .._model.key_types import PRIVATE, PUBLIC, SECRET
 from .._model.records import PendingKey, VirtualKey
 from .._model.uids import uid
@@ -36,12 +35,14 @@ from .key_plan import (
     REMOVE_PRIVATE,
     REPAIR,
     REPLACE,
+    SET_STATE,
     KeyPlan,
     mended_operations,
     predicted_fingerprint,
     virtual_of,
 )
 from .plan import CHANGE, CREATE, DELETE, KEEP
+from .scope import Scope
 
 
 class Applier:
@@ -55,12 +56,14 @@ class Applier:
         target: Target,
         look: TokenLook,
         pending: Mapping[str, PendingKey],
+        scope: Scope,
     ) -> None:
         self.session = session
         self.inventory = inventory
         self.database = database
         self.target = target
         self.look = look
+        self.scope = scope
         self.pending = pending
         self.failed: list[dict[str, Any]] = []
         self.keys: dict[str, Key | None] = {}
@@ -146,29 +149,37 @@ class Applier:
     def _uid(self, key: Key) -> str:
         return uid(self.target.prefix or "", self.session.token.slot_id, key.key_id_text)
 
+    def _uid_of(self, record: VirtualKey) -> str:
+        return uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
+
     def _record(
         self,
         key: Key,
         *,
         made: bool,
         generation: int = 1,
+        operations: tuple[str, ...] | None = None,
         state: str | None = None,
         old: VirtualKey | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        """Write the key's record in the caller's transaction, and take the note back."""
+        """Write the key's record in the caller's transaction, and take the note back. ``operations``: the virtual key's own."""
         token_id, database = self.target.token_id, self.database
         if database is None or token_id is None:
             return
-        if old is not None and (old.kind, old.key_id, old.label) != (key.main.kind, key.main.key_id, key.main.label):
+        owned = self.scope.owns(old)
+        if old is not None and (old.name != key.name or not owned):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
-            virtual_keys.remove(database, self._uid(key), old, "change_key" if same_name else "rename_key")
+            virtual_keys.remove(database, self._uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
         generation = generation if generation > 1 else (old.generation if old is not None else 1)
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
         state = state or (old.state if old is not None and not made else None)
         fingerprint = self.look.fingerprint(key) or fingerprint
+        if operations is None and self.scope.group is not None and old is not None and owned and not made:
+            operations = old.operations  # narrowed on the virtual key, and not asked about now
         record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
-        virtual_keys.add(database, [(self._uid(key), replace(record, state=state or record.state))], overwrite=True)
+        record = replace(record, state=state or record.state, operations=operations or record.operations, group_id=self.scope.group_id)
+        virtual_keys.add(database, [(self._uid(key), record)], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
             pending_keys.remove(database, token_id, [key.main.label])
 
@@ -178,8 +189,11 @@ class Applier:
             return
         with recording(self.database):
             for plan in found:
-                if plan.key is not None:
-                    self._record(plan.key, made=False, generation=plan.spec.generation or 1, old=plan.virtual)
+                key = plan.recorded_as or plan.key
+                if key is not None:
+                    operations = self._operations(plan, key)
+                    generation = plan.spec.generation or 1
+                    self._record(key, made=False, generation=generation, old=plan.virtual, operations=operations, state=plan.new_state)
         for plan in found:
             plan.done = True
 
@@ -192,7 +206,7 @@ class Applier:
             self._repair(plan)
         elif plan.action in (CREATE, REPLACE):
             self._make(plan)
-        elif plan.action in (CHANGE, DEACTIVATE) and plan.key is not None:
+        elif plan.action in (CHANGE, DEACTIVATE, SET_STATE):
             self._change(plan, plan.key)
         elif plan.action == REMOVE_PRIVATE and plan.key is not None:
             self._remove_private(plan, plan.key)
@@ -200,8 +214,7 @@ class Applier:
             with recording(self.database) as database:
                 if database is not None:
                     for record in plan.stale:
-                        token_uid = uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
-                        virtual_keys.remove(database, token_uid, record, "forget_key")
+                        virtual_keys.remove(database, self._uid_of(record), record, "forget_key")
 
     def _make(self, plan: KeyPlan) -> None:
         try:
@@ -213,7 +226,13 @@ class Applier:
             raise
         self.keys[plan.spec.label] = key
         with recording(self.database):
-            self._record(key, made=True, generation=plan.spec.generation or 1, fingerprint=predicted_fingerprint(plan.spec))
+            self._record(
+                key,
+                made=True,
+                generation=plan.spec.generation or 1,
+                fingerprint=predicted_fingerprint(plan.spec),
+                state=plan.new_state,
+            )
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec
@@ -262,25 +281,42 @@ class Applier:
         with recording(self.database) as database:
             if database is None:
                 return
-            if plan.virtual is not None:
+            if plan.new_state is not None and self.target.token_id is not None:  # the key is gone, what is known of it stays
+                self._record(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
+                events.record(database, "destroy_key", self._uid(key), label=key.main.label)
+            elif plan.virtual is not None:
                 virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
             else:
                 events.record(database, "destroy_key", self._uid(key), label=key.main.label)
             if self.target.token_id is not None and plan.spec.label not in self._begun:
                 pending_keys.remove(database, self.target.token_id, [plan.spec.label])
 
-    def _change(self, plan: KeyPlan, key: Key) -> None:
-        after = self._with_changes(plan, key)
-        self.keys[plan.spec.label] = after
-        state = DEACTIVATED if plan.action == DEACTIVATE else None
+    def _change(self, plan: KeyPlan, key: Key | None) -> None:
+        after = self._with_changes(plan, key) if key is not None else None
+        if after is not None:
+            self.keys[plan.spec.label] = after
+        old = plan.virtual
         with recording(self.database) as database:
             if database is None:
                 return
-            if plan.virtual is None:
-                self._record(after, made=False, state=state)
-            else:
-                record = replace(plan.virtual, operations=after.operations, state=state or plan.virtual.state)
-                virtual_keys.update(database, self._uid(after), record)
+            if old is not None and self.scope.owns(old):
+                operations = (self._operations(plan, after) if after is not None else None) or old.operations
+                record = replace(old, operations=operations, state=plan.new_state or old.state)
+                address = self._uid(after) if after is not None else self._uid_of(old)
+                virtual_keys.update(database, address, record, before=old.state)
+            elif after is not None and (old is None or self.scope.group is not None):
+                self._record(after, made=False, state=plan.new_state, old=old, operations=self._operations(plan, after))
+            elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
+                events.record(database, "change_key", self._uid(after), operations=list(after.operations))
+
+    def _operations(self, plan: KeyPlan, after: Key) -> tuple[str, ...]:
+        """What the virtual key may do afterwards: never more than the key in the HSM, and what was narrowed before stays so."""
+        if plan.operations is not None:
+            return plan.operations
+        old = plan.virtual
+        if self.scope.group is None or old is None or not self.scope.owns(old) or plan.spec.operations is not None:
+            return after.operations
+        return tuple(name for name in after.operations if name in old.operations) if old.kind == after.main.kind else after.operations
 
     def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
         """Write the attributes that differ, and read the key back."""

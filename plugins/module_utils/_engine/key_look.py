@@ -183,5 +183,8 @@ class EmptyToken:
     def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
         return {}
 
+    def fingerprint(self, key: Key) -> str | None:
+        return None
+
     def same(self, spec: KeySpec, key: Key) -> bool | None:
         return None

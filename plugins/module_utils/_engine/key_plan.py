@@ -16,13 +16,13 @@ from .._cryptoki.public_key import to_pem
 from .._model.key_material import KeyMaterial
 from .._model.key_objects import Key, KeyObject, fingerprint_of
 from .._model.key_spec import KeySpec
-from .._model.key_states import ACTIVE, DEACTIVATED
+from .._model.key_states import ACTIVE
 from .._model.key_types import ordered
 from .._model.records import VirtualKey
 from .plan import CHANGE, CREATE, DELETE, KEEP, Step
 
 REPLACE, RECORD, FORGET = "replace", "record", "forget"
-DEACTIVATE, REMOVE_PRIVATE, REPAIR = "deactivate", "remove_private", "repair"
+DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE = "deactivate", "remove_private", "repair", "set_state"
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class AttributeChange:
 class KeyPlan:
     """What one key needs. ``mismatches`` is filled where on_mismatch says keep.
 
-    ``clear`` are left-overs that are destroyed before the key is made; ``mend`` is the value of a missing public half, as
-    attributes without ``CKA_``. ``vanished``: the registry has a key that is not on the token any more.
+    ``operations`` are the virtual key's where a group's policy makes them narrower than the HSM key's, ``new_state`` is the state
+    that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear`` are left-overs that are destroyed
+    before the key is made; ``mend`` is the value of a missing public half, as attributes without ``CKA_``.
+    ``vanished``: the registry has a key that is not on the token any more.
     """
 
     spec: KeySpec
@@ -53,6 +55,9 @@ class KeyPlan:
     clear: tuple[KeyObject, ...] = ()
     mend: Mapping[str, bytes] | None = None
     vanished: bool = False
+    operations: tuple[str, ...] | None = None
+    new_state: str | None = None
+    recorded_as: Key | None = None
     done: bool = False
     destroyed: bool = False
 
@@ -76,19 +81,32 @@ class KeyPlan:
             return Step(CHANGE, subject, before, {**(before or {}), **self._changed_fields()})
         if self.action == DELETE:
             return Step(DELETE, subject, before, None)
-        if self.action == DEACTIVATE:
-            was, becomes = {"state": self.virtual.state if self.virtual else ACTIVE}, {"state": DEACTIVATED}
-            return Step(CHANGE, subject, {**(before or {}), **was}, {**(before or {}), **self._changed_fields(), **becomes})
+        if self.action in (DEACTIVATE, SET_STATE):
+            was, becomes = {"state": self.virtual.state if self.virtual else ACTIVE}, {"state": self.new_state}
+            return Step(
+                CHANGE, subject, {**(before or {}), **was}, {**(before or {}), **(self._changed_fields() if before else {}), **becomes}
+            )
         if self.action == REMOVE_PRIVATE:
             return Step(CHANGE, subject, before, describe_key(Key(public=self.key.public)) if self.key else None)
         if self.action == RECORD:
-            if self.virtual is not None:
-                recorded = {**(before or {}), "virtual_key": {"operations": list(self.virtual.operations)}}
-                return Step(CHANGE, subject, recorded, {**(before or {}), "virtual_key": {"operations": (before or {})["operations"]}})
-            return Step(CHANGE, subject, {**(before or {}), "virtual_key": None}, {**(before or {}), "virtual_key": "recorded"})
+            was, becomes = self._recorded_fields()
+            return Step(CHANGE, subject, {**(before or {}), "virtual_key": was}, {**(before or {}), "virtual_key": becomes})
         if self.action == FORGET:
-            return Step(DELETE, subject, {"virtual_key": "recorded, but the key is not in the HSM"}, None)
+            return Step(DELETE, subject, {"virtual_key": "recorded, and forgotten; nothing is destroyed in the HSM"}, None)
         return Step(KEEP, subject, before, before)
+
+    def _recorded_fields(self) -> tuple[Any, Any]:
+        """The record before and after, as far as it differs."""
+        key = self.recorded_as or self.key
+        if self.virtual is None or key is None:
+            return None, "recorded"
+        operations = self.operations if self.operations is not None else key.operations
+        was = {"kind": self.virtual.kind, "id": self.virtual.key_id.hex(), "operations": list(self.virtual.operations)}
+        becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations)}
+        differing = [name for name in was if was[name] != becomes[name]]
+        if not differing:
+            return "recorded elsewhere", "recorded"
+        return {name: was[name] for name in differing}, {name: becomes[name] for name in differing}
 
     def _defect(self) -> str:
         if self.mend is not None:

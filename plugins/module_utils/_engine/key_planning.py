@@ -13,20 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .._model.generations import stored_label
-from .._model.key_objects import Key, KeyObject, group_keys
-from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, PUBLIC_ONLY, KeySpec
-from .._model.key_states import DEACTIVATED as DEACTIVATED_RECORD
+from .._model.key_objects import Key, KeyName, KeyObject, group_keys
+from .._model.key_spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
+from .._model.key_states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, RETIRED, SUSPENDED
 from .._model.key_types import CLASS_OPERATIONS, PUBLIC
 from .._model.records import VirtualKey
 from .circumstances import Circumstances
-from .key_plan import DEACTIVATE, FORGET, RECORD, REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan, describe_key
+from .key_plan import FORGET, RECORD, REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan, describe_key
+from .key_policy import Claims, divide, exchanged, lost
+from .key_state_planning import check_destroyed, not_there, plan_move, stays, with_state
 from .plan import CHANGE, CREATE, DELETE, KEEP
 from .repair import plan_half, plan_unusable
-
-_Name = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
-
-# What a deactivated key may no longer do: it may still open and check what it protected (NIST SP 800-57 part 1 rev. 5, section 7.4).
-PROTECTING = ("encrypt", "sign", "wrap", "derive")
 
 
 def _several(spec: KeySpec, objects: Iterable[KeyObject]) -> str:
@@ -44,7 +41,7 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
     several candidates down.
     """
     found = {id(keys[item.handle]): keys[item.handle] for item in candidates}
-    if spec.state != PRESENT and spec.id_given:
+    if spec.state not in MADE and spec.id_given:
         # What is destroyed or taken out of use must bear both names that were given.
         found = {number: key for number, key in found.items() if key.main.key_id == spec.key_id}
     elif len(found) > 1 and spec.id_given:
@@ -115,8 +112,9 @@ def _not_destroyable(spec: KeySpec, items: Iterable[KeyObject]) -> str | None:
 class Planner:
     """One pass over the token's objects; then each spec is a dictionary look-up."""
 
-    def __init__(self, objects: Sequence[KeyObject], virtual: Iterable[VirtualKey], circumstances: Circumstances) -> None:
+    def __init__(self, objects: Sequence[KeyObject], circumstances: Circumstances) -> None:
         self.circumstances = circumstances
+        self.scope = circumstances.scope
         self.families: Mapping[str, Sequence[int]] = {}
         self.keys = {item.handle: key for key in group_keys(objects) for item in key.objects}
         self.by_label: dict[str, list[KeyObject]] = defaultdict(list)
@@ -126,12 +124,13 @@ class Planner:
             if self.keys[item.handle].main.label == item.label:
                 self.by_label[item.label].append(item)
             self.by_id[item.key_id].append(item)
-        self.records: dict[_Name, VirtualKey] = {(v.kind, v.key_id, v.label): v for v in virtual}
+        self.records: dict[KeyName, VirtualKey] = {record.name: record for record in self.scope.records}
         self.records_by_label: dict[str, list[VirtualKey]] = defaultdict(list)
         for record in self.records.values():
             self.records_by_label[record.label].append(record)
-        self.names = {(key.main.kind, key.main.key_id, key.main.label) for key in self.keys.values()}
+        self.names = {key.name for key in self.keys.values()}
         self.leaving: set[str] = set()
+        self.claims = Claims(self.scope, self.scope.records)
 
     def family(self, base: str) -> list[str]:
         """The labels of all known generations of a key, by rising number. ``families`` is set by who expands the specs."""
@@ -144,11 +143,16 @@ class Planner:
 
     def plan(self, specs: Sequence[KeySpec]) -> tuple[list[KeyPlan], list[str]]:
         """A plan for each spec, and every problem found."""
-        self.leaving = {spec.label for spec in specs if spec.state == ABSENT}
+        self.leaving = {spec.label for spec in specs if spec.state in (ABSENT, DESTROYED)}
         ways: dict[str, Callable[[KeySpec, Key | None], tuple[KeyPlan, str | None]]] = {
             PRESENT: self._present,
+            PRE_ACTIVE: self._present,
+            ACTIVE: self._present,
             ABSENT: self._absent,
-            DEACTIVATED: self._deactivated,
+            DESTROYED: self._destroyed,
+            SUSPENDED: self._moved,
+            DEACTIVATED: self._moved,
+            COMPROMISED: self._moved,
             PUBLIC_ONLY: self._public_only,
         }
         plans: list[KeyPlan] = []
@@ -157,6 +161,7 @@ class Planner:
             key, problem = match(spec, self.by_label.get(spec.label, []), self.keys)
             if problem is None:
                 plan, problem = ways[spec.state](spec, key)
+                problem = problem or self.claims.problem(plan)
             if problem is not None:
                 problems.append(problem)
             else:
@@ -166,11 +171,11 @@ class Planner:
     def record_of(self, key: Key) -> VirtualKey | None:
         """The record of this key; failing that, the one record of its kind and label that no key on the token answers to: its
         CKA_ID was edited since."""
-        exact = self.records.get((key.main.kind, key.main.key_id, key.main.label))
+        exact = self.records.get(key.name)
         if exact is not None:
             return exact
         same_label = self.records_by_label[key.main.label]
-        left = [v for v in same_label if v.kind == key.main.kind and (v.kind, v.key_id, v.label) not in self.names]
+        left = [v for v in same_label if v.kind == key.main.kind and v.name not in self.names]
         return left[0] if len(left) == 1 else None
 
     def _any_record_of(self, key: Key) -> VirtualKey | None:
@@ -179,15 +184,21 @@ class Planner:
         return next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None)
 
     def _present(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
+        known = (self._any_record_of(key) or self.record_of(key)) if key is not None else None
+        plan, problem = self._as_declared(spec, key, known)
+        if problem is None and spec.state != PRESENT:
+            problem = with_state(plan, known)
+        return plan, problem
+
+    def _as_declared(self, spec: KeySpec, key: Key | None, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
         if key is None:
             return self._missing(spec)
-        known = self._any_record_of(key) or self.record_of(key)
-        if known is not None and known.state == DEACTIVATED_RECORD:
-            return KeyPlan(spec, KEEP, key), self._stays_deactivated(spec)
+        if known is not None and known.state in RETIRED and spec.state == PRESENT:
+            return KeyPlan(spec, KEEP, key), stays(spec, known.state)
         if key.is_half:
             return self._half(spec, key, known)
-        plan, problem = self._compared(spec, key)
-        plan.virtual = self.record_of(key)
+        plan, problem = self._compared(spec, key, known)
+        plan.virtual = self.record_of(key) or (known if self.scope.group is not None else None)
         vouched = plan.virtual is not None and spec.label not in self.circumstances.pending
         if problem is None and not vouched and plan.action in (KEEP, CHANGE):
             # A key that no run has vouched for yet may be what a crash left of one: use it once before it counts.
@@ -198,18 +209,14 @@ class Planner:
             plan.action = RECORD
         return plan, problem
 
-    def _stays_deactivated(self, spec: KeySpec) -> str:
-        return (
-            f"{spec.where}: '{spec.label}' is deactivated, and a deactivated key does not become active again (NIST SP 800-57 part 1, "
-            f"section 7): declare generation: {(spec.generation or 1) + 1} for a new key, or state: deactivated to leave this one."
-        )
-
     def _missing(self, spec: KeySpec) -> tuple[KeyPlan, str | None]:
         plan = KeyPlan(self._like_the_one_before(spec), CREATE)
-        lost = self.records_by_label.get(spec.label, [])
-        if any(record.state == DEACTIVATED_RECORD for record in lost):
-            return plan, self._stays_deactivated(spec)
-        if lost:
+        gone = self.records_by_label.get(spec.label, [])
+        if retired := next((record.state for record in gone if record.state in RETIRED), None):
+            return plan, stays(spec, retired)
+        if gone and self.scope.group is not None:
+            return plan, lost(spec, self.scope)
+        if gone:
             plan.vanished = True
             plan.warnings.append(f"key '{spec.label}' was recorded and is not on the token any more: another key is made in its place.")
         return plan, self._id_taken(spec)
@@ -238,7 +245,7 @@ class Planner:
         is_now = describe_key(before)
         known = self._any_record_of(before)
         # A key that was deactivated for good may have lost operations; what it was recorded with is what it was made for.
-        operations = spec.operations or (tuple(is_now["operations"]) if known is None or known.state != DEACTIVATED_RECORD else None)
+        operations = spec.operations or (tuple(is_now["operations"]) if known is None or known.state not in RETIRED else None)
         return replace(
             spec,
             size=spec.size or (is_now["size"] if spec.type in ("AES", "RSA") else None),
@@ -252,7 +259,7 @@ class Planner:
             return None
         return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"
 
-    def _compared(self, spec: KeySpec, key: Key) -> tuple[KeyPlan, str | None]:
+    def _compared(self, spec: KeySpec, key: Key, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
         if problem := _untold(spec, key):
             return KeyPlan(spec, KEEP, key), problem
         mismatches = _fixed_mismatches(spec, key)
@@ -263,19 +270,39 @@ class Planner:
                 mismatches.append("it is another key than the one in source")
             elif same is None:
                 warnings.append(f"key '{spec.label}' cannot be compared with its source: the token does not let its value be told.")
-        changes = [] if mismatches else _attribute_changes(spec, key)
+        if known is not None and self.scope.group is not None and (other := self._exchanged(key, known)):
+            mismatches.append(other)
+        division = divide(spec, [] if mismatches else _attribute_changes(spec, key), self.scope)
+        changes = division.changes
+        mismatches += division.mismatches
+        warnings += division.warnings
         frozen = [change for change in changes if change.item.modifiable is False]
         if frozen:
             mismatches.append(f"{frozen[0].name.lower()} differs, and the key is not modifiable")
         if not mismatches:
-            return KeyPlan(spec, CHANGE if changes else KEEP, key, changes, warnings=warnings), None
+            action = CHANGE if changes else KEEP
+            return KeyPlan(spec, action, key, changes, warnings=warnings, operations=division.operations), None
         if spec.on_mismatch == "keep":
             return KeyPlan(spec, KEEP, key, mismatches=mismatches), None
         if spec.on_mismatch == "replace":
-            return KeyPlan(spec, REPLACE, key), _not_destroyable(spec, key.objects) or self._id_taken(spec) or self._refused(spec)
+            problem = self._held_back(spec) or _not_destroyable(spec, key.objects) or self._id_taken(spec) or self._refused(spec)
+            return KeyPlan(spec, REPLACE, key), problem
         return KeyPlan(spec, KEEP, key), (
             f"{spec.where}: a key with this label exists and differs: {', '.join(mismatches)}. Nothing was changed. Use another label, "
             "on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another."
+        )
+
+    def _exchanged(self, key: Key, known: VirtualKey) -> str | None:
+        """Whether another key stands under a recorded name. A check value is computed only where another member was recorded."""
+        needed = known.token_id != self.scope.token_id and key.fingerprint is None
+        return exchanged(key, known, self.circumstances.look.fingerprint(key) if needed else None)
+
+    def _held_back(self, spec: KeySpec) -> str | None:
+        if self.scope.applies_changes or self.scope.group is None:
+            return None
+        return (
+            f"{spec.where}.on_mismatch: replace destroys the key that is there, and group '{self.scope.group.name}' does not apply "
+            "changes to the HSM (apply_changes: false)"
         )
 
     def _refused(self, spec: KeySpec) -> str | None:
@@ -284,53 +311,57 @@ class Planner:
         return None if failure is None else f"{spec.where}.source: {failure.message}. The key that is there was left as it is"
 
     def _record_differs(self, plan: KeyPlan) -> bool:
-        """No record yet, or one with other operations than those that were asked for and that the token has."""
+        """No record in this scope yet, or one with another id, token or other operations than those that were asked for."""
         if plan.virtual is None or plan.key is None:
             return True
-        if plan.virtual.key_id != plan.key.main.key_id:
+        if not self.scope.owns(plan.virtual):
+            return self.scope.group is not None  # what a group has recorded is known to the token's own scope too
+        if plan.virtual.name != plan.key.name or not self.scope.is_home(plan.virtual):
             return True
-        return plan.spec.operations is not None and plan.virtual.operations != plan.key.operations
+        wanted = plan.operations if plan.operations is not None else plan.key.operations
+        return plan.spec.operations is not None and plan.virtual.operations != wanted
 
     def _absent(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
+        own = [v for v in self.records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
+        if not spec.lead:
+            own = [record for record in own if record.state != DESTROYED]  # what is told of it is not taken back by another entry
+        if self.scope.group is not None:
+            own = [record for record in own if self.scope.owns(record)]
+            if not self.scope.applies_changes:
+                key = None  # the HSM's key is out of reach of this group: only what is recorded of it goes
         if key is None:
-            stale = [v for v in self.records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
-            return (KeyPlan(spec, FORGET, stale=stale) if stale else KeyPlan(spec, KEEP)), None
+            return (KeyPlan(spec, FORGET, stale=own) if own else KeyPlan(spec, KEEP)), None
         plan = KeyPlan(spec, DELETE, key, virtual=self._any_record_of(key))
+        if self.scope.only_own and not self.scope.owns(plan.virtual):
+            text = f"key '{spec.label}' is on the token and does not belong to group '{self.scope.group_name}': it is left there."
+            return KeyPlan(spec, KEEP, warnings=[text]), None
         return plan, _not_destroyable(spec, key.objects)
 
-    def _not_there(self, spec: KeySpec, wanted: str) -> str:
-        return (
-            f"{spec.where}.state: there is no key '{spec.label}' on the token, so it cannot be {wanted}. If it is gone for good, "
-            "say state: absent."
-        )
+    def _destroyed(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
+        known = self._any_record_of(key) if key is not None else next(iter(self.records_by_label.get(spec.label, [])), None)
+        plan = KeyPlan(spec, DELETE if key is not None else FORGET, key, virtual=known)
+        if self.scope.only_own and key is not None and not self.scope.owns(known):
+            return plan, not_there(spec, "destroyed")
+        problem = check_destroyed(plan, known, self.scope)
+        return plan, problem or (_not_destroyable(spec, key.objects) if key is not None else None)
 
-    def _deactivated(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        if key is None:
-            return KeyPlan(spec, KEEP), self._not_there(spec, "deactivated")
-        if spec.type not in (None, key.main.type):
-            return KeyPlan(spec, KEEP, key), f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
-        plan = KeyPlan(spec, KEEP, key, virtual=self._any_record_of(key))
-        if spec.enforce:
-            plan.changes = [
-                AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations
-            ]
-            frozen = [change for change in plan.changes if change.item.modifiable is False]
-            if frozen:
-                return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
-        if self.circumstances.recorded and (plan.virtual is None or plan.virtual.state != DEACTIVATED_RECORD):
-            plan.action = DEACTIVATE
-        elif plan.changes:
-            plan.action = CHANGE
-        return plan, None
+    def _moved(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
+        known = self._any_record_of(key) if key is not None else next(iter(self.records_by_label.get(spec.label, [])), None)
+        return plan_move(spec, key, known, self.scope, recorded=self.circumstances.recorded)
 
     def _public_only(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
         if key is None:
-            return KeyPlan(spec, KEEP), self._not_there(spec, "left with its public half")
+            return KeyPlan(spec, KEEP), not_there(spec, "left with its public half")
         plan = KeyPlan(spec, KEEP, key, virtual=self._any_record_of(key))
         if key.secret is not None:
             return plan, f"{spec.where}.state: is a secret key of type {key.main.type}, which has no public half"
         if spec.type not in (None, key.main.type):
             return plan, f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
+        if key.private is not None and self.scope.group is not None and not self.scope.applies_changes and key.public is not None:
+            # The private half stays in the HSM; the virtual key is that of the public half from now on.
+            if plan.virtual is None or not self.scope.owns(plan.virtual) or plan.virtual.kind != PUBLIC:
+                plan.action, plan.recorded_as = RECORD, Key(public=key.public)
+            return plan, None
         if key.private is None:
             if self.circumstances.recorded and (plan.virtual is None or plan.virtual.kind != PUBLIC):
                 plan.action = RECORD

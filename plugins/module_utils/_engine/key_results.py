@@ -14,7 +14,7 @@ from typing import Any
 from .._cryptoki.public_key import to_pem
 from .._model.generations import split_label
 from .._model.key_objects import Key, KeyObject
-from .._model.key_states import DEACTIVATED
+from .._model.key_states import ACTIVE, DEACTIVATED, DESTROYED, STATES
 from .._model.uids import key_id_text, uid
 from .key_apply import Applier
 from .key_plan import (
@@ -120,7 +120,7 @@ class Results:
                 key = self.planner.key_of(label)
                 if key is not None:
                     known = self.planner.record_of(key)
-                    state = "deactivated" if known is not None and known.state == DEACTIVATED else "present"
+                    state = known.state if known is not None and known.state != ACTIVE else "present"
                     number = split_label(label)[1] or 1
                     found.append(
                         {
@@ -161,7 +161,7 @@ class Results:
                 "local": spec.material is None,
                 "public_key": pem,
                 "fingerprint": fingerprint,
-                "state": "present",
+                "state": plan.new_state or "present",
             }
         elif key is not None and not (predicted and plan.action == DELETE):
             fingerprint = self.applier.look.fingerprint(key) if self.applier is not None else key.fingerprint
@@ -175,6 +175,9 @@ class Results:
             }
             if predicted and plan.action in (CHANGE, DEACTIVATE, REMOVE_PRIVATE, REPAIR):
                 fields |= {name: value for name, value in dict(plan.step.after or {}).items() if name != "state"}
+        elif plan.new_state is not None or (spec.state == DESTROYED and plan.action == KEEP):
+            fields["state"] = spec.state  # all that is left is the record
+        fields["operations"] = self._virtual_operations(plan, fields["operations"])
         fields["uid"] = self._uid(key.key_id_text if key is not None else key_id_text(spec.key_id, spec.label))
         if spec.label in self._failed_labels:
             fields["state"] = "failed"
@@ -182,12 +185,26 @@ class Results:
             fields["mismatches"] = plan.mismatches
         return fields
 
+    def _virtual_operations(self, plan: KeyPlan, allowed: list[str]) -> list[str]:
+        """What the virtual key may do of what the HSM allows: in a group it may be less."""
+        scope = self.planner.scope if self.planner is not None else None
+        if scope is None or scope.group is None:
+            return allowed
+        if plan.operations is not None:
+            return list(plan.operations)
+        known = plan.virtual
+        if known is None or not scope.owns(known) or plan.makes_key or plan.spec.operations is not None:
+            return allowed
+        return [name for name in allowed if name in known.operations]
+
     def _state(self, plan: KeyPlan, key: Key) -> str:
-        if plan.action == DEACTIVATE and (plan.done or self.check_mode):
-            return "deactivated"
-        if plan.spec.state == "deactivated":
-            known = plan.virtual is not None and plan.virtual.state == DEACTIVATED
-            return "deactivated" if known or self.address is None else "present"
-        if key.main.kind == "public" or (plan.action == REMOVE_PRIVATE and self.check_mode):
+        known = plan.virtual.state if plan.virtual is not None else ACTIVE
+        if plan.new_state is not None and (plan.done or self.check_mode):
+            known = plan.new_state
+        if plan.spec.state == DEACTIVATED and self.address is None:
+            return DEACTIVATED  # without a registry only its operations tell
+        if plan.spec.state in STATES or known != ACTIVE:
+            return known
+        if key.main.kind == "public" or plan.recorded_as is not None or (plan.action == REMOVE_PRIVATE and self.check_mode):
             return "public_only"
         return "present"

@@ -8,21 +8,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 from .._cryptoki import making
-from .._cryptoki.objects import read_inventory
+from .._cryptoki.objects import Inventory, read_inventory
 from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, InputError, KeyfleetError
 from .._model.key_material import WrappedMaterial
 from .._model.key_objects import KeyObject
-from .._model.key_spec import ABSENT, DEACTIVATED, PRESENT, KeySpec, parse_keys
+from .._model.key_spec import ABSENT, PRESENT, KeySpec, parse_keys
+from .._model.key_states import DEACTIVATED, DESTROYED, STATES
 from .._model.key_types import usable_types
 from .._model.records import PendingKey, VirtualKey
-from .._registry import pending_keys, virtual_keys
+from .._registry import pending_keys
 from .._registry.database import Database, open_database
 from .circumstances import Circumstances
 from .connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
@@ -35,6 +36,8 @@ from .key_results import Results
 from .neighbours import Neighbours
 from .plan import Context, Outcome
 from .repair import is_hollow
+from .scope import Scope, group_scope, token_scope
+from .serving import Reached, check_pin, find_group, first_reachable
 
 
 def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
@@ -43,6 +46,8 @@ def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
     for spec in specs:
         if spec.max_age is not None:
             problems.append(f"{spec.where}.max_age: the age of a key is kept in the registry: give instance instead of library")
+        if spec.state in STATES and spec.state != DEACTIVATED:
+            problems.append(f"{spec.where}.state: the states of a key are kept in the registry: give instance or group instead of library")
         for option, wanted in (("state", spec.state == DEACTIVATED), ("previous", spec.previous == "deactivate")):
             if wanted and not spec.enforce:
                 problems.append(
@@ -92,6 +97,8 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         return _Run(params, context, specs, direct_target(params), None).converge()
     try:
         with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
+            if params.get("group"):
+                return _GroupRun(params, context, specs, database).converge()
             return _Run(params, context, specs, instance_target(database, params), database).converge()
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
@@ -105,7 +112,7 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
 def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
     specs, _families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
     circumstances = Circumstances(recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()))
-    plans, more = Planner([], [], circumstances).plan(specs)
+    plans, more = Planner([], circumstances).plan(specs)
     if problems or more:
         raise InputError([*problems, *more])
     return Results(plans, [], context.check_mode).outcome()
@@ -116,49 +123,43 @@ def _cannot_plan(problems: list[str]) -> KeyfleetError:
     return KeyfleetError(text, code="cannot_plan", details={"problems": problems})
 
 
-class _Run:
-    """One call of hsm_key against one token."""
+class _Batch:
+    """One call of hsm_key against one token in an open session."""
 
-    def __init__(
-        self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], target: Target, database: Database | None
-    ) -> None:
+    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database | None) -> None:
         self.params = params
         self.context = context
         self.specs = specs
-        self.target = target
         self.database = database
 
-    def converge(self) -> Outcome:
-        low = self.params["allow_low_pin_count"]
-        with open_target(self.target, self.database, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
-            return self._converge(session)
+    def cut_off(self, target: Target) -> bool:
+        """Whether objects that were cut off are looked for: after a run that died, or when that was asked for."""
+        return bool(self.params["repair"] or self._pending(target))
 
-    def _converge(self, session: Session) -> Outcome:
-        self.session = session
-        records, pending = self._registry_part()
-        self.inventory = read_inventory(session, cut_off=bool(pending or self.params["repair"]))
-        self.look = TokenLook(session, self.inventory, {record.label: record.fingerprint for record in records if record.fingerprint})
-        neighbours = Neighbours(self.inventory.objects, self.inventory.certified)
-        circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours)
-        planner = Planner(self.inventory.objects, records, circumstances)
-        plans = self._plan(planner, records)
+    def _pending(self, target: Target) -> dict[str, PendingKey]:
+        if self.database is None or target.token_id is None:
+            return {}
+        return pending_keys.of_token(self.database, target.token_id)
+
+    def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
+        self.session, self.inventory = session, inventory
+        pending = self._pending(target)
+        self.look = TokenLook(session, inventory, {record.label: record.fingerprint for record in scope.records if record.fingerprint})
+        neighbours = Neighbours(inventory.objects, inventory.certified)
+        circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours, scope)
+        planner = Planner(inventory.objects, circumstances)
+        plans = self._plan(planner, scope.records)
         left_overs = self._left_overs(circumstances)
-        applier = Applier(self.session, self.inventory, self.database, self.target, self.look, pending)
+        applier = Applier(session, inventory, self.database, target, self.look, pending, scope)
         if not self.context.check_mode:
             applier.apply(plans, left_overs)
             for text in applier.complaints:
                 self.context.warn(text)
-        address = (self.target.prefix, session.token.slot_id) if self.target.prefix else None
+        address = (target.prefix, session.token.slot_id) if target.prefix else None
         results = Results(plans, left_overs, self.context.check_mode, applier, planner, address)
         return results.outcome()
 
-    def _registry_part(self) -> tuple[list[VirtualKey], dict[str, PendingKey]]:
-        token_id = self.target.token_id
-        if self.database is None or token_id is None:
-            return [], {}
-        return virtual_keys.of_tokens(self.database, [token_id]), pending_keys.of_token(self.database, token_id)
-
-    def _plan(self, planner: Planner, records: list[VirtualKey]) -> list[KeyPlan]:
+    def _plan(self, planner: Planner, records: Iterable[VirtualKey]) -> list[KeyPlan]:
         by_label = {record.label: record for record in records}
         specs, planner.families, problems = expand(self.specs, planner.by_label.keys(), by_label, datetime.now(timezone.utc))
         specs, unusable = self._with_wrapping_keys(specs)
@@ -179,7 +180,7 @@ class _Run:
     def _with_wrapping_keys(self, specs: list[KeySpec]) -> tuple[list[KeySpec], list[str]]:
         """The specs whose source can be opened here, and why the others' cannot."""
         good, problems = [], []
-        doomed = {spec.label: spec for spec in specs if spec.state == ABSENT or spec.on_mismatch == "replace"}
+        doomed = {spec.label: spec for spec in specs if spec.state in (ABSENT, DESTROYED) or spec.on_mismatch == "replace"}
         for spec in specs:
             if isinstance(spec.material, WrappedMaterial):
                 if spec.material.wrapping_key in doomed:
@@ -264,3 +265,51 @@ class _Run:
         before = [note.nameless for note in circumstances.pending.values()]
         ours = bool(before) and max(before) == 0
         return [(item, (ours or circumstances.repair) and item.destroyable is not False) for item in hollow]
+
+
+class _Run(_Batch):
+    """A batch on the one token that the task names."""
+
+    def __init__(
+        self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], target: Target, database: Database | None
+    ) -> None:
+        super().__init__(params, context, specs, database)
+        self.target = target
+
+    def converge(self) -> Outcome:
+        target, low = self.target, self.params["allow_low_pin_count"]
+        with open_target(target, self.database, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
+            inventory = read_inventory(session, cut_off=self.cut_off(target))
+            scope = token_scope(self.database, target.token_id) if self.database is not None else Scope()
+            outcome = self._on(session, target, inventory, scope)
+        outcome.values["served_by"] = None
+        return outcome
+
+
+class _GroupRun(_Batch):
+    """A batch on the connection of a group that serves."""
+
+    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database) -> None:
+        super().__init__(params, context, specs, database)
+        self.registry = database
+        self.group = find_group(database, params["group"])
+        check_pin(self.group, params)
+
+    def converge(self) -> Outcome:
+        writes = not self.context.check_mode
+        with first_reachable(self.group, self.registry, self.params, self.context, read_write=writes, cut_off=self.cut_off) as reached:
+            scope = group_scope(self.registry, self.group, reached.target.token_id)
+            outcome = self._on(reached.session, reached.target, reached.inventory, scope)
+            outcome.values["served_by"] = reached.shown
+        if len(self.group.members) > 1:
+            self._warn_of_the_others(reached, outcome)
+        return outcome
+
+    def _warn_of_the_others(self, reached: Reached, outcome: Outcome) -> None:
+        gone = [entry["label"] for entry in outcome.values["applied"] if entry["action"] in ("delete", "replace", "remove_private")]
+        if gone:
+            listed = ", ".join(f"'{label}'" for label in gone[:10]) + (f" and {len(gone) - 10} more" if len(gone) > 10 else "")
+            self.context.warn(
+                f"group '{self.group.name}': {listed} went from connection {reached.connection} only. The other members are not touched; "
+                "hsm_sync tells which of them still have it."
+            )

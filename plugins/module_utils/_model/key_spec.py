@@ -16,11 +16,15 @@ from .durations import parse_duration
 from .generations import MAX_GENERATION, split_label, stored_label
 from .key_material import KeyMaterial, WrappedMaterial
 from .key_source_rules import source_problems
+from .key_states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
 from .key_types import CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
 from .quoting import quoted
 
 MAX_KEYS = 10_000
-PRESENT, ABSENT, DEACTIVATED, PUBLIC_ONLY = "present", "absent", "deactivated", "public_only"
+PRESENT, ABSENT, PUBLIC_ONLY = "present", "absent", "public_only"
+
+# What a key is made for when it is not there; with the other states it must be there.
+MADE = (PRESENT, PRE_ACTIVE, ACTIVE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class KeySpec:
 
     @property
     def key_type(self) -> KeyType:
-        """The type's rules. Only for ``state: present``, which has a type."""
+        """The type's rules. Only for a state in ``MADE``, which has a type."""
         return KEY_TYPES[self.type or ""]
 
     @property
@@ -165,16 +169,19 @@ def _check_rotation(options: Mapping[str, Any], state: str, generation: int | No
     previous, enforce = options.get("previous") or "keep", bool(options.get("enforce"))
     if options.get("id") is not None and ((generation or 1) > 1 or options.get("max_age") is not None):
         problems.append(f"{where}.id: is generation 1's; later generations have their label's bytes: leave it out")
-    if state != PRESENT:
+    if state not in MADE:
         for option in ("max_age", "source"):
             if options.get(option) is not None:
                 problems.append(f"{where}.{option}: goes with state: present only: leave it out")
         if previous != "keep":
             problems.append(f"{where}.previous: goes with state: present only: leave it out")
+    elif state != PRESENT and (options.get("max_age") is not None or previous != "keep"):
+        option = "previous" if previous != "keep" else "max_age"
+        problems.append(f"{where}.{option}: goes with state: present only: leave it out")
     elif options.get("source") is not None and options.get("max_age") is not None:
         problems.append(f"{where}.max_age: an imported key cannot be rotated by its age: raise generation and give the next source")
-    if enforce and not (state == DEACTIVATED or (state == PRESENT and previous == "deactivate")):
-        problems.append(f"{where}.enforce: goes with state: deactivated or previous: deactivate: leave it out")
+    if enforce and not (state in (DEACTIVATED, COMPROMISED) or (state == PRESENT and previous == "deactivate")):
+        problems.append(f"{where}.enforce: goes with state: deactivated or compromised, or previous: deactivate: leave it out")
 
 
 def _check_public_only(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
@@ -206,9 +213,9 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
         _check_generation(options, where, problems)
         stored = stored_label(label, generation or 1)
         key_id, id_given = _parse_id(options.get("id"), stored, where, problems)
-        if state == PRESENT and options.get("type") is None:
+        if state in MADE and options.get("type") is None:
             problems.append(f"{where}.type: is missing: a key that is to be present needs one of {', '.join(KEY_TYPES)}")
-        elif state == PRESENT:
+        elif state in MADE:
             _check_type(options, where, problems)
         elif state == PUBLIC_ONLY:
             _check_public_only(options, where, problems)

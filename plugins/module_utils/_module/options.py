@@ -52,6 +52,26 @@ INSTANCE_STATE: Spec = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+GROUP: Spec = {
+    "name": {"type": "str", "required": True},
+    "description": {"type": "str", "default": ""},
+    "connections": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "instance": {"type": "str", "required": True},
+            "token_label": {"type": "str", "no_log": False},
+            "token_serial": {"type": "str", "no_log": False},
+            "slot": {"type": "str"},
+            "priority": {"type": "int"},
+        },
+    },
+    "apply_changes": {"type": "bool", "default": False},
+    "key_scan": {"type": "str", "choices": ["all", "own"], "no_log": False},
+    "force": {"type": "bool", "default": False},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 STATUS: Spec = {
     "instances": {"type": "list", "elements": "str"},
     "probe": {"type": "str", "choices": ["login", "roundtrip"], "default": "roundtrip"},
@@ -66,6 +86,15 @@ CONNECTION: Spec = {
     "slot": {"type": "str"},
     "pin": {"type": "str", "no_log": True},
     "pin_file": {"type": "path", "no_log": False},
+}
+
+IN_GROUP: Spec = {"group": {"type": "str"}}
+
+SYNC: Spec = {
+    "refresh": {"type": "list", "elements": "str", "choices": ["id", "label"], "default": []},
+    "prune": {"type": "bool", "default": False},
+    "repair": {"type": "str", "choices": ["wrap"]},
+    "export": {"type": "path"},
 }
 
 PROVIDER: Spec = {"library": {"type": "path"}, "environment": {"type": "dict"}}
@@ -108,7 +137,21 @@ KEYS: Spec = {
             "previous": {"type": "str", "choices": ["keep", "deactivate", "destroy"], "default": "keep"},
             "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
-            "state": {"type": "str", "choices": ["present", "absent", "deactivated", "public_only"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": [
+                    "present",
+                    "absent",
+                    "public_only",
+                    "pre-active",
+                    "active",
+                    "suspended",
+                    "deactivated",
+                    "compromised",
+                    "destroyed",
+                ],
+                "default": "present",
+            },
         },
     },
     "repair": {"type": "bool", "default": False},

@@ -1,0 +1,283 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Keys from one token to another without being in the clear outside of both.
+
+The receiving token makes an RSA pair, the sending one an AES-256 key. The AES key travels under the RSA key (RSA-OAEP, RFC 8017),
+and the keys travel under the AES key (RFC 3394 and RFC 5649, which also tell a damaged one). Both live in their session only and
+may do nothing else. PKCS#11 3.1, sections 5.18.3 (C_WrapKey), 5.18.4 (C_UnwrapKey), 6.1.8 (RSA-OAEP) and 6.13 (AES key wrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.key_material import WrappedMaterial
+from .._model.key_objects import Key, KeyObject
+from .._model.key_spec import PRESENT, KeySpec
+from .._model.key_types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from . import comparing, making
+from .binding import key_type, mechanism, pkcs11
+from .errors import calling
+from .objects import Inventory, describe, destroy, search_label
+from .public_key import public_attributes
+from .roundtrip import INCONCLUSIVE, is_restricted
+from .session import Session
+
+# The hashes of RSA-OAEP and of its MGF1, best first. SoftHSM 2.6.1 takes SHA-1 only, which is as safe here: OAEP needs no resistance
+# to collisions (RFC 8017, appendix B.1). No token lists its hashes, so they are tried.
+OAEP_HASHES = {"SHA-256": ("SHA256", "SHA256"), "SHA-1": ("SHA_1", "SHA1")}
+RSA_BITS = (3072, 2048)
+_OAEP, _RSA_PAIR, _AES_KEY = "RSA_PKCS_OAEP", "RSA_PKCS_KEY_PAIR_GEN", "AES_KEY_GEN"
+_PROOF_BYTES = 8
+
+
+def wrap_mechanism(type_name: str) -> str:
+    """AES_KEY_WRAP takes two or more blocks of 64 bits; the PKCS#8 of a private key has any length, and a DES key is one block."""
+    return "AES_KEY_WRAP_PAD" if KEY_TYPES[type_name].is_pair or type_name == "DES" else "AES_KEY_WRAP"
+
+
+def missing_to_send(session: Session, type_name: str) -> list[str]:
+    """The mechanisms (without ``CKM_``) that the token lacks to send a key of this type."""
+    return [name for name in (_OAEP, _AES_KEY, wrap_mechanism(type_name)) if name not in session.mechanisms()]
+
+
+def missing_to_receive(session: Session, type_name: str) -> list[str]:
+    """The same for a token that is to receive one."""
+    return [name for name in (_RSA_PAIR, _OAEP, wrap_mechanism(type_name)) if name not in session.mechanisms()]
+
+
+def can_use(session: Session, type_name: str) -> bool:
+    """Whether the token has a mechanism for keys of this type."""
+    return type_name in usable_types(session.mechanisms())
+
+
+def rsa_bits(session: Session) -> list[int]:
+    """The sizes of ``RSA_BITS`` that the token's RSA-OAEP takes. Raises :class:`Cryptoki`."""
+    least, greatest = session.key_sizes(_OAEP)
+    return [bits for bits in RSA_BITS if least <= bits and (not greatest or bits <= greatest)]
+
+
+def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
+    """Why a key must not be wrapped by a key of ours, or a copy would not be protected as it is: a code and words. None: it may.
+
+    Raises :class:`Cryptoki`.
+    """
+    if item.extractable is not True:
+        return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
+    attribute, raw = pkcs11.Attribute, inventory.raw[item.handle]
+    with calling(f"reading key '{item.label}'"):
+        found = raw.get_attributes([attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
+        restricted = is_restricted(raw)
+    if found.get(attribute.WRAP_WITH_TRUSTED):
+        return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
+    if found.get(attribute.ALWAYS_AUTHENTICATE):
+        return "always_authenticate", "it wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE), which a copy could not be tested with"
+    if restricted:
+        return "restricted", "it is for certain mechanisms only (CKA_ALLOWED_MECHANISMS), and a copy would not be"
+    return None
+
+
+def effects(session: Session, inventory: Inventory, item: KeyObject) -> dict[str, bytes]:
+    """What a secret key does with zeros, by operation, as short digests: the same on every token that has the same key.
+
+    Empty where it may do nothing that gives the same result each time. Raises :class:`Cryptoki`.
+    """
+    raw, ecb, cmac = inventory.raw[item.handle], f"{item.type}_ECB", f"{item.type}_CMAC"
+    calls = {"encrypt": ("encrypt", ecb), "decrypt": ("decrypt", ecb), "sign": ("sign", cmac)}
+    found = {}
+    for operation, (call, name) in calls.items():
+        if operation not in item.operations or name not in session.mechanisms():
+            continue
+        try:
+            with calling(f"using key '{item.label}' to {operation}"):
+                result = getattr(raw, call)(bytes(16), mechanism=mechanism(name))
+        except Cryptoki as error:
+            if error.rv not in INCONCLUSIVE:
+                raise
+            continue
+        found[operation] = sha256(result).digest()[:_PROOF_BYTES]
+    return found
+
+
+def _only(kind: str, *may: str, **more: bool) -> dict[Any, Any]:
+    """A template for an object that may do this and nothing else."""
+    attribute, default = pkcs11.Attribute, pkcs11.constants.DEFAULT
+    template = dict.fromkeys((attribute[name.upper()] for name in OPERATIONS), default)
+    template |= {attribute[name.upper()]: name in may for name in CLASS_OPERATIONS[kind]}
+    return {**template, attribute.PRIVATE: kind != PUBLIC, **{attribute[name.upper()]: value for name, value in more.items()}}
+
+
+def _oaep(hash_name: str) -> dict[str, Any]:
+    digest, mgf = OAEP_HASHES[hash_name]
+    return {"mechanism": mechanism(_OAEP), "mechanism_param": (pkcs11.Mechanism[digest], pkcs11.MGF[mgf], None)}
+
+
+class _End:
+    """One end of the way: a session, and the objects that live in it only."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._made: list[Any] = []
+
+    def _keep(self, raw: Any) -> Any:
+        self._made.append(raw)
+        return raw
+
+    def forget(self) -> None:
+        """Destroy what was made for the way. What cannot be destroyed ends with the session (PKCS#11 3.1, section 5.6.8)."""
+        while self._made:
+            with suppress(pkcs11.PKCS11Error):
+                self._made.pop().destroy()
+
+
+class Sender(_End):
+    """The token that has the keys. Nothing is written to it."""
+
+    def begin(self, numbers: Mapping[str, bytes]) -> None:
+        """Make the AES key, and take the receiver's public key. Raises :class:`Cryptoki`."""
+        attribute = pkcs11.Attribute
+        template = {
+            attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
+            attribute.KEY_TYPE: key_type("RSA"),
+            attribute.TOKEN: False,
+            attribute.PRIVATE: False,
+            **{attribute[name.upper()]: name == "wrap" for name in CLASS_OPERATIONS[PUBLIC]},
+            **{attribute[name]: value for name, value in numbers.items()},
+        }
+        with calling(f"giving {self.session.token} the other token's public key"):
+            self._public = self._keep(self.session.raw.create_object(template))
+        may = _only(SECRET, "wrap", sensitive=True, extractable=True)
+        with calling(f"making an AES key for this session on {self.session.token}"):
+            how = mechanism(_AES_KEY)
+            self._key = self._keep(
+                self.session.raw.generate_key(key_type("AES"), 256, store=False, capabilities=0, mechanism=how, template=may)
+            )
+
+    def seal(self, hash_name: str) -> bytes:
+        """The AES key under the receiver's public key. Raises :class:`Cryptoki`."""
+        with calling(f"wrapping an AES key with RSA-OAEP ({hash_name}) on {self.session.token}"):
+            sealed: bytes = self._public.wrap_key(self._key, **_oaep(hash_name))
+        return sealed
+
+    def wrap(self, inventory: Inventory, item: KeyObject) -> bytes:
+        """A secret or private key under the AES key. Raises :class:`Cryptoki`."""
+        name = wrap_mechanism(item.type)
+        with calling(f"wrapping key '{item.label}' with {name} on {self.session.token}"):
+            wrapped: bytes = self._key.wrap_key(inventory.raw[item.handle], mechanism=mechanism(name))
+        return wrapped
+
+
+class Receiver(_End):
+    """The token that is given the keys."""
+
+    def __init__(self, session: Session, inventory: Inventory) -> None:
+        super().__init__(session)
+        self.inventory = inventory
+
+    def begin(self, bits: int) -> dict[str, bytes]:
+        """Make the RSA pair; its public numbers. Raises :class:`Cryptoki`."""
+        attribute = pkcs11.Attribute
+        with calling(f"making an RSA pair for this session on {self.session.token}"):
+            public, self._private = self.session.raw.generate_keypair(
+                key_type("RSA"),
+                bits,
+                store=False,
+                capabilities=0,
+                mechanism=mechanism(_RSA_PAIR),
+                public_template=_only(PUBLIC, "wrap"),
+                private_template=_only(PRIVATE, "unwrap", sensitive=True, extractable=False),
+            )
+            self._keep(self._private)
+            self._keep(public)
+            numbers = public.get_attributes([attribute.MODULUS, attribute.PUBLIC_EXPONENT])
+        return {name: numbers[attribute[name]] for name in ("MODULUS", "PUBLIC_EXPONENT")}
+
+    def open(self, sealed: bytes, hash_name: str) -> None:
+        """Take the sender's AES key. Raises :class:`Cryptoki`."""
+        may = _only(SECRET, "unwrap", sensitive=True, extractable=False)
+        with calling(f"unwrapping an AES key with RSA-OAEP ({hash_name}) on {self.session.token}"):
+            secret = pkcs11.ObjectClass.SECRET_KEY
+            raw = self._private.unwrap_key(secret, key_type("AES"), sealed, store=False, capabilities=0, template=may, **_oaep(hash_name))
+            item = describe(self._keep(raw))
+        if item is None:
+            raise Cryptoki("the unwrapped AES key cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
+        self.inventory.raw[item.handle] = raw
+        self._key = item
+
+    def _material(self, item: KeyObject, blob: bytes) -> WrappedMaterial:
+        how = wrap_mechanism(item.type)
+        return WrappedMaterial(blob, item.type, item.size, item.curve, "a key of this session", mechanism=how)
+
+    def unwrap(self, model: Key, blob: bytes) -> Key:
+        """Make a key on the token that is as ``model`` is on the sender's, with CKA_SENSITIVE. Raises :class:`Cryptoki`, and then
+        :meth:`left_of` tells what was made all the same.
+
+        CKA_DESTROYABLE is the token's default: a copy that turns out to be bad must go.
+        """
+        key = making.unwrap(self.session, self.inventory, _spec(model.main), self._material(model.main, blob), self._key)
+        if model.public is None or not model.public.public_key:
+            return key
+        public = making.create_public(self.session, self.inventory, _spec(model.public), public_attributes(model.public.public_key))
+        return Key(private=key.private, public=public)
+
+    def same_wrapping(self, item: KeyObject, blob: bytes) -> bool | None:
+        """Whether a secret key that may only wrap or unwrap is the wrapped one; None where that cannot be told. Raises :class:`Cryptoki`."""
+        operation = comparing.comparison(self.session, item)
+        if operation is None:
+            return None
+        spec, may = _spec(item), comparing.permissions(operation)
+        reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(item, blob), self._key, may)
+        try:
+            return comparing.same_secret(self.session, self.inventory, item, reference, operation)
+        finally:
+            with suppress(pkcs11.PKCS11Error):
+                reference.destroy()
+
+    def left_of(self, model: Key) -> tuple[list[KeyObject], list[KeyObject]]:
+        """After a failure: what is on the token since under a name of ``model``, and what has no name. Raises :class:`Cryptoki`."""
+        named: list[KeyObject] = []
+        nameless: list[KeyObject] = []
+        for label in {item.label for item in model.objects}:
+            found, others = search_label(self.session, self.inventory, label)
+            named += found
+            nameless += [item for item in others if item.label == ""]
+        return named, nameless
+
+    def remove(self, items: list[KeyObject]) -> None:
+        """Destroy objects of the token: the public half first, so that what is left of a pair after a crash still tells its value.
+
+        Raises :class:`Cryptoki`.
+        """
+        for item in sorted(items, key=lambda item: item.kind != PUBLIC):
+            destroy(self.inventory, item)
+            self.inventory.raw.pop(item.handle, None)
+
+
+def _spec(item: KeyObject) -> KeySpec:
+    """A key object as it is to be made again."""
+    return KeySpec(
+        index=0,
+        base=item.label,
+        label=item.label,
+        generation=None,
+        key_id=item.key_id,
+        id_given=True,
+        type=item.type,
+        size=item.size,
+        curve=item.curve,
+        operations=item.operations,
+        sensitive=True,
+        extractable=item.extractable,
+        modifiable=False if item.modifiable is False else None,
+        destroyable=None,
+        on_mismatch="fail",
+        state=PRESENT,
+    )

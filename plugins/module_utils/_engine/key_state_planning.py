@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The states of a virtual key (NIST SP 800-57 part 1 rev. 5, section 7): which move an entry of ``keys:`` asks for, and whether it may."""
+
+from __future__ import annotations
+
+from .._model.key_objects import Key
+from .._model.key_spec import KeySpec
+from .._model.key_states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
+from .._model.records import VirtualKey
+from .key_plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan
+from .plan import CHANGE, KEEP
+from .scope import Scope
+
+# What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
+PROTECTING = ("encrypt", "sign", "wrap", "derive")
+
+
+def stays(spec: KeySpec, state: str) -> str:
+    """Why a key that is out of use is not taken into use again by ``state: present``."""
+    return (
+        f"{spec.where}: '{spec.label}' is {state}, and a {state} key does not become active again (NIST SP 800-57 part 1, section 7): "
+        f"declare generation: {(spec.generation or 1) + 1} for a new key, or state: {state} to leave this one."
+    )
+
+
+def with_state(plan: KeyPlan, known: VirtualKey | None) -> str | None:
+    """``state: active`` or ``pre-active`` on top of the plan for a key that is to be there. Returns why it may not be."""
+    spec = plan.spec
+    if plan.makes_key:
+        plan.new_state = spec.state
+        return None
+    before = known.state if known is not None else ACTIVE
+    if problem := move_problem(before, spec.state):
+        return f"{spec.where}.state: '{spec.label}' {problem}"
+    if before != spec.state or known is None:
+        plan.new_state = spec.state
+        if plan.action in (KEEP, RECORD) and before != spec.state:
+            plan.action = SET_STATE
+    return None
+
+
+def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: Scope, *, recorded: bool) -> tuple[KeyPlan, str | None]:
+    """``state: suspended``, ``deactivated`` or ``compromised``. The key stays in the HSM; ``enforce`` takes operations away there."""
+    plan = KeyPlan(spec, KEEP, key, virtual=known)
+    if key is None and (known is None or not scope.owns(known) or spec.enforce):
+        return plan, not_there(spec, spec.state)
+    if key is not None and spec.type not in (None, key.main.type):
+        return plan, f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
+    before = known.state if known is not None else ACTIVE
+    if not spec.lead and before in RETIRED:
+        return plan, None  # brought along by another entry, and out of use already
+    if problem := move_problem(before, spec.state):
+        return plan, f"{spec.where}.state: '{spec.label}' {problem}"
+    if spec.enforce and key is not None:
+        if not scope.applies_changes and scope.group is not None:
+            return plan, (
+                f"{spec.where}.enforce: group '{scope.group.name}' does not apply changes to the HSM (apply_changes: false): leave "
+                "enforce out, or change the group first"
+            )
+        plan.changes = [
+            AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations
+        ]
+        frozen = [change for change in plan.changes if change.item.modifiable is False]
+        if frozen:
+            return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
+    if recorded and (known is None or known.state != spec.state):
+        plan.action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
+        plan.new_state = spec.state
+    elif plan.changes:
+        plan.action = CHANGE
+    return plan, None
+
+
+def check_destroyed(plan: KeyPlan, known: VirtualKey | None, scope: Scope) -> str | None:
+    """``state: destroyed`` on top of the plan for ``absent``: the key goes, its record stays. Returns why it may not be."""
+    spec = plan.spec
+    if known is not None and known.state == DESTROYED and plan.key is None:
+        plan.action = KEEP
+        return None
+    if plan.key is None and known is None:
+        return not_there(spec, "destroyed")
+    if scope.group is not None and not scope.applies_changes and plan.key is not None:
+        return (
+            f"{spec.where}.state: group '{scope.group.name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
+            "be destroyed: say absent to forget the virtual key, or change the group first"
+        )
+    if problem := move_problem(known.state if known is not None else ACTIVE, DESTROYED):
+        return f"{spec.where}.state: '{spec.label}' {problem}"
+    plan.new_state = DESTROYED
+    if plan.key is None:
+        plan.action, plan.virtual, plan.stale = SET_STATE, known, []
+    return None
+
+
+def not_there(spec: KeySpec, wanted: str) -> str:
+    return (
+        f"{spec.where}.state: there is no key '{spec.label}' on the token, so it cannot be {wanted}. If it is gone for good, "
+        "say state: absent."
+    )

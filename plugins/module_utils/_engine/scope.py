@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Whose virtual keys a run is about: a group's, or those of one token that are in no group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .._model.key_objects import KeyName
+from .._model.records import SCAN_OWN, GroupRecord, VirtualKey
+from .._registry import groups, virtual_keys
+from .._registry.database import Database
+
+
+@dataclass(frozen=True)
+class Scope:
+    """``group`` is None for the keys of a token that are in none.
+
+    ``records`` are the virtual keys that count here. Those of the scope come first; then those that say something about a key
+    of this token that the scope has no record of. ``groups_of`` has the names of the other groups that have a key of this token.
+    """
+
+    token_id: int | None = None
+    group: GroupRecord | None = None
+    records: tuple[VirtualKey, ...] = ()
+    groups_of: Mapping[KeyName, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def group_id(self) -> str | None:
+        return self.group.id if self.group is not None else None
+
+    @property
+    def group_name(self) -> str:
+        return self.group.name if self.group is not None else ""
+
+    @property
+    def applies_changes(self) -> bool:
+        """Whether a change of a virtual key reaches the HSM. Outside any group there is no policy that holds it back."""
+        return self.group is None or self.group.apply_changes
+
+    @property
+    def only_own(self) -> bool:
+        return self.group is not None and self.group.key_scan == SCAN_OWN
+
+    def owns(self, record: VirtualKey | None) -> bool:
+        return record is not None and record.group_id == self.group_id
+
+    def is_home(self, record: VirtualKey) -> bool:
+        """Whether the record's token still serves this scope."""
+        return self.group is None or record.token_id in self.group.members
+
+
+def token_scope(database: Database, token_id: int | None) -> Scope:
+    """The keys of a token that are in no group, and what groups know of the others."""
+    if token_id is None:
+        return Scope()
+    found = virtual_keys.of_tokens(database, [token_id])
+    own = [record for record in found if record.group_id is None]
+    return Scope(token_id, None, _first_of_each([*own, *found]), _groups_of(database, found, None))
+
+
+def group_scope(database: Database, group: GroupRecord, token_id: int | None) -> Scope:
+    """The keys of a group, and of the token that serves those that are in no group yet."""
+    own = virtual_keys.of_group(database, group.id) if group.id is not None else []
+    found = virtual_keys.of_tokens(database, [token_id] if token_id is not None else [])
+    loose = [record for record in found if record.group_id is None]
+    return Scope(token_id, group, _first_of_each([*own, *loose]), _groups_of(database, found, group.id))
+
+
+def _first_of_each(records: list[VirtualKey]) -> tuple[VirtualKey, ...]:
+    first: dict[KeyName, VirtualKey] = {}
+    for record in records:
+        first.setdefault(record.name, record)
+    return tuple(first.values())
+
+
+def _groups_of(database: Database, records: list[VirtualKey], own: str | None) -> dict[KeyName, tuple[str, ...]]:
+    names = {group.id: group.name for group in groups.all_groups(database)}
+    found: dict[KeyName, set[str]] = {}
+    for record in records:
+        if record.group_id is not None and record.group_id != own:
+            found.setdefault(record.name, set()).add(names[record.group_id])
+    return {name: tuple(sorted(groups_)) for name, groups_ in found.items()}

@@ -1,0 +1,196 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The registry's virtual keys as a document for Git. Its ``keys`` are entries for hsm_key, which then changes nothing.
+
+What an entry cannot say in full is not said in part: that key goes to ``others`` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .generations import split_label, stored_label
+from .key_spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
+from .key_states import ACTIVE, DESTROYED, STATES
+from .key_types import CURVES, KEY_TYPES, PUBLIC, WEAK_TYPES, ordered
+from .records import VirtualKey
+
+FAMILY = "keyfleet.hsm.export/"
+FORMAT = f"{FAMILY}1"
+
+
+class _Undeclarable(Exception):
+    """Why hsm_key cannot declare a key."""
+
+
+def export_document(scope: Mapping[str, Any], records: Sequence[VirtualKey], address: Callable[[VirtualKey], str]) -> dict[str, Any]:
+    """The document, plain values only. ``scope`` stands at its head; ``address`` gives the UID of a record.
+
+    The order of ``records`` does not matter.
+    """
+    highest = _Highest(records)
+    labels = Counter(record.label for record in records)
+    declared: list[tuple[VirtualKey, dict[str, Any]]] = []
+    others: list[dict[str, Any]] = []
+    for record in records:
+        try:
+            declared.append((record, _entry(record, labels[record.label], highest)))
+        except _Undeclarable as error:
+            others.append(_other(record, address(record), str(error)))
+    ids = Counter(_id_of(record) for record, _entry_of_it in declared)
+    keys = []
+    for record, entry in declared:
+        if ids[_id_of(record)] == 1:
+            keys.append(entry)
+        else:
+            reason = f"several keys have CKA_ID {_id_of(record).hex()}, and hsm_key takes each id once in a list"
+            others.append(_other(record, address(record), reason))
+    return {
+        "format": FORMAT,
+        **scope,
+        "keys": sorted(keys, key=lambda entry: (entry["label"], entry.get("generation", 1))),
+        "others": sorted(others, key=lambda other: [str(value) for value in other.values()]),  # by UID, then by the rest
+        "fingerprints": _fingerprints(records, address),
+    }
+
+
+class _Highest:
+    """The highest generation of a base label, told as hsm_key tells it: recorded as such, or in an unbroken row behind the first."""
+
+    def __init__(self, records: Sequence[VirtualKey]) -> None:
+        self._first = {record.label for record in records}
+        self._there = {record.label for record in records if record.state != DESTROYED}
+        self._recorded: dict[str, set[int]] = defaultdict(set)
+        for record in records:
+            if record.generation > 1:
+                self._recorded[split_label(record.label)[0]].add(record.generation)
+
+    def __call__(self, base: str) -> int:
+        found = set(self._recorded.get(base, ()))
+        if base in self._first:
+            number = 1
+            while number == 1 or number in found or stored_label(base, number) in self._there:
+                found.add(number)
+                number += 1
+        return max(found, default=0)
+
+
+def _entry(record: VirtualKey, times: int, highest: Callable[[str], int]) -> dict[str, Any]:
+    """The entry of ``keys`` that means this key. Raises :class:`_Undeclarable`."""
+    if not record.label.isprintable():
+        raise _Undeclarable("its label is not UTF-8, or has a character that cannot be printed")
+    if times > 1:
+        raise _Undeclarable(f"{times} keys have this label, and hsm_key finds a key by its label")
+    state = _state(record)
+    entry = {**_name(record, state, highest), **_attributes(record, state)}
+    if state != PRESENT:
+        entry["state"] = state
+    _specs, problems = parse_keys([entry])
+    if problems:
+        raise _Undeclarable("; ".join(problem.removeprefix(f"keys[0] ({entry['label']})").lstrip(".: ") for problem in problems))
+    return entry
+
+
+def _state(record: VirtualKey) -> str:
+    """The word for ``state``. Raises :class:`_Undeclarable`."""
+    if record.state not in STATES:
+        raise _Undeclarable(f"{record.state!r} is no state that hsm_key knows")
+    if record.state == ACTIVE:
+        return PUBLIC_ONLY if record.kind == PUBLIC else PRESENT
+    if record.kind == PUBLIC and record.state in MADE:
+        raise _Undeclarable(f"only its public half is there, and with state: {record.state} hsm_key wants the whole pair")
+    return record.state
+
+
+def _name(record: VirtualKey, state: str, highest: Callable[[str], int]) -> dict[str, Any]:
+    """Label, generation and id. Raises :class:`_Undeclarable`.
+
+    A key that was recorded with a generation is named by it. Any other has its label as it is, ``x@2`` included.
+    """
+    base, number = split_label(record.label)
+    if record.generation > 1:
+        if number != record.generation:
+            raise _Undeclarable(f"it is recorded as generation {record.generation}, and its label says otherwise")
+        if record.key_id != _bytes(record.label):
+            raise _Undeclarable("a later generation has its label's bytes as its CKA_ID, and this one does not")
+        name: dict[str, Any] = {"label": base, "generation": number}
+    else:
+        base = record.label
+        name = {"label": base}
+        if number is None and state not in MADE:
+            name["generation"] = 1  # without it the entry may mean later generations too, also some that the registry lacks
+        if record.key_id not in (b"", _bytes(record.label)):
+            name["id"] = record.key_id.hex()
+    top = highest(base)
+    if top > record.generation and (state in MADE or "generation" not in name):
+        later = f"hsm_key takes '{stored_label(base, top)}' for a later generation of this key"
+        if state in MADE:
+            raise _Undeclarable(f"{later}, leaves this one as it is (previous: keep), and declares it only when it is out of use")
+        raise _Undeclarable(f"{later}, and an entry with this label would mean both")
+    return name
+
+
+def _attributes(record: VirtualKey, state: str) -> dict[str, Any]:
+    """Type, and for a key that hsm_key would make what it would make. Raises :class:`_Undeclarable`."""
+    key_type = KEY_TYPES.get(record.type)
+    if key_type is None:
+        raise _Undeclarable(f"{record.type} is no type of key that hsm_key makes")
+    if record.kind not in key_type.halves:
+        raise _Undeclarable(f"a {record.kind} key of type {record.type} is none that hsm_key makes")
+    if state not in MADE:
+        return {"type": key_type.name}
+    found: dict[str, Any] = {"type": key_type.name}
+    if key_type.name == "EC":
+        if record.curve not in CURVES:
+            raise _Undeclarable(f"its curve is not known to be one of {', '.join(CURVES)}")
+        found["curve"] = record.curve
+    elif key_type.sizes and record.size is not None:
+        found["size"] = record.size
+    found["operations"] = list(ordered(record.operations))
+    if key_type.name in WEAK_TYPES:
+        found["allow_weak"] = True
+    return found
+
+
+def _bytes(label: str) -> bytes:
+    return label.encode("utf-8", "surrogateescape")
+
+
+def _id_of(record: VirtualKey) -> bytes:
+    """The CKA_ID that the entry of this key stands for. A key without one is declared without one."""
+    return record.key_id or _bytes(record.label)
+
+
+def _other(record: VirtualKey, uid: str, reason: str) -> dict[str, Any]:
+    return {
+        "uid": _text(uid),
+        "kind": record.kind,
+        "label": _text(record.label),
+        "id": record.key_id.hex(),
+        "type": record.type,
+        "size": record.size,
+        "curve": record.curve,
+        "operations": list(ordered(record.operations)),
+        "state": record.state,
+        "reason": _text(reason),
+    }
+
+
+def _fingerprints(records: Sequence[VirtualKey], address: Callable[[VirtualKey], str]) -> dict[str, str | list[str]]:
+    """By UID; a list where several keys have one UID, as those with the same CKA_ID do."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.fingerprint is not None:
+            found[_text(address(record))].add(record.fingerprint)
+    return {uid: min(values) if len(values) == 1 else sorted(values) for uid, values in sorted(found.items())}
+
+
+def _text(value: str) -> str:
+    """Bytes that were not UTF-8 as ``\\udcff``: libyaml, which Ansible reads YAML with, takes no file with surrogates."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import swtok
 from faulty import Faulty, build_fault_library
-from hsm_fixture import Hsm
+from hsm_fixture import Hsm, Pair
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def primary(hsm: Hsm) -> Hsm:
     """An HSM with the instance ``primary`` and its token ``payments`` registered."""
     hsm.register()
     return hsm
+
+
+@pytest.fixture
+def pair(hsm: Hsm) -> Pair:
+    """Two HSMs that know nothing of each other, ``primary`` and ``standby``, and the group ``payments`` with both in that order."""
+    return Pair.made(hsm)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,3 +123,80 @@ def ok(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer of a module that did not fail."""
     assert not answer.get("failed"), answer
     return answer
+
+
+@dataclass
+class Pair:
+    """Two SoftHSM2 with token directories of their own, behind one registry and one group."""
+
+    hsm: Hsm
+    standby: Hsm
+
+    @classmethod
+    def made(cls, hsm: Hsm) -> Pair:
+        other = hsm.scratch / "other"
+        (other / "tokens").mkdir(parents=True)
+        (other / "softhsm2.conf").write_text(f"directories.tokendir = {other}/tokens\nlog.level = ERROR\n")
+        pair = cls(hsm, Hsm(other))
+        hsm.register()
+        hsm.register("standby", tokens=[hsm.token("payments-b")], environment=pair.standby.environment)
+        ok(pair.group())
+        return pair
+
+    def group(self, name: str = "payments", *, check: bool = False, **options: Any) -> dict[str, Any]:
+        both = [{"instance": "primary", "token_label": "payments"}, {"instance": "standby", "token_label": "payments-b"}]
+        return self.hsm.run("hsm_group", check=check, **{"name": name, "connections": both, **options})
+
+    def keys(self, *keys: Mapping[str, Any], check: bool = False, group: str = "payments", **args: Any) -> dict[str, Any]:
+        return self.hsm.run("hsm_key", check=check, group=group, keys=list(keys), **args)
+
+    def sync(self, *, check: bool = False, group: str = "payments", **args: Any) -> dict[str, Any]:
+        return self.hsm.run("hsm_sync", check=check, group=group, **args)
+
+    def tool(self, *args: str) -> str:
+        """pkcs11-tool on the first token."""
+        return self.hsm.tool(*args)
+
+    def tool_b(self, *args: str) -> str:
+        """pkcs11-tool on the second token."""
+        return self.standby.tool(*args, token="payments-b")
+
+    def away(self, which: Hsm) -> None:
+        (which.scratch / "tokens").rename(which.scratch / "tokens.away")
+
+    def back(self, which: Hsm) -> None:
+        (which.scratch / "tokens.away").rename(which.scratch / "tokens")
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of the registry."""
+        with closing(sqlite3.connect(self.hsm.registry)) as registry:
+            return registry.execute(query, values).fetchall()
+
+    def records(self, group: str | None = "payments") -> dict[str, tuple[str, list[str]]]:
+        """State and operations of a group's virtual keys by label; of those that are in none with None."""
+        query = (
+            "SELECT label, state, operations FROM virtual_key LEFT JOIN hsm_group ON hsm_group.id = virtual_key.group_id "
+            "WHERE hsm_group.name IS ?"
+        )
+        return {label: (state, json.loads(operations)) for label, state, operations in self.rows(query, group)}
+
+
+def usage(tool: Callable[..., str], label: str, kind: str = "secrkey") -> set[str]:
+    """What the HSM itself allows a key, as pkcs11-tool says; empty where it has no such key."""
+    for item in re.split(r"\n(?=\S)", tool("--list-objects", "--type", kind)):
+        if re.search(rf"^\s+label:\s+{re.escape(label)}$", item, re.MULTILINE):
+            found = re.search(r"Usage:\s*(.*)", item)
+            return set(found.group(1).replace(" ", "").split(",")) if found else {"none"}
+    return set()
+
+
+def four_steps(run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Check, apply, check, apply: the plan is what is done, and the second time there is nothing to do. The first answer."""
+    planned, done = ok(run(check=True)), ok(run(check=False))
+    assert planned["diff"] == done["diff"]
+    assert planned["changed"] is done["changed"] is True, done
+    for check in (True, False):
+        again = ok(run(check=check))
+        assert again["changed"] is False, again["diff"]
+        assert again["diff"] == {"before": {}, "after": {}}
+    return done

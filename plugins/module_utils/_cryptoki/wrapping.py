@@ -60,7 +60,9 @@ def can_use(session: Session, type_name: str) -> bool:
 
 
 def rsa_bits(session: Session) -> list[int]:
-    """The sizes of ``RSA_BITS`` that the token's RSA-OAEP takes. Raises :class:`Cryptoki`."""
+    """The sizes of ``RSA_BITS`` that the token's RSA-OAEP takes, best first. Raises :class:`Cryptoki`."""
+    if _OAEP not in session.mechanisms():
+        return []
     least, greatest = session.key_sizes(_OAEP)
     return [bits for bits in RSA_BITS if least <= bits and (not greatest or bits <= greatest)]
 
@@ -229,7 +231,10 @@ class Receiver(_End):
         return Key(private=key.private, public=public)
 
     def same_wrapping(self, item: KeyObject, blob: bytes) -> bool | None:
-        """Whether a secret key that may only wrap or unwrap is the wrapped one; None where that cannot be told. Raises :class:`Cryptoki`."""
+        """Whether a secret key that may only wrap or unwrap is the wrapped one; None where that cannot be told.
+
+        Raises :class:`Cryptoki`.
+        """
         operation = comparing.comparison(self.session, item)
         if operation is None:
             return None

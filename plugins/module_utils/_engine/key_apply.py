@@ -176,7 +176,7 @@ class Applier:
         state = state or (old.state if old is not None and not made else None)
         fingerprint = self.look.fingerprint(key) or fingerprint
         if operations is None and self.scope.group is not None and old is not None and owned and not made:
-            operations = old.operations  # narrowed on the virtual key, and not asked about now
+            operations = tuple(name for name in key.operations if name in old.operations)  # what was narrowed stays so
         record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
         record = replace(record, state=state or record.state, operations=operations or record.operations, group_id=self.scope.group_id)
         virtual_keys.add(database, [(self._uid(key), record)], overwrite=True)
@@ -191,9 +191,8 @@ class Applier:
             for plan in found:
                 key = plan.recorded_as or plan.key
                 if key is not None:
-                    operations = self._operations(plan, key)
-                    generation = plan.spec.generation or 1
-                    self._record(key, made=False, generation=generation, old=plan.virtual, operations=operations, state=plan.new_state)
+                    operations, number = self._operations(plan, key), plan.spec.generation or 1
+                    self._record(key, made=False, generation=number, old=plan.virtual, operations=operations, state=plan.new_state)
         for plan in found:
             plan.done = True
 
@@ -226,13 +225,8 @@ class Applier:
             raise
         self.keys[plan.spec.label] = key
         with recording(self.database):
-            self._record(
-                key,
-                made=True,
-                generation=plan.spec.generation or 1,
-                fingerprint=predicted_fingerprint(plan.spec),
-                state=plan.new_state,
-            )
+            fingerprint, number = predicted_fingerprint(plan.spec), plan.spec.generation or 1
+            self._record(key, made=True, generation=number, fingerprint=fingerprint, state=plan.new_state)
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec

@@ -321,8 +321,12 @@ class Planner:
         wanted = plan.operations if plan.operations is not None else plan.key.operations
         return plan.spec.operations is not None and plan.virtual.operations != wanted
 
+    def _records_named(self, spec: KeySpec) -> list[VirtualKey]:
+        """The records with both names that were given."""
+        return [v for v in self.records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
+
     def _absent(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        own = [v for v in self.records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
+        own = self._records_named(spec)
         if not spec.lead:
             own = [record for record in own if record.state != DESTROYED]  # what is told of it is not taken back by another entry
         if self.scope.group is not None:
@@ -338,7 +342,7 @@ class Planner:
         return plan, _not_destroyable(spec, key.objects)
 
     def _destroyed(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        known = self._any_record_of(key) if key is not None else next(iter(self.records_by_label.get(spec.label, [])), None)
+        known = self._any_record_of(key) if key is not None else next(iter(self._records_named(spec)), None)
         plan = KeyPlan(spec, DELETE if key is not None else FORGET, key, virtual=known)
         if self.scope.only_own and key is not None and not self.scope.owns(known):
             return plan, not_there(spec, "destroyed")
@@ -346,7 +350,7 @@ class Planner:
         return plan, problem or (_not_destroyable(spec, key.objects) if key is not None else None)
 
     def _moved(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        known = self._any_record_of(key) if key is not None else next(iter(self.records_by_label.get(spec.label, [])), None)
+        known = self._any_record_of(key) if key is not None else next(iter(self._records_named(spec)), None)
         return plan_move(spec, key, known, self.scope, recorded=self.circumstances.recorded)
 
     def _public_only(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:

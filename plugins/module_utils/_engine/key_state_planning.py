@@ -52,9 +52,8 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: S
     if key is not None and spec.type not in (None, key.main.type):
         return plan, f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
     before = known.state if known is not None else ACTIVE
-    if not spec.lead and before in RETIRED:
-        return plan, None  # brought along by another entry, and out of use already
-    if problem := move_problem(before, spec.state):
+    beyond = not spec.lead and before in RETIRED and before != spec.state  # brought along by another entry, and out of use already
+    if not beyond and (problem := move_problem(before, spec.state)):
         return plan, f"{spec.where}.state: '{spec.label}' {problem}"
     if spec.enforce and key is not None:
         if not scope.applies_changes and scope.group is not None:
@@ -68,7 +67,7 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: S
         frozen = [change for change in plan.changes if change.item.modifiable is False]
         if frozen:
             return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
-    if recorded and (known is None or known.state != spec.state):
+    if recorded and not beyond and (known is None or known.state != spec.state):
         plan.action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
         plan.new_state = spec.state
     elif plan.changes:

@@ -1,0 +1,300 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""hsm_key with a group: which connection serves, and what the group's policy lets through to the HSM."""
+
+from __future__ import annotations
+
+import pytest
+from hsm_fixture import Hsm, Pair, four_steps, ok, usage
+
+AES = {"label": "dek-1", "type": "AES", "size": 256}
+NARROW = {**AES, "operations": ["decrypt"]}
+EC = {"label": "web", "type": "EC", "curve": "P-256", "operations": ["sign", "verify"]}
+
+
+def texts(answer: dict[str, object]) -> str:
+    """All warnings of an answer as one text."""
+    return str(answer.get("warnings", ""))
+
+
+@pytest.mark.parametrize("apply_changes", [False, True])
+def test_a_new_virtual_key_makes_its_key_whatever_the_policy(pair: Pair, apply_changes: bool) -> None:
+    ok(pair.group(apply_changes=apply_changes))
+    done = four_steps(lambda check: pair.keys({**AES, "operations": ["encrypt", "wrap"]}, EC, check=check))
+    assert done["served_by"] == {
+        "priority": 1,
+        "instance": "primary",
+        "token_label": "payments",
+        "slot": pair.hsm.register()["tokens"][0]["slot"],
+    }
+    assert usage(pair.tool, "dek-1") == {"encrypt", "wrap"}
+    assert usage(pair.tool, "web", "privkey") == {"sign"}
+    assert usage(pair.tool_b, "dek-1") == set()
+    assert pair.records() == {"dek-1": ("active", ["encrypt", "wrap"]), "web": ("active", ["sign", "verify"])}
+
+
+def test_the_next_connection_serves_when_the_first_is_away(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.away(pair.hsm)
+    done = ok(pair.keys({"label": "dek-2", "type": "AES"}))
+    assert (done["served_by"]["priority"], done["served_by"]["instance"]) == (2, "standby")
+    assert "connection 1 (instance 'primary', token 'payments') could not be reached" in texts(done)
+    assert usage(pair.tool_b, "dek-2") == {"encrypt", "decrypt"}
+    # It was recorded on the first one, so the second one has to get it from there: another key of that name is none.
+    refused = pair.keys(AES)
+    assert refused["failure"]["code"] == "cannot_plan" and "repair: wrap" in refused["msg"]
+    assert usage(pair.tool_b, "dek-1") == set()
+    pair.back(pair.hsm)
+    for label in ("dek-1", "dek-2"):
+        answer = pair.keys({**AES, "label": label})
+        assert answer["changed"] is False and bool(answer.get("failed")) is (label == "dek-2")
+    assert usage(pair.tool, "dek-2") == set()
+
+
+def test_both_away_is_one_error_with_both_causes(pair: Pair) -> None:
+    before = pair.rows("SELECT count(*) FROM event")
+    for which in (pair.hsm, pair.standby):
+        pair.away(which)
+    for answer in (pair.keys(AES), pair.sync(), pair.sync(check=True)):
+        assert answer["failure"]["code"] == "no_connection"
+        assert [cause["instance"] for cause in answer["failure"]["details"]["connections"]] == ["primary", "standby"]
+        assert answer["msg"].count("CKR_GENERAL_ERROR") == 2
+        assert "instance 'primary'" in answer["msg"] and "instance 'standby'" in answer["msg"]
+    assert pair.records() == {} and pair.rows("SELECT count(*) FROM event") == before
+
+
+def test_a_token_that_is_gone_is_passed_over_too(pair: Pair) -> None:
+    """The library works and has no such token: nothing is known of its keys."""
+    for folder in (pair.hsm.scratch / "tokens").iterdir():
+        folder.rename(pair.hsm.scratch / folder.name)
+    assert ok(pair.keys(AES))["served_by"]["priority"] == 2
+
+
+@pytest.mark.parametrize("fault", ["pin", "exchanged"])
+def test_a_fault_that_somebody_has_to_look_at_is_not_passed_over(pair: Pair, fault: str) -> None:
+    if fault == "pin":
+        (pair.hsm.scratch / "pins" / "payments").write_text("000000\n")
+    else:
+        for folder in (pair.hsm.scratch / "tokens").iterdir():
+            folder.rename(pair.hsm.scratch / folder.name)
+        pair.hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", "12345678", "--pin", "739184")
+    answer = pair.keys(AES)
+    assert answer["failure"]["code"] == {"pin": "pin_incorrect", "exchanged": "token_changed"}[fault]
+    assert "group 'payments', connection 1" in answer["msg"]
+    assert usage(pair.tool_b, "dek-1") == set() and pair.records() == {}
+
+
+def test_one_pin_is_not_tried_on_several_tokens(pair: Pair) -> None:
+    answer = pair.keys(AES, pin="739184")
+    assert answer["failure"]["code"] == "invalid_input" and "one PIN is not tried on all" in answer["msg"]
+    ok(pair.group("alone", connections=[{"instance": "standby"}]))
+    assert ok(pair.keys(AES, group="alone", pin="739184"))["changed"]
+
+
+def test_what_contradicts_a_group(pair: Pair) -> None:
+    for more in ({"instance": "primary"}, {"token_label": "payments"}, {"library": "/usr/lib/softhsm/libsofthsm2.so"}):
+        assert pair.keys(AES, **more)["failure"]["code"] == "invalid_input"
+    unknown = pair.keys(AES, group="typo")
+    assert unknown["failure"]["code"] == "no_group" and "'payments'" in unknown["msg"]
+    assert ok(pair.keys(AES, group="typo", check=True))["changed"]
+
+
+# Updates
+
+
+def test_narrowed_operations_stay_on_the_virtual_key(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    done = four_steps(lambda check: pair.keys(NARROW, check=check))
+    assert done["keys"][0]["operations"] == ["decrypt"]
+    assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"}
+    assert pair.records()["dek-1"] == ("active", ["decrypt"])
+    synced = ok(pair.sync(refresh=["id", "label"]))
+    assert [(entry["field"], entry["virtual"], entry["hsm"]) for entry in synced["drift"]] == [
+        ("operations", ["decrypt"], ["encrypt", "decrypt"])
+    ]
+    assert pair.records()["dek-1"] == ("active", ["decrypt"])
+    # Not asked about, it stays; the entry shows what the virtual key may do.
+    plain = ok(pair.keys(AES))
+    assert plain["changed"] is False and plain["keys"][0]["operations"] == ["decrypt"]
+
+
+def test_with_the_policy_they_reach_the_hsm(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    ok(pair.keys(NARROW))
+    ok(pair.group(apply_changes=True))
+    assert ok(pair.sync())["changed"] is False
+    assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"}  # a sync reads only
+    four_steps(lambda check: pair.keys(NARROW, check=check))
+    assert usage(pair.tool, "dek-1") == {"decrypt"}
+    assert ok(pair.sync())["drift"] == []
+
+
+def test_where_the_hsm_does_not_allow_it_the_virtual_key_is_narrowed(pair: Pair) -> None:
+    ok(pair.group(apply_changes=True))
+    ok(pair.keys({**AES, "modifiable": False}))
+    done = four_steps(lambda check: pair.keys(NARROW, check=check))
+    assert "not modifiable" in texts(done)
+    assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"} and pair.records()["dek-1"] == ("active", ["decrypt"])
+
+
+@pytest.mark.parametrize("wish", [{"operations": ["encrypt", "decrypt", "wrap"]}, {"extractable": False}])
+def test_what_only_the_hsm_could_change_is_a_mismatch_without_the_policy(pair: Pair, wish: dict[str, object]) -> None:
+    ok(pair.keys({**AES, "extractable": True}))
+    refused = pair.keys({**AES, **wish})
+    assert refused["failure"]["code"] == "cannot_plan" and "apply_changes: false" in refused["msg"]
+    ok(pair.group(apply_changes=True))
+    four_steps(lambda check: pair.keys({**AES, **wish}, check=check))
+
+
+@pytest.mark.parametrize("apply_changes", [False, True])
+def test_replacing_follows_the_policy(pair: Pair, apply_changes: bool) -> None:
+    ok(pair.group(apply_changes=apply_changes))
+    first = ok(pair.keys({**AES, "size": 128}))["keys"][0]["fingerprint"]
+    answer = pair.keys({**AES, "on_mismatch": "replace"})
+    assert bool(answer.get("failed")) is not apply_changes
+    now = ok(pair.keys({"label": "dek-1", "type": "AES"}))["keys"][0]
+    assert (now["size"], now["fingerprint"] != first) == ((256, True) if apply_changes else (128, False))
+
+
+# Deletion, deactivation, the private half
+
+
+def test_absent_without_the_policy_forgets_the_virtual_key_only(pair: Pair) -> None:
+    ok(pair.keys(AES, EC))
+    done = four_steps(lambda check: pair.keys({"label": "dek-1", "state": "absent"}, {"label": "web", "state": "absent"}, check=check))
+    assert [entry["action"] for entry in done["applied"]] == ["forget", "forget"]
+    assert usage(pair.tool, "dek-1") and usage(pair.tool, "web", "privkey")
+    assert pair.records() == {}
+    assert ok(pair.sync())["summary"]["added"] == 2
+
+
+def test_absent_with_the_policy_destroys_the_key(pair: Pair) -> None:
+    ok(pair.group(apply_changes=True))
+    ok(pair.keys(AES))
+    done = four_steps(lambda check: pair.keys({"label": "dek-1", "state": "absent"}, check=check))
+    assert usage(pair.tool, "dek-1") == set() and pair.records() == {}
+    assert "The other members are not touched" in texts(done)
+
+
+@pytest.mark.parametrize("apply_changes", [False, True])
+def test_deactivation_is_the_virtual_keys_whatever_the_policy(pair: Pair, apply_changes: bool) -> None:
+    ok(pair.group(apply_changes=apply_changes))
+    ok(pair.keys(AES))
+    four_steps(lambda check: pair.keys({"label": "dek-1", "state": "deactivated"}, check=check))
+    assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"} and pair.records()["dek-1"][0] == "deactivated"
+    enforced = pair.keys({"label": "dek-1", "state": "deactivated", "enforce": True})
+    assert bool(enforced.get("failed")) is not apply_changes
+    assert usage(pair.tool, "dek-1") == ({"decrypt"} if apply_changes else {"encrypt", "decrypt"})
+    assert "apply_changes: false" in enforced.get("msg", "apply_changes: false")
+
+
+@pytest.mark.parametrize("apply_changes", [False, True])
+def test_public_only_reaches_the_hsm_with_the_policy(pair: Pair, apply_changes: bool) -> None:
+    ok(pair.group(apply_changes=apply_changes))
+    ok(pair.keys(EC))
+    done = four_steps(lambda check: pair.keys({"label": "web", "state": "public_only"}, check=check))
+    assert done["keys"][0]["state"] == "public_only"
+    assert bool(usage(pair.tool, "web", "privkey")) is not apply_changes
+    assert pair.rows("SELECT kind, operations FROM virtual_key") == [("public", '["verify"]')]
+    synced = ok(pair.sync())
+    assert (synced["added"], synced["missing"], synced["summary"]["known"]) == ([], [], 1)
+    assert {entry["field"] for entry in synced["drift"]} == (set() if apply_changes else {"kind", "operations"})
+
+
+# Several groups, and none
+
+
+def test_own_scan_leaves_other_keys_alone(pair: Pair) -> None:
+    pair.tool("--keygen", "--key-type", "AES:32", "--label", "stranger", "--id", "01")
+    ok(pair.group("mine", key_scan="own", apply_changes=True))
+    ok(pair.keys(AES, group="mine"))
+    kept = ok(pair.keys({"label": "stranger", "state": "absent"}, group="mine"))
+    assert kept["changed"] is False and "does not belong to group 'mine'" in texts(kept)
+    assert usage(pair.tool, "stranger")
+    # Named, it becomes the group's.
+    assert ok(pair.keys({"label": "stranger", "type": "AES"}, group="mine"))["applied"][0]["action"] == "record"
+    ok(pair.keys({"label": "stranger", "state": "absent"}, group="mine"))
+    assert usage(pair.tool, "stranger") == set()
+
+
+def test_two_groups_with_own_scan_do_not_share_a_key_by_accident(pair: Pair) -> None:
+    for name in ("a", "b"):
+        ok(pair.group(name, key_scan="own", apply_changes=True))
+    ok(pair.keys(AES, group="a"))
+    for wish in (AES, {"label": "dek-1", "state": "absent"}):
+        answer = pair.keys(wish, group="b")
+        assert answer.get("failed") or answer["changed"] is False
+    assert usage(pair.tool, "dek-1") and pair.records("b") == {}
+    assert "belongs to group 'a'" in pair.keys(AES, group="b")["msg"]
+
+
+@pytest.mark.parametrize("wish", [{"state": "absent"}, {"state": "deactivated"}, {"type": "AES", "size": 128, "on_mismatch": "replace"}])
+def test_who_names_the_instance_cannot_end_a_groups_key(pair: Pair, wish: dict[str, object]) -> None:
+    ok(pair.keys(AES))
+    answer = pair.hsm.keys({"label": "dek-1", **wish})
+    assert answer["failure"]["code"] == "cannot_plan" and "belongs to group 'payments'" in answer["msg"]
+    assert usage(pair.tool, "dek-1") and pair.records()["dek-1"][0] == "active"
+    assert ok(pair.hsm.keys(AES))["changed"] is False  # nor is it recorded twice
+    assert pair.records(None) == {}
+
+
+def test_a_key_outside_any_group_is_destroyed(pair: Pair) -> None:
+    ok(pair.hsm.keys(AES))
+    ok(pair.hsm.keys({"label": "dek-1", "state": "absent"}))
+    assert usage(pair.tool, "dek-1") == set()
+
+
+def test_the_instance_changes_operations_and_the_group_reports_it(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    ok(pair.hsm.keys(NARROW))
+    assert usage(pair.tool, "dek-1") == {"decrypt"}
+    assert [entry["field"] for entry in ok(pair.sync())["drift"]] == ["operations"]
+    assert pair.records()["dek-1"] == ("active", ["encrypt", "decrypt"])
+
+
+# What was lost or exchanged behind our back
+
+
+def test_a_vanished_key_is_not_made_again_until_it_is_forgotten(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    refused = pair.keys(AES)
+    assert refused["failure"]["code"] == "cannot_plan" and "prune: true" in refused["msg"]
+    ok(pair.sync(prune=True))
+    assert ok(pair.keys(AES))["applied"][0]["action"] == "create"
+
+
+def test_another_key_under_a_recorded_name_is_noticed(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    pair.tool("--keygen", "--key-type", "AES:32", "--label", "dek-1", "--id", AES["label"].encode().hex())
+    refused = pair.keys(AES)
+    assert refused["failure"]["code"] == "cannot_plan" and "another key than the one that was recorded" in refused["msg"]
+    assert "fingerprint" in {entry["field"] for entry in ok(pair.sync())["drift"]}
+
+
+def test_rotation_in_a_group(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    done = four_steps(lambda check: pair.keys({**AES, "generation": 2, "previous": "deactivate"}, check=check))
+    assert done["keys"][0]["other_generations"][0]["state"] == "deactivated"
+    assert {label: state for label, (state, _operations) in pair.records().items()} == {"dek-1": "deactivated", "dek-1@2": "active"}
+    four_steps(lambda check: pair.keys({**AES, "generation": 2, "previous": "destroy"}, check=check))
+    assert set(pair.records()) == {"dek-1@2"}
+    assert usage(pair.tool, "dek-1")  # the policy holds it back from the HSM
+
+
+def test_what_an_instance_recorded_goes_with_the_key_into_the_group(pair: Pair) -> None:
+    ok(pair.hsm.keys({**AES, "generation": 2}))
+    made = pair.rows("SELECT made_at, generation FROM virtual_key")
+    done = ok(pair.keys({**AES, "generation": 2}))
+    assert [entry["action"] for entry in done["applied"]] == ["record"]
+    assert pair.records(None) == {} and set(pair.records()) == {"dek-1@2"}
+    assert pair.rows("SELECT made_at, generation FROM virtual_key") == made
+
+
+def test_no_registry_yet(hsm: Hsm) -> None:
+    planned = ok(hsm.run("hsm_key", check=True, group="payments", keys=[AES]))
+    assert planned["changed"] and planned["diff"]["after"]["key dek-1"]["size"] == 256
+    assert hsm.run("hsm_key", group="payments", keys=[AES])["failure"]["code"] == "registry_missing"

@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read tokens as members of a group and compare them, as a program of its own: prints JSON of keys and rows.
+
+Run as ``python read_members.py LIBRARY TOKEN_LABEL...``, with the PIN on standard input. An error is printed as ``rv``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import read_inventory
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.provider import open_provider
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.session import open_session
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members import held, report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_objects import group_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.member_comparison import Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.secret import Secret
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.selectors import TokenSelector
+
+
+def read(library: str, label: str, pin: Secret) -> list[Held]:
+    with open_provider([library], {}) as provider:
+        token = provider.require(TokenSelector("label", label))
+        with open_session(provider, token, pin=pin, read_write=False) as session:
+            inventory = read_inventory(session)
+            return held(session, inventory, group_keys(inventory.objects))
+
+
+def main() -> None:
+    library, *labels = sys.argv[1:]
+    pin = Secret(sys.stdin.read().strip())
+    answer: dict[str, Any] = {}
+    try:
+        members = [read(library, label, pin) for label in labels]
+    except Cryptoki as error:
+        answer["rv"] = error.rv
+    else:
+        connections = [{"priority": number, "token_label": label} for number, label in enumerate(labels, 1)]
+        answer["keys"] = [[{**asdict(key), "key_id": key.key_id.hex()} for key in member] for member in members]
+        answer["rows"] = report(compare_members(members), connections)
+    json.dump(answer, sys.stdout)
+
+
+main()

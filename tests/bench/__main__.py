@@ -13,27 +13,31 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from . import growth
 from .measure import Failed
 from .report import machine, report
 from .rounds import QUICK, Settings, measure, memory, whole_loop
 
 
-def _settings() -> Settings:
+def _settings() -> tuple[Settings, growth.Growth | None]:
+    """What to measure: hsm_key, or the growth of hsm_sync where that is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description="hsm_key side by side with a bare loop, a task loop, and nothing to do.")
     parser.add_argument("--quick", action="store_true", help="one round with a few keys: only to see that it runs")
     parser.add_argument("--full", action="store_true", help="run the pkcs11-tool loop once with all its items too (minutes)")
+    parser.add_argument("--sync", action="store_true", help="how hsm_sync grows up to 10,000 keys, instead of the rest")
     parser.add_argument("--rounds", type=int, help="how often; 5 or more for figures to show")
     given = parser.parse_args()
     settings = QUICK if given.quick else Settings()
+    sync = growth.QUICK if given.quick else growth.Growth()
     if given.rounds is not None:
         if given.rounds < 1:
             parser.error("--rounds: at least 1")
-        settings = replace(settings, rounds=given.rounds)
-    return replace(settings, full=given.full)
+        settings, sync = replace(settings, rounds=given.rounds), replace(sync, rounds=given.rounds)
+    return replace(settings, full=given.full), sync if given.sync else None
 
 
 def main() -> int:
-    settings = _settings()
+    settings, sync = _settings()
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -43,6 +47,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         try:
+            if sync is not None:
+                print(growth.report(growth.measure(sync, scratch, say), sync))
+                return 0
             samples = measure(settings, scratch, say)
             peaks = memory(settings, scratch, say)
             whole = whole_loop(settings, scratch, say)

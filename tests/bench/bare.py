@@ -4,7 +4,8 @@
 
 """The bare loop: python-pkcs11 and nothing else. A process of its own, so that its time holds the import and the login too.
 
-``bare.py make LIBRARY LABEL PIN NUMBER`` makes keys, ``bare.py list LIBRARY LABEL PIN`` prints how many objects there are.
+``bare.py make LIBRARY LABEL PIN NUMBER`` makes keys, ``bare.py list LIBRARY LABEL PIN`` prints how many objects there are, and
+``bare.py read LIBRARY LABEL PIN CLASS,LABEL,...`` reads these attributes of each object before that.
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ def make(session: pkcs11.Session, number: int) -> None:
         )
 
 
-def main(action: str, library: str, label: str, pin: str, number: str = "0") -> None:
+def read(session: pkcs11.Session, names: list[str]) -> int:
+    """The objects as hsm_sync reads them: one search, and one call for the attributes of each. All are kept until the end."""
+    wanted = [Attribute[name] for name in names]
+    objects = list(session.get_objects({Attribute.TOKEN: True}, batch_size=256))
+    return len([item.get_attributes(wanted) for item in objects])
+
+
+def main(action: str, library: str, label: str, pin: str, more: str = "") -> None:
     token = pkcs11.lib(library).get_token(token_label=label)
     with token.open(rw=action == "make", user_pin=pin) as session:
         if action == "make":
-            make(session, int(number))
+            make(session, int(more))
+        elif action == "read":
+            print(read(session, more.split(",")))
         else:
             print(len(list(session.get_objects())))
 

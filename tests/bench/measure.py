@@ -29,8 +29,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
-def run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[float, str]:
-    """Seconds that the command took, and its output. Raises :class:`Failed`."""
+def _run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     surroundings = environment(extra)
     os.sync()  # so that what was written before this is not written on its time
     begun = time.perf_counter()
@@ -38,13 +37,34 @@ def run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: s
     seconds = time.perf_counter() - begun
     if done.returncode:
         raise Failed(f"{' '.join(command)[:200]}: exit {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
+    return seconds, done
+
+
+def run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[float, str]:
+    """Seconds that the command took, and its output. Raises :class:`Failed`."""
+    seconds, done = _run(command, extra, folder, given)
     return seconds, done.stdout
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process: seconds, seconds of CPU time, and the most memory (resident set) that it had at a time, in MiB."""
+
+    seconds: float
+    cpu: float
+    mib: float
+
+
+def cost(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[Cost, str]:
+    """What the command cost, and its output. Raises :class:`Failed`."""
+    done = _run([sys.executable, "-I", "-S", str(PEAK), *command], extra, folder, given)[1]
+    kib, cpu, seconds = map(float, done.stdout.split())
+    return Cost(seconds, cpu, kib / 1024), done.stderr
 
 
 def peak(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> float:
     """The most memory (resident set) that the command had at a time, in MiB. Raises :class:`Failed`."""
-    output = run([sys.executable, "-I", "-S", str(PEAK), *command], extra, folder, given)[1]
-    return int(output) / 1024
+    return cost(command, extra, folder, given)[0].mib
 
 
 @dataclass(frozen=True)

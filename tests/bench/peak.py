@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the command that it is given and prints the peak of its memory in KiB. The command's output goes to standard error.
+"""Runs the command that it is given and prints what it cost: the peak of its memory in KiB, seconds of CPU time, seconds.
+
+The command's output goes to standard error.
 
 A process of its own for each measurement: what a process used before it became the command counts for it, so the one that
 starts it must be small.
@@ -11,7 +13,11 @@ starts it must be small.
 import resource
 import subprocess
 import sys
+import time
 
+begun = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=sys.stderr, check=False).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+seconds = time.perf_counter() - begun
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime, seconds)
 sys.exit(code)

@@ -52,7 +52,7 @@ def machine() -> str:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell, those of numbers to the right."""
     columns = []
     for cells in zip(*rows, strict=True):
@@ -63,7 +63,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
-def _ratio(ratio: Spread) -> list[str]:
+def ratio_cells(ratio: Spread) -> list[str]:
     digits = 2 if ratio.median < 10 else 1
     return [f"{ratio.median:.{digits}f}", f"{ratio.least:.{digits}f} - {ratio.greatest:.{digits}f}"]
 
@@ -83,7 +83,7 @@ def _ratios(samples: Samples, settings: Settings, whole: float | None) -> list[l
 
     def compare(part: str, size: int, what: str, against: Sequence[str], aim: Aim | None) -> None:
         ratio = samples.each_round(lambda at: at[size, what] / sum(at[size, name] for name in against))
-        row(part, size, what, samples.seconds(size, what).median, against, _ratio(ratio), _judged(aim, ratio.median, settings))
+        row(part, size, what, samples.seconds(size, what).median, against, ratio_cells(ratio), _judged(aim, ratio.median, settings))
 
     for size in settings.sizes:
         compare("(a)", size, KEYS, (BARE, PING), A if size == settings.main else None)
@@ -91,7 +91,7 @@ def _ratios(samples: Samples, settings: Settings, whole: float | None) -> list[l
     compare("(b)", settings.main, LOOP, (KEYS,), B)
     if whole is not None:
         times = whole / samples.seconds(settings.main, KEYS).median
-        ratio = [_ratio(Spread(times, times, times))[0], "once"]
+        ratio = [ratio_cells(Spread(times, times, times))[0], "once"]
         row("(b)", settings.main, f"{LOOP}, every item", whole, (KEYS,), ratio, _judged(B, times, settings))
     for size in settings.sizes:
         compare("(c)", size, AGAIN, (ENUMERATION, PING), C)
@@ -122,9 +122,9 @@ def _growth(samples: Samples, settings: Settings) -> list[list[str]]:
     )
     rows = [["(d) cost per key, growth", "ratio", "least - most", "aim", ""]]
     between = f"at {large} keys against {small}"
-    rows.append([f"hsm_key above the ping play, {between}", *_ratio(ours), "", ""])
-    rows.append([f"bare loop: the provider's own, {between}", *_ratio(bare), "", ""])
-    rows.append(["the first divided by the second", *_ratio(both), *_judged(D, both.median, settings)])
+    rows.append([f"hsm_key above the ping play, {between}", *ratio_cells(ours), "", ""])
+    rows.append([f"bare loop: the provider's own, {between}", *ratio_cells(bare), "", ""])
+    rows.append(["the first divided by the second", *ratio_cells(both), *_judged(D, both.median, settings)])
     return rows
 
 
@@ -152,4 +152,4 @@ def report(samples: Samples, peaks: Iterable[Peaks], whole: float | None, settin
         "the objects that are there. Its seconds are those of one play with as many items as keys, each as fast as these.",
     ]
     tables = (_ratios(samples, settings, whole), _per_key(samples, settings), _growth(samples, settings), _memory(peaks))
-    return "\n".join([*head, *(line for table in tables for line in ("", *_table(table)))])
+    return "\n".join([*head, *(line for rows in tables for line in ("", *table(rows)))])

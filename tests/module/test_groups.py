@@ -10,13 +10,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
-from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import virtual_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, VirtualKey
+from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import groups, virtual_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 from hsm_fixture import PIN, SO_PIN, Hsm, calls, ok
 
@@ -388,3 +389,17 @@ def test_runs_at_the_same_time(pair: Hsm) -> None:
     assert sorted(ok(answer)["changed"] for answer in answers) == [False, False, False, True]
     assert len({answer["group"]["id"] for answer in answers}) == 1
     assert events(pair) == [("create_group", "payments")]
+
+
+def test_nothing_is_believed_from_before_the_write_lock(pair: Hsm) -> None:
+    """A run that waits for another to finish looks at the registry afterwards: the group that it would have made is there."""
+    (token_id,) = rows(pair, "SELECT id FROM token WHERE label = 'payments'")[0]
+    args = {"registry": pair.registry, "name": "payments", "connections": [PRIMARY], "key_scan": "all"}
+    with open_database(pair.registry, run="test") as database:
+        with database.transaction():
+            waiting = pair.start("hsm_group", args)
+            time.sleep(2)
+            assert waiting.poll() is None
+            groups.save(database, GroupRecord("payments", members=(token_id,)))
+        answer = pair.finish(waiting)
+    assert ok(answer)["changed"] is False

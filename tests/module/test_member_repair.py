@@ -72,7 +72,10 @@ class Members:
         return process
 
     def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        out, err = process.communicate(timeout=180)
+        try:
+            out, err = process.communicate(timeout=180)
+        finally:
+            process.kill()  # its children end with it, or wait for a lock that they will get then
         assert out, err
         answer: dict[str, Any] = json.loads(out)
         return answer
@@ -299,14 +302,14 @@ def test_what_may_not_leave_is_told_before_anything_is_made(apart: Members) -> N
 
 
 @pytest.mark.parametrize("there", [{"label": "dek", "id": "77"}, {"label": "other", "id": b"dek".hex()}, {"label": "dek"}])
-def test_a_name_that_is_taken_is_left_alone(members: Members, there: dict[str, Any]) -> None:
-    members.make(AES)
-    members.make({**there, "type": "AES"}, instance="right")
-    before = key_files(members.right)
+def test_a_name_that_is_taken_is_left_alone(apart: Members, there: dict[str, Any]) -> None:
+    apart.make(AES)
+    apart.make({**there, "type": "AES"}, instance="right")
+    before = key_files(apart.right)
     for check_mode in (True, False):
-        (found,) = members.copy(name_of(AES), check_mode=check_mode)
+        (found,) = apart.copy(name_of(AES), check_mode=check_mode)
         assert found["code"] == "name_taken" and f"label '{there['label']}'" in found["reason"]
-    assert key_files(members.right).items() >= before.items() and members.count("right") == 1
+    assert key_files(apart.right).items() >= before.items() and apart.count("right") == 1
 
 
 def test_the_second_of_two_keys_with_one_label_is_refused(apart: Members) -> None:
@@ -358,8 +361,11 @@ def test_runs_in_opposite_directions_end(members: Members) -> None:
     members.make(there)
     members.make(back, instance="right")
     for _round in range(3):
-        both = [members.start(name_of(there)), members.start(name_of(back), source="right", destination="left")]
-        answers = [members.finish(process) for process in both]
+        with members.start(name_of(there)) as first, members.start(name_of(back), source="right", destination="left") as second:
+            try:
+                answers = [members.finish(process) for process in (first, second)]
+            finally:
+                second.kill()
         assert all(answer["copied"][0]["done"] for answer in answers), answers
     assert members.objects("left") == members.objects("right") == {"there": 1, "back": 2}
     assert len(members.events()) == 2
@@ -394,22 +400,19 @@ FAULTS = {
     "not unwrapped": (f"C_UnwrapKey:2:before={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
     "unwrapped, and an error": (f"C_UnwrapKey:2:after={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
     "broken device": (f"C_UnwrapKey:2:before={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
-    "cannot be used": (
-        f"C_Sign:2:before={DEVICE_ERROR} C_Encrypt:2:before={DEVICE_ERROR} C_Sign:1:before={DEVICE_ERROR} "
-        f"C_Encrypt:1:before={DEVICE_ERROR}",
-        None,
-    ),
+    "cannot be used": (f"C_Sign:2:after={DEVICE_ERROR} C_Encrypt:2:after={DEVICE_ERROR}", "not_verified"),
     "no public half": (f"C_CreateObject:1:before={GENERAL_ERROR}", None),
     "a public half, and an error": (f"C_CreateObject:1:after={GENERAL_ERROR}", None),
 }
 
 
-@pytest.mark.parametrize("key", [AES, EC], ids=lambda key: key["label"])
-@pytest.mark.parametrize("fault", FAULTS)
+# A secret key has no public half.
+CASES = [(fault, key) for fault in FAULTS for key in (AES, EC) if key is EC or "half" not in fault]
+
+
+@pytest.mark.parametrize(("fault", "key"), CASES, ids=lambda value: value if isinstance(value, str) else value["label"])
 def test_a_fault_leaves_nothing(apart: Members, wrap_faults: str, fault: str, key: dict[str, Any]) -> None:
     plan, code = FAULTS[fault]
-    if "half" in fault and key is AES:
-        pytest.skip("a secret key has no public half")
     apart.make(key)
     with_faults(apart, wrap_faults, plan)
     (found,) = apart.copy(name_of(key))
@@ -452,42 +455,42 @@ def test_a_source_that_hangs_leaves_nothing(apart: Members, wrap_faults: str) ->
 
 
 @pytest.mark.parametrize("key", [AES, EC, {"label": "kek", "type": "AES", "operations": ["wrap"]}], ids=lambda key: key["label"])
-def test_a_whole_key_under_a_note_is_finished(members: Members, key: dict[str, Any]) -> None:
-    members.make(key)
-    assert members.codes(name_of(key)) == ["copied"]
-    before = key_files(members.right)
-    members.note(name_of(key))
+def test_a_whole_key_under_a_note_is_finished(apart: Members, key: dict[str, Any]) -> None:
+    apart.make(key)
+    assert apart.codes(name_of(key)) == ["copied"]
+    before = key_files(apart.right)
+    apart.note(name_of(key))
     told = "unsure" if key["label"] == "kek" else "finished"
-    assert members.codes(name_of(key), check_mode=True) == [told] and members.notes() == [key["label"]]
-    assert members.codes(name_of(key)) == ["finished"]
-    assert members.notes() == [] and key_files(members.right).items() >= before.items()
-    assert [event["finished"] for event in members.events()] == [False, True]
+    assert apart.codes(name_of(key), check_mode=True) == [told] and apart.notes() == [key["label"]]
+    assert apart.codes(name_of(key)) == ["finished"]
+    assert apart.notes() == [] and key_files(apart.right).items() >= before.items()
+    assert [event["finished"] for event in apart.events()] == [False, True]
 
 
 @pytest.mark.parametrize("half", ["pubkey", "privkey"])
-def test_half_a_pair_under_a_note_is_made_whole(members: Members, half: str) -> None:
-    members.make(EC)
-    assert members.codes(name_of(EC)) == ["copied"]
-    members.tool("right", "--delete-object", "--type", half, "--label", "tls")
+def test_half_a_pair_under_a_note_is_made_whole(apart: Members, half: str) -> None:
+    apart.make(EC)
+    assert apart.codes(name_of(EC)) == ["copied"]
+    apart.tool("right", "--delete-object", "--type", half, "--label", "tls")
     for check_mode in (True, False):
-        assert members.codes(name_of(EC), check_mode=check_mode) == ["name_taken"]
-    members.note(name_of(EC))
-    assert members.codes(name_of(EC), check_mode=True) == ["copied"] and members.objects("right") == {"tls": 1}
-    assert members.codes(name_of(EC)) == ["copied"]
-    assert members.objects("right") == {"tls": 2} and members.notes() == []
-    assert members.used("right")["bad"] == []
+        assert apart.codes(name_of(EC), check_mode=check_mode) == ["name_taken"]
+    apart.note(name_of(EC))
+    assert apart.codes(name_of(EC), check_mode=True) == ["copied"] and apart.objects("right") == {"tls": 1}
+    assert apart.codes(name_of(EC)) == ["copied"]
+    assert apart.objects("right") == {"tls": 2} and apart.notes() == []
+    assert apart.used("right")["bad"] == []
 
 
 @pytest.mark.parametrize("key", [AES, EC], ids=lambda key: key["label"])
-def test_another_key_under_a_note_is_not_touched(members: Members, key: dict[str, Any]) -> None:
-    members.make(key)
-    members.make(key, instance="right")
-    before = key_files(members.right)
-    members.note(name_of(key))
+def test_another_key_under_a_note_is_not_touched(apart: Members, key: dict[str, Any]) -> None:
+    apart.make(key)
+    apart.make(key, instance="right")
+    before = key_files(apart.right)
+    apart.note(name_of(key))
     for check_mode in (True, False):
-        (found,) = members.copy(name_of(key), check_mode=check_mode)
+        (found,) = apart.copy(name_of(key), check_mode=check_mode)
         assert found["code"] == "unfinished" and "may be a good key" in found["reason"]
-    assert key_files(members.right).items() >= before.items() and members.notes() == [key["label"]]
+    assert key_files(apart.right).items() >= before.items() and apart.notes() == [key["label"]]
 
 
 def test_a_key_without_a_value_under_a_note_is_replaced(apart: Members, wrap_faults: str) -> None:
@@ -509,12 +512,12 @@ def test_a_key_without_a_value_under_a_note_is_replaced(apart: Members, wrap_fau
 
 
 BATCH = [
-    *({"label": f"aes-{number}", "type": "AES"} for number in range(12)),
-    *({"label": f"ec-{number}", "type": "EC"} for number in range(12)),
+    *({"label": f"aes-{number}", "type": "AES"} for number in range(8)),
+    *({"label": f"ec-{number}", "type": "EC"} for number in range(8)),
     *({"label": f"des3-{number}", "type": "DES3"} for number in range(3)),
     {"label": "rsa", "type": "RSA", "size": 2048},
 ]
-ROUNDS = 40
+ROUNDS = 12
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["all processes", "the first process"])
@@ -547,8 +550,9 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(apart: Members, whol
         assert used == {"count": expected, "bad": []}, (where, used)
         assert apart.notes() == [], where
         ok(apart.left.run("hsm_key", registry=apart.registry, instance="right", keys=[{"label": n[2], "state": "absent"} for n in names]))
-        left = key_files(apart.right)
-        assert left == {}, (where, sorted(left))
+        assert apart.count("right") == 0, where
+        # SoftHSM leaves an empty file where it was killed before the first write. No program sees an object in it.
+        assert not any(key_files(apart.right).values()), where
     assert died_at_work >= ROUNDS // 2, f"only {died_at_work} of {ROUNDS} runs died at work"
 
 

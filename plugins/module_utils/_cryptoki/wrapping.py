@@ -8,7 +8,7 @@
 
 The receiving token makes an RSA pair, the sending one an AES-256 key. The AES key travels under the RSA key (RSA-OAEP, RFC 8017),
 and the keys travel under the AES key (RFC 3394 and RFC 5649, which also tell a damaged one). Both live in their session only and
-may do nothing else. PKCS#11 3.1, sections 5.18.3 (C_WrapKey), 5.18.4 (C_UnwrapKey), 6.1.8 (RSA-OAEP) and 6.13 (AES key wrap).
+may do nothing else. PKCS#11 3.1, sections 5.18.3 (C_WrapKey), 5.18.4 (C_UnwrapKey) and 6.1.8 (RSA-OAEP).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _End:
         return raw
 
     def forget(self) -> None:
-        """Destroy what was made for the way. What cannot be destroyed ends with the session (PKCS#11 3.1, section 5.6.8)."""
+        """Destroy what was made for the way. What cannot be destroyed ends with the session (PKCS#11 3.1, section 5.6.2)."""
         while self._made:
             with suppress(pkcs11.PKCS11Error):
                 self._made.pop().destroy()

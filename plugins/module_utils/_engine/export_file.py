@@ -185,7 +185,7 @@ def _paragraphs(text: str) -> list[list[str]]:
     for line in text.splitlines():
         if line.startswith("   ") and found:
             found[-1].append(line.strip())
-        elif line.strip() and not line.startswith(("---", "#")):
+        elif line.strip() and not line.startswith("#"):
             found.append([line.rstrip()])
     return found
 

@@ -178,7 +178,9 @@ class Applier:
         if operations is None and self.scope.group is not None and old is not None and owned and not made:
             operations = tuple(name for name in key.operations if name in old.operations)  # what was narrowed stays so
         record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
-        record = replace(record, state=state or record.state, operations=operations or record.operations, group_id=self.scope.group_id)
+        operations = record.operations if operations is None else operations
+        size = record.size or (old.size if old is not None and not made else None)  # not every token says it of a copy
+        record = replace(record, state=state or record.state, operations=operations, size=size, group_id=self.scope.group_id)
         virtual_keys.add(database, [(self._uid(key), record)], overwrite=True)
         if key.main.label in self._begun or key.main.label in self.pending:
             pending_keys.remove(database, token_id, [key.main.label])
@@ -277,7 +279,7 @@ class Applier:
                 return
             if plan.new_state is not None and self.target.token_id is not None:  # the key is gone, what is known of it stays
                 self._record(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
-                events.record(database, "destroy_key", self._uid(key), label=key.main.label)
+                events.record(database, "destroy_key", self._uid(key), label=key.main.label, state=plan.new_state)
             elif plan.virtual is not None:
                 virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
             else:
@@ -294,7 +296,7 @@ class Applier:
             if database is None:
                 return
             if old is not None and self.scope.owns(old):
-                operations = (self._operations(plan, after) if after is not None else None) or old.operations
+                operations = self._operations(plan, after) if after is not None else old.operations
                 record = replace(old, operations=operations, state=plan.new_state or old.state)
                 address = self._uid(after) if after is not None else self._uid_of(old)
                 virtual_keys.update(database, address, record, before=old.state)

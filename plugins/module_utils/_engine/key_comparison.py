@@ -92,9 +92,10 @@ def _meet(key: Key, record: VirtualKey) -> Met:
         ("label", record.label, key.main.label),
         ("kind", record.kind, key.main.kind),
         ("type", record.type, described["type"]),
-        ("size", record.size, described["size"]),
         ("operations", list(record.operations), described["operations"]),
     ]
+    if record.size is not None and described["size"] is not None:  # not every token says it
+        pairs.append(("size", record.size, described["size"]))
     if record.fingerprint is not None and key.fingerprint is not None:  # another key under the same name
         pairs.append(("fingerprint", record.fingerprint, key.fingerprint))
     if record.state == DESTROYED:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .._model.generations import stored_label
 from .._model.key_objects import Key, KeyName, KeyObject, group_keys
@@ -54,18 +55,26 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
     return found.popitem()[1], None
 
 
-def _untold(spec: KeySpec, key: Key) -> str | None:
-    """What was asked for and the token does not say: no ground to call it different, let alone to replace it."""
+def _as_known(key: Key, known: VirtualKey | None) -> dict[str, Any]:
+    """What the key is; what its token does not say, as it was recorded on one that does. A copy that was unwrapped may not say its size."""
     is_now = describe_key(key)
+    if known is not None and known.type == key.main.type:
+        is_now |= {name: getattr(known, name) for name in ("size", "curve") if is_now[name] is None}
+    return is_now
+
+
+def _untold(spec: KeySpec, key: Key, known: VirtualKey | None) -> str | None:
+    """What was asked for and nobody says: no ground to call it different, let alone to replace it."""
+    is_now = _as_known(key, known)
     names = [name for name in ("size", "curve") if getattr(spec, name) is not None and is_now[name] is None and spec.type == key.main.type]
     if not names or spec.material is not None:  # an import is compared by its value
         return None
     return f"{spec.where}.{names[0]}: the token does not say the {names[0]} of this key, so it cannot be compared: leave it out."
 
 
-def _fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
+def _fixed_mismatches(spec: KeySpec, key: Key, known: VirtualKey | None) -> list[str]:
     """Differences that no attribute write can mend (PKCS#11 3.1, sections 4.4, 4.8 to 4.10)."""
-    main, is_now = key.main, describe_key(key)
+    main, is_now = key.main, _as_known(key, known)
     if spec.type not in (None, main.type):
         return [f"type is {main.type}, asked for {spec.type}"]
     found = [
@@ -213,7 +222,7 @@ class Planner:
         plan = KeyPlan(self._like_the_one_before(spec), CREATE)
         gone = self.records_by_label.get(spec.label, [])
         if retired := next((record.state for record in gone if record.state in RETIRED), None):
-            return plan, stays(spec, retired)
+            return plan, with_state(KeyPlan(spec, KEEP), gone[0]) if spec.state != PRESENT else stays(spec, retired)
         if gone and self.scope.group is not None:
             return plan, lost(spec, self.scope)
         if gone:
@@ -226,7 +235,7 @@ class Planner:
         if problem is not None or plan.clear:
             return plan, problem or self._id_taken(spec)
         # The half that is there stays, so it must be what was asked for.
-        mismatches = _fixed_mismatches(spec, key)
+        mismatches = _fixed_mismatches(spec, key, known)
         plan.changes = _attribute_changes(spec, key)
         mismatches += [
             f"{change.name.lower()} differs, and the key is not modifiable" for change in plan.changes if change.item.modifiable is False
@@ -260,9 +269,9 @@ class Planner:
         return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"
 
     def _compared(self, spec: KeySpec, key: Key, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
-        if problem := _untold(spec, key):
+        if problem := _untold(spec, key, known):
             return KeyPlan(spec, KEEP, key), problem
-        mismatches = _fixed_mismatches(spec, key)
+        mismatches = _fixed_mismatches(spec, key, known)
         warnings: list[str] = []
         if spec.material is not None and not any(text.startswith("type is") for text in mismatches):
             same = self.circumstances.look.same(spec, key)

@@ -12,7 +12,7 @@ anew, and a call that hangs can be ended from outside only. SoftHSM 2.6.1 works 
 before; where it has it open, the child gets the parent's configuration and does not find its token. So: no session and no
 provider may be open here.
 
-Both token's locks are held from before the first look to the end. They are taken in the order of the tokens' serial numbers, so
+Both tokens' locks are held from before the first look to the end. They are taken in the order of the tokens' serial numbers, so
 that runs in opposite directions wait for each other and do not block each other.
 """
 
@@ -269,12 +269,10 @@ class _Exchange:
 
     def _note(self, work: list[_Work]) -> None:
         """Before the first object is made on the token: so the next run knows what this one, if it dies, has left."""
-        rows = [PendingKey(self.token_id, item.name[2], item.name[1], True, False, self._nameless()) for item in work]
+        nameless = int(self._take("nameless"))
+        rows = [PendingKey(self.token_id, item.name[2], item.name[1], True, False, nameless) for item in work]
         with self.database.transaction(durable=True):
             pending_keys.add(self.database, rows)
-
-    def _nameless(self) -> int:
-        return int(self._take("nameless"))
 
     def _copy(self, item: _Work, left: set[str]) -> None:
         blob = self._give("wrap", name=item.name)

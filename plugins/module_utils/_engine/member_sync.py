@@ -134,11 +134,12 @@ class MemberSync:
         for key in (key for member in self._members for key in member.keys):
             there |= {(key.kind, "label", key.label), (key.kind, "id", key.key_id)}
             there.add((key.kind, "key", key.fingerprint if key.kind != SECRET else None))
-        kept = [record for record in missing if there & self._known_by(record)]
+        kept = [record for record in missing if not there.isdisjoint(self._known_by(record))]
         if kept:
             listed = ", ".join(f"'{record.label}'" for record in kept[:10]) + (f" and {len(kept) - 10} more" if len(kept) > 10 else "")
             self.context.warn(f"group '{self.group.name}': {listed} not pruned: another member has it, see members.")
-        return [record for record in missing if record not in kept]
+        held_back = {record.id for record in kept}
+        return [record for record in missing if record.id not in held_back]
 
     @staticmethod
     def _known_by(record: VirtualKey) -> set[object]:

@@ -68,11 +68,16 @@ class Work:
     scope: Scope
     comparison: Comparison
     added: list[VirtualKey] = field(default_factory=list)
-    taken_over: list[VirtualKey] = field(default_factory=list)  # records in no group that become the group's
+    adopted: list[VirtualKey] = field(default_factory=list)  # records in no group that become the group's
     known_elsewhere: int = 0
     refreshed: list[tuple[VirtualKey, VirtualKey, list[tuple[str, Any, Any]]]] = field(default_factory=list)
     moved: list[tuple[VirtualKey, VirtualKey]] = field(default_factory=list)
     pruned: list[VirtualKey] = field(default_factory=list)
+
+    @property
+    def new(self) -> list[VirtualKey]:
+        """What the scope lacked: records that are made, and those that it takes over."""
+        return [*self.added, *self.adopted]
 
 
 def converge(params: Mapping[str, Any], context: Context) -> Outcome:
@@ -111,8 +116,10 @@ class _Sync:
         for key in work.comparison.added:
             if scope.group is None and key.name in loose:
                 work.known_elsewhere += 1  # a group has it
+            elif key.name in loose and not scope.only_own:
+                work.adopted.append(loose[key.name])
             elif not scope.only_own:
-                self._add(work, key, loose.get(key.name), token_id)
+                work.added.append(replace(virtual_of(key, token_id, "hsm_sync"), group_id=scope.group_id))
         for met in work.comparison.met:
             restored = [entry for entry in met.drift if entry[0] in self.params["refresh"]]
             record = met.record
@@ -125,13 +132,6 @@ class _Sync:
                 moved = replace(record, token_id=token_id)
                 work.moved.append((record, moved))
         return work
-
-    def _add(self, work: Work, key: Key, loose: VirtualKey | None, token_id: int) -> None:
-        if loose is not None:  # of a key that is in no group what is known of it comes along
-            work.taken_over.append(loose)
-            work.added.append(replace(loose, group_id=work.scope.group_id))
-        else:
-            work.added.append(replace(virtual_of(key, token_id, "hsm_sync"), group_id=work.scope.group_id))
 
     def _addressable(self, keys: Iterable[Key], token: str, pending: Container[str]) -> list[Key]:
         """Keys that a UID can name, and that no dead run may have left half made. The others are told, not hidden."""
@@ -172,24 +172,45 @@ class _Sync:
 
         In check mode the registry is a copy in memory, so that what is planned is what would be.
         """
-        if (
-            not any((work.added, work.refreshed, work.moved, work.pruned) != ([], [], [], []) for work in works)
-            and not self.params["export"]
-        ):
+        if not any((work.new, work.refreshed, work.moved, work.pruned) != ([], [], [], []) for work in works) and not self.params["export"]:
             return None
         with self.database.transaction():
             for work in works:
-                for record in work.taken_over:
-                    virtual_keys.remove(self.database, self.addresses.of(record), record, "adopt_key")
-                virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
-                for before, after, restored in work.refreshed:
-                    details = {name: {"was": old, "is": new} for name, old, new in restored}
-                    virtual_keys.update(self.database, self.addresses.of(before), after, "refresh_key", restored=details)
-                for before, after in work.moved:
-                    virtual_keys.update(self.database, self.addresses.of(before), after, "move_key", to=self.addresses.of(after))
-                for record in work.pruned:
-                    virtual_keys.remove(self.database, self.addresses.of(record), record, "prune_key")
+                self._write(work)
             return self.export_plan() if self.params["export"] else None
+
+    def _write(self, work: Work) -> None:
+        virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
+        if not (work.adopted or work.refreshed or work.moved or work.pruned):
+            return
+        # The token's lock is given back: what another run has written since is not overwritten by what we read before it.
+        now = {record.id: record for record in self.current(work)}
+        for record in work.adopted:
+            if self._is_still(record, now):
+                virtual_keys.remove(self.database, self.addresses.of(record), record, "adopt_key")
+                virtual_keys.add(self.database, [(self.addresses.of(record), replace(record, group_id=work.scope.group_id))])
+        for before, after, restored in work.refreshed:
+            if self._is_still(before, now):
+                details = {name: {"was": old, "is": new} for name, old, new in restored}
+                virtual_keys.update(self.database, self.addresses.of(before), after, "refresh_key", restored=details)
+        for before, after in work.moved:
+            if self._is_still(before, now):
+                virtual_keys.update(self.database, self.addresses.of(before), after, "move_key", to=self.addresses.of(after))
+        for record in work.pruned:
+            if self._is_still(record, now):
+                virtual_keys.remove(self.database, self.addresses.of(record), record, "prune_key")
+
+    def current(self, work: Work) -> list[VirtualKey]:
+        """The records that the work is about, as they are now."""
+        of_group = virtual_keys.of_group(self.database, work.scope.group_id) if work.scope.group_id is not None else []
+        return [*virtual_keys.of_tokens(self.database, [work.scope.token_id or 0]), *of_group]
+
+    def _is_still(self, record: VirtualKey, now: Mapping[str | None, VirtualKey]) -> bool:
+        found = now.get(record.id)
+        if found is not None and replace(found, key_id=record.key_id, label=record.label, token_id=record.token_id) == record:
+            return True
+        self.context.warn(f"the record of '{record.label}' was changed by another run meanwhile and left as it is: run again.")
+        return False
 
     def export_plan(self) -> ExportPlan:
         raise NotImplementedError
@@ -296,7 +317,7 @@ def _steps(works: Sequence[Work], addresses: Addresses) -> list[Step]:
     steps: list[Step] = []
     for work in works:
         found = {key.name: describe_key(key) for key in work.comparison.added}
-        steps += [Step(CREATE, addresses.of(record), None, found.get(record.name)) for record in work.added]
+        steps += [Step(CREATE, addresses.of(record), None, found.get(record.name)) for record in work.new]
         for before, after, _restored in work.refreshed:
             was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
             steps.append(Step(CHANGE, addresses.of(before), was, becomes))
@@ -313,7 +334,7 @@ def _outcome(
     report: MemberReport | None,
     export: ExportPlan | None,
 ) -> Outcome:
-    added = sorted(addresses.of(record) for work in works for record in work.added)
+    added = sorted(addresses.of(record) for work in works for record in work.new)
     missing = sorted(addresses.of(record) for work in works for record in work.comparison.missing)
     drift = _entries((addresses.of(met.record), met.drift) for work in works for met in work.comparison.met)
     steps = _steps(works, addresses)

@@ -152,7 +152,9 @@ def _attributes(record: VirtualKey, state: str) -> dict[str, Any]:
         found["curve"] = record.curve
     elif key_type.sizes and record.size is not None:
         found["size"] = record.size
-    found["operations"] = list(ordered(record.operations))
+    # Other programs allow keys what no key of the type can do, or nothing: what an entry cannot say is left as it is.
+    if record.operations and set(record.operations) <= key_type.operations:
+        found["operations"] = list(ordered(record.operations))
     if key_type.name in WEAK_TYPES:
         found["allow_weak"] = True
     return found

@@ -142,7 +142,7 @@ class _Names:
 
     def __init__(self, objects: Iterable[_Object]) -> None:
         self._found: dict[Hashable, _Namesakes] = defaultdict(_Namesakes)
-        for item in sorted(objects, key=lambda item: item.rank):
+        for item in objects:
             for name in (item.held.name, item.held.short_name):
                 self._found[item.member, item.held.kind, name].add(item)
 

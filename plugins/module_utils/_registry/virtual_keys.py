@@ -98,7 +98,7 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
             ),
         )
         if cursor.rowcount:
-            events.record(database, "add_key", uid, origin=key.origin, type=key.type)
+            events.record(database, "add_key", uid, origin=key.origin, type=key.type, state=key.state)
 
 
 def update(database: Database, uid: str, key: VirtualKey, action: str = "change_key", **details: Any) -> None:

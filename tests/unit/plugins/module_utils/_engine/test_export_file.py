@@ -166,6 +166,7 @@ def test_an_edited_file_is_shown_and_put_right(path: str) -> None:
         ("yml", "# a licence\n---\nformat: 'keyfleet.hsm.export/1'\nkeys:\n- label: x\n  type: AES\n: [\n"),
         ("yml", '{\n"format": "keyfleet.hsm.export/2"}'),
         ("yml", "format: keyfleet.hsm.export/1\n\udcff\udcfe\n"),
+        ("yml", "    - {\nformat: keyfleet.hsm.export/1\n"),
         ("json", '{"format":"keyfleet.hsm.export/0","keys":[{"label":1.5}]}'),
         ("json", ' {\r\n\t"format" : "keyfleet.hsm.export/1", <<<<<<< '),
         ("json", '{"format": "keyfleet.hsm.export/1", "keys": ' + "[" * 100_000),
@@ -269,6 +270,7 @@ def test_a_file_that_is_too_large_is_told(path: str, monkeypatch: pytest.MonkeyP
 def test_the_mode_of_a_file_stays(path: str) -> None:
     export(path, DOCUMENT)
     os.chmod(path, 0o4660)
+    assert plan_export(path, DOCUMENT).mode == 0o660
     assert export(path, changed(keys=[])) == CHANGE
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
 

@@ -102,6 +102,7 @@ def test_the_layout() -> None:
         'others: []\nfingerprints:\n  hsm::softhsm2::7::dek-1: null\n  odd:\n    - a b\n    - "no"\n'
     )
     assert to_yaml({}).endswith("\n{}\n")
+    assert to_yaml({"y": "N", "x": "a\nb\x07"}).endswith('\n"y": "N"\nx: "a\\nb\\x07"\n')
     assert "x:\n  - word\n  - word\n" in to_yaml({"x": ["word"] * 20})
 
 
@@ -113,5 +114,5 @@ def test_yamllint_has_nothing_to_say(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [1.5, b"x", {1: "x"}, {"x": {2: "y"}}, {"x": [object()]}, {"x": {"set"}}])
 def test_what_has_no_place_in_a_document_is_refused(value: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"a \w+ (has no place|is no key of a mapping) in a document"):
         to_yaml({"value": value})

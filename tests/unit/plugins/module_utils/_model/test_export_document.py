@@ -203,14 +203,12 @@ def test_an_entry(fields: dict[str, Any], entry: dict[str, Any]) -> None:
         ("k", {"kind": "private", "type": "RSA", "size": 1024, "operations": ("sign",)}, "size: 1024 is no size of RSA keys"),
         ("k", {"kind": "private", "type": "EC", "operations": ("sign",)}, "its curve is not known"),
         ("k", {"kind": "private", "type": "EC", "curve": "secp256k1", "operations": ("sign",)}, "its curve is not known"),
-        ("k", {"kind": "private", "type": "Ed25519"}, "operations: Ed25519 keys cannot decrypt"),
-        ("k", {"operations": ()}, "operations: is empty"),
         ("k", {"kind": "public", "type": "RSA", "state": "pre-active"}, "only its public half"),
         ("k", {"state": "odd"}, "'odd' is no state"),
         ("", {}, "label: is empty"),
         (" k", {}, "label: ' k' begins or ends with a blank"),
         ("\x07", {}, "its label is not UTF-8, or has a character that cannot be printed"),
-        ("k\udcff", {}, "its label is not UTF-8"),
+        ("k\udcff", {"key_id": b"\xff"}, "its label is not UTF-8"),
         ("k@2", {"generation": 3}, "recorded as generation 3"),
         ("k", {"generation": 2}, "recorded as generation 2"),
         ("k@2", {"generation": 2, "key_id": b"\x01"}, "its label's bytes as its CKA_ID"),
@@ -236,6 +234,12 @@ def test_what_cannot_be_declared(label: str, fields: dict[str, Any], reason: str
     }
 
 
+@pytest.mark.parametrize("fields", [{"kind": "private", "type": "Ed25519", "size": None}, {"operations": ()}])
+def test_operations_that_an_entry_cannot_say_are_left_as_they_are(fields: dict[str, Any]) -> None:
+    (entry,) = exported(record("k", **fields))["keys"]
+    assert "operations" not in entry and entry["label"] == "k"
+
+
 def declared(*records: VirtualKey) -> tuple[list[tuple[str, int | None, str | None]], list[str]]:
     document = exported(*records)
     keys = [(entry["label"], entry.get("generation"), entry.get("state")) for entry in document["keys"]]
@@ -248,12 +252,16 @@ def test_a_family_is_one_entry_and_those_out_of_use() -> None:
     assert declared(generation(1), generation(2, state="deactivated"), generation(3)) == ([("x", 2, "deactivated"), ("x", 3, None)], ["x"])
     assert declared(generation(1), generation(2, state="deactivated")) == ([("x", 2, "deactivated")], ["x"])
     assert declared(generation(1), generation(2, state="pre-active")) == ([("x", 2, "pre-active")], ["x"])
+    assert declared(generation(2), generation(3)) == ([("x", 3, None)], ["x@2"])
     assert declared(generation(10), generation(9, state="deactivated")) == ([("x", 9, "deactivated"), ("x", 10, None)], [])
 
 
 def test_an_earlier_generation_that_is_in_use_is_told_apart() -> None:
     (other,) = exported(generation(1), generation(2))["others"]
     assert "hsm_key takes 'x@2' for a later generation of this key, leaves this one as it is (previous: keep)" in other["reason"]
+    # A generation that is destroyed still counts, and so does what stands in a row behind it.
+    (other,) = exported(generation(1), generation(2, state="destroyed"), record("x@3"))["others"]
+    assert "hsm_key takes 'x@3' for a later generation" in other["reason"]
 
 
 def test_a_label_that_was_not_recorded_as_a_generation_is_taken_as_it_is() -> None:
@@ -275,6 +283,9 @@ def test_names_that_occur_twice() -> None:
     document = exported(record("k"), record("l", key_id=b"k"), record("other"))
     assert [entry["label"] for entry in document["keys"]] == ["other"]
     assert ["several keys have CKA_ID 6b" in other["reason"] for other in document["others"]] == [True, True]
+    # A key without a CKA_ID counts as one that has its label's bytes, since that is what hsm_key would make.
+    assert declared(record("k", key_id=b""), record("l", key_id=b"")) == ([("k", None, None), ("l", None, None)], [])
+    assert declared(record("k", key_id=b""), record("l", key_id=b"k")) == ([], ["k", "l"])
 
 
 def test_fingerprints_tell_of_a_key_that_was_exchanged() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members import report
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.member_comparison import Disagreement, Held, compare_members
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LISTS = ("have", "lack", "twice", "different", "unknown")
@@ -73,9 +73,14 @@ X, Y = aes("k", "aaaaaa"), aes("k", "bbbbbb")
         # A label that many keys have says nothing without the id.
         ([[pair("k", "p", b"1"), pair("k", "q", b"2")], [pair("k", "p", b"1")]], ["k have=0 lack=1"]),
         ([[pair("k", "p", b"1"), pair("k", "q", b"2")], [pair("k", "p", b"1"), pair("k", "r", b"2")]], ["k have=0 different=1"]),
+        ([[pair("k", "p", b"1"), pair("k", "q", b"2")], [pair("k", "r", b"3")]], ["k have=0 lack=1", "k have=0 lack=1", "k have=1 lack=0"]),
+        # Nor has a name that one member gave to two keys room for both in one row.
+        ([[P], [Q, pair("k", "r")]], ["k have=0 different=1", "k have=1 different=0", "k have=1 different=0"]),
+        ([[P, Q], [pair("k", "r")]], ["k have=0 different=1", "k have=0 different=1", "k have=1 different=0"]),
         # The public half is not the key.
         ([[P], [public("k", "p")]], ["k have=0 lack=1 public_only=1"]),
         ([[P], [public("z", "p"), Q]], ["k have=0 different=1 public_only=1", "k have=1 different=0"]),
+        ([[public("z", "p"), Q], [P]], ["k have=1 different=0 public_only=0", "k have=0 different=1"]),
         ([[P, public("z", "p")], [P]], []),
         ([[public("k", "p")], [public("k", "p")]], []),
         ([[public("k", "p")], [public("k", "q")]], ["k have=0 different=1"]),
@@ -96,6 +101,7 @@ X, Y = aes("k", "aaaaaa"), aes("k", "bbbbbb")
         ([[X], [replace(X, size=128)]], ["k have=0 different=1"]),
         ([[X], [replace(X, type="DES3")]], ["k have=0 different=1"]),
         ([[X], [replace(X, size=None)]], []),
+        ([[replace(X, size=None)], [aes("z", "aaaaaa")]], ["k have=0,1 renamed=1:z/z"]),
         ([[replace(X, size=None)], [X, aes("z", "aaaaaa", size=128)]], ["z have=1 lack=0"]),
         # A check value that two names share is no proof that a key is there twice; a check of all bits is.
         ([[X, aes("z", "aaaaaa")], [X, aes("z", "aaaaaa")]], []),
@@ -161,17 +167,20 @@ def fleets(keys: st.SearchStrategy[Held], least: int = 1, most: int = 3) -> st.S
     return st.lists(st.lists(keys, max_size=5), min_size=least, max_size=most)
 
 
+@settings(deadline=None)
 @given(st.lists(ANY.filter(lambda key: key.fingerprint is not None), unique_by=lambda key: (key.label, key.key_id, key.kind)), st.data())
 def test_the_same_keys_in_another_order_give_no_row(keys: list[Held], data: st.DataObject) -> None:
     one_of_each = list({(key.fingerprint, key.exact) if key.kind != "secret" or key.exact else key.name: key for key in keys}.values())
     assert compare_members([data.draw(st.permutations(one_of_each)) for _number in range(3)]) == []
 
 
+@settings(deadline=None)
 @given(fleets(ANY), st.data())
 def test_the_order_of_a_members_keys_does_not_matter(members: list[list[Held]], data: st.DataObject) -> None:
     assert compare_members([data.draw(st.permutations(keys)) for keys in members]) == compare_members(members)
 
 
+@settings(deadline=None)
 @given(fleets(ANY))
 def test_every_row_is_justified(members: list[list[Held]]) -> None:
     everyone = list(range(len(members)))
@@ -209,6 +218,7 @@ def test_every_row_is_justified(members: list[list[Held]]) -> None:
             assert len(row.have) <= 1 and not row.twice and not row.different
 
 
+@settings(deadline=None)
 @given(fleets(ANY))
 def test_nothing_is_passed_over(members: list[list[Held]]) -> None:
     """A key has a row or is mentioned in one, unless every member has one that looks the same under its name."""
@@ -254,6 +264,7 @@ def counted(rows: Iterable[Disagreement], count: int) -> Counter[tuple[Any, ...]
 
 
 @pytest.mark.parametrize("keys", [PAIRS, EXACT], ids=["pairs", "secret keys with a check of all bits"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_against_brute_force(keys: st.SearchStrategy[Held], data: st.DataObject) -> None:
     members = data.draw(fleets(keys))
@@ -274,6 +285,7 @@ def having(rows: Iterable[Disagreement]) -> set[tuple[str | None, int]]:
     return found | {(fingerprint, member) for row in rows for member, fingerprint in row.other.items()}
 
 
+@settings(deadline=None)
 @given(fleets(st.one_of(PAIRS, EXACT), 2, 2))
 def test_two_members_say_the_same_of_each_other(members: list[list[Held]]) -> None:
     there, back = compare_members(members), compare_members(members[::-1])

@@ -1,0 +1,287 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""hsm_sync killed while it writes: the registry opens, is whole, has all of the run's changes or none, and the next run completes.
+
+SIGKILL leaves what was handed to the kernel, so it is the calls that change files which make a difference. A library that is
+preloaded counts them from the beginning of the run's transaction, and kills the process at one of them, or some time after the
+beginning. Nothing of that touches the login: a SIGKILL in SoftHSM's C_Login may cost the token, which no caller can mend.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hsm_fixture import Hsm, ok
+
+NUMBER, ROUNDS = 500, 50
+FILES = ("registry.db", "registry.db-wal", "registry.db-shm")
+
+# CUT_FOLDER: files below it count. CUT_LOG: a line for each call. CUT_AT: die at this call, CUT_HOW: b(efore), h(alf) done,
+# a(fter). CUT_MICROSECONDS: die that long after the beginning. The first write lock of all is that of opening the registry.
+LIBRARY = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static int locks, count;
+static struct timespec start;
+
+static const char *setting(const char *name) { const char *value = getenv(name); return value ? value : ""; }
+
+static int is_watched(const char *path) {
+    const char *folder = setting("CUT_FOLDER");
+    return *folder && !strncmp(path, folder, strlen(folder));
+}
+
+static const char *watched(int descriptor) {
+    static char path[4096];
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length > 0 ? length : 0] = 0;
+    return is_watched(path) ? path : 0;
+}
+
+static void die(void) { for (;;) kill(getpid(), SIGKILL); }
+
+static void note(const char *what, const char *path) {
+    struct timespec moment;
+    char line[4200];
+    clock_gettime(CLOCK_MONOTONIC, &moment);
+    long passed = (moment.tv_sec - start.tv_sec) * 1000000 + (moment.tv_nsec - start.tv_nsec) / 1000;
+    int length = snprintf(line, sizeof line, "%ld %s %s\n", passed, what, path);
+    int log = open(setting("CUT_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    syscall(SYS_write, log, line, length);
+    close(log);
+}
+
+/* 0: go on. Otherwise how to die. */
+static char step(const char *what, const char *path) {
+    if (locks < 2 || !path) return 0;
+    note(what, path);
+    char how = ++count == atoi(setting("CUT_AT")) ? *setting("CUT_HOW") : 0;
+    if (how == 'b') die();
+    return how;
+}
+
+static void begin(const char *path) {
+    if (++locks != 2) return;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    note("begin", path);
+    long microseconds = atol(setting("CUT_MICROSECONDS"));
+    if (microseconds) {
+        timer_t timer;
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+        struct itimerspec when = {.it_value = {microseconds / 1000000, microseconds % 1000000 * 1000}};
+        if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, 0)) abort();
+    }
+}
+
+int fcntl64(int descriptor, int command, ...) {
+    va_list rest;
+    va_start(rest, command);
+    void *argument = va_arg(rest, void *);
+    va_end(rest);
+    int answer = REAL(fcntl64)(descriptor, command, argument);
+    const struct flock *lock = argument;
+    if (command == F_SETLK && !answer && lock->l_type == F_WRLCK && lock->l_start == 120) { /* SQLite's WAL_WRITE_LOCK */
+        const char *path = watched(descriptor);
+        if (path) begin(path);
+    }
+    return answer;
+}
+
+ssize_t pwrite64(int descriptor, const void *data, size_t size, off64_t at) {
+    char how = step("write", watched(descriptor));
+    ssize_t answer = REAL(pwrite64)(descriptor, data, how == 'h' ? size / 2 : size, at);
+    if (how) die();
+    return answer;
+}
+
+ssize_t write(int descriptor, const void *data, size_t size) {
+    char how = step("write", watched(descriptor));
+    ssize_t answer = REAL(write)(descriptor, data, how == 'h' ? size / 2 : size);
+    if (how) die();
+    return answer;
+}
+
+#define WHOLE(declaration, what, path, call) \
+    declaration { char how = step(what, path); int answer = call; if (how) die(); return answer; }
+
+WHOLE(int ftruncate64(int descriptor, off64_t size), "truncate", watched(descriptor), REAL(ftruncate64)(descriptor, size))
+WHOLE(int fsync(int descriptor), "sync", watched(descriptor), REAL(fsync)(descriptor))
+WHOLE(int fdatasync(int descriptor), "sync", watched(descriptor), REAL(fdatasync)(descriptor))
+WHOLE(int unlink(const char *path), "unlink", is_watched(path) ? path : 0, REAL(unlink)(path))
+WHOLE(int rename(const char *old, const char *new), "rename", is_watched(new) ? new : 0, REAL(rename)(old, new))
+"""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """When to die: at a call that changes a file, or so many microseconds after the beginning."""
+
+    at: int = 0
+    how: str = ""
+    microseconds: int = 0
+
+
+@dataclass
+class Site:
+    """An HSM with all keys, and the files as they are before each round."""
+
+    hsm: Hsm
+    library: str
+
+    @property
+    def files(self) -> Path:
+        """The registry and the exported file, and nothing else."""
+        return self.hsm.scratch / "files"
+
+    @property
+    def registry(self) -> str:
+        return str(self.files / "registry.db")
+
+    @property
+    def export(self) -> Path:
+        return self.files / "keys.yml"
+
+    @property
+    def log(self) -> Path:
+        return self.hsm.scratch / "calls"
+
+    def keep(self, name: str) -> None:
+        """Remember the token and the files as they are now."""
+        for part in ("tokens", "files"):
+            shutil.copytree(self.hsm.scratch / part, self.hsm.scratch / name / part)
+
+    def restore(self, name: str) -> None:
+        for part in ("tokens", "files"):
+            shutil.rmtree(self.hsm.scratch / part)
+            shutil.copytree(self.hsm.scratch / name / part, self.hsm.scratch / part)
+
+    def sync(self, **args: Any) -> dict[str, Any]:
+        return ok(self.hsm.run("hsm_sync", registry=self.registry, group="payments", **args))
+
+    def killed(self, cut: Cut, **args: Any) -> bool:
+        """A sync that dies as ``cut`` says; False where it ended before."""
+        settings = {"FOLDER": f"{self.files}/", "LOG": self.log, "AT": cut.at, "HOW": cut.how, "MICROSECONDS": cut.microseconds}
+        self.log.unlink(missing_ok=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LD_PRELOAD", self.library)
+            for name, value in settings.items():
+                patch.setenv(f"CUT_{name}", str(value))
+            process = self.hsm.start("hsm_sync", {"registry": self.registry, "group": "payments", **args})
+        output = process.communicate(timeout=60)[0]
+        assert (process.returncode == -9 and not output) or '"failed"' not in output, (cut, process.returncode, output)
+        return process.returncode == -9
+
+    def calls(self) -> list[tuple[int, str]]:
+        """Microseconds and name of the calls that were logged."""
+        found = [line.split(" ", 1) for line in self.log.read_text().splitlines()]
+        return [(int(passed), call.replace(f"{self.files}/", "")) for passed, call in found]
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What SQLite makes of the registry: of a copy, so that the next sync meets what was left."""
+        look = self.hsm.scratch / "look"
+        shutil.rmtree(look, ignore_errors=True)
+        look.mkdir()
+        for name in FILES[:2]:
+            if (self.files / name).exists():
+                shutil.copy(self.files / name, look)
+        with closing(sqlite3.connect(look / FILES[0])) as registry:
+            assert registry.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            return registry.execute(query).fetchall()
+
+    def records(self) -> list[tuple[Any, ...]]:
+        """Every virtual key but for its own random id, and the events beside them."""
+        keys = self.rows(
+            "SELECT group_id, kind, key_id, label, type, operations, state, fingerprint FROM virtual_key ORDER BY key_id, label"
+        )
+        return keys + self.rows("SELECT action, subject, details FROM event WHERE action LIKE '%_key' ORDER BY action, subject")
+
+    def wal_size(self) -> int:
+        wal = self.files / FILES[1]
+        return wal.stat().st_size if wal.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """All keys made once, through another registry: the one that is tested knows none of them."""
+    scratch = tmp_path_factory.mktemp("crash").resolve()
+    for folder in ("tokens", "files"):
+        (scratch / folder).mkdir()
+    (scratch / "softhsm2.conf").write_text(f"directories.tokendir = {scratch}/tokens\nlog.level = ERROR\n")
+    source, library = scratch / "cut.c", scratch / "libcut.so"
+    source.write_text(LIBRARY)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-nonnull-compare", "-o", library, source, "-ldl", "-lrt"], check=True
+    )
+    site = Site(Hsm(scratch), str(library))
+    hsm = site.hsm
+    hsm.register()
+    ok(hsm.keys(*({"label": f"key-{number:03}", "type": "AES"} for number in range(NUMBER))))
+    hsm.register(registry=site.registry)
+    ok(hsm.run("hsm_group", registry=site.registry, name="payments", connections=[{"instance": "primary"}]))
+    site.keep("empty")
+    return site
+
+
+def cuts(calls: list[tuple[int, str]], at_calls: int, by_time: int) -> list[Cut]:
+    """Random moments, one in each of equal parts: of the calls, and of the time from the beginning to the last of them."""
+    draw = random.SystemRandom()
+    last, end = len(calls) - 1, calls[-1][0]
+    found = [Cut(1 + int((part + draw.random()) * last / at_calls), draw.choice("bha")) for part in range(at_calls)]
+    found += [Cut(microseconds=1 + int((part + draw.random()) * end / by_time)) for part in range(by_time)]
+    draw.shuffle(found)
+    return found
+
+
+def test_a_sync_killed_at_any_moment_of_its_write(site: Site) -> None:
+    site.restore("empty")
+    assert site.killed(Cut()) is False
+    calls = site.calls()
+    assert calls[0][1].startswith("begin"), calls[0]
+    assert sum(call == "write registry.db-wal" for _passed, call in calls) > 20, "the write is too small to be cut off in the middle"
+    whole = site.records()
+    died = nothing = part = everything = 0
+    for number, cut in enumerate(cuts(calls, 30, ROUNDS - 30)):
+        site.restore("empty")
+        where = f"round {number}, {cut}"
+        died += site.killed(cut)
+        begun = site.log.exists()
+        left = site.wal_size()
+        records = site.records()
+        assert records in ([], whole), f"{where}: {len(records)} records and events instead of none or {len(whole)}"
+        nothing += begun and not records and not left
+        part += begun and not records and left > 0
+        everything += begun and bool(records)
+        known = NUMBER if records else 0
+        expected = {"added": NUMBER - known, "known": known, "missing": 0, "drifted": 0}
+        assert site.sync()["summary"] == expected, where
+        assert site.records() == whole, where
+        again = site.sync()
+        assert again["changed"] is False and again["summary"] == {"added": 0, "known": NUMBER, "missing": 0, "drifted": 0}, where
+    spread = f"{died} of {ROUNDS} died; of those that began to write, {nothing} had written nothing, {part} a part, {everything} all"
+    print(spread)
+    assert died >= 40 and nothing >= 3 and part >= 10 and everything >= 5, spread

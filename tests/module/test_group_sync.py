@@ -59,7 +59,7 @@ def test_four_steps(pair: Pair) -> None:
     done = four_steps(lambda check: pair.sync(check=check))
     slot = pair.hsm.register()["tokens"][0]["slot"]
     assert done["added"] == [f"hsm::softhsm2::{slot}::a", f"hsm::softhsm2::{slot}::b"]
-    assert pair.rows("SELECT action, subject FROM event WHERE action = 'add_key' ORDER BY id") == [
+    assert pair.rows("SELECT action, subject FROM event WHERE action = 'add_key' ORDER BY subject") == [
         ("add_key", address) for address in done["added"]
     ]
 

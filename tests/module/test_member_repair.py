@@ -371,21 +371,6 @@ def test_runs_in_opposite_directions_end(members: Members) -> None:
     assert len(members.events()) == 2
 
 
-@pytest.fixture(scope="session")
-def wrap_faults(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The library that makes faults, for the two calls of this file as well."""
-    folder = tmp_path_factory.mktemp("wrap-faults")
-    text = (SUPPORT / "fault_library.c").read_text()
-    known = "X(59, C_GenerateKeyPair)"
-    assert text.count(known) == 1
-    more = "" if "C_UnwrapKey" in text else " X(60, C_WrapKey) X(61, C_UnwrapKey)"
-    (folder / "fault.c").write_text(text.replace(known, known + more))
-    built = folder / "libfault.so"
-    source = str(folder / "fault.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-z,nodelete", "-Wall", "-Werror", "-o", str(built), source, "-ldl"], check=True)
-    return str(built)
-
-
 def with_faults(members: Members, library: str, plan: str, token: str = "right") -> None:
     """Put the library before a token, in the registry itself: hsm_instance would log in."""
     hsm = members.hsm(token)
@@ -411,45 +396,45 @@ CASES = [(fault, key) for fault in FAULTS for key in (AES, EC) if key is EC or "
 
 
 @pytest.mark.parametrize(("fault", "key"), CASES, ids=lambda value: value if isinstance(value, str) else value["label"])
-def test_a_fault_leaves_nothing(apart: Members, wrap_faults: str, fault: str, key: dict[str, Any]) -> None:
+def test_a_fault_leaves_nothing(apart: Members, library: str, fault: str, key: dict[str, Any]) -> None:
     plan, code = FAULTS[fault]
     apart.make(key)
-    with_faults(apart, wrap_faults, plan)
+    with_faults(apart, library, plan)
     (found,) = apart.copy(name_of(key))
     assert not found["done"] and found["code"] == (code or found["code"])
     assert key_files(apart.right) == {} and apart.notes() == [] and apart.events() == []
-    with_faults(apart, wrap_faults, "")
+    with_faults(apart, library, "")
     assert apart.codes(name_of(key)) == ["copied"]
 
 
-def test_a_fault_of_one_key_does_not_stop_the_others(apart: Members, wrap_faults: str) -> None:
+def test_a_fault_of_one_key_does_not_stop_the_others(apart: Members, library: str) -> None:
     keys = [{"label": f"k{number}", "type": "AES"} for number in range(4)]
     apart.make(*keys)
     names = [name_of(key) for key in keys]
-    with_faults(apart, wrap_faults, f"C_UnwrapKey:3:after={GENERAL_ERROR}")
+    with_faults(apart, library, f"C_UnwrapKey:3:after={GENERAL_ERROR}")
     assert apart.codes(*names) == ["copied", "CKR_GENERAL_ERROR", "copied", "copied"]
     assert apart.objects("right") == {"k0": 1, "k2": 1, "k3": 1} and apart.notes() == []
     assert apart.codes(*names) == ["present", "copied", "present", "present"]
 
 
 @pytest.mark.parametrize("fault", ["C_UnwrapKey:3:hang", "C_UnwrapKey:3:crash", "C_UnwrapKey:3:kill"])
-def test_a_side_that_hangs_or_dies_ends_the_run_and_keeps_its_note(apart: Members, wrap_faults: str, fault: str) -> None:
+def test_a_side_that_hangs_or_dies_ends_the_run_and_keeps_its_note(apart: Members, library: str, fault: str) -> None:
     keys = [{"label": f"k{number}", "type": "EC"} for number in range(3)]
     apart.make(*keys)
     names = [name_of(key) for key in keys]
-    with_faults(apart, wrap_faults, fault)
+    with_faults(apart, library, fault)
     found = apart.copy(*names, seconds=5)
     ended = "exchange_timeout" if "hang" in fault else "exchange_crashed"
     assert [item["code"] for item in found] == ["copied", ended, "not_attempted"], found
     assert apart.notes() == ["k1"]
-    with_faults(apart, wrap_faults, "")
+    with_faults(apart, library, "")
     assert apart.codes(*names) == ["present", "copied", "copied"]
     assert apart.objects("right") == {"k0": 2, "k1": 2, "k2": 2} and apart.notes() == []
 
 
-def test_a_source_that_hangs_leaves_nothing(apart: Members, wrap_faults: str) -> None:
+def test_a_source_that_hangs_leaves_nothing(apart: Members, library: str) -> None:
     apart.make(AES)
-    with_faults(apart, wrap_faults, "C_WrapKey:4:hang", token="left")
+    with_faults(apart, library, "C_WrapKey:4:hang", token="left")
     assert apart.codes(name_of(AES), seconds=5) == ["exchange_timeout"]
     assert key_files(apart.right) == {} and apart.notes() == []
 
@@ -493,21 +478,21 @@ def test_another_key_under_a_note_is_not_touched(apart: Members, key: dict[str, 
     assert key_files(apart.right).items() >= before.items() and apart.notes() == [key["label"]]
 
 
-def test_a_key_without_a_value_under_a_note_is_replaced(apart: Members, wrap_faults: str) -> None:
+def test_a_key_without_a_value_under_a_note_is_replaced(apart: Members, library: str) -> None:
     """Every use of it fails, and a fresh key of its type works: so looks what SoftHSM leaves when it is killed."""
     apart.make(AES)
     apart.make(AES, instance="right")
     apart.note(name_of(AES))
     with_faults(
-        apart, wrap_faults, f"C_Encrypt:2:after={GENERAL_ERROR} C_Encrypt:4:after={GENERAL_ERROR} C_Encrypt:6:after={GENERAL_ERROR}"
+        apart, library, f"C_Encrypt:2:after={GENERAL_ERROR} C_Encrypt:4:after={GENERAL_ERROR} C_Encrypt:6:after={GENERAL_ERROR}"
     )
     assert apart.codes(name_of(AES), check_mode=True) == ["copied"]
     plan = " ".join(f"C_Encrypt:{number}:after={GENERAL_ERROR}" for number in (2, 4, 6, 10, 12, 14))
-    with_faults(apart, wrap_faults, plan)
+    with_faults(apart, library, plan)
     found = apart.copy(name_of(AES))
     assert [item["code"] for item in found] == ["copied"], found
     assert apart.objects("right") == {"dek": 1} and apart.notes() == []
-    with_faults(apart, wrap_faults, "")
+    with_faults(apart, library, "")
     assert apart.codes(name_of(AES)) == ["present"]
 
 

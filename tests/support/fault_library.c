@@ -28,7 +28,7 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
     X(0, C_Initialize) X(1, C_Finalize) X(6, C_GetTokenInfo) X(4, C_GetSlotList) X(9, C_InitToken) X(10, C_InitPIN)    \
     X(11, C_SetPIN) X(12, C_OpenSession) X(18, C_Login) X(20, C_CreateObject) X(22, C_DestroyObject)                   \
     X(24, C_GetAttributeValue) X(25, C_SetAttributeValue) X(26, C_FindObjectsInit) X(27, C_FindObjects)                \
-    X(30, C_Encrypt) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair)
+    X(30, C_Encrypt) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair) X(60, C_WrapKey) X(61, C_UnwrapKey)
 #define SLOTS 68
 
 struct function_list {

@@ -171,7 +171,8 @@ class MemberSync:
         return "it is compromised" if COMPROMISED in states else None
 
     def _copy(self, report: MemberReport, source: int, lacking: int, wanted: Sequence[tuple[Disagreement, KeyName]]) -> None:
-        from .member_repair import copy_keys  # most runs only read
+        from .copy_sides import PRESENT  # most runs only read
+        from .member_repair import copy_keys
 
         low = bool(self.params["allow_low_pin_count"])
         try:
@@ -189,6 +190,8 @@ class MemberSync:
         for (row, _name), answer in zip(wanted, copied, strict=True):
             if not answer.done:
                 report.not_repaired.append(self._entry(row, source, lacking, code=answer.code, reason=answer.reason))
+                continue
+            if answer.code == PRESENT:  # another run was quicker
                 continue
             report.repaired.append(self._entry(row, source, lacking))
             where = self._members[lacking].connection

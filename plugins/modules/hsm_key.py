@@ -15,6 +15,8 @@ author:
 description:
   - Makes the keys of one token what a list declares. One task takes any number of keys up to 10,000, and needs one
     login and one search for all of them.
+  - With O(group) it is the token of the connection that serves, and the group's policy says which changes reach the
+    HSM.
   - Keys are generated inside the HSM and never leave it, or imported from a O(keys[].source). New keys are sensitive,
     not extractable and private, unless declared otherwise.
   - A key is looked for by its label. It is generated only after a search that went well and found none. An error of
@@ -33,14 +35,15 @@ extends_documentation_fragment:
   - keyfleet.hsm.attributes.pkcs11
   - keyfleet.hsm.registry
   - keyfleet.hsm.connection
+  - keyfleet.hsm.in_group
   - keyfleet.hsm.pin_safety
 attributes:
   check_mode:
     support: full
     details:
       - Logs in and compares with the keys on the token, through a session that cannot write.
-      - When the registry, the instance or the token is not registered yet, an earlier task of the same play is taken
-        to register it, with an empty token. This is told in a warning.
+      - When the registry, the instance, the token or the group is not registered yet, an earlier task of the same play
+        is taken to register it, with an empty token. This is told in a warning.
   diff_mode:
     support: full
     details:
@@ -57,7 +60,9 @@ options:
     description:
       - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its library, its environment and its
         tokens are taken from the registry, and the keys are recorded there.
-      - Exactly one of O(instance) and O(library) is required.
+      - Exactly one of O(instance), O(group) and O(library) is required.
+      - The operations of a key that a group has recorded on the token may be changed this way. To end such a key, say
+        O(group).
   token_label:
     description:
       - Label of the token.
@@ -66,7 +71,7 @@ options:
   pin:
     description:
       - The user PIN of the token. It is used in this task and kept nowhere.
-      - Not needed for an O(instance) whose token was registered with a PIN file.
+      - Not needed for an O(instance) or a O(group) whose tokens were registered with PIN files.
       - At most one of O(pin) and O(pin_file) may be given. One of them is required together with O(library).
   library:
     description:
@@ -76,7 +81,7 @@ options:
   environment:
     description:
       - Environment variables that are set before the O(library) is loaded.
-      - Refused together with O(instance), which has an environment of its own.
+      - Refused together with O(instance) and O(group), whose instances have environments of their own.
     type: dict
   keys:
     description:
@@ -99,11 +104,13 @@ options:
           - A new key gets the bytes of its O(keys[].label) by default, so that its UID can be told beforehand.
           - Where several keys have the same label, it says which is meant.
           - It is that of generation 1. Later generations have their label's bytes.
-          - With other states than V(present), only a key with both this label and this id is meant.
+          - With other states than V(present), V(pre-active) and V(active), only a key with both this label and this id
+            is meant.
         type: str
       type:
         description:
-          - Type of the key. Required for O(keys[].state=present).
+          - Type of the key. Required for O(keys[].state=present), O(keys[].state=pre-active) and
+            O(keys[].state=active).
           - V(DES) is refused without O(keys[].allow_weak). V(Ed25519) needs a token that has it.
         type: str
         choices:
@@ -131,6 +138,8 @@ options:
       operations:
         description:
           - What the key may be used for. It may be used for nothing else, and existing keys are changed to that.
+          - In a group with O(keyfleet.hsm.hsm_group#module:apply_changes=false), operations are taken away on the virtual
+            key only. Operations that the HSM does not allow are a mismatch there, see O(keys[].on_mismatch).
           - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap) and V(derive), and the public key
             V(encrypt), V(verify) and V(wrap).
           - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), EC keys V(sign), V(verify) and V(derive),
@@ -243,7 +252,7 @@ options:
         description:
           - Make the next generation when the current one is older than this. For example V(90d), V(12w) or V(36h).
           - The age counts from when this module made the key, else from when the key was recorded in the registry. It
-            needs an O(instance).
+            needs an O(instance) or a O(group).
         type: str
       previous:
         description:
@@ -258,18 +267,20 @@ options:
         default: keep
       enforce:
         description:
-          - With O(keys[].state=deactivated) or O(keys[].previous=deactivate), the key in the HSM also loses encrypt,
-            sign, wrap and derive. It keeps decrypt, verify and unwrap, for what it has protected.
+          - With O(keys[].state=deactivated), O(keys[].state=compromised) or O(keys[].previous=deactivate), the key in the
+            HSM also loses encrypt, sign, wrap and derive. It keeps decrypt, verify and unwrap, for what it has protected.
+          - Refused in a group with O(keyfleet.hsm.hsm_group#module:apply_changes=false).
         type: bool
         default: false
       on_mismatch:
         description:
           - What to do when the key exists and differs in what cannot be changed - its type, its size, its curve, its
             id, its value where it has a O(keys[].source), a restriction that cannot be taken back, or anything when it
-            is not modifiable.
+            is not modifiable. In a group also its fingerprint, when it is not the one that was recorded.
           - V(fail) changes nothing, neither this key nor any other of the list.
           - V(keep) leaves this key as it is, says so in a warning, and goes on with the others.
-          - V(replace) destroys the key and makes another. What was encrypted with it can no longer be read.
+          - V(replace) destroys the key and makes another. What was encrypted with it can no longer be read. It is refused
+            in a group with O(keyfleet.hsm.hsm_group#module:apply_changes=false).
         type: str
         choices:
           - fail
@@ -278,19 +289,40 @@ options:
         default: fail
       state:
         description:
-          - V(present) makes the key, or changes it to what is declared.
+          - V(present) makes the key, or changes it to what is declared. It leaves a V(pre-active) or V(suspended) key in
+            its state, and refuses one that is V(deactivated), V(compromised) or V(destroyed).
           - V(absent) destroys it, both halves of a pair, and removes its record. There is no way back. A key that has
             later generations is not destroyed unless each of them is named, or O(keys[].generation) says which is meant.
-          - V(deactivated) records that the key is no longer to protect anything (NIST SP 800-57), for all its
-            generations or the one that O(keys[].generation) names. A deactivated key does not become active again. The
-            key in the HSM is changed with O(keys[].enforce) only.
-          - V(public_only) destroys the private half of a pair and keeps the public one.
+            In a group with O(keyfleet.hsm.hsm_group#module:apply_changes=false) only the record is removed.
+          - V(public_only) destroys the private half of a pair and keeps the public one. In a group with
+            O(keyfleet.hsm.hsm_group#module:apply_changes=false) the virtual key becomes that of the public half, and the
+            private half stays in the HSM.
+          - The other values are the states of NIST SP 800-57 part 1 (section 7). They are kept in the registry, so they
+            need an O(instance) or a O(group), and the HSM does not know them.
+          - V(pre-active) and V(active) make the key like V(present), in that state. A key that is there goes from
+            V(pre-active) or V(suspended) to V(active).
+          - V(suspended) is for a key that is not to be used for now. V(deactivated) is for one that is no longer to
+            protect anything, and V(compromised) for one whose value somebody else may know. The key in the HSM is changed
+            with O(keys[].enforce) only.
+          - V(deactivated) means all generations, V(suspended) and V(compromised) the latest one, or the one that
+            O(keys[].generation) names.
+          - V(destroyed) destroys the key and keeps its record in this state. It is refused in a group with
+            O(keyfleet.hsm.hsm_group#module:apply_changes=false) while the serving token has the key.
+          - A V(pre-active) key may become V(active), V(compromised) or V(destroyed). An V(active) one may become
+            V(suspended), V(deactivated), V(compromised) or V(destroyed), and a V(suspended) one V(active) and the same.
+            A V(deactivated) key may become V(compromised) or V(destroyed), a V(compromised) one V(destroyed). All other
+            moves are refused.
         type: str
         choices:
           - present
           - absent
-          - deactivated
           - public_only
+          - pre-active
+          - active
+          - suspended
+          - deactivated
+          - compromised
+          - destroyed
         default: present
   repair:
     description:
@@ -309,7 +341,12 @@ notes:
     error that concerns one key, the others are still made.
   - Half a key pair, or a key that cannot be used, is an error unless the registry tells that a run was cut off while
     it made this key, the O(keys[].source) is given, or O(repair=true).
+  - With O(group) only the connection that serves is written to. No key is made there in place of one that the group has
+    recorded and that this token lacks, since it would be another key. M(keyfleet.hsm.hsm_sync) with
+    O(keyfleet.hsm.hsm_sync#module:repair=wrap) copies it, or forgets it with
+    O(keyfleet.hsm.hsm_sync#module:prune=true).
 seealso:
+  - module: keyfleet.hsm.hsm_group
   - module: keyfleet.hsm.hsm_instance
   - module: keyfleet.hsm.hsm_sync
   - module: keyfleet.hsm.hsm_status
@@ -439,6 +476,32 @@ EXAMPLES = r"""
         type: RSA
         state: public_only
 
+- name: Make a key that is not to be used yet
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: from-january
+        type: AES
+        state: pre-active
+
+- name: Take it into use, and another out of use for now
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: from-january
+        type: AES
+        state: active
+      - label: code-signing
+        state: suspended
+
+- name: Tell that a key is compromised, and take its protecting operations away in the HSM
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: from-january
+        state: compromised
+        enforce: true
+
 - name: Mend what a crash of another program may have left of the keys
   keyfleet.hsm.hsm_key:
     instance: primary
@@ -458,6 +521,44 @@ EXAMPLES = r"""
       - label: transport
         generation: 2
         state: absent
+
+- name: Destroy a key, and keep the record of it
+  keyfleet.hsm.hsm_key:
+    instance: primary
+    keys:
+      - label: from-january
+        state: destroyed
+
+- name: Group two HSMs
+  keyfleet.hsm.hsm_group:
+    name: payments
+    connections:
+      - instance: primary
+      - instance: standby
+        token_label: payments-standby
+
+- name: Have a key in the HSM of the group that can be reached
+  keyfleet.hsm.hsm_key:
+    group: payments
+    keys:
+      - label: pan-1
+        type: AES
+        operations: [encrypt, decrypt]
+        extractable: true
+  register: in_group
+
+- name: Show which HSM served
+  ansible.builtin.debug:
+    msg: "{{ in_group.served_by.instance }}, slot {{ in_group.served_by.slot }}"
+
+# The group does not apply changes to the HSM, so the key there keeps both operations.
+- name: Narrow what the virtual key may be used for
+  keyfleet.hsm.hsm_key:
+    group: payments
+    keys:
+      - label: pan-1
+        type: AES
+        operations: [decrypt]
 """
 
 RETURN = r"""
@@ -511,7 +612,7 @@ keys:
           returned: always
           type: str
         state:
-          description: As RV(keys[].state).
+          description: As RV(keys[].state). V(present) stands for V(active) where no state was asked for.
           returned: always
           type: str
     id:
@@ -535,7 +636,8 @@ keys:
       returned: always
       type: str
     operations:
-      description: What it may be used for, of a pair what either half may be used for.
+      description: What it may be used for, of a pair what either half may be used for. In a group what the virtual key
+        may be used for, which may be less than the HSM allows.
       returned: always
       type: list
       elements: str
@@ -556,7 +658,10 @@ keys:
       returned: always
       type: str
     state:
-      description: V(present), V(absent), V(deactivated), V(public_only) or V(failed).
+      description:
+        - V(present), V(absent), V(public_only), V(failed), or the recorded state V(pre-active), V(suspended),
+          V(deactivated), V(compromised) or V(destroyed).
+        - V(active) for an entry that asks for one of these states, V(present) for one that does not.
       returned: always
       type: str
     mismatches:
@@ -640,14 +745,41 @@ applied:
       description:
         - V(create), V(change), V(replace) or V(delete) for the key. V(create) is also an import.
         - V(repair) when what was left of the key was completed, or removed and made anew.
-        - V(deactivate) when it was deactivated, V(remove_private) when its private half was destroyed.
-        - V(record) when the key was there and only its record was missing, V(forget) when only the record was left of
-          it.
+        - V(deactivate) when it was deactivated, V(set_state) when it got another state, V(remove_private) when its
+          private half was destroyed. What O(keys[].enforce) takes away goes with the first two.
+        - V(record) when the key was there and only its record was missing or differs, V(forget) when only the record was
+          left of it, or only the record was to go.
       returned: always
       type: str
   sample:
     - {index: 0, label: dek-1, action: create}
     - {index: 1, label: web-tls, action: create}
+served_by:
+  description: The connection of the O(group) that served. V(null) without a group.
+  returned: when the keys could be planned, but for check mode on what is not registered yet
+  type: dict
+  contains:
+    priority:
+      description: Its place in the group, from 1 on.
+      returned: always
+      type: int
+    instance:
+      description: Name of the instance.
+      returned: always
+      type: str
+    token_label:
+      description: Label of the token when it was registered or seen last.
+      returned: always
+      type: str
+    slot:
+      description: Number of the slot that the token is in.
+      returned: always
+      type: int
+  sample:
+    priority: 1
+    instance: primary
+    token_label: payments
+    slot: 1441987930
 left_overs:
   description: Objects that are on the token only in part and hold no key, as a generation that was cut off leaves them
     with SoftHSM2. Looked for after a run that died, and with O(repair=true).
@@ -723,16 +855,19 @@ failure:
         - A word that stays the same from release to release.
         - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
         - V(cannot_plan) - a key exists and differs, several keys have its label, its id belongs to another key, only
-          half of a pair is there, it cannot be destroyed, it exists and cannot be used, it is deactivated, a generation
-          would be taken back or destroyed without being named, or the token cannot generate or unwrap such keys. All
-          of them are listed, and nothing was changed.
+          half of a pair is there, it cannot be destroyed, it exists and cannot be used, its state forbids the move, a
+          generation would be taken back or destroyed without being named, or the token cannot generate or unwrap such
+          keys. In a group also - its policy holds the change back, the key belongs to another group, or the group has a
+          record of it and the serving token lacks it. All of them are listed, and nothing was changed.
+        - V(no_group), V(no_connection) - there is no such group, or none of its connections can be reached. For the
+          latter C(details.connections) has each of them with its own C(code) and C(error).
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
         - V(token_not_declared) - the registered instance has no such token.
         - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
           slot.
         - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
-          login. Without a login as user its keys would look absent.
+          login. Without a login as user its keys would look absent. In a group every token with C(user_type=so).
         - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
           V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
         - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against

@@ -13,33 +13,43 @@ version_added: 0.1.0
 author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
-  - Reads all keys of an instance, and records each that the registry does not know as a virtual key. A virtual key
-    points at a key in the HSM and holds no key material.
-  - Only adds. A key that has vanished from the HSM and a key that differs from its record are reported, and nothing
-    is corrected.
-  - Never changes anything in the HSM.
+  - Reads all keys of an instance, or of the connection of a group that serves, and records each that the registry does
+    not know as a virtual key. A virtual key points at a key in the HSM and holds no key material.
+  - Only adds, unless told by name to do more. A key that has vanished from the HSM and a key that differs from its record
+    are reported. O(refresh) restores what a key is called in its record, and O(prune) removes records whose key is gone.
+  - Reads the other members of a group as well, and reports on which keys they disagree.
+  - Writes the virtual keys to a file for Git with O(export). The entries in it are declarations for
+    M(keyfleet.hsm.hsm_key).
+  - Only reads the HSM, except with O(repair=wrap), which makes keys on members of a group that lack them.
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
   - keyfleet.hsm.registry
   - keyfleet.hsm.connection
+  - keyfleet.hsm.in_group
   - keyfleet.hsm.pin_safety
 attributes:
   check_mode:
     support: full
     details:
-      - When the registry, the instance or the token is not registered yet, the answer is empty, with a warning.
+      - Logs in and compares, and works on a copy of the registry. The file of O(export) is compared and not written.
+      - With O(repair=wrap) nothing is made, so RV(repaired) holds what can be known without trying. A token may still
+        refuse a key in the real run.
+      - When the registry, the instance, the token or the group is not registered yet, the answer is empty, with a
+        warning.
   diff_mode:
     support: full
     details:
-      - The diff lists the keys that are added, by their UID.
+      - The diff lists the keys that are added or pruned, by their UID, the records that are refreshed or moved to another
+        member, the keys that are copied, and the entries of the exported file that differ, the first 500 of them.
   idempotent:
     support: full
 options:
   instance:
     description:
-      - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered.
-    required: true
+      - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its keys that are in no group are recorded.
+        Those that a group has recorded are known.
+      - Exactly one of O(instance) and O(group) is required.
   token_label:
     description:
       - Label of the token to read.
@@ -51,11 +61,53 @@ options:
       - Not needed for tokens that were registered with a PIN file.
       - At most one of O(pin) and O(pin_file) may be given. Both are refused when the task would read several tokens,
         because one PIN is not tried on all. Choose one with O(token_label) then.
+  refresh:
+    description:
+      - Restore C(CKA_ID) (V(id)) or C(CKA_LABEL) (V(label)) of a record from the HSM, where they differ.
+      - A record is found by one of the two when the other differs, and a key pair also by its public key alone.
+      - Operations are never restored. A sync overwrites nothing that says what a virtual key may do.
+    type: list
+    elements: str
+    choices:
+      - id
+      - label
+    default: []
+  prune:
+    description:
+      - Remove the records whose key is not in the HSM any more. In a group, not those whose key another member has, and
+        none when a member could not be read.
+      - The record of a key that M(keyfleet.hsm.hsm_key) has destroyed with C(state=destroyed) stays.
+    type: bool
+    default: false
+  repair:
+    description:
+      - With V(wrap), copy the keys that a member of the group lacks from the first member that has them. Each leaves its
+        HSM wrapped, is unwrapped inside the other one, and counts when it was compared and used there once.
+      - A key that is not extractable is not copied. Nor is one that is compromised, a public key alone, or one whose label
+        or id the other member has for another key. RV(not_repaired) has the reason for each.
+      - A key that differs between members is never overwritten, and none is destroyed.
+      - Needs O(group).
+    type: str
+    choices:
+      - wrap
+  export:
+    description:
+      - Absolute path of a file on the target that the virtual keys of the group, or of the token, are written to. It ends
+        in C(.yml), C(.yaml) or C(.json), which says how.
+      - The same registry gives the same bytes. The file holds no secret, and a new one has the mode C(0644).
+      - It is replaced when it is an export. A file that holds anything else is refused, and so is a symbolic link.
+      - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
+    type: path
 notes:
-  - All tokens are read before the first key is recorded. When one cannot be read, nothing is recorded.
+  - Of a group, a key that is recorded in none so far becomes the group's, with all that is known of it. With
+    O(keyfleet.hsm.hsm_group#module:key_scan=own) nothing is added, and only the group's own keys are compared.
+  - All tokens of an instance are read before the first key is recorded. When one cannot be read, nothing is recorded. In a
+    group, a member that does not serve and cannot be read is told in RV(unread) and in a warning.
+  - The members of a group are read one after the other.
   - A key that has neither C(CKA_ID) nor C(CKA_LABEL) cannot be addressed. It is told in a warning and not recorded,
     and so are keys that share both with another.
 seealso:
+  - module: keyfleet.hsm.hsm_group
   - module: keyfleet.hsm.hsm_key
   - module: keyfleet.hsm.hsm_status
 """
@@ -81,18 +133,49 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: sync.summary.missing + sync.summary.drifted == 0
     fail_msg: "Missing: {{ sync.missing }}. Different: {{ sync.drift }}."
+
+- name: Group two HSMs
+  keyfleet.hsm.hsm_group:
+    name: payments
+    connections:
+      - instance: primary
+      - instance: standby
+        token_label: payments-standby
+
+- name: Record the keys of the group, and write them to a file for Git
+  keyfleet.hsm.hsm_sync:
+    group: payments
+    export: /var/lib/keyfleet/payments.yml
+  register: sync
+
+- name: Show on which keys the members disagree
+  ansible.builtin.debug:
+    var: sync.members
+
+- name: Restore the names that were edited in the registry, and remove records whose key is gone
+  keyfleet.hsm.hsm_sync:
+    group: payments
+    refresh: [id, label]
+    prune: true
+
+- name: Give each member the keys that it lacks, as far as they may leave their HSM
+  keyfleet.hsm.hsm_sync:
+    group: payments
+    repair: wrap
 """
 
 RETURN = r"""
 added:
-  description: UIDs of the keys that were recorded by this run, or would be in check mode.
+  description: UIDs of the keys that were recorded by this run, or would be in check mode. Also of those that were in no
+    group and became the group's.
   returned: success
   type: list
   elements: str
   sample:
     - hsm::softhsm2::1401428492::unmanaged
 missing:
-  description: UIDs of the records whose key is not in the HSM any more. They stay recorded.
+  description: UIDs of the records whose key is not in the HSM any more, or not on the member that serves. They stay
+    recorded, except for those in RV(pruned).
   returned: success
   type: list
   elements: str
@@ -100,8 +183,10 @@ missing:
     - hsm::softhsm2::1670330475::x
 drift:
   description:
-    - What differs between a key and its record. Nothing is corrected.
-    - A record is found by C(CKA_ID) and C(CKA_LABEL) together, and by one of them alone when the other was edited.
+    - What differs between a key and its record, as it was found. Nothing is corrected, except for what is in
+      RV(refreshed).
+    - A record is found by C(CKA_ID) and C(CKA_LABEL) together, by one of them alone when the other was edited, and a key
+      pair by its public key when both were.
   returned: success
   type: list
   elements: dict
@@ -111,7 +196,10 @@ drift:
       returned: always
       type: str
     field:
-      description: What differs - V(id), V(label), V(type), V(size) or V(operations).
+      description:
+        - What differs - V(id), V(label), V(kind), V(type), V(size), V(operations), V(fingerprint) or V(state).
+        - V(kind) is V(secret), V(private) for a pair, or V(public) for a public half alone. V(fingerprint) tells that
+          another key has the name. V(state) tells that a key which is recorded as destroyed is in the HSM.
       returned: always
       type: str
     virtual:
@@ -127,6 +215,151 @@ drift:
       field: operations
       virtual: [sign, verify]
       hsm: [sign]
+refreshed:
+  description: What was restored in the records from the HSM, with O(refresh). The entries are like those of RV(drift).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - uid: hsm::softhsm2::976726751::dek-4
+      field: id
+      virtual: 64656b2d34
+      hsm: "99"
+pruned:
+  description: UIDs of the records that were removed, with O(prune).
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - hsm::softhsm2::976726751::dek-1
+members:
+  description:
+    - The keys on which the members of the group disagree, as they were before a O(repair). Empty without a group, and
+      when the members agree.
+    - A pair is known by its public key, a secret key by its type, size, key check value and name. Two keys with the same
+      label are not taken for the same key on that account.
+    - Each member that was read stands in one of C(have), C(lack), C(twice), C(different) and C(unknown). Its entry has
+      C(priority), C(instance), C(token_label) and C(slot).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    label:
+      description: Label of the key on the first member that has it.
+      returned: always
+      type: str
+    id:
+      description: Its C(CKA_ID) there, in hex.
+      returned: always
+      type: str
+    kind:
+      description: V(secret), V(private) for a pair, or V(public) for a public key alone.
+      returned: always
+      type: str
+    type:
+      description: Its type.
+      returned: always
+      type: str
+    size:
+      description: Its size in bits. V(null) where no member tells.
+      returned: always
+      type: int
+    fingerprint:
+      description: SHA-256 of the public key's DER, in hex, or the key check value of a secret key. V(null) where neither
+        can be known.
+      returned: always
+      type: str
+    have:
+      description: Members that have the key once.
+      returned: always
+      type: list
+      elements: dict
+    lack:
+      description: Members that do not have it.
+      returned: always
+      type: list
+      elements: dict
+    twice:
+      description: Members that have it more than once.
+      returned: always
+      type: list
+      elements: dict
+    different:
+      description: Members that have another key of this name, with the C(fingerprint) of that one.
+      returned: always
+      type: list
+      elements: dict
+    unknown:
+      description: Members that have a key of this name, and whether it is the same cannot be told.
+      returned: always
+      type: list
+      elements: dict
+    public_only:
+      description: Of those in C(lack) and C(different), the members that have its public half.
+      returned: always
+      type: list
+      elements: dict
+    renamed:
+      description: Members that have the key under another name, with the C(label) and the C(id) that it has there.
+      returned: always
+      type: list
+      elements: dict
+  sample:
+    - label: dek-5
+      id: 64656b2d35
+      kind: secret
+      type: AES
+      size: 256
+      fingerprint: de66c8
+      have:
+        - {priority: 1, instance: primary, token_label: payments, slot: 976726751}
+      lack:
+        - {priority: 2, instance: standby, token_label: payments, slot: 1194714572}
+      twice: []
+      different: []
+      unknown: []
+      public_only: []
+      renamed: []
+unread:
+  description: Members of the group that could not be read, with the C(code) and the C(error). They are in no list of
+    RV(members).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - priority: 1
+      instance: primary
+      token_label: payments
+      slot: 976726751
+      code: library_init_failed
+      error: >-
+        library: /usr/lib/softhsm/libsofthsm2.so could not be initialised: CKR_GENERAL_ERROR. Check the vendor's
+        configuration, and the variables in environment.
+repaired:
+  description: What was copied, with O(repair=wrap), or would be in check mode. Each entry has the C(label) and the C(id)
+    of the key, and the members C(from) and C(to).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - label: dek-5
+      id: 64656b2d35
+      from: {priority: 1, instance: primary, token_label: payments, slot: 976726751}
+      to: {priority: 2, instance: standby, token_label: payments, slot: 1194714572}
+not_repaired:
+  description: What was not copied, with O(repair=wrap). The entries are like those of RV(repaired), with a C(code) and a
+    C(reason). C(from) is V(null) where no copy was tried.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - label: dek-1
+      id: 64656b2d31
+      from: {priority: 1, instance: primary, token_label: payments, slot: 976726751}
+      to: {priority: 2, instance: standby, token_label: payments, slot: 1194714572}
+      code: not_extractable
+      reason: >-
+        token 'payments' (slot 976726751, serial 33fc7c95c4e00b92): it may not leave its HSM (CKA_EXTRACTABLE is false).
 summary:
   description: Counts of keys.
   returned: success
@@ -141,11 +374,11 @@ summary:
       returned: always
       type: int
     missing:
-      description: Number of records whose key is not in the HSM.
+      description: Number of records whose key is not in the HSM, those that were pruned included.
       returned: always
       type: int
     drifted:
-      description: Number of keys that differ from their record.
+      description: Number of keys that differed from their record, those that were refreshed included.
       returned: always
       type: int
   sample:
@@ -153,6 +386,32 @@ summary:
     known: 2
     missing: 0
     drifted: 0
+served_by:
+  description: The connection of the O(group) that served. V(null) without a group.
+  returned: success
+  type: dict
+  contains:
+    priority:
+      description: Its place in the group, from 1 on.
+      returned: always
+      type: int
+    instance:
+      description: Name of the instance.
+      returned: always
+      type: str
+    token_label:
+      description: Label of the token when it was registered or seen last.
+      returned: always
+      type: str
+    slot:
+      description: Number of the slot that the token is in.
+      returned: always
+      type: int
+  sample:
+    priority: 1
+    instance: primary
+    token_label: payments
+    slot: 976726751
 failure:
   description: Why the task failed, for programs. The text for people is in C(msg).
   returned: failure
@@ -162,6 +421,10 @@ failure:
       description:
         - A word that stays the same from release to release.
         - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
+        - V(no_group), V(no_connection) - there is no such group, or none of its connections can be reached. For the
+          latter C(details.connections) has each of them with its own C(code) and C(error).
+        - V(export_unreadable), V(export_unwritable) - the file of O(export) cannot be read or may not be written. Nothing
+          was recorded, unless the file could not be replaced at the end.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
         - V(token_not_declared) - the registered instance has no such token, or no token at all.

@@ -43,6 +43,23 @@ def test_a_quick_run_gives_every_row() -> None:
     assert re.match(r"machine: \d+ CPUs, .*ansible-core [\d.]+, python-pkcs11 [\d.]+, SoftHSM [\d.]+; load ", done.stdout)
 
 
+def test_a_quick_run_of_the_growth_of_hsm_sync_gives_every_row() -> None:
+    done = bench("--sync", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [re.split(r" {2,}", line.strip()) for line in done.stdout.splitlines()]
+    processes = ["hsm_sync, adds all", "hsm_sync again", "enumeration", "pkcs11-tool --list-objects"]
+    alone = ["compare 3 members that agree", "compare 3 members that share no key"]
+    sizes = [(name, size) for name in processes for size in ("0", "2", "4")] + [(name, size) for name in alone for size in ("2", "4")]
+    assert [(row[1], row[0]) for row in rows if row[0] in ("0", "2", "4")] == sizes
+    grown = [(word, row[0]) for row in rows if len(row) > 2 and (word := row[1]) in ("seconds", "CPU seconds", "memory")]
+    assert grown == [
+        *(("seconds", name) for name in processes),
+        *(("CPU seconds", name) for name in [*processes, *alone]),
+        *(("memory", name) for name in processes),
+    ]
+    assert [row[-1] for row in rows if row[-1] == "not judged"] == ["not judged"] * 6
+
+
 def test_the_bare_loop_makes_the_same_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TESTS)
     from bench import variants

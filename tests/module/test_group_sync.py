@@ -217,7 +217,9 @@ def test_a_key_that_a_member_has_twice_or_under_another_name(pair: Pair) -> None
     ok(pair.hsm.keys({**value, "label": "dek-1"}))
     ok(pair.hsm.run("hsm_key", instance="standby", keys=[{**value, "label": "dek-1"}, {**value, "label": "copy"}]))
     assert places(by_label(ok(pair.sync()))["dek-1"]) == {"have": ["primary"], "twice": ["standby"]}
+    ok(pair.group(connections=[{"instance": "primary"}]))  # who names the instance ends no key of a group
     ok(pair.hsm.run("hsm_key", instance="standby", keys=[{"label": "dek-1", "state": "absent"}]))
+    ok(pair.group())
     row = by_label(ok(pair.sync()))["dek-1"]
     assert places(row) == {"have": ["primary", "standby"]}
     assert [(entry["instance"], entry["label"]) for entry in row["renamed"]] == [("standby", "copy")]

@@ -126,7 +126,7 @@ def test_names_are_not_repeated(module: str) -> None:
         ({"name": "sync", "keyfleet.hsm.hsm_sync": {"instance": "primary"}}, "begin with a capital"),
         ({"name": "Sync", "keyfleet.hsm.hsm_synchronise": {}}, "neither a module"),
         ({"name": "Sync", "ansible.builtin.synchronise": {}}, "does not exist"),
-        ({"name": "Sync", "keyfleet.hsm.hsm_sync": {}}, "missing required arguments: instance"),
+        ({"name": "Group", "keyfleet.hsm.hsm_group": {}}, "missing required arguments: name"),
         (
             {"name": "Sync", "keyfleet.hsm.hsm_sync": {"instance": "primary", "labels": 1}},
             "labels. Supported parameters",

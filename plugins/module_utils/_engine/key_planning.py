@@ -139,7 +139,7 @@ class Planner:
             self.records_by_label[record.label].append(record)
         self.names = {key.name for key in self.keys.values()}
         self.leaving: set[str] = set()
-        self.claims = Claims(self.scope, self.scope.records)
+        self.claims = Claims(self.scope)
 
     def family(self, base: str) -> list[str]:
         """The labels of all known generations of a key, by rising number. ``families`` is set by who expands the specs."""

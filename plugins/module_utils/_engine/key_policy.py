@@ -8,15 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .._model.key_objects import Key, KeyName
+from .._model.key_objects import Key
 from .._model.key_spec import KeySpec
 from .._model.key_types import OPERATIONS
 from .._model.records import VirtualKey
 from .key_plan import REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan
-from .plan import CHANGE, DELETE, KEEP
+from .plan import CHANGE, CREATE, DELETE, KEEP
 from .scope import Scope
 
 _BY_NAME = {name.upper() for name in OPERATIONS}
@@ -79,17 +79,23 @@ def lost(spec: KeySpec, scope: Scope) -> str:
 class Claims:
     """Which groups a key belongs to, and what that forbids."""
 
-    def __init__(self, scope: Scope, records: Iterable[VirtualKey]) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self._by_label: dict[str, set[str]] = {}
-        for (_kind, _key_id, label), names in scope.groups_of.items():
-            self._by_label.setdefault(label, set()).update(names)
-        self._own = {record.name for record in records if scope.owns(record)}
+        for (_kind, _key_id, label), by_group in scope.groups_of.items():
+            self._by_label.setdefault(label, set()).update(by_group)
 
     def others(self, key: Key | None, label: str) -> list[str]:
         """Names of the other groups that have a record of the key, or of its label where it is not there."""
-        names: Mapping[KeyName, tuple[str, ...]] = self.scope.groups_of
-        return sorted(names.get(key.name, ()) if key is not None else self._by_label.get(label, ()))
+        if key is None:
+            return sorted(self._by_label.get(label, ()))
+        claims = self.scope.groups_of.get(key.name, {})
+        return sorted(name for name, record in claims.items() if not self._is_another(key, record))
+
+    def _is_another(self, key: Key, record: VirtualKey) -> bool:
+        """Whether the key is not the one that the group recorded, for certain. Two HSMs may compute a check value in two ways."""
+        comparable = record.public_key is not None or record.token_id == self.scope.token_id
+        return comparable and exchanged(key, record, None) is not None
 
     def problem(self, plan: KeyPlan) -> str | None:
         """Why this scope may not do what is planned; warnings are added to the plan."""
@@ -100,9 +106,12 @@ class Claims:
         where = f"{plan.spec.where}: '{plan.spec.label}'"
         if self.scope.group is None:
             # Operations may be changed in the HSM by who names the HSM; what ends a key is its group's to decide.
-            if plan.action == CHANGE:
-                return None
-            return f"{where} belongs to group {listed}, whose policy decides about it: say group instead of instance."
+            if plan.action == CHANGE or (plan.action == CREATE and plan.spec.material is not None):
+                return None  # a copy that is brought along is not another key under its name
+            return (
+                f"{where} belongs to group {listed}, whose policy decides about it: say group instead of instance, or take the token out "
+                "of the group first."
+            )
         if self.scope.owns(plan.virtual):
             if plan.action in _DESTROYING:
                 plan.warnings.append(f"key '{plan.spec.label}' was also recorded by group {listed}, which will report it as missing.")

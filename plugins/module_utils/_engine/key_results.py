@@ -103,7 +103,7 @@ class Results:
         entry = self._fields(plan)
         others = self._others(plan)
         later = [other for other in others if other["generation"] > (plan.spec.generation or 1) and other["state"] != "absent"]
-        return {**entry, "current": entry["state"] not in ("absent", "failed") and not later, "other_generations": others}
+        return {**entry, "current": entry["state"] not in ("absent", "destroyed", "failed") and not later, "other_generations": others}
 
     def _others(self, plan: KeyPlan) -> list[dict[str, Any]]:
         """The other generations of the key that are on the token or were, by rising number."""

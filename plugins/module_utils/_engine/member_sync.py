@@ -15,7 +15,7 @@ from typing import Any
 
 from .._model.errors import KeyfleetError
 from .._model.key_objects import Key, KeyName, group_keys
-from .._model.key_states import COMPROMISED
+from .._model.key_states import COMPROMISED, DESTROYED
 from .._model.key_types import PUBLIC, SECRET
 from .._model.member_comparison import Disagreement, Held, compare_members
 from .._model.records import GroupRecord, InstanceRecord, VirtualKey
@@ -70,11 +70,13 @@ class MemberSync:
         self.several = len(group.members) > 1
         self._members: list[_Member] = []
         self._scope = Scope()
+        self._serving = 0
         self._unread = False
 
     def read_serving(self, reached: Reached, keys: Sequence[Key], scope: Scope) -> None:
         """The keys of the member that serves, while its session is open."""
         self._scope = scope
+        self._serving = reached.connection.priority
         if self.several:
             self._read(reached, keys)
 
@@ -165,10 +167,18 @@ class MemberSync:
             self._copy(report, source, lacking, wanted)
 
     def _not_to_be_copied(self, row: Disagreement) -> str | None:
+        """Why a key stays where it is: only what is one of the group's keys now is copied, or a destroyed one would come back."""
         if row.kind == PUBLIC:
             return "it is a public key alone"
-        states = {record.state for record in self._scope.records if record.label == row.label and record.key_id == row.key_id}
-        return "it is compromised" if COMPROMISED in states else None
+        names = {(row.label, row.key_id), *row.renamed.values()}
+        own = [record for record in self._scope.records if self._scope.owns(record)]
+        states = {record.state for record in own if (record.label, record.key_id) in names}
+        if gone := states & {COMPROMISED, DESTROYED}:
+            return f"it is {gone.pop()}"
+        served = {number for number, member in enumerate(self._members) if member.connection.priority == self._serving}
+        if not states and not served & {*row.have, *row.twice}:
+            return "the group has no record of it, so it may have been destroyed on purpose: declare it with hsm_key, or remove it there"
+        return None
 
     def _copy(self, report: MemberReport, source: int, lacking: int, wanted: Sequence[tuple[Disagreement, KeyName]]) -> None:
         from .copy_sides import PRESENT  # most runs only read

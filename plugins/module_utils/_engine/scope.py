@@ -22,13 +22,14 @@ class Scope:
     """``group`` is None for the keys of a token that are in none.
 
     ``records`` are the virtual keys that count here. Those of the scope come first; then those that say something about a key
-    of this token that the scope has no record of. ``groups_of`` has the names of the other groups that have a key of this token.
+    of this token that the scope has no record of. ``groups_of`` has the records that other groups have, by the name of the group:
+    of keys that were found on this token, and of keys that a group looks for on it because the token is one of its members.
     """
 
     token_id: int | None = None
     group: GroupRecord | None = None
     records: tuple[VirtualKey, ...] = ()
-    groups_of: Mapping[KeyName, tuple[str, ...]] = field(default_factory=dict)
+    groups_of: Mapping[KeyName, Mapping[str, VirtualKey]] = field(default_factory=dict)
 
     @property
     def group_id(self) -> str | None:
@@ -59,9 +60,10 @@ def token_scope(database: Database, token_id: int | None) -> Scope:
     """The keys of a token that are in no group, and what groups know of the others."""
     if token_id is None:
         return Scope()
-    found = virtual_keys.of_tokens(database, [token_id])
-    own = [record for record in found if record.group_id is None]
-    return Scope(token_id, None, _first_of_each([*own, *found]), _groups_of(database, found, None))
+    own = [record for record in virtual_keys.of_tokens(database, [token_id]) if record.group_id is None]
+    claims = _claims(database, token_id, None)
+    of_groups = [record for by_group in claims.values() for record in by_group.values()]
+    return Scope(token_id, None, _first_of_each([*own, *of_groups]), claims)
 
 
 def group_scope(database: Database, group: GroupRecord, token_id: int | None) -> Scope:
@@ -69,7 +71,8 @@ def group_scope(database: Database, group: GroupRecord, token_id: int | None) ->
     own = virtual_keys.of_group(database, group.id) if group.id is not None else []
     found = virtual_keys.of_tokens(database, [token_id] if token_id is not None else [])
     loose = [record for record in found if record.group_id is None]
-    return Scope(token_id, group, _first_of_each([*own, *loose]), _groups_of(database, found, group.id))
+    claims = _claims(database, token_id, group.id) if token_id is not None else {}
+    return Scope(token_id, group, _first_of_each([*own, *loose]), claims)
 
 
 def _first_of_each(records: list[VirtualKey]) -> tuple[VirtualKey, ...]:
@@ -79,10 +82,12 @@ def _first_of_each(records: list[VirtualKey]) -> tuple[VirtualKey, ...]:
     return tuple(first.values())
 
 
-def _groups_of(database: Database, records: list[VirtualKey], own: str | None) -> dict[KeyName, tuple[str, ...]]:
-    names = {group.id: group.name for group in groups.all_groups(database)}
-    found: dict[KeyName, set[str]] = {}
-    for record in records:
-        if record.group_id is not None and record.group_id != own:
-            found.setdefault(record.name, set()).add(names[record.group_id])
-    return {name: tuple(sorted(groups_)) for name, groups_ in found.items()}
+def _claims(database: Database, token_id: int, own: str | None) -> dict[KeyName, dict[str, VirtualKey]]:
+    found: dict[KeyName, dict[str, VirtualKey]] = {}
+    for group in groups.all_groups(database):
+        if group.id is None or group.id == own:
+            continue
+        for record in virtual_keys.of_group(database, group.id):
+            if token_id in (record.token_id, *group.members):
+                found.setdefault(record.name, {})[group.name] = record
+    return found

@@ -172,12 +172,24 @@ class _Sync:
 
         In check mode the registry is a copy in memory, so that what is planned is what would be.
         """
-        if not any((work.new, work.refreshed, work.moved, work.pruned) != ([], [], [], []) for work in works) and not self.params["export"]:
+        self.records_change = any(work.new or work.refreshed or work.moved or work.pruned for work in works)
+        if not self.records_change and not self.params["export"]:
             return None
         with self.database.transaction():
             for work in works:
                 self._write(work)
             return self.export_plan() if self.params["export"] else None
+
+    def write_file(self, export: ExportPlan | None) -> None:
+        """The exported file, after the records: a run that dies in between is mended by the next."""
+        if export is None or self.context.check_mode:
+            return
+        try:
+            export.write()
+        except KeyfleetError as error:
+            error.changed = self.records_change
+            error.message += " The records are saved; run again when the cause is mended." if error.changed else ""
+            raise
 
     def _write(self, work: Work) -> None:
         virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
@@ -233,8 +245,7 @@ class _InstanceSync(_Sync):
             works.append(work)
         self.token = targets[0][0]
         export = self.write(works)
-        if export is not None and not self.context.check_mode:
-            export.write()
+        self.write_file(export)
         return _outcome(works, self.addresses, None, None, export)
 
     def _targets(self) -> list[tuple[TokenRecord, Target]]:
@@ -283,8 +294,7 @@ class _GroupSync(_Sync):
         if self.params["prune"]:
             work.pruned = members.gone_everywhere(self.prunable(work))
         export = self.write([work])
-        if export is not None and not self.context.check_mode:
-            export.write()
+        self.write_file(export)
         if self.params["repair"]:
             members.repair(report)
         return _outcome([work], self.addresses, served_by, report, export)

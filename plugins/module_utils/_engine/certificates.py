@@ -20,7 +20,7 @@ from .._model.certificate_spec import CertificateSpec, parse_certificate
 from .._model.errors import InputError, KeyfleetError, RegistryError
 from .._model.key_states import ACTIVE
 from .._model.uids import key_id_text, uid
-from .._registry import events, virtual_keys
+from .._registry import events
 from .._registry.database import Database, open_database, recording
 from .certificate_key import CertifiedKey, find_key, keys_called, several
 from .certificate_plan import (
@@ -36,6 +36,7 @@ from .certificate_plan import (
 from .connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
 from .plan import Context, Outcome, Step, diff_of
 from .request_file import RequestPlan, check_folder, plan_request, write_request
+from .scope import token_scope
 from .x509_reading import FoundCertificate, iso, load_certificate
 from .x509_requests import build_self_signed
 
@@ -172,7 +173,8 @@ class _Run:
         token_id = self.target.token_id if self.target is not None else None
         if self.database is None or token_id is None:
             return ACTIVE
-        records = virtual_keys.of_tokens(self.database, [token_id])
+        scope = token_scope(self.database, token_id)
+        records = [*scope.records, *(record for by_group in scope.groups_of.values() for record in by_group.values())]
         states = [one.state for one in records if (one.label, one.key_id) == (key.private.label, key.key_id)]
         return next((state for state in states if state != ACTIVE), ACTIVE)
 

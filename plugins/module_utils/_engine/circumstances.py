@@ -59,3 +59,4 @@ class Circumstances:
     look: Look
     neighbours: Neighbours
     scope: Scope = field(default_factory=Scope)
+    check_mode: bool = False

@@ -22,10 +22,9 @@ from .._model.key_material import KeyMaterial, WrappedMaterial
 from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import KeySpec
 from .._model.key_types import PRIVATE, PUBLIC, SECRET
-from .._model.records import PendingKey, VirtualKey
-from .._model.uids import uid
+from .._model.records import PendingKey
 from .._registry import events, pending_keys, virtual_keys
-from .._registry.database import Database, now, recording
+from .._registry.database import Database, recording
 from .connection import Target
 from .key_look import TokenLook, wrapping_key
 from .key_plan import (
@@ -39,8 +38,8 @@ from .key_plan import (
     KeyPlan,
     mended_operations,
     predicted_fingerprint,
-    virtual_of,
 )
+from .key_records import Recorder
 from .plan import CHANGE, CREATE, DELETE, KEEP
 from .scope import Scope
 
@@ -69,7 +68,7 @@ class Applier:
         self.keys: dict[str, Key | None] = {}
         self.cleared: list[KeyObject] = []
         self.complaints: list[str] = []
-        self._begun: set[str] = set()  # labels that the registry has a note of
+        self.records = Recorder(session, database, target, look, scope, pending)
 
     def apply(self, plans: list[KeyPlan], left_overs: Iterable[tuple[KeyObject, bool]]) -> None:
         """Carry out ``plans`` in order. What fails is noted in ``failed``; after a fault of the device nothing more is tried."""
@@ -125,7 +124,7 @@ class Applier:
         before = len(self.inventory.cut_off)
         with self.database.transaction(durable=True):
             pending_keys.add(self.database, [self._note(plan, token_id, before) for plan in making_now])
-        self._begun = {plan.spec.label for plan in making_now}
+        self.records.begun = {plan.spec.label for plan in making_now}
 
     def _note(self, plan: KeyPlan, token_id: int, before: int) -> PendingKey:
         spec, replaces = plan.spec, plan.action == REPLACE or bool(plan.clear)
@@ -137,53 +136,14 @@ class Applier:
         if self.database is None or token_id is None:
             return
         left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
-        settled = self._begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
+        settled = self.records.begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
         there = {item.label for item in self.inventory.objects}
-        settled |= {label for label in self.pending if label not in there and label not in self._begun}
+        settled |= {label for label in self.pending if label not in there and label not in self.records.begun}
         if settled:
             with self.database.transaction():
                 pending_keys.remove(self.database, token_id, settled)
 
     # Records
-
-    def _uid(self, key: Key) -> str:
-        return uid(self.target.prefix or "", self.session.token.slot_id, key.key_id_text)
-
-    def _uid_of(self, record: VirtualKey) -> str:
-        return uid(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
-
-    def _record(
-        self,
-        key: Key,
-        *,
-        made: bool,
-        generation: int = 1,
-        operations: tuple[str, ...] | None = None,
-        state: str | None = None,
-        old: VirtualKey | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        """Write the key's record in the caller's transaction, and take the note back. ``operations``: the virtual key's own."""
-        token_id, database = self.target.token_id, self.database
-        if database is None or token_id is None:
-            return
-        owned = self.scope.owns(old)
-        if old is not None and (old.name != key.name or not owned):
-            same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
-            virtual_keys.remove(database, self._uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
-        generation = generation if generation > 1 else (old.generation if old is not None else 1)
-        made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
-        state = state or (old.state if old is not None and not made else None)
-        fingerprint = self.look.fingerprint(key) or fingerprint
-        if operations is None and self.scope.group is not None and old is not None and owned and not made:
-            operations = tuple(name for name in key.operations if name in old.operations)  # what was narrowed stays so
-        record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
-        operations = record.operations if operations is None else operations
-        size = record.size or (old.size if old is not None and not made else None)  # not every token says it of a copy
-        record = replace(record, state=state or record.state, operations=operations, size=size, group_id=self.scope.group_id)
-        virtual_keys.add(database, [(self._uid(key), record)], overwrite=True)
-        if key.main.label in self._begun or key.main.label in self.pending:
-            pending_keys.remove(database, token_id, [key.main.label])
 
     def _record_known(self, plans: list[KeyPlan]) -> None:
         found = [plan for plan in plans if plan.action == RECORD and plan.key is not None]
@@ -193,8 +153,8 @@ class Applier:
             for plan in found:
                 key = plan.recorded_as or plan.key
                 if key is not None:
-                    operations, number = self._operations(plan, key), plan.spec.generation or 1
-                    self._record(key, made=False, generation=number, old=plan.virtual, operations=operations, state=plan.new_state)
+                    operations, number = self.records.operations(plan, key), plan.spec.generation or 1
+                    self.records.write(key, made=False, generation=number, old=plan.virtual, operations=operations, state=plan.new_state)
         for plan in found:
             plan.done = True
 
@@ -215,7 +175,7 @@ class Applier:
             with recording(self.database) as database:
                 if database is not None:
                     for record in plan.stale:
-                        virtual_keys.remove(database, self._uid_of(record), record, "forget_key")
+                        virtual_keys.remove(database, self.records.uid_of(record), record, "forget_key")
 
     def _make(self, plan: KeyPlan) -> None:
         try:
@@ -228,7 +188,7 @@ class Applier:
         self.keys[plan.spec.label] = key
         with recording(self.database):
             fingerprint, number = predicted_fingerprint(plan.spec), plan.spec.generation or 1
-            self._record(key, made=True, generation=number, fingerprint=fingerprint, state=plan.new_state)
+            self.records.write(key, made=True, generation=number, fingerprint=fingerprint, state=plan.new_state)
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec
@@ -240,7 +200,7 @@ class Applier:
                 plan.destroyed = True
             with recording(self.database) as database:
                 if database is not None:
-                    events.record(database, "destroy_left_over", self._uid(key), label=key.main.label)
+                    events.record(database, "destroy_left_over", self.records.uid(key), label=key.main.label)
             self._make(plan)
             return
         key = self._with_changes(plan, key)
@@ -258,7 +218,7 @@ class Applier:
         self._use_once(mended)
         self.keys[spec.label] = mended
         with recording(self.database):
-            self._record(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
+            self.records.write(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
 
     def _destroy(self, plan: KeyPlan, key: Key) -> None:
         done = 0
@@ -277,14 +237,18 @@ class Applier:
         with recording(self.database) as database:
             if database is None:
                 return
-            if plan.new_state is not None and self.target.token_id is not None:  # the key is gone, what is known of it stays
-                self._record(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
-                events.record(database, "destroy_key", self._uid(key), label=key.main.label, state=plan.new_state)
+            if plan.new_state is not None and plan.virtual is not None and self.scope.owns(plan.virtual):
+                # The key is gone, what is known of it stays.
+                virtual_keys.update(database, self.records.uid(key), replace(plan.virtual, state=plan.new_state), before=plan.virtual.state)
+            elif plan.new_state is not None:
+                self.records.write(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
+            if plan.new_state is not None:
+                events.record(database, "destroy_key", self.records.uid(key), label=key.main.label, state=plan.new_state)
             elif plan.virtual is not None:
-                virtual_keys.remove(database, self._uid(key), plan.virtual, "destroy_key")
+                virtual_keys.remove(database, self.records.uid(key), plan.virtual, "destroy_key")
             else:
-                events.record(database, "destroy_key", self._uid(key), label=key.main.label)
-            if self.target.token_id is not None and plan.spec.label not in self._begun:
+                events.record(database, "destroy_key", self.records.uid(key), label=key.main.label)
+            if self.target.token_id is not None and plan.spec.label not in self.records.begun:
                 pending_keys.remove(database, self.target.token_id, [plan.spec.label])
 
     def _change(self, plan: KeyPlan, key: Key | None) -> None:
@@ -296,23 +260,14 @@ class Applier:
             if database is None:
                 return
             if old is not None and self.scope.owns(old):
-                operations = self._operations(plan, after) if after is not None else old.operations
+                operations = self.records.operations(plan, after) if after is not None else old.operations
                 record = replace(old, operations=operations, state=plan.new_state or old.state)
-                address = self._uid(after) if after is not None else self._uid_of(old)
+                address = self.records.uid(after) if after is not None else self.records.uid_of(old)
                 virtual_keys.update(database, address, record, before=old.state)
             elif after is not None and (old is None or self.scope.group is not None):
-                self._record(after, made=False, state=plan.new_state, old=old, operations=self._operations(plan, after))
+                self.records.write(after, made=False, state=plan.new_state, old=old, operations=self.records.operations(plan, after))
             elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
-                events.record(database, "change_key", self._uid(after), operations=list(after.operations))
-
-    def _operations(self, plan: KeyPlan, after: Key) -> tuple[str, ...]:
-        """What the virtual key may do afterwards: never more than the key in the HSM, and what was narrowed before stays so."""
-        if plan.operations is not None:
-            return plan.operations
-        old = plan.virtual
-        if self.scope.group is None or old is None or not self.scope.owns(old) or plan.spec.operations is not None:
-            return after.operations
-        return tuple(name for name in after.operations if name in old.operations) if old.kind == after.main.kind else after.operations
+                events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
 
     def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
         """Write the attributes that differ, and read the key back."""
@@ -335,8 +290,8 @@ class Applier:
         self.keys[plan.spec.label] = left
         with recording(self.database) as database:
             if database is not None:
-                events.record(database, "remove_private", self._uid(key), label=key.main.label)
-                self._record(left, made=False, old=plan.virtual)
+                events.record(database, "remove_private", self.records.uid(key), label=key.main.label)
+                self.records.write(left, made=False, old=plan.virtual)
 
     def _create(self, spec: KeySpec) -> Key:
         """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""

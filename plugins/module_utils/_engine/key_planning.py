@@ -11,19 +11,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from .._model.generations import stored_label
-from .._model.key_objects import Key, KeyName, KeyObject, group_keys
+from .._model.generations import split_label, stored_label
+from .._model.key_objects import Key, KeyObject, group_keys
 from .._model.key_spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from .._model.key_states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, RETIRED, SUSPENDED
-from .._model.key_types import CLASS_OPERATIONS, PUBLIC
+from .._model.key_types import PUBLIC
 from .._model.records import VirtualKey
 from .circumstances import Circumstances
-from .key_plan import FORGET, RECORD, REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan, describe_key
-from .key_policy import Claims, divide, exchanged, lost
+from .key_mismatches import as_known, attribute_changes, fixed_mismatches, untold
+from .key_plan import FORGET, RECORD, REMOVE_PRIVATE, REPLACE, KeyPlan
+from .key_policy import Claims, divide, elsewhere, exchanged, gave_up_private, lost, unfinished
 from .key_state_planning import check_destroyed, not_there, plan_move, stays, with_state
 from .plan import CHANGE, CREATE, DELETE, KEEP
+from .record_index import RecordIndex
 from .repair import plan_half, plan_unusable
 
 
@@ -55,62 +56,6 @@ def match(spec: KeySpec, candidates: list[KeyObject], keys: Mapping[int, Key]) -
     return found.popitem()[1], None
 
 
-def _as_known(key: Key, known: VirtualKey | None) -> dict[str, Any]:
-    """What the key is; what its token does not say, as it was recorded on one that does. A copy that was unwrapped may not say its size."""
-    is_now = describe_key(key)
-    if known is not None and known.type == key.main.type:
-        is_now |= {name: getattr(known, name) for name in ("size", "curve") if is_now[name] is None}
-    return is_now
-
-
-def _untold(spec: KeySpec, key: Key, known: VirtualKey | None) -> str | None:
-    """What was asked for and nobody says: no ground to call it different, let alone to replace it."""
-    is_now = _as_known(key, known)
-    names = [name for name in ("size", "curve") if getattr(spec, name) is not None and is_now[name] is None and spec.type == key.main.type]
-    if not names or spec.material is not None:  # an import is compared by its value
-        return None
-    return f"{spec.where}.{names[0]}: the token does not say the {names[0]} of this key, so it cannot be compared: leave it out."
-
-
-def _fixed_mismatches(spec: KeySpec, key: Key, known: VirtualKey | None) -> list[str]:
-    """Differences that no attribute write can mend (PKCS#11 3.1, sections 4.4, 4.8 to 4.10)."""
-    main, is_now = key.main, _as_known(key, known)
-    if spec.type not in (None, main.type):
-        return [f"type is {main.type}, asked for {spec.type}"]
-    found = [
-        f"{name} is {is_now[name]}, asked for {wanted}"
-        for name, wanted in (("size", spec.size), ("curve", spec.curve))
-        if wanted is not None and is_now[name] not in (wanted, None)
-    ]
-    if spec.id_given and main.key_id != spec.key_id:
-        found.append(f"id is {main.key_id.hex() or 'empty'}, asked for {spec.key_id.hex()}")
-    if spec.sensitive is False and main.sensitive:
-        found.append("sensitive is true and cannot be taken back")
-    if spec.extractable is True and main.extractable is False:
-        found.append("extractable is false and cannot be taken back")
-    for name, wanted in (("modifiable", spec.modifiable), ("destroyable", spec.destroyable)):
-        actual = getattr(main, name)
-        if wanted is not None and actual is not None and actual != wanted:
-            found.append(f"{name} is {str(actual).lower()}, asked for {str(wanted).lower()}")
-    return found
-
-
-def _attribute_changes(spec: KeySpec, key: Key) -> list[AttributeChange]:
-    changes: list[AttributeChange] = []
-    if spec.operations is not None:
-        for item in key.objects:
-            for operation in CLASS_OPERATIONS[item.kind]:
-                wanted = operation in spec.operations
-                if wanted != (operation in item.operations):
-                    changes.append(AttributeChange(item, operation.upper(), wanted))
-    if key.main.kind != PUBLIC:
-        if spec.sensitive is True and key.main.sensitive is False:
-            changes.append(AttributeChange(key.main, "SENSITIVE", True))
-        if spec.extractable is False and key.main.extractable:
-            changes.append(AttributeChange(key.main, "EXTRACTABLE", False))
-    return changes
-
-
 def _not_destroyable(spec: KeySpec, items: Iterable[KeyObject]) -> str | None:
     for item in items:
         if item.destroyable is False:
@@ -133,13 +78,10 @@ class Planner:
             if self.keys[item.handle].main.label == item.label:
                 self.by_label[item.label].append(item)
             self.by_id[item.key_id].append(item)
-        self.records: dict[KeyName, VirtualKey] = {record.name: record for record in self.scope.records}
-        self.records_by_label: dict[str, list[VirtualKey]] = defaultdict(list)
-        for record in self.records.values():
-            self.records_by_label[record.label].append(record)
-        self.names = {key.name for key in self.keys.values()}
+        self.records = RecordIndex(self.scope, {key.name for key in self.keys.values()})
         self.leaving: set[str] = set()
-        self.claims = Claims(self.scope)
+        self.claims = Claims(self.scope, circumstances.look)
+        self.asked: set[str] = set()
 
     def family(self, base: str) -> list[str]:
         """The labels of all known generations of a key, by rising number. ``families`` is set by who expands the specs."""
@@ -152,6 +94,7 @@ class Planner:
 
     def plan(self, specs: Sequence[KeySpec]) -> tuple[list[KeyPlan], list[str]]:
         """A plan for each spec, and every problem found."""
+        self.asked = {spec.base for spec in specs}
         self.leaving = {spec.label for spec in specs if spec.state in (ABSENT, DESTROYED)}
         ways: dict[str, Callable[[KeySpec, Key | None], tuple[KeyPlan, str | None]]] = {
             PRESENT: self._present,
@@ -177,23 +120,8 @@ class Planner:
                 plans.append(plan)
         return plans, problems
 
-    def record_of(self, key: Key) -> VirtualKey | None:
-        """The record of this key; failing that, the one record of its kind and label that no key on the token answers to: its
-        CKA_ID was edited since."""
-        exact = self.records.get(key.name)
-        if exact is not None:
-            return exact
-        same_label = self.records_by_label[key.main.label]
-        left = [v for v in same_label if v.kind == key.main.kind and v.name not in self.names]
-        return left[0] if len(left) == 1 else None
-
-    def _any_record_of(self, key: Key) -> VirtualKey | None:
-        """The record of a key that may have lost a half since: it is still the pair that was recorded."""
-        same = [v for v in self.records_by_label.get(key.main.label, []) if v.key_id == key.main.key_id]
-        return next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None)
-
     def _present(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        known = (self._any_record_of(key) or self.record_of(key)) if key is not None else None
+        known = self.records.any_of(key) if key is not None else None
         plan, problem = self._as_declared(spec, key, known)
         if problem is None and spec.state != PRESENT:
             problem = with_state(plan, known)
@@ -204,27 +132,41 @@ class Planner:
             return self._missing(spec)
         if known is not None and known.state in RETIRED and spec.state == PRESENT:
             return KeyPlan(spec, KEEP, key), stays(spec, known.state)
+        if (
+            known is not None
+            and known.kind == PUBLIC
+            and self.scope.owns(known)
+            and key.private is not None
+            and self.scope.group is not None
+        ):
+            return KeyPlan(spec, KEEP, key), gave_up_private(spec, self.scope)
         if key.is_half:
             return self._half(spec, key, known)
         plan, problem = self._compared(spec, key, known)
-        plan.virtual = self.record_of(key) or (known if self.scope.group is not None else None)
+        plan.virtual = self.records.of_key(key) or (known if self.scope.group is not None else None)
         vouched = plan.virtual is not None and spec.label not in self.circumstances.pending
         if problem is None and not vouched and plan.action in (KEEP, CHANGE):
             # A key that no run has vouched for yet may be what a crash left of one: use it once before it counts.
             failure = self.circumstances.look.use(key)
             if failure is not None:
-                return plan_unusable(spec, key, failure, self.circumstances)
+                plan, problem = plan_unusable(spec, key, failure, self.circumstances)
+                return plan, problem or self._kept(plan)
         if self.circumstances.recorded and plan.action == KEEP and not plan.mismatches and self._record_differs(plan):
             plan.action = RECORD
         return plan, problem
 
     def _missing(self, spec: KeySpec) -> tuple[KeyPlan, str | None]:
         plan = KeyPlan(self._like_the_one_before(spec), CREATE)
-        gone = self.records_by_label.get(spec.label, [])
-        if retired := next((record.state for record in gone if record.state in RETIRED), None):
-            return plan, with_state(KeyPlan(spec, KEEP), gone[0]) if spec.state != PRESENT else stays(spec, retired)
-        if gone and self.scope.group is not None:
+        gone = self.records.labelled(spec.label)
+        if retired := next((record for record in gone if record.state in RETIRED), None):
+            return plan, stays(spec, retired.state) if spec.state == PRESENT else with_state(KeyPlan(spec, KEEP), retired)
+        # Under a note a run of ours was at work here, and died before the new key was there.
+        if gone and self.scope.group is not None and spec.label not in self.circumstances.pending:
             return plan, lost(spec, self.scope)
+        if spec.label in self.scope.unfinished:
+            return plan, unfinished(spec, self.scope)
+        if problem := self._mistaken_neighbour(spec):
+            return plan, problem
         if gone:
             plan.vanished = True
             plan.warnings.append(f"key '{spec.label}' was recorded and is not on the token any more: another key is made in its place.")
@@ -233,10 +175,12 @@ class Planner:
     def _half(self, spec: KeySpec, key: Key, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
         plan, problem = plan_half(spec, key, known, self.circumstances)
         if problem is not None or plan.clear:
-            return plan, problem or self._id_taken(spec)
+            return plan, problem or self._kept(plan) or self._id_taken(spec)
         # The half that is there stays, so it must be what was asked for.
-        mismatches = _fixed_mismatches(spec, key, known)
-        plan.changes = _attribute_changes(spec, key)
+        mismatches = fixed_mismatches(spec, key, known)
+        division = divide(spec, attribute_changes(spec, key), self.scope)
+        plan.changes, plan.operations = division.changes, division.operations
+        mismatches += division.mismatches
         mismatches += [
             f"{change.name.lower()} differs, and the key is not modifiable" for change in plan.changes if change.item.modifiable is False
         ]
@@ -248,30 +192,41 @@ class Planner:
         """What is not said of a new generation is as it is on the one before it, so that its users can go on with it."""
         number = spec.generation or 1
         earlier = [other for other in self.families.get(spec.base, ()) if other < number]
-        before = self.key_of(stored_label(spec.base, earlier[-1])) if earlier else None
-        if before is None or before.main.type != spec.type or before.is_half or spec.material is not None:
+        if not earlier or spec.material is not None:
             return spec
-        is_now = describe_key(before)
-        known = self._any_record_of(before)
-        # A key that was deactivated for good may have lost operations; what it was recorded with is what it was made for.
-        operations = spec.operations or (tuple(is_now["operations"]) if known is None or known.state not in RETIRED else None)
+        label = stored_label(spec.base, earlier[-1])
+        before = self.key_of(label)
+        known = self.records.any_of(before) if before is not None else self.records.elsewhere(label)
+        if before is not None and not before.is_half:
+            was = as_known(before, known) | {"type": before.main.type}
+        elif before is None and known is not None:
+            was = {"type": known.type, "size": known.size, "curve": known.curve, "operations": known.operations}
+        else:
+            return spec
+        if was["type"] != spec.type:
+            return spec
+        operations = tuple(was["operations"])
+        if known is not None and known.state in RETIRED:
+            operations = ()  # it may have lost operations for good
+        elif known is not None and self.scope.group is not None and self.scope.owns(known):
+            operations = known.operations
         return replace(
             spec,
-            size=spec.size or (is_now["size"] if spec.type in ("AES", "RSA") else None),
-            curve=spec.curve or is_now["curve"],
-            operations=operations,
+            size=spec.size or (was["size"] if spec.type in ("AES", "RSA") else None),
+            curve=spec.curve or was["curve"],
+            operations=spec.operations or operations or None,
         )
 
     def _id_taken(self, spec: KeySpec) -> str | None:
         taken = [item for item in self.by_id.get(spec.key_id, ()) if item.label != spec.label and item.label not in self.leaving]
         if not taken:
-            return None
+            return self.records.id_taken(spec, self.leaving)
         return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"
 
     def _compared(self, spec: KeySpec, key: Key, known: VirtualKey | None) -> tuple[KeyPlan, str | None]:
-        if problem := _untold(spec, key, known):
+        if problem := untold(spec, key, known):
             return KeyPlan(spec, KEEP, key), problem
-        mismatches = _fixed_mismatches(spec, key, known)
+        mismatches = fixed_mismatches(spec, key, known)
         warnings: list[str] = []
         if spec.material is not None and not any(text.startswith("type is") for text in mismatches):
             same = self.circumstances.look.same(spec, key)
@@ -281,7 +236,7 @@ class Planner:
                 warnings.append(f"key '{spec.label}' cannot be compared with its source: the token does not let its value be told.")
         if known is not None and self.scope.group is not None and (other := self._exchanged(key, known)):
             mismatches.append(other)
-        division = divide(spec, [] if mismatches else _attribute_changes(spec, key), self.scope)
+        division = divide(spec, [] if mismatches else attribute_changes(spec, key), self.scope)
         changes = division.changes
         mismatches += division.mismatches
         warnings += division.warnings
@@ -305,6 +260,27 @@ class Planner:
         """Whether another key stands under a recorded name. A check value is computed only where another member was recorded."""
         needed = known.token_id != self.scope.token_id and key.fingerprint is None
         return exchanged(key, known, self.circumstances.look.fingerprint(key) if needed else None)
+
+    def _kept(self, plan: KeyPlan) -> str | None:
+        """Whether a left-over that no dead run of ours explains must stay, because the group does not change what is in the HSM."""
+        if self.scope.applies_changes or not plan.clear or plan.spec.label in self.circumstances.pending:
+            return None
+        return (
+            f"{plan.spec.where}: what is on the token under this name would be destroyed, and group '{self.scope.group_name}' does not "
+            "apply changes to the HSM (apply_changes: false)"
+        )
+
+    def _mistaken_neighbour(self, spec: KeySpec) -> str | None:
+        """A key of somebody else that would count as the second generation as soon as there is a first."""
+        second = stored_label(spec.base, 2)
+        if spec.label != spec.base or split_label(spec.base)[1] is not None or 2 in self.families.get(spec.base, ()):
+            return None
+        if second not in self.by_label and second not in self.asked:
+            return None
+        return (
+            f"{spec.where}.label: '{second}' would count as the second generation of this key once it is there: choose another label for "
+            "one of them, or declare generation: 2"
+        )
 
     def _held_back(self, spec: KeySpec) -> str | None:
         if self.scope.applies_changes or self.scope.group is None:
@@ -330,12 +306,8 @@ class Planner:
         wanted = plan.operations if plan.operations is not None else plan.key.operations
         return plan.spec.operations is not None and plan.virtual.operations != wanted
 
-    def _records_named(self, spec: KeySpec) -> list[VirtualKey]:
-        """The records with both names that were given."""
-        return [v for v in self.records_by_label.get(spec.label, []) if not spec.id_given or v.key_id == spec.key_id]
-
     def _absent(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        own = self._records_named(spec)
+        own = self.records.named(spec)
         if not spec.lead:
             own = [record for record in own if record.state != DESTROYED]  # what is told of it is not taken back by another entry
         if self.scope.group is not None:
@@ -343,29 +315,43 @@ class Planner:
             if not self.scope.applies_changes:
                 key = None  # the HSM's key is out of reach of this group: only what is recorded of it goes
         if key is None:
+            away = [record for record in own if not self.scope.is_here(record)]
+            if away and self.scope.group is not None and self.scope.applies_changes and any(r.state != DESTROYED for r in away):
+                return KeyPlan(spec, KEEP), elsewhere(spec, self.scope)
             return (KeyPlan(spec, FORGET, stale=own) if own else KeyPlan(spec, KEEP)), None
-        plan = KeyPlan(spec, DELETE, key, virtual=self._any_record_of(key))
+        plan = KeyPlan(spec, DELETE, key, virtual=self.records.any_of(key))
         if self.scope.only_own and not self.scope.owns(plan.virtual):
             text = f"key '{spec.label}' is on the token and does not belong to group '{self.scope.group_name}': it is left there."
             return KeyPlan(spec, KEEP, warnings=[text]), None
         return plan, _not_destroyable(spec, key.objects)
 
     def _destroyed(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        known = self._any_record_of(key) if key is not None else next(iter(self._records_named(spec)), None)
+        known, problem = self._known(spec, key)
         plan = KeyPlan(spec, DELETE if key is not None else FORGET, key, virtual=known)
         if self.scope.only_own and key is not None and not self.scope.owns(known):
             return plan, not_there(spec, "destroyed")
-        problem = check_destroyed(plan, known, self.scope)
+        problem = problem or check_destroyed(plan, known, self.circumstances)
         return plan, problem or (_not_destroyable(spec, key.objects) if key is not None else None)
 
     def _moved(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
-        known = self._any_record_of(key) if key is not None else next(iter(self._records_named(spec)), None)
-        return plan_move(spec, key, known, self.scope, recorded=self.circumstances.recorded)
+        known, problem = self._known(spec, key)
+        plan, other = plan_move(spec, key, known, self.circumstances)
+        return plan, problem or other
+
+    def _known(self, spec: KeySpec, key: Key | None) -> tuple[VirtualKey | None, str | None]:
+        """The record that an entry means, or why that cannot be said."""
+        if key is not None:
+            return self.records.any_of(key), None
+        named = self.records.named(spec)
+        if len(named) > 1:
+            ids = ", ".join(record.key_id.hex() or "(none)" for record in named)
+            return None, f"{spec.where}: there are several records of '{spec.label}' (CKA_ID {ids}): name the right one by id"
+        return next(iter(named), None), None
 
     def _public_only(self, spec: KeySpec, key: Key | None) -> tuple[KeyPlan, str | None]:
         if key is None:
             return KeyPlan(spec, KEEP), not_there(spec, "left with its public half")
-        plan = KeyPlan(spec, KEEP, key, virtual=self._any_record_of(key))
+        plan = KeyPlan(spec, KEEP, key, virtual=self.records.any_of(key))
         if key.secret is not None:
             return plan, f"{spec.where}.state: is a secret key of type {key.main.type}, which has no public half"
         if spec.type not in (None, key.main.type):

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .._model.key_objects import Key
-from .._model.key_spec import KeySpec
-from .._model.key_types import OPERATIONS
+from .._model.key_spec import MADE, KeySpec
+from .._model.key_types import OPERATIONS, SECRET
 from .._model.records import VirtualKey
-from .key_plan import REMOVE_PRIVATE, REPLACE, AttributeChange, KeyPlan
+from .circumstances import Look
+from .key_plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan
 from .plan import CHANGE, CREATE, DELETE, KEEP
 from .scope import Scope
 
@@ -76,46 +77,125 @@ def lost(spec: KeySpec, scope: Scope) -> str:
     )
 
 
+def unfinished(spec: KeySpec, scope: Scope) -> str:
+    """Why a key is not made here: a run that was cut off may have made it on another member."""
+    return (
+        f"{spec.where}: a run that was cut off was making '{spec.label}' on another member ({scope.unfinished[spec.label]}), and may have "
+        "made it: run again when that member serves."
+    )
+
+
+def elsewhere(spec: KeySpec, scope: Scope) -> str:
+    """Why a key of another member is neither destroyed nor taken for destroyed."""
+    return (
+        f"{spec.where}.state: '{spec.label}' of group '{scope.group_name}' was last found on another token than the one that serves, so it "
+        "cannot be destroyed now: run again when that one serves. When it is gone for good, forget it with hsm_sync and prune: true."
+    )
+
+
+def gave_up_private(spec: KeySpec, scope: Scope) -> str:
+    return (
+        f"{spec.where}: in group '{scope.group_name}' '{spec.label}' was left with its public half: say state: public_only, or make it "
+        "absent first to take the pair up again."
+    )
+
+
 class Claims:
     """Which groups a key belongs to, and what that forbids."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, look: Look) -> None:
         self.scope = scope
-        self._by_label: dict[str, set[str]] = {}
-        for (_kind, _key_id, label), by_group in scope.groups_of.items():
-            self._by_label.setdefault(label, set()).update(by_group)
+        self.look = look
+        self._by: dict[object, dict[str, VirtualKey]] = {}
+        for by_group in scope.groups_of.values():
+            for name, record in by_group.items():
+                for known in _known_by(record.kind, record.label, record.key_id, record.public_key):
+                    self._by.setdefault(known, {})[name] = record
 
     def others(self, key: Key | None, label: str) -> list[str]:
-        """Names of the other groups that have a record of the key, or of its label where it is not there."""
+        """Names of the other groups that have a record of the key, or of its label where it is not there.
+
+        Halves of a pair are one key here, and one of its names is enough: the other may have been edited.
+        """
         if key is None:
-            return sorted(self._by_label.get(label, ()))
-        claims = self.scope.groups_of.get(key.name, {})
-        return sorted(name for name, record in claims.items() if not self._is_another(key, record))
+            return sorted({*self._by.get((True, "label", label), ()), *self._by.get((False, "label", label), ())})
+        public_key = key.public.public_key if key.public is not None else None
+        found: set[str] = set()
+        for known in _known_by(key.main.kind, key.main.label, key.main.key_id, public_key):
+            found |= {name for name, record in self._by.get(known, {}).items() if not self._is_another(key, record)}
+        return sorted(found)
 
     def _is_another(self, key: Key, record: VirtualKey) -> bool:
         """Whether the key is not the one that the group recorded, for certain. Two HSMs may compute a check value in two ways."""
-        comparable = record.public_key is not None or record.token_id == self.scope.token_id
+        if record.type != key.main.type:
+            return True
+        comparable = record.public_key is not None or self.scope.is_here(record)
         return comparable and exchanged(key, record, None) is not None
 
     def problem(self, plan: KeyPlan) -> str | None:
         """Why this scope may not do what is planned; warnings are added to the plan."""
+        if plan.action == KEEP:
+            return None
+        return self._stranger(plan) or self._of_others(plan) or self._another(plan)
+
+    def _stranger(self, plan: KeyPlan) -> str | None:
+        """A group with ``key_scan: own`` takes a key over by declaring it, and does nothing else to one that is not its own."""
+        if not self.scope.only_own or plan.key is None or self.scope.owns(plan.virtual) or plan.spec.label in self.scope.pending:
+            return None
+        if plan.action in (RECORD, CHANGE) and plan.spec.state in MADE:
+            return None
+        return (
+            f"{plan.spec.where}: '{plan.spec.label}' is on the token and does not belong to group '{self.scope.group_name}' "
+            "(key_scan: own): declare it present first, and it becomes the group's."
+        )
+
+    def _of_others(self, plan: KeyPlan) -> str | None:
         others = self.others(plan.key, plan.spec.label)
-        if not others or plan.action == KEEP:
+        if not others:
             return None
         listed = " and ".join(f"'{name}'" for name in others)
         where = f"{plan.spec.where}: '{plan.spec.label}'"
+        imported = plan.action == CREATE and plan.spec.material is not None  # a copy that is brought along is no other key
         if self.scope.group is None:
             # Operations may be changed in the HSM by who names the HSM; what ends a key is its group's to decide.
-            if plan.action == CHANGE or (plan.action == CREATE and plan.spec.material is not None):
-                return None  # a copy that is brought along is not another key under its name
+            if imported or (plan.action == CHANGE and plan.new_state is None):
+                return None
             return (
                 f"{where} belongs to group {listed}, whose policy decides about it: say group instead of instance, or take the token out "
                 "of the group first."
             )
         if self.scope.owns(plan.virtual):
+            veto = [name for name in others if name in self.scope.held_back]
+            if plan.action in _DESTROYING and veto:
+                return f"{where} belongs to group '{veto[0]}' too, which does not apply changes to the HSM (apply_changes: false)."
             if plan.action in _DESTROYING:
                 plan.warnings.append(f"key '{plan.spec.label}' was also recorded by group {listed}, which will report it as missing.")
             return None
-        if self.scope.only_own or plan.action in _DESTROYING:
-            return f"{where} belongs to group {listed} and not to '{self.scope.group.name}': choose another label, or say that group."
-        return None
+        if imported or not (self.scope.only_own or plan.action == CREATE or touches(plan)):
+            return None
+        return f"{where} belongs to group {listed} and not to '{self.scope.group.name}': choose another label, or say that group."
+
+    def _another(self, plan: KeyPlan) -> str | None:
+        """What is destroyed or taken out of use in the HSM must be the key that the group recorded."""
+        key, known = plan.key, plan.virtual
+        if self.scope.group is None or key is None or known is None or plan.spec.state in MADE or not touches(plan):
+            return None
+        text = exchanged(key, known, self.look.fingerprint(key))
+        if text is None:
+            return None
+        return (
+            f"{plan.spec.where}: '{plan.spec.label}' on the token that serves: {text}. Nothing was changed; hsm_sync tells more (drift, "
+            "members)."
+        )
+
+
+def touches(plan: KeyPlan) -> bool:
+    """Whether the plan changes or destroys something in the HSM that is there."""
+    return plan.action in _DESTROYING or plan.action == REPAIR or bool(plan.changes)
+
+
+def _known_by(kind: str, label: str, key_id: bytes, public_key: bytes | None) -> list[object]:
+    secret = kind == SECRET
+    names: list[object] = [(secret, "label", label)] if label else []
+    names += [(secret, "id", key_id)] if key_id else []
+    return [*names, (secret, "key", public_key)] if public_key else names

@@ -21,6 +21,7 @@ from .key_plan import (
     DEACTIVATE,
     REMOVE_PRIVATE,
     REPAIR,
+    SET_STATE,
     KeyPlan,
     describe_key,
     describe_new,
@@ -119,7 +120,7 @@ class Results:
             elif self.planner is not None:
                 key = self.planner.key_of(label)
                 if key is not None:
-                    known = self.planner.record_of(key)
+                    known = self.planner.records.of_key(key)
                     state = known.state if known is not None and known.state != ACTIVE else "present"
                     number = split_label(label)[1] or 1
                     found.append(
@@ -173,12 +174,15 @@ class Results:
                 "fingerprint": fingerprint,
                 "state": self._state(plan, key),
             }
-            if predicted and plan.action in (CHANGE, DEACTIVATE, REMOVE_PRIVATE, REPAIR):
+            if predicted and plan.action in (CHANGE, DEACTIVATE, SET_STATE, REMOVE_PRIVATE, REPAIR):
                 fields |= {name: value for name, value in dict(plan.step.after or {}).items() if name != "state"}
         elif plan.new_state is not None or (spec.state == DESTROYED and plan.action == KEEP):
             fields["state"] = spec.state  # all that is left is the record
         fields["operations"] = self._virtual_operations(plan, fields["operations"])
-        fields["uid"] = self._uid(key.key_id_text if key is not None else key_id_text(spec.key_id, spec.label))
+        if key is None and (known := plan.virtual or next(iter(plan.stale), None)) is not None:
+            fields |= {"id": known.key_id.hex(), "uid": self._uid(known.key_id_text)}
+        else:
+            fields["uid"] = self._uid(key.key_id_text if key is not None else key_id_text(spec.key_id, spec.label))
         if spec.label in self._failed_labels:
             fields["state"] = "failed"
         if plan.mismatches:
@@ -192,13 +196,15 @@ class Results:
             return allowed
         if plan.operations is not None:
             return list(plan.operations)
+        if plan.recorded_as is not None:
+            return list(plan.recorded_as.operations)
         known = plan.virtual
         if known is None or not scope.owns(known) or plan.makes_key or plan.spec.operations is not None:
             return allowed
         return [name for name in allowed if name in known.operations]
 
     def _state(self, plan: KeyPlan, key: Key) -> str:
-        known = plan.virtual.state if plan.virtual is not None else ACTIVE
+        known = plan.virtual.state if plan.virtual is not None and not plan.makes_key else ACTIVE
         if plan.new_state is not None and (plan.done or self.check_mode):
             known = plan.new_state
         if plan.spec.state == DEACTIVATED and self.address is None:

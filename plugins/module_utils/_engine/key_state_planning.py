@@ -12,9 +12,10 @@ from .._model.key_objects import Key
 from .._model.key_spec import KeySpec
 from .._model.key_states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
 from .._model.records import VirtualKey
+from .circumstances import Circumstances
 from .key_plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan
+from .key_policy import elsewhere
 from .plan import CHANGE, KEEP
-from .scope import Scope
 
 # What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
 PROTECTING = ("encrypt", "sign", "wrap", "derive")
@@ -44,9 +45,12 @@ def with_state(plan: KeyPlan, known: VirtualKey | None) -> str | None:
     return None
 
 
-def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: Scope, *, recorded: bool) -> tuple[KeyPlan, str | None]:
+def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
     """``state: suspended``, ``deactivated`` or ``compromised``. The key stays in the HSM; ``enforce`` takes operations away there."""
+    scope = circumstances.scope
     plan = KeyPlan(spec, KEEP, key, virtual=known)
+    if key is None and known is None and circumstances.check_mode:
+        return _predicted(plan, DEACTIVATE if spec.state == DEACTIVATED else SET_STATE), None
     if key is None and (known is None or not scope.owns(known) or spec.enforce):
         return plan, not_there(spec, spec.state)
     if key is not None and spec.type not in (None, key.main.type):
@@ -54,7 +58,8 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: S
     before = known.state if known is not None else ACTIVE
     beyond = not spec.lead and before in RETIRED and before != spec.state  # brought along by another entry, and out of use already
     if not beyond and (problem := move_problem(before, spec.state)):
-        return plan, f"{spec.where}.state: '{spec.label}' {problem}"
+        option = "state" if spec.lead else "previous"
+        return plan, f"{spec.where}.{option}: '{spec.label}' {problem}"
     if spec.enforce and key is not None:
         if not scope.applies_changes and scope.group is not None:
             return plan, (
@@ -67,7 +72,7 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: S
         frozen = [change for change in plan.changes if change.item.modifiable is False]
         if frozen:
             return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
-    if recorded and not beyond and (known is None or known.state != spec.state):
+    if circumstances.recorded and not beyond and (known is None or known.state != spec.state):
         plan.action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
         plan.new_state = spec.state
     elif plan.changes:
@@ -75,14 +80,19 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, scope: S
     return plan, None
 
 
-def check_destroyed(plan: KeyPlan, known: VirtualKey | None, scope: Scope) -> str | None:
+def check_destroyed(plan: KeyPlan, known: VirtualKey | None, circumstances: Circumstances) -> str | None:
     """``state: destroyed`` on top of the plan for ``absent``: the key goes, its record stays. Returns why it may not be."""
-    spec = plan.spec
+    spec, scope = plan.spec, circumstances.scope
     if known is not None and known.state == DESTROYED and plan.key is None:
         plan.action = KEEP
         return None
-    if plan.key is None and known is None:
+    if plan.key is None and known is None and circumstances.check_mode:
+        _predicted(plan, SET_STATE)
+        return None
+    if plan.key is None and (known is None or not scope.owns(known)):
         return not_there(spec, "destroyed")
+    if plan.key is None and known is not None and scope.group is not None and not scope.is_here(known):
+        return elsewhere(spec, scope)
     if scope.group is not None and not scope.applies_changes and plan.key is not None:
         return (
             f"{spec.where}.state: group '{scope.group.name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
@@ -94,6 +104,15 @@ def check_destroyed(plan: KeyPlan, known: VirtualKey | None, scope: Scope) -> st
     if plan.key is None:
         plan.action, plan.virtual, plan.stale = SET_STATE, known, []
     return None
+
+
+def _predicted(plan: KeyPlan, action: str) -> KeyPlan:
+    """In check mode a key that is not there may be what an earlier task of the play would make."""
+    plan.action, plan.new_state = action, plan.spec.state
+    plan.warnings.append(
+        f"there is no key '{plan.spec.label}' on the token. In check mode it is taken for one that an earlier task of this play would make."
+    )
+    return plan
 
 
 def not_there(spec: KeySpec, wanted: str) -> str:

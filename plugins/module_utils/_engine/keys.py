@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -22,7 +22,7 @@ from .._model.key_objects import KeyObject
 from .._model.key_spec import ABSENT, PRESENT, KeySpec, parse_keys
 from .._model.key_states import DEACTIVATED, DESTROYED, STATES
 from .._model.key_types import usable_types
-from .._model.records import PendingKey, VirtualKey
+from .._model.records import GroupRecord, PendingKey
 from .._registry import pending_keys
 from .._registry.database import Database, open_database
 from .circumstances import Circumstances
@@ -111,10 +111,14 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
 
 def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
     specs, _families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
-    circumstances = Circumstances(recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()))
+    circumstances = Circumstances(
+        recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()), check_mode=True
+    )
     plans, more = Planner([], circumstances).plan(specs)
     if problems or more:
         raise InputError([*problems, *more])
+    for text in (text for plan in plans for text in plan.warnings):
+        context.warn(text)
     return Results(plans, [], context.check_mode).outcome()
 
 
@@ -144,11 +148,16 @@ class _Batch:
     def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
         self.session, self.inventory = session, inventory
         pending = self._pending(target)
-        self.look = TokenLook(session, inventory, {record.label: record.fingerprint for record in scope.records if record.fingerprint})
+        # The scope's own records come first, and have the last word.
+        self.by_label = {record.label: record for record in reversed(scope.records)}
+        fingerprints = {label: record.fingerprint for label, record in self.by_label.items() if record.fingerprint}
+        self.look = TokenLook(session, inventory, fingerprints)
         neighbours = Neighbours(inventory.objects, inventory.certified)
-        circumstances = Circumstances(self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours, scope)
+        circumstances = Circumstances(
+            self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours, scope, self.context.check_mode
+        )
         planner = Planner(inventory.objects, circumstances)
-        plans = self._plan(planner, scope.records)
+        plans = self._plan(planner, scope)
         left_overs = self._left_overs(circumstances)
         applier = Applier(session, inventory, self.database, target, self.look, pending, scope)
         if not self.context.check_mode:
@@ -159,9 +168,11 @@ class _Batch:
         results = Results(plans, left_overs, self.context.check_mode, applier, planner, address)
         return results.outcome()
 
-    def _plan(self, planner: Planner, records: Iterable[VirtualKey]) -> list[KeyPlan]:
-        by_label = {record.label: record for record in records}
-        specs, planner.families, problems = expand(self.specs, planner.by_label.keys(), by_label, datetime.now(timezone.utc))
+    def _plan(self, planner: Planner, scope: Scope) -> list[KeyPlan]:
+        labels = set(planner.by_label)
+        if scope.group is not None:  # what another member has is there as well
+            labels |= {record.label for record in scope.records if scope.owns(record) and record.state != DESTROYED}
+        specs, planner.families, problems = expand(self.specs, labels, self.by_label, datetime.now(timezone.utc))
         specs, unusable = self._with_wrapping_keys(specs)
         plans, found = planner.plan(specs)
         problems += [*unusable, *found, *self._unsupported(plans), *self._unsafe(plans)]
@@ -298,12 +309,22 @@ class _GroupRun(_Batch):
     def converge(self) -> Outcome:
         writes = not self.context.check_mode
         with first_reachable(self.group, self.registry, self.params, self.context, read_write=writes, cut_off=self.cut_off) as reached:
-            scope = group_scope(self.registry, self.group, reached.target.token_id)
+            scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
             outcome = self._on(reached.session, reached.target, reached.inventory, scope)
             outcome.values["served_by"] = reached.shown
         if len(self.group.members) > 1:
             self._warn_of_the_others(reached, outcome)
         return outcome
+
+    def _group_now(self, reached: Reached) -> GroupRecord:
+        """The group as it is under the token's lock: it may have been changed while this run waited."""
+        now = find_group(self.registry, self.group.name)
+        if now.id != self.group.id or now.members != self.group.members:
+            raise KeyfleetError(
+                f"group '{now.name}' was changed while this run waited for {reached.session.token}: nothing was done, run again.",
+                code="group_changed",
+            )
+        return now
 
     def _warn_of_the_others(self, reached: Reached, outcome: Outcome) -> None:
         gone = [entry["label"] for entry in outcome.values["applied"] if entry["action"] in ("delete", "replace", "remove_private")]

@@ -63,8 +63,8 @@ class Reached:
 
 
 def is_unreachable(error: KeyfleetError) -> bool:
-    """Whether the token cannot be reached at all, so that another member may serve in its place."""
-    return error.code in _UNREACHABLE or (isinstance(error, Cryptoki) and error.device)
+    """Whether the token cannot be reached at all, so that another member may serve in its place. One that is busy can be."""
+    return error.code in _UNREACHABLE or (isinstance(error, Cryptoki) and error.device and error.rv != "CKR_SESSION_COUNT")
 
 
 def find_group(database: Database, name: str) -> GroupRecord:

@@ -66,13 +66,14 @@ def of_group(database: Database, group_id: str) -> list[VirtualKey]:
     return [_virtual_key(row) for row in database.connection.execute(query, (group_id,))]
 
 
-def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite: bool = False) -> None:
-    """Add virtual keys, each with the UID to log, in the caller's transaction.
+def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite: bool = False) -> list[bool]:
+    """Add virtual keys, each with the UID to log, in the caller's transaction. Whether each was written.
 
     Another run may have recorded the same key since ours looked. Then its record stays, or with ``overwrite`` (a key that
     was just made or asked for by name) is brought up to date.
     """
     moment = now()
+    written: list[bool] = []
     for uid, key in keys:
         cursor = database.connection.execute(
             _INSERT + (_IN_NO_GROUP if key.group_id is None else _IN_GROUP) + (_OVERWRITE if overwrite else _KEEP),
@@ -97,16 +98,19 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
                 key.generation,
             ),
         )
+        written.append(bool(cursor.rowcount))
         if cursor.rowcount:
             events.record(database, "add_key", uid, origin=key.origin, type=key.type, state=key.state)
+    return written
 
 
 def update(database: Database, uid: str, key: VirtualKey, action: str = "change_key", **details: Any) -> None:
     """Write what a run changed on purpose in the caller's transaction: the record that has the ``id`` of ``key`` becomes ``key``."""
     database.connection.execute(
-        "UPDATE virtual_key SET token_id = ?, kind = ?, key_id = ?, label = ?, type = ?, size = ?, curve = ?, operations = ?, state = ?, "
-        "fingerprint = ?, public_key = ?, updated_at = ? WHERE id = ?",
+        "UPDATE virtual_key SET group_id = ?, token_id = ?, kind = ?, key_id = ?, label = ?, type = ?, size = ?, curve = ?, "
+        "operations = ?, state = ?, fingerprint = ?, public_key = ?, updated_at = ? WHERE id = ?",
         (
+            key.group_id,
             key.token_id,
             key.kind,
             key.key_id,

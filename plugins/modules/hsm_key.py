@@ -861,6 +861,7 @@ failure:
           record of it and the serving token lacks it. All of them are listed, and nothing was changed.
         - V(no_group), V(no_connection) - there is no such group, or none of its connections can be reached. For the
           latter C(details.connections) has each of them with its own C(code) and C(error).
+        - V(group_changed) - the group was changed while the task waited for its token. Run again.
         - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
           there, or more than one token answers.
         - V(token_not_declared) - the registered instance has no such token.

@@ -87,8 +87,9 @@ def test_a_fault_that_somebody_has_to_look_at_is_not_passed_over(pair: Pair, fau
 
 
 def test_one_pin_is_not_tried_on_several_tokens(pair: Pair) -> None:
-    answer = pair.keys(AES, pin="739184")
-    assert answer["failure"]["code"] == "invalid_input" and "one PIN is not tried on all" in answer["msg"]
+    for more in ({"pin": "739184"}, {"pin_file": str(pair.hsm.scratch / "pins" / "payments")}):
+        for answer in (pair.keys(AES, **more), pair.sync(**more)):
+            assert answer["failure"]["code"] == "invalid_input" and "one PIN is not tried on all" in answer["msg"]
     ok(pair.group("alone", connections=[{"instance": "standby"}]))
     assert ok(pair.keys(AES, group="alone", pin="739184"))["changed"]
 
@@ -154,6 +155,7 @@ def test_replacing_follows_the_policy(pair: Pair, apply_changes: bool) -> None:
     first = ok(pair.keys({**AES, "size": 128}))["keys"][0]["fingerprint"]
     answer = pair.keys({**AES, "on_mismatch": "replace"})
     assert bool(answer.get("failed")) is not apply_changes
+    assert ("went from connection 1 (" in texts(answer)) is apply_changes
     now = ok(pair.keys({"label": "dek-1", "type": "AES"}))["keys"][0]
     assert (now["size"], now["fingerprint"] != first) == ((256, True) if apply_changes else (128, False))
 
@@ -175,7 +177,7 @@ def test_absent_with_the_policy_destroys_the_key(pair: Pair) -> None:
     ok(pair.keys(AES))
     done = four_steps(lambda check: pair.keys({"label": "dek-1", "state": "absent"}, check=check))
     assert usage(pair.tool, "dek-1") == set() and pair.records() == {}
-    assert "The other members are not touched" in texts(done)
+    assert "The other members are not touched" in texts(done) and "also recorded" not in texts(done)
 
 
 @pytest.mark.parametrize("apply_changes", [False, True])
@@ -212,6 +214,7 @@ def test_own_scan_leaves_other_keys_alone(pair: Pair) -> None:
     ok(pair.keys(AES, group="mine"))
     kept = ok(pair.keys({"label": "stranger", "state": "absent"}, group="mine"))
     assert kept["changed"] is False and "does not belong to group 'mine'" in texts(kept)
+    assert "there is no key" in pair.keys({"label": "stranger", "state": "destroyed"}, group="mine")["msg"]
     assert usage(pair.tool, "stranger")
     # Named, it becomes the group's.
     assert ok(pair.keys({"label": "stranger", "type": "AES"}, group="mine"))["applied"][0]["action"] == "record"
@@ -252,6 +255,7 @@ def test_the_instance_changes_operations_and_the_group_reports_it(pair: Pair) ->
     assert usage(pair.tool, "dek-1") == {"decrypt"}
     assert [entry["field"] for entry in ok(pair.sync())["drift"]] == ["operations"]
     assert pair.records()["dek-1"] == ("active", ["encrypt", "decrypt"])
+    assert pair.rows("SELECT count(*) FROM event WHERE action = 'change_key'") == [(1,)]
 
 
 # What was lost or exchanged behind our back
@@ -292,6 +296,147 @@ def test_what_an_instance_recorded_goes_with_the_key_into_the_group(pair: Pair) 
     assert [entry["action"] for entry in done["applied"]] == ["record"]
     assert pair.records(None) == {} and set(pair.records()) == {"dek-1@2"}
     assert pair.rows("SELECT made_at, generation FROM virtual_key") == made
+
+
+@pytest.mark.parametrize(
+    ("fault", "served"),
+    [("missing", 2), ("invalid", 2), ("C_OpenSession:1:before=0x30", 2), ("C_OpenSession:1:before=0x7", None)],
+)
+def test_what_is_out_of_reach_and_what_is_a_mistake(pair: Pair, library: str, fault: str, served: int | None) -> None:
+    nothing = pair.hsm.scratch / "nothing.so"
+    if fault == "invalid":
+        nothing.write_text("no library\n")
+    environment = {**pair.hsm.environment, "FAULT_REAL": pair.hsm.library, "FAULT_PLAN": fault}
+    behind = {"library": library, "environment": environment} if ":" in fault else {"library": str(nothing)}
+    ok(pair.hsm.run("hsm_instance", **{**pair.hsm.instance(), **behind, "validate": False}))
+    answer = pair.keys(AES)
+    assert answer.get("served_by", {}).get("priority") == served, answer
+    assert bool(usage(pair.tool_b, "dek-1")) is (served == 2)
+
+
+def test_a_fault_of_the_second_names_that_of_the_first_too(pair: Pair) -> None:
+    pair.away(pair.hsm)
+    (pair.hsm.scratch / "pins" / "payments-b").write_text("000000\n")
+    answer = pair.keys(AES)
+    assert answer["failure"]["code"] == "pin_incorrect" and "group 'payments', connection 2" in answer["msg"]
+    assert "Before that, connection 1 (instance 'primary', token 'payments') could not be reached" in answer["msg"]
+
+
+def test_the_record_of_a_member_that_left_goes_to_the_one_that_serves(pair: Pair) -> None:
+    """What the copy's token does not say of it stays as it was recorded."""
+    ok(pair.keys({**AES, "extractable": True}))
+    ok(pair.sync(repair="wrap"))
+    known = pair.rows("SELECT size, fingerprint, made_at, state FROM virtual_key")
+    ok(pair.group(connections=[{"instance": "standby"}]))
+    four_steps(lambda check: pair.keys(AES, check=check))
+    assert pair.rows("SELECT size, fingerprint, made_at, state FROM virtual_key") == known
+    standby = pair.rows("SELECT token.id FROM token JOIN instance ON instance.id = token.instance_id WHERE instance.name = 'standby'")
+    assert pair.rows("SELECT token_id FROM virtual_key") == standby
+
+
+def test_a_private_half_that_was_given_up_does_not_come_back_by_itself(pair: Pair) -> None:
+    ok(pair.keys(EC))
+    ok(pair.keys({"label": "web", "state": "public_only"}))
+    assert "was left with its public half" in pair.keys(EC)["msg"]
+    ok(pair.keys({"label": "web", "state": "suspended"}))
+    assert pair.rows("SELECT kind, operations FROM virtual_key") == [("public", '["verify"]')]
+    ok(pair.keys({"label": "web", "state": "absent"}))
+    four_steps(lambda check: pair.keys(EC, check=check))
+    assert pair.rows("SELECT kind, operations FROM virtual_key") == [("private", '["sign", "verify"]')]
+
+
+@pytest.mark.parametrize(("gone", "told"), [("privkey", None), ("pubkey", "nothing would be left of the key")])
+def test_public_only_of_a_key_that_lost_a_half(pair: Pair, gone: str, told: str | None) -> None:
+    ok(pair.keys(EC))
+    pair.tool("--delete-object", "--type", gone, "--label", "web")
+    if told:
+        assert told in pair.keys({"label": "web", "state": "public_only"})["msg"]
+    else:
+        four_steps(lambda check: pair.keys({"label": "web", "state": "public_only"}, check=check))
+    assert pair.rows("SELECT kind FROM virtual_key") == [("private" if told else "public",)]
+
+
+def test_absent_forgets_what_is_the_groups_and_what_was_named(pair: Pair) -> None:
+    ok(pair.hsm.keys(AES))
+    assert ok(pair.keys({"label": "dek-1", "state": "absent"}))["changed"] is False
+    assert set(pair.records(None)) == {"dek-1"}
+    for number in ("01", "02"):
+        pair.tool("--keygen", "--key-type", "AES:32", "--label", "twin", "--id", number)
+    ok(pair.sync())
+    ok(pair.keys({"label": "twin", "id": "01", "state": "absent"}))
+    assert pair.rows("SELECT hex(key_id) FROM virtual_key WHERE label = 'twin'") == [("02",)]
+
+
+def test_a_key_of_two_groups_is_ended_by_either_and_the_other_is_named(pair: Pair) -> None:
+    for name, scan in (("a", "all"), ("b", "all"), ("c", "own")):
+        ok(pair.group(name, key_scan=scan, apply_changes=True))
+    ok(pair.keys(AES, group="a"))
+    gone = {"label": "dek-1", "state": "absent"}
+    assert "belongs to group 'a' and not to 'b'" in pair.keys(gone, group="b")["msg"]
+    ok(pair.sync(group="b"))
+    done = ok(pair.keys(gone, group="b"))
+    assert "was also recorded by group 'a'," in texts(done) and usage(pair.tool, "dek-1") == set()
+    assert len(ok(pair.sync(group="a"))["missing"]) == 1
+    assert "belongs to group 'a'" in pair.keys(AES, group="c")["msg"]  # its label is taken, though the key is lost
+
+
+def test_the_groups_own_record_counts_before_one_that_is_in_no_group(pair: Pair) -> None:
+    value = {"label": "dek-1", "type": "AES", "source": {"content": "00112233445566778899aabbccddeeff", "format": "hex"}}
+    ok(pair.hsm.run("hsm_key", instance="standby", keys=[value]))
+    ok(pair.keys(value))
+    ok(pair.keys({**value, "operations": ["decrypt"]}))
+    pair.away(pair.hsm)
+    served = ok(pair.keys(value))
+    assert served["served_by"]["instance"] == "standby"
+    assert served["changed"] is False and served["keys"][0]["operations"] == ["decrypt"]
+
+
+def test_a_member_with_another_key_of_that_name_does_not_serve_it(pair: Pair) -> None:
+    """A copy by wrapping has no check value in SoftHSM: it is computed."""
+    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{**AES, "extractable": True}]))
+    ok(pair.group("back", connections=[{"instance": "standby"}, {"instance": "primary"}]))
+    ok(pair.sync(group="back", repair="wrap"))
+    ok(pair.group("back", state="absent", force=True))
+    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{"label": "dek-1", "state": "absent"}]))
+    ok(pair.group("other", connections=[{"instance": "standby"}, {"instance": "primary"}]))
+    ok(pair.keys(AES, group="other"))
+    pair.away(pair.standby)
+    assert "another key than the one that was recorded" in pair.keys(AES, group="other")["msg"]
+
+
+def test_operations_come_back_when_they_are_declared(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    ok(pair.keys(NARROW))
+    done = four_steps(lambda check: pair.keys({**AES, "operations": ["encrypt", "decrypt"]}, check=check))
+    assert done["keys"][0]["operations"] == ["encrypt", "decrypt"] == pair.records()["dek-1"][1]
+
+
+def test_what_was_narrowed_or_suspended_stays_so_when_something_else_changes(pair: Pair) -> None:
+    ok(pair.keys(AES, {**AES, "label": "dek-2"}))
+    ok(pair.keys(NARROW, {"label": "dek-2", "state": "suspended"}))
+    ok(pair.keys({"label": "dek-1", "state": "suspended"}, {**NARROW, "label": "dek-2"}))
+    assert pair.records() == {"dek-1": ("suspended", ["decrypt"]), "dek-2": ("suspended", ["decrypt"])}
+    ok(pair.group(apply_changes=True))
+    ok(pair.keys({"label": "dek-1", "state": "destroyed"}))
+    assert pair.records()["dek-1"] == ("destroyed", ["decrypt"])
+
+
+def test_only_the_groups_own_record_narrows_its_key(pair: Pair) -> None:
+    """The HSM was changed since the instance recorded the key."""
+    ok(pair.hsm.keys(NARROW))
+    direct = {"library": pair.hsm.library, "environment": pair.hsm.environment, "token_label": "payments", "pin": "739184"}
+    ok(pair.hsm.run("hsm_key", keys=[{**AES, "operations": ["encrypt", "decrypt"]}], **direct))
+    done = four_steps(lambda check: pair.keys(AES, check=check))
+    assert done["keys"][0]["operations"] == ["encrypt", "decrypt"] == pair.records()["dek-1"][1]
+
+
+def test_a_later_generation_keeps_its_number_without_its_private_half(pair: Pair) -> None:
+    ok(pair.group(apply_changes=True))
+    ok(pair.keys({**EC, "generation": 2}))
+    done = ok(pair.keys({"label": "web", "generation": 2, "state": "public_only"}))
+    assert "went from connection 1 (instance 'primary', token 'payments') only" in texts(done)
+    assert pair.rows("SELECT kind, generation FROM virtual_key") == [("public", 2)]
+    assert pair.rows("SELECT count(*) FROM event WHERE action = 'remove_private'") == [(1,)]
 
 
 def test_no_registry_yet(hsm: Hsm) -> None:

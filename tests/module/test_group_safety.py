@@ -114,6 +114,18 @@ def test_what_is_ended_is_the_key_that_was_recorded(pair: Pair, wish: dict[str, 
     assert "encrypt" in usage(pair.tool, "dek-1")
 
 
+def test_a_key_of_another_type_under_a_recorded_name(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    ok(pair.hsm.run("hsm_group", name="payments", state="absent", force=True))
+    ok(pair.hsm.keys({"label": "dek-1", "type": "DES3"}))
+    with closing(sqlite3.connect(pair.hsm.registry)) as registry:
+        registry.execute("UPDATE virtual_key SET type = 'AES', fingerprint = NULL")
+        registry.commit()
+    ok(pair.group())
+    refused(pair.keys({"label": "dek-1", "type": "DES3"}), "type DES3, recorded AES")
+
+
 def test_the_policy_counts_that_is_in_force_under_the_lock(pair: Pair) -> None:
     ok(pair.group(apply_changes=True))
     ok(pair.keys(AES))

@@ -59,6 +59,7 @@ def test_a_move_is_done_once_and_told(pair: Pair, after: str) -> None:
     assert bool(usage(pair.tool, "dek-1")) is (after != "destroyed")
     events = pair.rows("SELECT action, details FROM event WHERE subject LIKE '%dek-1' ORDER BY id")
     assert len(events) >= 2 and any(f'"{after}"' in details for _action, details in events)
+    assert ("destroy_key" if after == "destroyed" else "change_key") in {action for action, _details in events}
     synced = ok(pair.sync())
     assert (synced["added"], synced["missing"], synced["drift"]) == ([], [], [])
 
@@ -76,8 +77,8 @@ def test_a_key_is_made_before_it_is_used(pair: Pair) -> None:
     done = four_steps(lambda check: pair.keys({**AES, "state": "pre-active"}, check=check))
     assert done["applied"][0]["action"] == "create" and done["keys"][0]["state"] == "pre-active"
     assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"}
-    four_steps(lambda check: pair.keys({**AES, "state": "active", "operations": ["decrypt"]}, check=check))
-    assert pair.records()["dek-1"] == ("active", ["decrypt"])
+    done = four_steps(lambda check: pair.keys({**AES, "state": "active", "operations": ["decrypt"]}, check=check))
+    assert done["applied"][0]["action"] == "set_state" and pair.records()["dek-1"] == ("active", ["decrypt"])
 
 
 @pytest.mark.parametrize("state", ["deactivated", "compromised", "destroyed"])
@@ -89,6 +90,8 @@ def test_what_is_out_of_use_does_not_come_back(pair: Pair, state: str) -> None:
     ok(pair.keys({**AES, "generation": 2}))
     assert {label: found for label, (found, _operations) in pair.records().items()} == {"dek-1": state, "dek-1@2": "active"}
     assert ok(pair.keys({**AES, "generation": 2, "previous": "deactivate"}))["changed"] is False
+    if state == "destroyed":  # what is told of it is not taken back by another entry
+        assert ok(pair.keys({**AES, "generation": 2, "previous": "destroy"}))["changed"] is False
 
 
 def test_a_destroyed_key_is_remembered_until_it_is_absent(pair: Pair) -> None:
@@ -114,6 +117,50 @@ def test_a_lost_keys_record_still_moves(pair: Pair) -> None:
     pair.away(pair.hsm)
     done = ok(pair.keys({"label": "dek-1", "state": "compromised"}))
     assert done["served_by"]["priority"] == 2 and pair.records()["dek-1"][0] == "compromised"
+
+
+def test_what_is_not_there_cannot_move(pair: Pair) -> None:
+    for state in ("suspended", "deactivated", "compromised", "destroyed"):
+        assert "there is no key 'dek-1' on the token" in pair.keys({"label": "dek-1", "state": state})["msg"]
+    ok(pair.hsm.keys(AES))
+    ok(pair.keys({**AES, "label": "lost"}))
+    for label in ("dek-1", "lost"):
+        pair.tool("--delete-object", "--type", "secrkey", "--label", label)
+    # Of one that is lost the group's own record moves, and nothing is enforced.
+    assert "there is no key" in pair.keys({"label": "dek-1", "state": "compromised"})["msg"]
+    ok(pair.group(apply_changes=True))
+    assert "there is no key" in pair.keys({"label": "lost", "state": "compromised", "enforce": True})["msg"]
+    ok(pair.group(apply_changes=False))
+    four_steps(lambda check: pair.keys({"label": "lost", "state": "destroyed"}, check=check))
+    assert pair.records()["lost"][0] == "destroyed" and set(pair.records(None)) == {"dek-1"}
+
+
+def test_a_key_that_nobody_recorded_moves(pair: Pair) -> None:
+    for label in ("dek-1", "dek-2"):
+        pair.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", label.encode().hex())
+    four_steps(lambda check: pair.keys({"label": "dek-1", "state": "suspended"}, check=check))
+    done = four_steps(lambda check: pair.keys({**AES, "label": "dek-2", "state": "active"}, check=check))
+    assert done["applied"][0]["action"] == "record"
+    assert {label: state for label, (state, _operations) in pair.records().items()} == {"dek-1": "suspended", "dek-2": "active"}
+
+
+def test_a_move_takes_the_key_into_the_group(pair: Pair) -> None:
+    ok(pair.hsm.keys({**AES, "operations": ["decrypt"]}))
+    four_steps(lambda check: pair.keys({"label": "dek-1", "state": "suspended"}, check=check))
+    assert pair.records(None) == {} and pair.records() == {"dek-1": ("suspended", ["decrypt"])}
+    assert pair.rows("SELECT count(*) FROM event WHERE action = 'adopt_key'") == [(1,)]
+
+
+def test_what_a_key_out_of_use_may_still_do(pair: Pair) -> None:
+    ok(pair.group(apply_changes=True))
+    every = ["encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"]
+    ok(pair.keys({**AES, "operations": every}, {**AES, "label": "fixed", "modifiable": False}))
+    assert "the key is of type AES" in pair.keys({"label": "dek-1", "type": "RSA", "state": "suspended"})["msg"]
+    assert "not modifiable" in pair.keys({"label": "fixed", "state": "deactivated", "enforce": True})["msg"]
+    done = four_steps(lambda check: pair.keys({"label": "dek-1", "state": "deactivated", "enforce": True}, check=check))
+    assert done["applied"][0]["action"] == "deactivate"
+    assert usage(pair.tool, "dek-1") == {"decrypt", "verify", "unwrap"}
+    assert pair.records()["dek-1"] == ("deactivated", ["decrypt", "verify", "unwrap"])
 
 
 def test_states_outside_any_group(primary: Hsm) -> None:

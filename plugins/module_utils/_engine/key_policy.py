@@ -61,8 +61,10 @@ def divide(spec: KeySpec, changes: Sequence[AttributeChange], scope: Scope) -> D
 
 def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | None:
     """That the key under this name is another one than the group's record is of; None where it is the same, or cannot be told."""
+    if record.type != key.main.type:
+        return f"it is another key than the one that was recorded (type {key.main.type}, recorded {record.type})"
     found = key.fingerprint or fingerprint
-    if found is None or record.fingerprint is None or found == record.fingerprint or record.type != key.main.type:
+    if found is None or record.fingerprint is None or found == record.fingerprint:
         return None
     return f"it is another key than the one that was recorded (fingerprint {found}, recorded {record.fingerprint})"
 
@@ -127,9 +129,7 @@ class Claims:
 
     def _is_another(self, key: Key, record: VirtualKey) -> bool:
         """Whether the key is not the one that the group recorded, for certain. Two HSMs may compute a check value in two ways."""
-        if record.type != key.main.type:
-            return True
-        comparable = record.public_key is not None or self.scope.is_here(record)
+        comparable = record.public_key is not None or record.type != key.main.type or self.scope.is_here(record)
         return comparable and exchanged(key, record, None) is not None
 
     def problem(self, plan: KeyPlan) -> str | None:

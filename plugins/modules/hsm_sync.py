@@ -94,7 +94,11 @@ options:
     description:
       - Absolute path of a file on the target that the virtual keys of the group, or of the token, are written to. It ends
         in C(.yml), C(.yaml) or C(.json), which says how.
-      - The same registry gives the same bytes. The file holds no secret, and a new one has the mode C(0644).
+      - The same registry and the same keys give the same bytes. The file holds no secret, and a new one has the mode C(0644).
+      - What M(keyfleet.hsm.hsm_key) cannot declare is listed under C(others) with the reason, and so is what it would make
+        anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
+      - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is
+        run as a template where the file is read as variables.
       - It is replaced when it is an export. A file that holds anything else is refused, and so is a symbolic link.
       - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
     type: path
@@ -185,8 +189,8 @@ drift:
   description:
     - What differs between a key and its record, as it was found. Nothing is corrected, except for what is in
       RV(refreshed).
-    - A record is found by C(CKA_ID) and C(CKA_LABEL) together, by one of them alone when the other was edited, and a key
-      pair by its public key when both were.
+    - A record is found by C(CKA_ID) and C(CKA_LABEL) together, a key pair else by its public key, and what is left by
+      C(CKA_ID) or C(CKA_LABEL) alone when the other was edited. What is known to be another key is not found by one alone.
   returned: success
   type: list
   elements: dict
@@ -226,7 +230,8 @@ refreshed:
       virtual: 64656b2d34
       hsm: "99"
 pruned:
-  description: UIDs of the records that were removed, with O(prune).
+  description: UIDs of the records that were removed, with O(prune). A record stays, with a warning, while a key has its
+    label, id or public key, and while a run that was cut off was at work on it.
   returned: success
   type: list
   elements: str

@@ -81,6 +81,7 @@ def test_keys_that_were_imported_before_stay_managed(pair: Pair) -> None:
     make(pair.tool, "found")
     ok(pair.hsm.run("hsm_sync", instance="primary"))
     ok(pair.group("mine", key_scan="own"))
+    assert ok(pair.sync(group="mine"))["changed"] is False
     ok(pair.keys({"label": "found", "type": "AES"}, group="mine"))
     assert pair.records(None) == {} and ok(pair.sync(group="mine"))["summary"]["known"] == 1
     # The instance knows it through the group, and does not record it twice.
@@ -182,6 +183,137 @@ def test_a_single_member_is_read_once(pair: Pair) -> None:
     assert made["C_GetAttributeValue"] <= 4 * 50
 
 
+def write(tool: Callable[..., str], folder: Path, label: str, *key_id: str) -> None:
+    """An AES key with always the same value, so that only its names differ."""
+    (folder / "value").write_bytes(bytes(range(16)))
+    named = ["--label", label, *(["--id", *key_id] if key_id else [])]
+    tool("--write-object", str(folder / "value"), "--type", "secrkey", "--key-type", "AES:16", *named)
+
+
+def test_what_a_record_is_matched_by(pair: Pair, tmp_path: Path) -> None:
+    """Never what is empty, of another kind, there twice, or known to be another key."""
+    for label, *key_id in (("a", "0a"), ("no-id",), ("twin", "01")):
+        write(pair.tool, tmp_path, label, *key_id)
+    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "pair", "--id", "70")
+    ok(pair.sync())
+    for kind, label in (("secrkey", "a"), ("secrkey", "no-id"), ("secrkey", "twin"), ("privkey", "pair"), ("pubkey", "pair")):
+        pair.tool("--delete-object", "--type", kind, "--label", label)
+    for label, *key_id in (("b", "0a"), ("a", "0b"), ("pair", "70"), ("twin", "02"), ("twin", "03"), ("other",)):
+        write(pair.tool, tmp_path, label, *key_id)
+    found = ok(pair.sync(check=True))
+    assert [(entry["field"], entry["virtual"], entry["hsm"]) for entry in found["drift"]] == [("label", "a", "b")]
+    assert found["summary"] == {"added": 5, "known": 1, "missing": 3, "drifted": 1}
+
+
+def test_drift_tells_all_that_differs(pair: Pair) -> None:
+    make(pair.tool, "dek-1")
+    ok(pair.sync())
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    direct = {"library": pair.hsm.library, "environment": pair.hsm.environment, "token_label": "payments", "pin": "739184"}
+    ok(pair.hsm.run("hsm_key", keys=[{"label": "dek-1", "type": "DES3", "operations": ["wrap"]}], **direct))
+    found = {entry["field"]: (entry["virtual"], entry["hsm"]) for entry in ok(pair.sync())["drift"]}
+    assert found.keys() == {"type", "size", "operations", "fingerprint"}
+    assert found["type"] == ("AES", "DES3") and found["size"] == (256, 192)
+
+
+def test_what_one_side_does_not_say_is_no_drift(pair: Pair) -> None:
+    ok(pair.keys({**AES, "extractable": True}))
+    ok(pair.sync(repair="wrap"))
+    pair.away(pair.hsm)
+    assert ok(pair.sync())["drift"] == []  # SoftHSM says neither size nor check value of a copy
+    pair.back(pair.hsm)
+    edit(pair, "UPDATE virtual_key SET size = NULL, fingerprint = NULL")
+    assert ok(pair.sync())["drift"] == []
+    assert ok(pair.keys(AES))["changed"] is False
+
+
+def test_what_a_dead_run_was_making_is_let_alone(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    make(pair.tool, "half")
+    for label in ("half", "dek-1"):
+        edit(pair, "INSERT INTO pending_key SELECT token_id, ?, x'00', 0, 0, 0, 'dead', 'then' FROM virtual_key", label)
+    answer = ok(pair.sync(prune=True))
+    assert (answer["added"], answer["pruned"], answer["members"]) == ([], [], []) and len(answer["missing"]) == 1
+    assert "a run that was cut off was making 'half'" in str(answer["warnings"])
+
+
+@pytest.mark.parametrize("way", ["label", "id", "key"])
+def test_a_member_may_have_a_missing_key_under_another_name(pair: Pair, way: str) -> None:
+    ok(pair.keys({**AES, "id": "01"}, {**EC, "extractable": True}))
+    ok(pair.sync(repair="wrap"))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    pair.tool("--delete-object", "--type", "privkey", "--label", "web")
+    pair.tool("--delete-object", "--type", "pubkey", "--label", "web")
+    if way == "key":
+        pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "web-2", "--id", "77")
+        edit(pair, "UPDATE virtual_key SET label = 'x', key_id = x'99' WHERE label = 'web'")
+    else:
+        label, key_id = ("dek-1", "02") if way == "label" else ("dek-2", "01")
+        pair.tool_b("--keygen", "--key-type", "AES:32", "--label", label, "--id", key_id)
+    left = {"label": {"dek-1", "web"}, "id": {"dek-1", "web"}, "key": {"x", "web-2"}}[way]
+    done = ok(pair.sync(prune=True))
+    assert "another member has it" in str(done["warnings"]) and set(pair.records()) == left
+
+
+def test_a_record_is_restored_and_moved_at_once(pair: Pair, tmp_path: Path) -> None:
+    for tool in (pair.tool, pair.tool_b):
+        write(tool, tmp_path, "dek-1", b"dek-1".hex())
+    ok(pair.sync())
+    ok(pair.group(connections=[{"instance": "standby"}]))
+    edit(pair, "UPDATE virtual_key SET label = 'x'")
+    four_steps(lambda check: pair.sync(check=check, refresh=["label"]))
+    assert pair.rows("SELECT label FROM virtual_key") == [("dek-1",)]
+    assert pair.rows("SELECT count(*) FROM event WHERE action = 'move_key'") == [(1,)]
+
+
+def test_the_slot_is_the_one_of_this_moment(pair: Pair) -> None:
+    slot = pair.hsm.register()["tokens"][0]["slot"]
+    edit(pair, "UPDATE token SET slot = 1")
+    make(pair.tool, "dek-1")
+    done = ok(pair.sync())
+    assert done["served_by"]["slot"] == slot and done["added"] == [f"hsm::softhsm2::{slot}::dek-1"]
+
+
+def test_the_security_officers_token_does_not_serve(pair: Pair) -> None:
+    edit(pair, "UPDATE token SET user_type = 'so'")
+    assert pair.sync()["failure"]["code"] == "login_needed"
+
+
+def test_a_private_half_given_up_becomes_the_groups(pair: Pair) -> None:
+    ok(pair.keys(EC))
+    ok(pair.keys({"label": "web", "state": "public_only"}))
+    edit(pair, "UPDATE virtual_key SET group_id = NULL")
+    four_steps(lambda check: pair.keys({"label": "web", "state": "public_only"}, check=check))
+    assert set(pair.records()) == {"web"} and pair.records(None) == {}
+
+
+def test_what_another_run_wrote_meanwhile_is_not_overwritten(pair: Pair) -> None:
+    """A trigger stands for the other run: it writes after the records were read, and before any of them is changed."""
+    ok(pair.group(connections=[{"instance": "primary"}]))
+    ok(pair.keys(AES, EC, {**AES, "label": "moved"}))
+    ok(pair.hsm.keys({**AES, "label": "loose"}))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    make(pair.tool, "new")
+    edit(pair, "UPDATE virtual_key SET label = 'x' WHERE label = 'web'")
+    edit(pair, "UPDATE virtual_key SET token_id = (SELECT max(id) FROM token) WHERE label = 'moved'")
+    edit(pair, "CREATE TRIGGER meanwhile AFTER INSERT ON virtual_key BEGIN UPDATE virtual_key SET state = 'suspended'; END")
+    done = ok(pair.sync(prune=True, refresh=["label"]))
+    assert str(done["warnings"]).count("was changed by another run meanwhile") == 4
+    assert set(pair.records()) == {"dek-1", "x", "moved", "new"} and set(pair.records(None)) == {"loose"}
+    assert len(pair.rows("SELECT DISTINCT token_id FROM virtual_key")) == 2
+
+
+def test_names_that_no_record_can_tell_apart(pair: Pair) -> None:
+    for label, key_id in (("a", "01"), ("a", "02"), ("b", "01"), ("b", "02"), ("b", "02")):
+        pair.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", key_id)
+    pair.tool("--keygen", "--key-type", "AES:32")
+    done = ok(pair.sync())
+    assert done["summary"]["added"] == 4 and ok(pair.sync())["summary"]["known"] == 4
+    assert set(by_label(done)) == {"a", "b"}
+    assert "'b' stand there more than once" in str(done["warnings"]) and "1 keys have neither" in str(done["warnings"])
+
+
 # Members
 
 
@@ -230,8 +362,20 @@ def test_own_scan_compares_own_keys_only(pair: Pair) -> None:
     ok(pair.keys(AES, group="mine"))
     make(pair.tool, "stranger")
     make(pair.tool_b, "another")
+    pair.tool_b("--keygen", "--key-type", "AES:32", "--label", "dek-1", "--id", "77")
+    ok(pair.hsm.keys({**AES, "label": "stranger"}))  # recorded, but not by this group
+    assert places(by_label(ok(pair.sync(group="mine")))["dek-1"]) == {"have": ["primary"], "different": ["standby"]}
     assert set(by_label(ok(pair.sync(group="mine")))) == {"dek-1"}
     assert set(by_label(ok(pair.sync()))) == {"dek-1", "stranger", "another"}
+
+
+def test_own_scan_knows_its_key_under_another_name(pair: Pair) -> None:
+    value = {"type": "AES", "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}}
+    ok(pair.group("mine", key_scan="own"))
+    ok(pair.keys({**value, "label": "dek-1"}, group="mine"))
+    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{**value, "label": "copy"}]))
+    row = by_label(ok(pair.sync(group="mine")))["dek-1"]
+    assert places(row) == {"have": ["primary", "standby"]} and row["renamed"][0]["label"] == "copy"
 
 
 def test_members_that_agree_give_no_rows(pair: Pair) -> None:
@@ -264,6 +408,26 @@ def test_a_compromised_key_is_not_copied(pair: Pair) -> None:
     ok(pair.keys({"label": "dek-1", "state": "compromised"}))
     answer = ok(pair.sync(repair="wrap"))
     assert answer["repaired"] == [] and "compromised" in answer["not_repaired"][0]["reason"]
+
+
+def test_what_is_not_clear_or_no_whole_key_is_not_copied(pair: Pair) -> None:
+    value = {"type": "AES", "extractable": True, "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}}
+    ok(pair.keys({**value, "label": "one"}, {**value, "label": "two"}, {**EC, "extractable": True}))
+    pair.tool("--delete-object", "--type", "privkey", "--label", "web")
+    answer = ok(pair.sync(repair="wrap"))
+    assert answer["repaired"] == []
+    assert {entry["reason"].split(",")[0] for entry in answer["not_repaired"]} == {
+        "it is a public key alone",
+        "no member has it exactly once",
+    }
+
+
+def test_who_was_passed_over_is_unread(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.away(pair.hsm)
+    answer = ok(pair.sync(prune=True))
+    assert [entry["instance"] for entry in answer["unread"]] == ["primary"]
+    assert len(answer["missing"]) == 1 and answer["pruned"] == []
 
 
 def test_repair_is_for_groups(pair: Pair) -> None:

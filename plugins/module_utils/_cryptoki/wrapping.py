@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -26,10 +27,11 @@ from .._model.key_types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE,
 from . import comparing, making
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
-from .objects import Inventory, describe, destroy, search_label
+from .objects import Inventory, describe, destroy, search_label, set_attribute
 from .public_key import public_attributes
 from .roundtrip import INCONCLUSIVE, is_restricted
 from .session import Session
+from .uninterrupted import uninterrupted
 
 # The hashes of RSA-OAEP and of its MGF1, best first. SoftHSM 2.6.1 takes SHA-1 only, which is as safe here: OAEP needs no resistance
 # to collisions (RFC 8017, appendix B.1). No token lists its hashes, so they are tried.
@@ -87,6 +89,53 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
     return None
 
 
+# What protects a key beside what is asked of it, and the value that does, by class of object: left out, the other token's default
+# counts. PKCS#11 3.1, sections 4.4, 4.8 and 4.9.
+_GUARDS = {
+    SECRET: {"COPYABLE": False},
+    PRIVATE: {"COPYABLE": False, "SIGN_RECOVER": False},
+    PUBLIC: {"COPYABLE": False, "VERIFY_RECOVER": False, "PRIVATE": True},
+}
+
+
+def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
+    """By class of object, what protects each half of a key and must protect its copy. Raises :class:`Cryptoki`."""
+    found: dict[str, dict[str, bool]] = {}
+    for item in key.objects:
+        wanted = {pkcs11.Attribute[name]: value for name, value in _GUARDS[item.kind].items()}
+        with calling(f"reading key '{item.label}'"):
+            has = inventory.raw[item.handle].get_attributes(list(wanted))
+        found[item.kind] = {attribute.name: value for attribute, value in wanted.items() if has.get(attribute) is value}
+    return found
+
+
+def not_carried(inventory: Inventory, key: Key) -> str | None:
+    """What a copy of the key could not have; None where there is nothing of the kind."""
+    for item in key.objects:
+        if item.destroyable is False and item.modifiable is False:
+            return "it may be neither changed nor destroyed (CKA_MODIFIABLE, CKA_DESTROYABLE), and a copy that turns out bad must go"
+        if any(_dated(inventory, inventory.raw[item.handle], name) for name in ("START_DATE", "END_DATE")):
+            return "it has a date (CKA_START_DATE, CKA_END_DATE), which a copy would not have"
+    return None
+
+
+def _dated(inventory: Inventory, raw: Any, name: str) -> bool:
+    """Whether the object has this date. SoftHSM 2.6.1 answers CKR_GENERAL_ERROR where there is one: where a token can answer for
+    another object, that is one."""
+    found = _date(raw, name)
+    return found is True or (found is None and any(_date(other, name) is not None for other in islice(inventory.raw.values(), 16)))
+
+
+def _date(raw: Any, name: str) -> bool | None:
+    """None: the token does not say."""
+    try:
+        return raw[pkcs11.Attribute[name]] is not None
+    except pkcs11.GeneralError:
+        return None
+    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # it is not there, or empty
+        return False
+
+
 def effects(session: Session, inventory: Inventory, item: KeyObject) -> dict[str, bytes]:
     """What a secret key does with zeros, by operation, as short digests: the same on every token that has the same key.
 
@@ -115,6 +164,12 @@ def _only(kind: str, *may: str, **more: bool) -> dict[Any, Any]:
     template = dict.fromkeys((attribute[name.upper()] for name in OPERATIONS), default)
     template |= {attribute[name.upper()]: name in may for name in CLASS_OPERATIONS[kind]}
     return {**template, attribute.PRIVATE: kind != PUBLIC, **{attribute[name.upper()]: value for name, value in more.items()}}
+
+
+def _as(item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> dict[Any, Any]:
+    """A template for an object that may do what ``item`` may, and is guarded like it."""
+    more = {name.lower(): value for name, value in guarded.get(item.kind, {}).items()}
+    return _only(item.kind, *item.operations, **more, **({"modifiable": False} if item.modifiable is False else {}))
 
 
 def _oaep(hash_name: str) -> dict[str, Any]:
@@ -183,6 +238,7 @@ class Receiver(_End):
     def __init__(self, session: Session, inventory: Inventory) -> None:
         super().__init__(session)
         self.inventory = inventory
+        self._can_keep: bool | None = None
 
     def begin(self, bits: int) -> dict[str, bytes]:
         """Make the RSA pair; its public numbers. Raises :class:`Cryptoki`."""
@@ -218,17 +274,61 @@ class Receiver(_End):
         how = wrap_mechanism(item.type)
         return WrappedMaterial(blob, item.type, item.size, item.curve, "a key of this session", mechanism=how)
 
-    def unwrap(self, model: Key, blob: bytes) -> Key:
+    def unwrap(self, model: Key, blob: bytes, guarded: Mapping[str, Mapping[str, bool]]) -> Key:
         """Make a key on the token that is as ``model`` is on the sender's, with CKA_SENSITIVE. Raises :class:`Cryptoki`, and then
         :meth:`left_of` tells what was made all the same.
 
-        CKA_DESTROYABLE is the token's default: a copy that turns out to be bad must go.
+        ``guarded`` is of :func:`guards`. CKA_DESTROYABLE is the token's default: a copy that turns out to be bad must go.
         """
-        key = making.unwrap(self.session, self.inventory, _spec(model.main), self._material(model.main, blob), self._key)
-        if model.public is None or not model.public.public_key:
-            return key
-        public = making.create_public(self.session, self.inventory, _spec(model.public), public_attributes(model.public.public_key))
-        return Key(private=key.private, public=public)
+        main, raws = model.main, self.inventory.raw
+        template = {**_as(main, guarded), pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: bool(main.extractable)}
+        names = {"id": main.key_id, "label": main.label, "store": True}
+        ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(wrap_mechanism(main.type))
+        kind = pkcs11.ObjectClass.PRIVATE_KEY if main.kind == PRIVATE else pkcs11.ObjectClass.SECRET_KEY
+        with calling(f"unwrapping key '{main.label}' with '{self._key.label}'"), uninterrupted():
+            made = [raws[self._key.handle].unwrap_key(kind, ckk, blob, mechanism=how, capabilities=0, template=template, **names)]
+            if model.public is not None and model.public.public_key:
+                made.append(self._create_public(model.public, guarded))
+        with calling(f"reading key '{main.label}' back"):
+            described = [(raw, describe(raw)) for raw in made]
+        found = {item.kind: (raw, item) for raw, item in described if item is not None}
+        raws |= {item.handle: raw for raw, item in found.values()}
+        if len(found) != len(made):
+            raise Cryptoki(f"a half of '{main.label}' cannot be read back", rv="CKR_FUNCTION_FAILED", device=True)
+        return Key(**{half: item for half, (_raw, item) in found.items()})
+
+    def _create_public(self, item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> Any:
+        attribute = pkcs11.Attribute
+        given = {name: value for name, value in _as(item, guarded).items() if value is not pkcs11.constants.DEFAULT}
+        template = {
+            attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
+            attribute.KEY_TYPE: key_type(KEY_TYPES[item.type].ckk),
+            attribute.TOKEN: True,
+            attribute.LABEL: item.label,
+            attribute.ID: item.key_id,
+            **given,
+            **{attribute[name]: value for name, value in public_attributes(item.public_key or b"").items()},
+        }
+        with calling(f"importing the public key '{item.label}'"):
+            return self.session.raw.create_object(template)
+
+    def can_keep(self) -> bool:
+        """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session."""
+        if self._can_keep is None:
+            attribute = pkcs11.Attribute
+            try:
+                raw = self.session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template={attribute.EXTRACTABLE: False})
+                raw[attribute.DESTROYABLE] = False
+                self._can_keep = True
+            except (pkcs11.PKCS11Error, NotImplementedError):
+                self._can_keep = False
+        return self._can_keep
+
+    def keep(self, key: Key, model: Key) -> None:
+        """Of a copy that is good: what may not be destroyed on the sender's token may not be here. Raises :class:`Cryptoki`."""
+        for item in key.objects:
+            if getattr(model, item.kind).destroyable is False and item.destroyable is not False:
+                set_attribute(self.inventory, item, "DESTROYABLE", False)
 
     def same_wrapping(self, item: KeyObject, blob: bytes) -> bool | None:
         """Whether a secret key that may only wrap or unwrap is the wrapped one; None where that cannot be told.

@@ -13,7 +13,7 @@ and digests; a refusal is an error with a code.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,7 @@ from .._cryptoki.roundtrip import use_once
 from .._cryptoki.session import Session
 from .._model.errors import Cryptoki, KeyfleetError
 from .._model.key_objects import Key, KeyName, KeyObject, group_keys
-from .._model.key_types import KEY_TYPES, PRIVATE, PUBLIC
+from .._model.key_types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from .connection import Target, open_target
 from .key_look import TokenLook
 from .repair import is_hollow
@@ -110,7 +110,7 @@ class Giving:
             if not (digests or key.secret.check_value or comparing.comparison(self.session, key.secret)):
                 text = f"{self.session.token}: it may do nothing by which a copy could be compared with it."
                 raise KeyfleetError(text, code="not_comparable")
-        return {"key": asdict(key), "effects": digests}
+        return {"key": asdict(key), "effects": digests, "guards": wrapping.guards(self.inventory, key)}
 
     def _unfit(self, key: Key) -> tuple[str, str] | None:
         main = key.main
@@ -127,6 +127,8 @@ class Giving:
             return "half_pair", "its public half is not there: mend the pair here first"
         if kept := wrapping.kept_in(self.inventory, main):
             return kept
+        if lost := wrapping.not_carried(self.inventory, key):
+            return "not_carried", lost
         if missing := wrapping.missing_to_send(self.session, main.type):
             return "mechanism_missing", f"it cannot send {main.type} keys, it lacks {', '.join(missing)}"
         return None
@@ -155,6 +157,7 @@ class Taking:
         self.inventory = Inventory()
         self.receiver = wrapping.Receiver(session, self.inventory)
         self.look_at = TokenLook(session, self.inventory, {})
+        self._named: dict[str | bytes, list[KeyObject]] = {}
 
     def forget(self) -> None:
         self.receiver.forget()
@@ -162,7 +165,21 @@ class Taking:
     def survey(self, cut_off: bool) -> list[int]:
         """Read the token. The sizes of RSA keys that it can unwrap with."""
         self.inventory = self.receiver.inventory = self.look_at.inventory = read_inventory(self.session, cut_off=cut_off)
+        self._index(self.inventory.objects)
         return wrapping.rsa_bits(self.session)
+
+    def _index(self, objects: Iterable[KeyObject]) -> None:
+        for item in objects:
+            for name in (item.label, item.key_id):
+                if name:
+                    self._named.setdefault(name, []).append(item)
+
+    def _drop(self, items: Sequence[KeyObject]) -> None:
+        """Take what was destroyed out of what is known to be there."""
+        if items:
+            self.inventory.objects = [item for item in self.inventory.objects if item not in items]
+            self._named = {}
+            self._index(self.inventory.objects)
 
     def nameless(self) -> int:
         return len(self.inventory.cut_off)
@@ -185,20 +202,24 @@ class Taking:
             raise self._refused(f"it cannot receive {model.main.type} keys, it lacks {', '.join(missing)}", "mechanism_missing")
         if not wrapping.can_use(self.session, model.main.type):
             raise self._refused(f"it cannot use {model.main.type} keys", "mechanism_missing")
-        return self._judge(model, offer["effects"], noted, None)[0]
+        state = self._judge(model, offer["effects"], noted, None)[0]
+        if state != PRESENT and any(item.destroyable is False for item in model.objects) and not self.receiver.can_keep():
+            raise self._refused("a verified copy cannot be kept from being destroyed (CKA_DESTROYABLE)", "not_carried")
+        return state
 
     def _refused(self, text: str, code: str) -> KeyfleetError:
         return KeyfleetError(f"{self.session.token}: {text}.", code=code)
 
     def _judge(self, model: Key, effects: dict[str, bytes], noted: bool, blob: bytes | None) -> tuple[str, list[KeyObject]]:
         names = {name for part in model.objects for name in (part.label, part.key_id) if name}
-        found = [item for item in self.inventory.objects if names & {item.label, item.key_id}]
+        found = list({item.handle: item for name in names for item in self._named.get(name, ())}.values())
+        found.sort(key=lambda item: item.handle)
         if not found:
             return FREE, []
-        key = next((key for key in group_keys(self.inventory.objects) if key.name == model.name), None)
+        key = next((key for key in group_keys(found) if key.name == model.name), None)
         if key is not None and len(key.objects) == len(found) == len(model.objects):
             told = [self._same(item, model, effects, blob) for item in key.objects]
-            if all(told) and not (noted and self._differs(key, model)):
+            if all(told) and not (noted and (self._differs(key, model) or self._unprotected(key, model))):
                 return PRESENT, []
             if told == [None] and blob is None and not effects:
                 return UNSURE, []
@@ -249,12 +270,20 @@ class Taking:
         if len(key.objects) != len(model.objects):
             return "one half is missing"
         for item, wanted in zip(key.objects, model.objects, strict=True):
-            for name in ("kind", "label", "key_id", "type", "curve", "operations"):
+            for name in ("kind", "label", "key_id", "type", "curve"):
                 if getattr(item, name) != getattr(wanted, name):
                     return f"{name} of its {item.kind} object"
+            # Others are none of this class: pkcs11-tool gives EC public keys CKA_DERIVE, and no public key derives.
+            if set(CLASS_OPERATIONS[item.kind]) & (set(item.operations) ^ set(wanted.operations)):
+                return f"operations of its {item.kind} object"
         if key.main.sensitive is not True or key.main.extractable is not True:
             return "CKA_SENSITIVE or CKA_EXTRACTABLE"
         return None
+
+    @staticmethod
+    def _unprotected(key: Key, model: Key) -> bool:
+        """Whether a copy lacks what is set last: that it may not be destroyed."""
+        return any(item.destroyable is not False for item in key.objects if getattr(model, item.kind).destroyable is False)
 
     def begin(self, bits: int) -> dict[str, bytes]:
         return self.receiver.begin(bits)
@@ -276,20 +305,26 @@ class Taking:
         except Cryptoki as error:
             error.details["left"] = True
             raise
-        self.inventory.objects = [item for item in self.inventory.objects if item not in found]
+        self._drop(found)
         before = dict(self.inventory.raw)
         try:
-            key = self.receiver.unwrap(model, blob)
-            self._verify(key, model, effects, blob)
+            key = self.receiver.unwrap(model, blob, offer["guards"])
+            self._verify(key, model, offer, blob)
+            self.receiver.keep(key, model)
         except KeyfleetError as error:
             self.inventory.raw = before
             self._undo(model, error)
             raise
         self.inventory.objects.extend(key.objects)
+        self._index(key.objects)
         return True
 
-    def _verify(self, key: Key, model: Key, effects: dict[str, bytes], blob: bytes) -> None:
-        wrong = self._differs(key, model)
+    def _verify(self, key: Key, model: Key, offer: dict[str, Any], blob: bytes) -> None:
+        wrong, effects = self._differs(key, model), offer["effects"]
+        has = wrapping.guards(self.inventory, key)
+        lost = [name for kind, wanted in offer["guards"].items() for name in wanted if name not in has.get(kind, {})]
+        if wrong is None and lost:
+            wrong = ", ".join(f"CKA_{name}" for name in lost)
         if wrong is None and not all(self._same(item, model, effects, blob) for item in key.objects):
             wrong = "its value, as far as that can be told"
         if wrong is not None:

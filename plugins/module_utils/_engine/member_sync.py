@@ -8,25 +8,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from .._model.errors import KeyfleetError
 from .._model.key_objects import Key, KeyName, group_keys
-from .._model.key_states import COMPROMISED, DESTROYED
-from .._model.key_types import PUBLIC, SECRET
 from .._model.member_comparison import Disagreement, Held, compare_members
 from .._model.records import GroupRecord, InstanceRecord, VirtualKey
 from .._registry import pending_keys
 from .._registry.database import Database
 from .connection import Target
+from .copy_rules import CopyRules
 from .members import held
 from .members import report as rows_of
 from .plan import CREATE, Context, Step
-from .scope import Scope
+from .scope import Scope, group_scope
 from .serving import Connection, Reached, connections_of, reach
+from .sync_work import Seen, Work, may_be_pruned
 
 
 @dataclass
@@ -36,6 +36,7 @@ class _Member:
     connection: Connection
     target: Target
     shown: dict[str, Any]
+    seen: Seen
     keys: list[Held]
 
 
@@ -73,20 +74,22 @@ class MemberSync:
         self._serving = 0
         self._unread = False
 
-    def read_serving(self, reached: Reached, keys: Sequence[Key], scope: Scope) -> None:
-        """The keys of the member that serves, while its session is open."""
+    def read_serving(self, reached: Reached, scope: Scope) -> Seen:
+        """What is on the member that serves, while its session is open."""
         self._scope = scope
         self._serving = reached.connection.priority
-        if self.several:
-            self._read(reached, keys)
+        return self._read(reached)
 
-    def _read(self, reached: Reached, keys: Iterable[Key]) -> None:
-        pending = pending_keys.of_token(self.database, reached.target.token_id or 0)
-        compared = [key for key in keys if (key.main.label or key.main.key_id) and key.main.label not in pending]
+    def _read(self, reached: Reached) -> Seen:
+        """The notes of dead runs are read while the token is held: later ones are of runs that are at work."""
+        keys = group_keys(reached.inventory.objects)
+        seen = Seen(str(reached.session.token), keys, frozenset(pending_keys.of_token(self.database, reached.target.token_id or 0)))
+        compared = [key for key in keys if (key.main.label or key.main.key_id) and key.main.label not in seen.pending]
         if self._scope.only_own:
             compared = [key for key in compared if self._is_own(key)]
-        found = held(reached.session, reached.inventory, compared)
-        self._members.append(_Member(reached.connection, reached.target, reached.shown, found))
+        found = held(reached.session, reached.inventory, compared) if self.several else []
+        self._members.append(_Member(reached.connection, reached.target, reached.shown, seen, found))
+        return seen
 
     def _is_own(self, key: Key) -> bool:
         own = self._own
@@ -112,7 +115,7 @@ class MemberSync:
                 continue
             try:
                 with reach(connection, self.known, self.database, self.params, read_write=False) as other:
-                    self._read(other, group_keys(other.inventory.objects))
+                    self._read(other)
             except KeyfleetError as error:
                 failed.append((connection, error))
                 self.context.warn(f"group '{self.group.name}': connection {connection} could not be compared: {error.message}")
@@ -123,38 +126,36 @@ class MemberSync:
         self._unread = bool(failed)
         return report
 
-    def gone_everywhere(self, missing: Sequence[VirtualKey]) -> list[VirtualKey]:
-        """The records whose key no member has. A member that could not be read may have any of them."""
+    def gone_everywhere(self, missing: Sequence[VirtualKey], context: Context | None = None) -> list[VirtualKey]:
+        """The records whose key no member has. A member that could not be read may have any of them. With ``context`` it is told
+        what is kept."""
         if not missing:
             return []
         if self.several and self._unread:
-            self.context.warn(
-                f"group '{self.group.name}': nothing was pruned, because a member could not be read and may have the keys that are missing."
-            )
+            if context is not None:
+                context.warn(
+                    f"group '{self.group.name}': nothing was pruned, because a member could not be read and may have the keys that are "
+                    "missing."
+                )
             return []
-        there: set[object] = set()
-        for key in (key for member in self._members for key in member.keys):
-            there |= {(key.kind, "label", key.label), (key.kind, "id", key.key_id)}
-            there.add((key.kind, "key", key.fingerprint if key.kind != SECRET else None))
-        kept = [record for record in missing if not there.isdisjoint(self._known_by(record))]
-        if kept:
-            listed = ", ".join(f"'{record.label}'" for record in kept[:10]) + (f" and {len(kept) - 10} more" if len(kept) > 10 else "")
-            self.context.warn(f"group '{self.group.name}': {listed} not pruned: another member has it, see members.")
-        held_back = {record.id for record in kept}
-        return [record for record in missing if record.id not in held_back]
+        serving = next(member.seen for member in self._members if member.connection.priority == self._serving)
+        others = [member.seen for member in self._members if member.seen is not serving]
+        return may_be_pruned(missing, serving, others, context, self.group.name)
 
-    @staticmethod
-    def _known_by(record: VirtualKey) -> set[object]:
-        """What a member may have the key under; a check value alone is no ground, it has 24 bits."""
-        known: set[object] = {(record.kind, "label", record.label)} if record.label else set()
-        known |= {(record.kind, "id", record.key_id)} if record.key_id else set()
-        return known | ({(record.kind, "key", record.fingerprint)} if record.fingerprint and record.kind != SECRET else set())
+    def repeated_labels(self) -> set[str]:
+        """Labels that stand more than once on any member."""
+        return {label for member in self._members for label in member.seen.repeated_labels()}
 
-    def repair(self, report: MemberReport) -> None:
+    def repair(self, report: MemberReport, work: Work) -> None:
         """``repair: wrap``: copy what a member lacks from the first one that has it. What differs is never overwritten."""
+        if not any(row.lack for row in report.found):
+            return
+        around = [group_scope(self.database, self.group, token_id) for token_id in self.group.members]
+        served = {number for number, member in enumerate(self._members) if member.connection.priority == self._serving}
+        rules = CopyRules(self._scope, work.comparison.met, around, served)
         orders: dict[tuple[int, int], list[tuple[Disagreement, KeyName]]] = {}
         for row in report.found:
-            reason = self._not_to_be_copied(row)
+            reason = rules.refusal(row) if row.lack else None
             for lacking in row.lack:
                 if reason is not None or not row.have:
                     text = reason or "no member has it exactly once, so it is not clear which one to copy"
@@ -165,20 +166,6 @@ class MemberSync:
                 orders.setdefault((source, lacking), []).append((row, (row.kind, key_id, label)))
         for (source, lacking), wanted in sorted(orders.items(), key=lambda item: item[0]):
             self._copy(report, source, lacking, wanted)
-
-    def _not_to_be_copied(self, row: Disagreement) -> str | None:
-        """Why a key stays where it is: only what is one of the group's keys now is copied, or a destroyed one would come back."""
-        if row.kind == PUBLIC:
-            return "it is a public key alone"
-        names = {(row.label, row.key_id), *row.renamed.values()}
-        own = [record for record in self._scope.records if self._scope.owns(record)]
-        states = {record.state for record in own if (record.label, record.key_id) in names}
-        if gone := states & {COMPROMISED, DESTROYED}:
-            return f"it is {gone.pop()}"
-        served = {number for number, member in enumerate(self._members) if member.connection.priority == self._serving}
-        if not states and not served & {*row.have, *row.twice}:
-            return "the group has no record of it, so it may have been destroyed on purpose: declare it with hsm_key, or remove it there"
-        return None
 
     def _copy(self, report: MemberReport, source: int, lacking: int, wanted: Sequence[tuple[Disagreement, KeyName]]) -> None:
         from .copy_sides import PRESENT  # most runs only read

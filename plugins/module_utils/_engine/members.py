@@ -15,11 +15,11 @@ from typing import Any
 
 from .._cryptoki.comparing import check_value, whole_check
 from .._cryptoki.objects import Inventory
-from .._cryptoki.public_key import public_key_der
 from .._cryptoki.session import Session
-from .._model.key_objects import Key, fingerprint_of
+from .._model.key_objects import Key
 from .._model.key_types import SECRET
 from .._model.member_comparison import Disagreement, Held
+from .held_keys import public_fingerprint
 
 
 def held(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[Held]:
@@ -45,10 +45,8 @@ def _described(session: Session, inventory: Inventory, key: Key) -> Held:
     if fingerprint is None and main.kind == SECRET:
         value = check_value(session, inventory, main)
         fingerprint = value.hex() if value is not None else None
-    elif fingerprint is None and main.modulus and main.exponent:
-        # An RSA private key says which public one is its own (PKCS#11 3.1, section 6.1.3).
-        public = public_key_der({"MODULUS": main.modulus, "PUBLIC_EXPONENT": main.exponent})
-        fingerprint = fingerprint_of(public) if public is not None else None
+    elif fingerprint is None:
+        fingerprint = public_fingerprint(key)
     return Held(main.kind, main.key_id, main.label, main.type, size, fingerprint)
 
 

@@ -11,15 +11,17 @@ All tokens are read before the first record is written, and every record is writ
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .._cryptoki.objects import read_inventory
 from .._model.addresses import prefix_of
 from .._model.errors import InputError, KeyfleetError, TokenError
 from .._model.export_document import export_document
-from .._model.key_objects import Key, KeyName, group_keys
+from .._model.key_objects import KeyName, group_keys
+from .._model.key_states import DESTROYED
 from .._model.records import GroupRecord, InstanceRecord, TokenRecord, VirtualKey
 from .._model.uids import uid
 from .._registry import instances as table
@@ -35,12 +37,12 @@ from .connection import (
     target_of,
 )
 from .export_file import ExportPlan, export_problems, plan_export
-from .key_comparison import Comparison, compare
-from .key_plan import describe_key, virtual_of
+from .key_plan import describe_key
 from .member_sync import MemberReport, MemberSync
 from .plan import CHANGE, CREATE, DELETE, Context, Outcome, Step, diff_of
-from .scope import Scope, group_scope, token_scope
+from .scope import group_scope, token_scope
 from .serving import check_pin, find_group, first_reachable
+from .sync_work import Seen, Work, may_be_pruned, work_of
 
 
 class Addresses:
@@ -59,25 +61,6 @@ class Addresses:
         if prefix is None or slot is None:  # an instance that was never reached: there is no address yet
             return record.key_id_text
         return uid(prefix, slot, record.key_id_text)
-
-
-@dataclass
-class Work:
-    """What one token, or the member of a group that serves, makes of the records of a scope."""
-
-    scope: Scope
-    comparison: Comparison
-    added: list[VirtualKey] = field(default_factory=list)
-    adopted: list[VirtualKey] = field(default_factory=list)  # records in no group that become the group's
-    known_elsewhere: int = 0
-    refreshed: list[tuple[VirtualKey, VirtualKey, list[tuple[str, Any, Any]]]] = field(default_factory=list)
-    moved: list[tuple[VirtualKey, VirtualKey]] = field(default_factory=list)
-    pruned: list[VirtualKey] = field(default_factory=list)
-
-    @property
-    def new(self) -> list[VirtualKey]:
-        """What the scope lacked: records that are made, and those that it takes over."""
-        return [*self.added, *self.adopted]
 
 
 def converge(params: Mapping[str, Any], context: Context) -> Outcome:
@@ -106,79 +89,18 @@ class _Sync:
         self.known = table.all_instances(database)
         self.addresses = Addresses(self.known)
 
-    def compared(self, keys: Iterable[Key], scope: Scope, token: str) -> Work:
-        """What the keys of one token make of the scope's records."""
-        token_id = scope.token_id or 0
-        keys = self._addressable(keys, token, pending_keys.of_token(self.database, token_id))
-        own = [record for record in scope.records if scope.owns(record)]
-        loose: dict[KeyName, VirtualKey] = {record.name: record for record in scope.records if not scope.owns(record)}
-        work = Work(scope, compare(keys, own))
-        for key in work.comparison.added:
-            if scope.group is None and key.name in loose:
-                work.known_elsewhere += 1  # a group has it
-            elif key.name in loose and not scope.only_own:
-                work.adopted.append(loose[key.name])
-            elif not scope.only_own:
-                work.added.append(replace(virtual_of(key, token_id, "hsm_sync"), group_id=scope.group_id))
-        for met in work.comparison.met:
-            restored = [entry for entry in met.drift if entry[0] in self.params["refresh"]]
-            record = met.record
-            if restored:
-                names = {"id": "key_id", "label": "label"}
-                values = {names[name]: getattr(met.key.main, names[name]) for name, _old, _new in restored}
-                record = replace(record, **values)
-                work.refreshed.append((met.record, record, restored))
-            if not scope.is_home(record):
-                moved = replace(record, token_id=token_id)
-                work.moved.append((record, moved))
-        return work
-
-    def _addressable(self, keys: Iterable[Key], token: str, pending: Container[str]) -> list[Key]:
-        """Keys that a UID can name, and that no dead run may have left half made. The others are told, not hidden."""
-        good: list[Key] = []
-        seen: set[KeyName] = set()
-        nameless, repeated, unfinished = [], [], []
-        for key in keys:
-            if not key.main.key_id and not key.main.label:
-                nameless.append(str(key.main.handle))
-            elif key.main.label in pending:
-                unfinished.append(f"'{key.main.label}'")
-            elif key.name in seen:
-                repeated.append(f"'{key.main.label}'")
-            else:
-                good.append(key)
-            seen.add(key.name)
-        if nameless:
-            self.context.warn(
-                f"{token}: {len(nameless)} keys have neither CKA_ID nor CKA_LABEL and cannot be addressed (handles {', '.join(nameless)})."
-            )
-        if unfinished:
-            self.context.warn(
-                f"{token}: a run that was cut off was making {', '.join(unfinished)}: not recorded, run hsm_key with them again."
-            )
-        if repeated:
-            self.context.warn(
-                f"{token}: {', '.join(repeated)} stand there more than once with the same CKA_ID and CKA_LABEL; one record each."
-            )
-        return good
-
-    def prunable(self, work: Work) -> list[VirtualKey]:
-        """The records whose key is missing, but for those that a run which was cut off was at work on."""
-        pending = pending_keys.of_token(self.database, work.scope.token_id or 0)
-        return [record for record in work.comparison.missing if record.label not in pending]
-
     def write(self, works: Sequence[Work]) -> ExportPlan | None:
         """Every record in one transaction, and what becomes of the exported file, which is looked at before anything is committed.
 
         In check mode the registry is a copy in memory, so that what is planned is what would be.
         """
-        self.records_change = any(work.new or work.refreshed or work.moved or work.pruned for work in works)
+        self.records_change = any(work.writes for work in works)
         if not self.records_change and not self.params["export"]:
             return None
         with self.database.transaction():
             for work in works:
                 self._write(work)
-            return self.export_plan() if self.params["export"] else None
+            return self.export_plan(works[0]) if self.params["export"] else None
 
     def write_file(self, export: ExportPlan | None) -> None:
         """The exported file, after the records: a run that dies in between is mended by the next."""
@@ -192,39 +114,53 @@ class _Sync:
             raise
 
     def _write(self, work: Work) -> None:
-        virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
+        """What another run has done meanwhile is left out of the work: the token's lock is given back."""
+        added = virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
+        work.added = [record for record, is_new in zip(work.added, added, strict=True) if is_new]
         if not (work.adopted or work.refreshed or work.moved or work.pruned):
             return
-        # The token's lock is given back: what another run has written since is not overwritten by what we read before it.
         now = {record.id: record for record in self.current(work)}
-        for record in work.adopted:
-            if self._is_still(record, now):
-                virtual_keys.remove(self.database, self.addresses.of(record), record, "adopt_key")
-                virtual_keys.add(self.database, [(self.addresses.of(record), replace(record, group_id=work.scope.group_id))])
+        names: dict[KeyName, str | None] = {record.name: record.id for record in now.values() if work.scope.owns(record)}
+
+        def may(before: VirtualKey, after: VirtualKey | None = None) -> bool:
+            free = after is None or names.get(after.name, before.id) == before.id
+            if not free or not self._is_still(before, now):
+                self.context.warn(f"the record of '{before.label}' was changed by another run meanwhile and left as it is: run again.")
+                return False
+            if after is not None:
+                if names.get(before.name) == before.id:
+                    del names[before.name]
+                names[after.name] = before.id
+            return True
+
+        work.adopted = [change for change in work.adopted if may(change.before, change.after)]
+        for before, after, _restored in work.adopted:
+            virtual_keys.remove(self.database, self.addresses.of(before), before, "adopt_key")
+            virtual_keys.add(self.database, [(self.addresses.of(after), after)])
+        wanted = {change.before.id for change in work.refreshed}
+        work.refreshed = [change for change in work.refreshed if may(change.before, change.after)]
+        refused = wanted - {change.before.id for change in work.refreshed}
         for before, after, restored in work.refreshed:
-            if self._is_still(before, now):
-                details = {name: {"was": old, "is": new} for name, old, new in restored}
-                virtual_keys.update(self.database, self.addresses.of(before), after, "refresh_key", restored=details)
+            details = {name: {"was": old, "is": new} for name, old, new in restored}
+            virtual_keys.update(self.database, self.addresses.of(before), after, "refresh_key", restored=details)
+        work.moved = [(before, after) for before, after in work.moved if before.id not in refused and may(before)]
         for before, after in work.moved:
-            if self._is_still(before, now):
-                virtual_keys.update(self.database, self.addresses.of(before), after, "move_key", to=self.addresses.of(after))
+            virtual_keys.update(self.database, self.addresses.of(before), after, "move_key", to=self.addresses.of(after))
+        work.pruned = [record for record in work.pruned if may(record)]
         for record in work.pruned:
-            if self._is_still(record, now):
-                virtual_keys.remove(self.database, self.addresses.of(record), record, "prune_key")
+            virtual_keys.remove(self.database, self.addresses.of(record), record, "prune_key")
 
     def current(self, work: Work) -> list[VirtualKey]:
         """The records that the work is about, as they are now."""
         of_group = virtual_keys.of_group(self.database, work.scope.group_id) if work.scope.group_id is not None else []
         return [*virtual_keys.of_tokens(self.database, [work.scope.token_id or 0]), *of_group]
 
-    def _is_still(self, record: VirtualKey, now: Mapping[str | None, VirtualKey]) -> bool:
+    @staticmethod
+    def _is_still(record: VirtualKey, now: Mapping[str | None, VirtualKey]) -> bool:
         found = now.get(record.id)
-        if found is not None and replace(found, key_id=record.key_id, label=record.label, token_id=record.token_id) == record:
-            return True
-        self.context.warn(f"the record of '{record.label}' was changed by another run meanwhile and left as it is: run again.")
-        return False
+        return found is not None and replace(found, key_id=record.key_id, label=record.label, token_id=record.token_id) == record
 
-    def export_plan(self) -> ExportPlan:
+    def export_plan(self, work: Work) -> ExportPlan:
         raise NotImplementedError
 
 
@@ -238,10 +174,11 @@ class _InstanceSync(_Sync):
             low = self.params["allow_low_pin_count"]
             with open_target(target, self.database, read_write=False, allow_low_pin_count=low) as session:
                 keys = group_keys(read_inventory(session).objects)
-                name, slot = str(session.token), session.token.slot_id
+                seen = Seen(str(session.token), keys, frozenset(pending_keys.of_token(self.database, token.id or 0)))
+                scope, slot = token_scope(self.database, token.id), session.token.slot_id
             self.addresses.seen(token.id, slot)
-            work = self.compared(keys, token_scope(self.database, token.id), name)
-            work.pruned = self.prunable(work) if self.params["prune"] else []
+            work = work_of(seen, scope, self.params["refresh"], self.context)
+            work.pruned = may_be_pruned(work.comparison.missing, seen, (), self.context) if self.params["prune"] else []
             works.append(work)
         self.token = targets[0][0]
         export = self.write(works)
@@ -267,10 +204,15 @@ class _InstanceSync(_Sync):
             raise InputError(problems)
         return [(token, target_of(self.known, record, token, params)) for token in tokens]
 
-    def export_plan(self) -> ExportPlan:
+    def export_plan(self, work: Work) -> ExportPlan:
         scope = {"instance": self.params["instance"], "token_label": self.token.label}
         records = token_scope(self.database, self.token.id).records
-        return plan_export(self.params["export"], export_document(scope, records, self.addresses.of))
+        there = {key.name for key in work.seen.keys}
+        # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
+        absent = {record.name for record in records if record.group_id is not None and record.state != DESTROYED} - there
+        absent |= {record.name for record in work.comparison.missing}
+        document = export_document(scope, records, self.addresses.of, absent=absent, repeated=work.seen.repeated_labels())
+        return plan_export(self.params["export"], document)
 
 
 class _GroupSync(_Sync):
@@ -280,26 +222,26 @@ class _GroupSync(_Sync):
         super().__init__(params, context, database)
         self.group: GroupRecord = find_group(database, params["group"])
         check_pin(self.group, params)
+        self.members = MemberSync(self.group, self.known, self.database, params, context)
 
     def converge(self) -> Outcome:
-        members = MemberSync(self.group, self.known, self.database, self.params, self.context)
+        members = self.members
         with first_reachable(self.group, self.database, self.params, self.context, read_write=False) as reached:
-            token_id, keys = reached.target.token_id, group_keys(reached.inventory.objects)
-            name, served_by = str(reached.session.token), reached.shown
+            token_id, served_by = reached.target.token_id, reached.shown
             self.addresses.seen(token_id, reached.session.token.slot_id)
-            scope = group_scope(self.database, self.group, token_id)
-            members.read_serving(reached, keys, scope)
+            scope = group_scope(self.database, self.group, token_id or 0)
+            seen = members.read_serving(reached, scope)
         report = members.read_others(reached)
-        work = self.compared(keys, scope, name)
+        work = work_of(seen, scope, self.params["refresh"], self.context)
         if self.params["prune"]:
-            work.pruned = members.gone_everywhere(self.prunable(work))
+            work.pruned = members.gone_everywhere(work.comparison.missing, self.context)
         export = self.write([work])
         self.write_file(export)
         if self.params["repair"]:
-            members.repair(report)
+            members.repair(report, work)
         return _outcome([work], self.addresses, served_by, report, export)
 
-    def export_plan(self) -> ExportPlan:
+    def export_plan(self, work: Work) -> ExportPlan:
         by_id = {token.id: (instance.name, token) for instance in self.known for token in instance.tokens}
         connections = [{"instance": by_id[token_id][0], "token_label": by_id[token_id][1].label} for token_id in self.group.members]
         group = {
@@ -310,7 +252,12 @@ class _GroupSync(_Sync):
             "key_scan": self.group.key_scan,
         }
         records = virtual_keys.of_group(self.database, self.group.id or "")
-        return plan_export(self.params["export"], export_document({"group": group}, records, self.addresses.of))
+        missing = work.comparison.missing
+        # What another member has is still the group's: the file stays the same whichever member serves.
+        absent = {record.name for record in (self.members.gone_everywhere(missing) if self.members.several else missing)}
+        repeated = self.members.repeated_labels()
+        document = export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=repeated)
+        return plan_export(self.params["export"], document)
 
 
 def _record_fields(record: VirtualKey) -> dict[str, Any]:
@@ -324,17 +271,36 @@ def _record_fields(record: VirtualKey) -> dict[str, Any]:
 
 
 def _steps(works: Sequence[Work], addresses: Addresses) -> list[Step]:
+    named = _subjects(works, addresses)
     steps: list[Step] = []
     for work in works:
         found = {key.name: describe_key(key) for key in work.comparison.added}
-        steps += [Step(CREATE, addresses.of(record), None, found.get(record.name)) for record in work.new]
+        steps += [Step(CREATE, named(record), None, found.get(record.name)) for record in work.added]
+        of_record = {met.record.name: describe_key(met.key) for met in work.taken_over}
+        steps += [Step(CREATE, named(change.before), None, of_record.get(change.before.name)) for change in work.adopted]
         for before, after, _restored in work.refreshed:
             was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
-            steps.append(Step(CHANGE, addresses.of(before), was, becomes))
+            steps.append(Step(CHANGE, named(before), was, becomes))
         for before, after in work.moved:
             steps.append(Step(CHANGE, f"virtual key {after.label}", {"address": addresses.of(before)}, {"address": addresses.of(after)}))
-        steps += [Step(DELETE, addresses.of(record), _record_fields(record), None) for record in work.pruned]
+        steps += [Step(DELETE, named(record), _record_fields(record), None) for record in work.pruned]
     return steps
+
+
+def _subjects(works: Sequence[Work], addresses: Addresses) -> Callable[[VirtualKey], str]:
+    """What the diff calls a record: its UID, with the label, and if need be the kind, where several have that one."""
+    records = [record for work in works for record in (*work.new, *(change.before for change in work.refreshed), *work.pruned)]
+    uids = Counter(addresses.of(record) for record in records)
+    longer = Counter(f"{addresses.of(record)} ({record.label})" for record in records)
+
+    def named(record: VirtualKey) -> str:
+        address = addresses.of(record)
+        if uids[address] == 1:
+            return address
+        with_label = f"{address} ({record.label})"
+        return with_label if longer[with_label] == 1 else f"{address} ({record.label}, {record.kind})"
+
+    return named
 
 
 def _outcome(
@@ -346,7 +312,7 @@ def _outcome(
 ) -> Outcome:
     added = sorted(addresses.of(record) for work in works for record in work.new)
     missing = sorted(addresses.of(record) for work in works for record in work.comparison.missing)
-    drift = _entries((addresses.of(met.record), met.drift) for work in works for met in work.comparison.met)
+    drifted = [met for work in works for met in work.drifted]
     steps = _steps(works, addresses)
     if export is not None:
         steps.append(export.step)
@@ -358,8 +324,8 @@ def _outcome(
         values={
             "added": added,
             "missing": missing,
-            "drift": drift,
-            "refreshed": _entries((addresses.of(before), restored) for work in works for before, _after, restored in work.refreshed),
+            "drift": _entries((addresses.of(met.record), met.drift) for met in drifted),
+            "refreshed": _entries((addresses.of(before), restored) for work in works for before, _after, restored in work.restored),
             "pruned": sorted(addresses.of(record) for work in works for record in work.pruned),
             "members": report.rows if report is not None else [],
             "unread": report.unread if report is not None else [],
@@ -369,7 +335,7 @@ def _outcome(
                 "added": len(added),
                 "known": sum(len(work.comparison.met) + work.known_elsewhere for work in works),
                 "missing": len(missing),
-                "drifted": len({entry["uid"] for entry in drift}),
+                "drifted": len(drifted),
             },
             "served_by": served_by,
         },

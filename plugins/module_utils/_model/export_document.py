@@ -12,27 +12,37 @@ What an entry cannot say in full is not said in part: that key goes to ``others`
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .generations import split_label, stored_label
+from .key_objects import KeyName
 from .key_spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
 from .key_states import ACTIVE, DESTROYED, STATES
-from .key_types import CURVES, KEY_TYPES, PUBLIC, WEAK_TYPES, ordered
+from .key_types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, ordered
 from .records import VirtualKey
 
 FAMILY = "keyfleet.hsm.export/"
 FORMAT = f"{FAMILY}1"
+TEMPLATES = ("{{", "{%", "{#")  # Ansible runs what begins so where it reads a file as variables
 
 
 class _Undeclarable(Exception):
     """Why hsm_key cannot declare a key."""
 
 
-def export_document(scope: Mapping[str, Any], records: Sequence[VirtualKey], address: Callable[[VirtualKey], str]) -> dict[str, Any]:
+def export_document(
+    scope: Mapping[str, Any],
+    records: Sequence[VirtualKey],
+    address: Callable[[VirtualKey], str],
+    *,
+    absent: Collection[KeyName] = (),
+    repeated: Collection[str] = (),
+) -> dict[str, Any]:
     """The document, plain values only. ``scope`` stands at its head; ``address`` gives the UID of a record.
 
-    The order of ``records`` does not matter.
+    ``absent`` are the names of records whose key is in no HSM any more: hsm_key would make another one. ``repeated`` are labels
+    that several keys in the HSM have, recorded or not. The order of ``records`` does not matter.
     """
     highest = _Highest(records)
     labels = Counter(record.label for record in records)
@@ -40,7 +50,9 @@ def export_document(scope: Mapping[str, Any], records: Sequence[VirtualKey], add
     others: list[dict[str, Any]] = []
     for record in records:
         try:
-            declared.append((record, _entry(record, labels[record.label], highest)))
+            if record.name in absent:
+                raise _Undeclarable("not in the HSM")
+            declared.append((record, _entry(record, labels[record.label], record.label in repeated, highest)))
         except _Undeclarable as error:
             others.append(_other(record, address(record), str(error)))
     ids = Counter(_id_of(record) for record, _entry_of_it in declared)
@@ -81,12 +93,18 @@ class _Highest:
         return max(found, default=0)
 
 
-def _entry(record: VirtualKey, times: int, highest: Callable[[str], int]) -> dict[str, Any]:
+def _entry(record: VirtualKey, times: int, repeated: bool, highest: Callable[[str], int]) -> dict[str, Any]:
     """The entry of ``keys`` that means this key. Raises :class:`_Undeclarable`."""
+    if not record.label:
+        raise _Undeclarable("it has no label")
+    if any(mark in record.label for mark in TEMPLATES):
+        raise _Undeclarable("its label looks like a template, which Ansible would run where it reads this file as variables")
     if not record.label.isprintable():
         raise _Undeclarable("its label is not UTF-8, or has a character that cannot be printed")
     if times > 1:
         raise _Undeclarable(f"{times} keys have this label, and hsm_key finds a key by its label")
+    if repeated:
+        raise _Undeclarable("several keys in the HSM have this label, and hsm_key finds a key by its label")
     state = _state(record)
     entry = {**_name(record, state, highest), **_attributes(record, state)}
     if state != PRESENT:
@@ -94,6 +112,8 @@ def _entry(record: VirtualKey, times: int, highest: Callable[[str], int]) -> dic
     _specs, problems = parse_keys([entry])
     if problems:
         raise _Undeclarable("; ".join(problem.removeprefix(f"keys[0] ({entry['label']})").lstrip(".: ") for problem in problems))
+    if record.kind == PRIVATE and state in MADE and not record.public_key:
+        raise _Undeclarable("its public half is not recorded: as it is, hsm_key would take it for half a pair")
     return entry
 
 
@@ -194,5 +214,8 @@ def _fingerprints(records: Sequence[VirtualKey], address: Callable[[VirtualKey],
 
 
 def _text(value: str) -> str:
-    """Bytes that were not UTF-8 as ``\\udcff``: libyaml, which Ansible reads YAML with, takes no file with surrogates."""
+    """Bytes that were not UTF-8 as ``\\udcff``: libyaml, which Ansible reads YAML with, takes no file with surrogates. The braces
+    of what looks like a template as ``\\x7b``."""
+    if any(mark in value for mark in TEMPLATES):
+        value = value.replace("{", "\\x7b")
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -279,9 +279,47 @@ def test_a_file_that_cannot_be_written_is_told(path: str, monkeypatch: pytest.Mo
     def full(path: str, content: bytes, mode: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export_file, "write_private", full)
+    monkeypatch.setattr(export_file, "_replace", full)
     plan = plan_export(path, DOCUMENT)
     with pytest.raises(KeyfleetError) as caught:
         plan.write()
     assert caught.value.code == "export_unwritable"
     assert caught.value.message.startswith(f"export: {path} cannot be written: No space left on device.")
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = str(tmp_path / ("a" * 251 + ".yml"))
+    assert export(path, DOCUMENT) == CREATE
+    assert export(path, changed(keys=[])) == CHANGE
+    assert [file.name for file in tmp_path.iterdir()] == [os.path.basename(path)]
+
+
+def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_source: str, _target: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        patched.setattr(os, "unlink", lambda _path: None)
+        with pytest.raises(SystemExit):
+            export(path, DOCUMENT)
+    (left,) = (file for file in Path(path).parent.iterdir() if file.name.startswith(".keyfleet-"))
+    export(path, DOCUMENT)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    export(path, changed(keys=[]))
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("denied", ["access", "statvfs"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything(path: str, monkeypatch: pytest.MonkeyPatch, denied: str) -> None:
+    export(path, DOCUMENT)
+    if denied == "access":
+        monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    else:
+        found = list(os.statvfs(os.path.dirname(path)))
+        found[8] |= os.ST_RDONLY
+        monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(found))
+    assert plan_export(path, DOCUMENT).step.action == KEEP
+    error = refusal(path, changed(keys=[]))
+    assert (type(error), error.code) == (Refused, "export_unwritable")

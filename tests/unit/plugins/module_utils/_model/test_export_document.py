@@ -21,7 +21,8 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.key_planning 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.neighbours import Neighbours
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.scope import Scope
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import export_document
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.yaml_text import to_yaml
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import TEMPLATES, export_document
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.generations import split_label, stored_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_objects import KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_spec import KeySpec, parse_keys
@@ -37,7 +38,24 @@ NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
 LABELS = st.one_of(
     st.builds(stored_label, st.sampled_from(["a", "b", "c"]), st.integers(1, 4)),
     st.sampled_from(
-        ["", " a", "a ", "a@10000", "a@1", "a@02", "a@2@2", "a@2@3", "\x07", "k\udcff", "k\ud800", "Schl\u00fcssel", "no", "@2"]
+        [
+            "",
+            " a",
+            "a ",
+            "{{ a }}",
+            "{%",
+            "a@10000",
+            "a@1",
+            "a@02",
+            "a@2@2",
+            "a@2@3",
+            "\x07",
+            "k\udcff",
+            "k\ud800",
+            "Schl\u00fcssel",
+            "no",
+            "@2",
+        ]
     ),
     st.text(max_size=4),
 )
@@ -46,6 +64,7 @@ LABELS = st.one_of(
 def record(label: str, **fields: Any) -> VirtualKey:
     """An active AES key that is what hsm_key makes, apart from ``fields``."""
     usual = {"kind": "secret", "key_id": label.encode("utf-8", "replace"), "type": "AES", "size": 256, "curve": None}
+    usual["public_key"] = b"der" if fields.get("kind") == "private" else None
     return VirtualKey(**{"token_id": 1, "label": label, "operations": ("encrypt", "decrypt"), "origin": "hsm_sync", **usual, **fields})
 
 
@@ -125,12 +144,18 @@ def on_the_token(records: Sequence[VirtualKey]) -> list[KeyObject]:
     return found
 
 
+def shown(label: str) -> str:
+    if any(mark in label for mark in TEMPLATES):
+        label = label.replace("{", "\\x7b")
+    return label.encode("utf-8", "backslashreplace").decode()
+
+
 @given(RECORDS)
 def test_every_key_is_declared_or_listed_with_its_reason_once(records: list[VirtualKey]) -> None:
     document = exported(*records)
     declared = [stored_label(entry["label"], entry.get("generation", 1)) for entry in document["keys"]]
     listed = [other["label"] for other in document["others"]]
-    assert Counter(declared + listed) == Counter(one.label.encode("utf-8", "backslashreplace").decode() for one in records)
+    assert Counter(declared + listed) == Counter(shown(one.label) for one in records)
     assert all(other["reason"] for other in document["others"])
     json.dumps(document).encode()
     assert list(document) == ["format", "instance", "token_label", "keys", "others", "fingerprints"]
@@ -205,7 +230,8 @@ def test_an_entry(fields: dict[str, Any], entry: dict[str, Any]) -> None:
         ("k", {"kind": "private", "type": "EC", "curve": "secp256k1", "operations": ("sign",)}, "its curve is not known"),
         ("k", {"kind": "public", "type": "RSA", "state": "pre-active"}, "only its public half"),
         ("k", {"state": "odd"}, "'odd' is no state"),
-        ("", {}, "label: is empty"),
+        ("", {}, "it has no label"),
+        ("k", {"kind": "private", "type": "RSA", "size": 2048, "operations": ("sign",), "public_key": None}, "its public half is not"),
         (" k", {}, "label: ' k' begins or ends with a blank"),
         ("\x07", {}, "its label is not UTF-8, or has a character that cannot be printed"),
         ("k\udcff", {"key_id": b"\xff"}, "its label is not UTF-8"),
@@ -238,6 +264,23 @@ def test_what_cannot_be_declared(label: str, fields: dict[str, Any], reason: str
 def test_operations_that_an_entry_cannot_say_are_left_as_they_are(fields: dict[str, Any]) -> None:
     (entry,) = exported(record("k", **fields))["keys"]
     assert "operations" not in entry and entry["label"] == "k"
+
+
+@pytest.mark.parametrize("label", ["{{ lookup('pipe', 'id') }}", "x{% raw %}", "a{#b", "{{{"])
+def test_no_text_of_the_document_can_be_run_as_a_template(label: str) -> None:
+    one = record(label, key_id=b"", fingerprint="aa")
+    document = exported(one, record(f"{label}@2", generation=2))
+    assert document["keys"] == [] and all("looks like a template" in other["reason"] for other in document["others"])
+    text = json.dumps(document) + to_yaml(document)
+    assert not [mark for mark in TEMPLATES if mark in text.replace("{}", "")]
+
+
+def test_what_the_hsm_lacks_or_has_more_than_once_is_listed() -> None:
+    records = [record("gone"), record("twice"), record("there")]
+    document = export_document(SCOPE, records, address, absent={records[0].name}, repeated={"twice"})
+    assert [entry["label"] for entry in document["keys"]] == ["there"]
+    reasons = {other["label"]: other["reason"] for other in document["others"]}
+    assert reasons["gone"] == "not in the HSM" and "several keys in the HSM" in reasons["twice"]
 
 
 def declared(*records: VirtualKey) -> tuple[list[tuple[str, int | None, str | None]], list[str]]:

@@ -1,0 +1,269 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""hsm_sync where a mistake would cost a state or a key: which record is whose, what is not removed, what is not copied."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hsm_fixture import PIN, SOFTHSM, Hsm, Pair, four_steps, ok, usage
+
+AES = {"label": "dek", "type": "AES", "extractable": True}
+EC = {"label": "sig", "type": "EC"}
+
+_EDIT = """
+import datetime, json, os, sys, pkcs11
+from pkcs11 import Attribute as A
+library, token, pin, edits = sys.argv[1:]
+session = pkcs11.lib(library).get_token(token_label=token).open(rw=True, user_pin=pin)
+for raw in list(session.get_objects({A.TOKEN: True})):
+    change = json.loads(edits).get(raw[A.LABEL], {})
+    for name, value in (change or {}).items():
+        raw[A[name]] = bytes.fromhex(value) if name == "ID" else value
+    if change is None:
+        raw.destroy()
+for made in json.loads(edits).get("", []):
+    key_id = made.pop("ID").encode()
+    may = {A.ENCRYPT: True, A.DECRYPT: True, A.EXTRACTABLE: True, A.SENSITIVE: True, **{A[name]: value for name, value in made.items()}}
+    may |= {name: datetime.date(2027, 1, 1) for name in may if name == A.END_DATE}
+    session.generate_key(pkcs11.KeyType.AES, 256, id=key_id, label=key_id.decode(), store=True, template=may)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def edit(hsm: Hsm, edits: dict[str, Any], token: str = "payments") -> None:
+    """Another program changes attributes by label, destroys (None), or makes AES keys (under the empty label)."""
+    environment = {**os.environ, **hsm.environment}
+    subprocess.run([sys.executable, "-c", _EDIT, SOFTHSM, token, PIN, json.dumps(edits)], env=environment, check=True)
+
+
+def make(tool: Any, label: str, key_id: str, *more: str) -> None:
+    tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", key_id, "--extractable", *more)
+
+
+def instance(hsm: Hsm, **args: Any) -> dict[str, Any]:
+    return ok(hsm.run("hsm_sync", instance="primary", **args))
+
+
+def write(pair: Pair, statement: str, *values: Any) -> None:
+    """Somebody writes into the registry."""
+    with closing(sqlite3.connect(pair.hsm.registry)) as registry:
+        registry.execute(statement, values)
+        registry.commit()
+
+
+def note(pair: Pair, label: str, name: str) -> None:
+    """A run died while it made a key of this label."""
+    write(
+        pair,
+        "INSERT INTO pending_key SELECT token.id, ?, ?, 1, 0, 0, 'dead', '2026-01-01T00:00:00Z' FROM token "
+        "JOIN instance ON instance.id = instance_id WHERE name = ?",
+        label,
+        label.encode(),
+        name,
+    )
+
+
+def names(answer: dict[str, Any], field: str) -> list[str]:
+    return [uid.rsplit("::", 1)[1] for uid in answer[field]]
+
+
+# Which record is whose
+
+
+def test_a_new_key_does_not_take_the_record_of_a_destroyed_one(pair: Pair) -> None:
+    ok(pair.hsm.keys({**AES, "id": "01"}))
+    ok(pair.hsm.keys({"label": "dek", "id": "01", "state": "destroyed"}))
+    make(pair.tool, "other", "01")
+    assert instance(pair.hsm, refresh=["label"])["summary"] == {"added": 1, "known": 0, "missing": 0, "drifted": 0}
+    assert {label: state for label, (state, _may) in pair.records(None).items()} == {"dek": "destroyed", "other": "active"}
+
+
+def test_what_is_known_to_be_another_key_is_not_matched_by_one_name(pair: Pair) -> None:
+    ok(pair.hsm.keys({**EC, "id": "01"}, {**AES, "id": "02"}))
+    for label in ("sig", "dek"):
+        ok(pair.hsm.keys({"label": label, "state": "compromised"}))
+    edit(pair.hsm, {"sig": None, "dek": None})
+    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "fresh", "--id", "01")
+    make(pair.tool, "dek", "03")
+    done = instance(pair.hsm, refresh=["id", "label"], prune=True)
+    assert done["summary"] == {"added": 2, "known": 0, "missing": 2, "drifted": 0}
+    # They have a name in common with what is there, so they are not removed either; also not the next time.
+    for answer in (done, instance(pair.hsm, prune=True)):
+        assert answer["pruned"] == [] and "'sig', 'dek' not pruned" in str(answer["warnings"])
+
+
+def test_a_public_key_is_worth_more_than_a_name(pair: Pair) -> None:
+    ok(pair.hsm.keys({**EC, "label": "a", "id": "01"}, {**EC, "label": "b", "id": "02"}))
+    edit(pair.hsm, {"a": {"LABEL": "c", "ID": "03"}, "b": {"LABEL": "d", "ID": "01"}})
+    drift = {(entry["virtual"], entry["hsm"]) for entry in instance(pair.hsm)["drift"]}
+    assert drift == {("01", "03"), ("02", "01"), ("a", "c"), ("b", "d")}
+
+
+def test_a_pair_that_lost_its_name_keeps_its_record(pair: Pair) -> None:
+    ok(pair.hsm.keys(EC))
+    edit(pair.hsm, {"sig": {"LABEL": "", "ID": ""}})
+    done = instance(pair.hsm, prune=True, refresh=["id", "label"])
+    assert done["changed"] is False and {entry["field"] for entry in done["drift"]} == {"id", "label"}
+    assert "not refreshed" in str(done["warnings"])
+
+
+def test_a_group_takes_over_a_key_that_was_renamed_with_its_state(pair: Pair) -> None:
+    ok(pair.hsm.keys(EC, AES))
+    for label in ("sig", "dek"):
+        ok(pair.hsm.keys({"label": label, "state": "compromised"}))
+    edit(pair.hsm, {"sig": {"LABEL": "sig-2"}, "dek": {"LABEL": "dek-2"}})
+    assert {entry["field"] for entry in ok(pair.sync(check=True))["drift"]} == {"label"}
+    four_steps(lambda check: pair.sync(check=check, refresh=["label"]))
+    assert {label: state for label, (state, _may) in pair.records().items()} == {"sig-2": "compromised", "dek-2": "compromised"}
+    assert pair.records(None) == {}
+
+
+def test_a_field_that_would_give_a_name_twice_stays_as_it_is(pair: Pair) -> None:
+    ok(pair.hsm.keys({**EC, "label": "a", "id": "01"}, {**EC, "label": "b", "id": "04"}))
+    edit(pair.hsm, {"a": {"LABEL": "b", "ID": "02"}, "b": None})
+    write(pair, "UPDATE virtual_key SET key_id = x'01' WHERE label = 'b'")
+    kept = instance(pair.hsm, refresh=["label"])
+    assert kept["refreshed"] == [] and "restore id and label together" in str(kept["warnings"])
+    four_steps(lambda check: pair.hsm.run("hsm_sync", instance="primary", check=check, refresh=["label", "id"]))
+
+
+# What is not removed
+
+
+def test_a_member_holds_more_than_what_is_compared(pair: Pair) -> None:
+    ok(pair.group("mine", key_scan="own"))
+    ok(pair.keys(AES, group="mine"))
+    edit(pair.hsm, {"dek": None})
+    make(pair.tool_b, "renamed", b"dek".hex())
+    assert ok(pair.sync(group="mine", prune=True))["pruned"] == []
+
+
+def test_what_a_dead_run_was_at_work_on_stays(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    edit(pair.hsm, {"dek": None})
+    note(pair, "dek", "standby")
+    done = ok(pair.sync(prune=True))
+    assert done["pruned"] == [] and "'dek' not pruned: a run that was cut off" in str(done["warnings"])
+
+
+def test_a_recorded_key_with_a_note_is_known(pair: Pair) -> None:
+    ok(pair.hsm.keys(AES))
+    note(pair, "dek", "primary")
+    assert instance(pair.hsm, prune=True)["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
+
+
+def test_keys_with_one_uid_are_shown_and_counted_each(pair: Pair) -> None:
+    for label in "ab":
+        make(pair.tool, label, b"key".hex())
+    done = instance(pair.hsm)
+    assert names(done, "added") == ["key", "key"]
+    assert {subject.rsplit("::", 1)[1] for subject in done["diff"]["after"]} == {"key (a)", "key (b)"}
+    write(pair, "UPDATE virtual_key SET operations = '[]'")
+    assert instance(pair.hsm)["summary"]["drifted"] == 2
+
+
+# What is not copied
+
+
+def test_a_compromised_key_is_not_copied_under_another_name(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    ok(pair.keys({"label": "dek", "state": "compromised"}))
+    edit(pair.hsm, {"dek": {"LABEL": "dek-2", "ID": "09"}})
+    for check in (True, False):
+        answer = ok(pair.sync(repair="wrap", check=check))
+        assert answer["repaired"] == [] and "compromised" in answer["not_repaired"][0]["reason"]
+    assert not usage(pair.tool_b, "dek-2")
+
+
+def test_what_another_group_has_as_compromised_is_told_and_not_copied(pair: Pair) -> None:
+    ok(pair.group("other"))
+    ok(pair.keys(AES, group="other"))
+    ok(pair.keys({"label": "dek", "state": "compromised"}, group="other"))
+    answer = ok(pair.sync(repair="wrap"))
+    assert "group 'other' has it as compromised" in str(answer["warnings"])
+    assert answer["repaired"] == [] and answer["not_repaired"][0]["reason"] == "group 'other' has it as compromised"
+
+
+def test_pairs_of_another_program_are_copied(pair: Pair) -> None:
+    """pkcs11-tool gives the public half of an EC pair CKA_DERIVE."""
+    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "01", "--extractable")
+    ok(pair.sync())
+    done = four_steps(lambda check: pair.sync(check=check, repair="wrap"))
+    assert len(done["repaired"]) == 1 and usage(pair.tool_b, "e", "privkey")
+
+
+def test_a_copy_is_not_weaker(pair: Pair) -> None:
+    dated = {"ID": "dated", "END_DATE": 1}
+    edit(pair.hsm, {"": [{"ID": "nocopy", "COPYABLE": False}, {"ID": "plain"}, {"ID": "forever", "DESTROYABLE": False}, dated]})
+    planned, done = (ok(pair.sync(check=check, repair="wrap")) for check in (True, False))
+    assert [entry["label"] for entry in planned["repaired"]] == [entry["label"] for entry in done["repaired"]] == ["nocopy", "plain"]
+    assert {entry["label"]: entry["code"] for entry in done["not_repaired"]} == {"dated": "not_carried", "forever": "not_carried"}
+    copied = pair.tool_b("--list-objects", "--type", "secrkey")
+    assert "nocopy" in copied and "forever" not in copied and "dated" not in copied
+    environment = {**os.environ, **pair.standby.environment}
+    code = (
+        "import os, sys, pkcs11\nfrom pkcs11 import Attribute as A\n"
+        f"session = pkcs11.lib({SOFTHSM!r}).get_token(token_label='payments-b').open(user_pin={PIN!r})\n"
+        "print({raw[A.LABEL]: raw[A.COPYABLE] for raw in session.get_objects()}, flush=True)\nos._exit(0)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(shown.replace("True", "true").replace("False", "false")) == {"nocopy": False, "plain": True}
+
+
+# The file for Git
+
+
+def exported(path: Path) -> tuple[list[str], dict[str, str]]:
+    document = yaml.safe_load(path.read_text())
+    return [entry["label"] for entry in document["keys"]], {other["label"]: other["reason"] for other in document["others"]}
+
+
+def test_what_is_listed_can_be_fed_back(pair: Pair, tmp_path: Path) -> None:
+    path = tmp_path / "e.yml"
+    ok(pair.hsm.keys(AES, {**AES, "label": "stays"}))
+    pair.tool("--keypairgen", "--key-type", "RSA:2048", "--label", "half", "--id", "01")
+    pair.tool("--delete-object", "--type", "pubkey", "--label", "half")
+    for _time in range(2):
+        make(pair.tool, "twice", "02")
+    make(pair.tool, "{{ 6 * 7 }}", "03")
+    pair.tool("--keygen", "--key-type", "AES:32", "--id", "04")
+    edit(pair.hsm, {"dek": None})
+    instance(pair.hsm, export=str(path))
+    declared, others = exported(path)
+    assert declared == ["stays"] and "{{" not in path.read_text()
+    assert others["dek"] == "not in the HSM" and "half a pair" in others["half"] and others[""] == "it has no label"
+    assert "several keys" in others["twice"] and "template" in others["\\x7b\\x7b 6 * 7 }}"]
+    assert ok(pair.hsm.keys(*yaml.safe_load(path.read_text())["keys"]))["changed"] is False
+
+
+def test_the_file_is_the_same_whichever_member_serves(pair: Pair, tmp_path: Path) -> None:
+    path = tmp_path / "e.yml"
+    ok(pair.keys(AES, {**AES, "label": "here"}))
+    ok(pair.sync(export=str(path)))
+    before = path.read_bytes()
+    pair.away(pair.hsm)
+    ok(pair.sync(export=str(path)))
+    assert path.read_bytes() == before
+    pair.back(pair.hsm)
+    edit(pair.hsm, {"here": None})
+    ok(pair.sync(export=str(path)))
+    assert exported(path) == (["dek"], {"here": "not in the HSM"})
+
+
+def test_a_name_as_long_as_can_be(pair: Pair, tmp_path: Path) -> None:
+    make(pair.tool, "k1", "01")
+    path = tmp_path / ("a" * 251 + ".yml")
+    instance(pair.hsm, export=str(path))
+    assert exported(path)[0] == ["k1"]

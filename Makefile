@@ -6,7 +6,12 @@
 
 LINTS = ruff mypy shellcheck yamllint reuse changelog docs ansible-lint
 
-.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit bench clean
+# Test hosts: how many, of which releases, how many more without a way out. ALL=1 makes hosts-down delete the images, too.
+N = 3
+DEBIAN = bookworm
+OFFLINE = 0
+
+.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit fleet hosts-up hosts-down bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -18,6 +23,9 @@ help:
 	@echo "make build       the archive in .build/dist, installed and read once"
 	@echo "make quickstart  the quickstart twice, the second time without a change"
 	@echo "make unit        pytest"
+	@echo "make fleet       the tests on hosts of their own (root; not part of make test)"
+	@echo "make hosts-up    Debian hosts with systemd and SSH (root): N=3 DEBIAN=bookworm,trixie OFFLINE=1"
+	@echo "make hosts-down  deletes them, with ALL=1 their images, too"
 	@echo "make clean       deletes what these targets made"
 
 demo:
@@ -47,8 +55,18 @@ quickstart:
 unit:
 	tools/run.sh unit
 
+fleet:
+	tools/run.sh fleet
+
+hosts-up:
+	tools/hosts.sh up --hosts "$(N)" --debian "$(DEBIAN)" --offline "$(OFFLINE)"
+
+hosts-down:
+	tools/hosts.sh down $(if $(filter 1,$(ALL)),--images)
+
 bench:
 	tools/run.sh bench
 
 clean:
+	tools/hosts.sh clean
 	rm -rf .build .demo .venv .venv-dev

@@ -29,10 +29,12 @@ die() {
 # installed PACKAGE: is what this Debian package brings already there, wherever it came from?
 installed() {
   case $1 in
-    gcc | git) command -v "$1" ;;
+    aardvark-dns | netavark) command -v "/usr/lib/podman/$1" ;;
+    crun | fuse-overlayfs | gcc | git | iptables | mmdebstrap | podman) command -v "$1" ;;
     libc6-dev) echo '#include <stdio.h>' | gcc -E - ;;
     opencryptoki) command -v pkcsslotd ;;
     opensc) command -v pkcs11-tool ;;
+    openssh-client) command -v ssh && command -v ssh-keygen ;;
     procps) command -v pgrep ;;
     python3-venv) python_version_fits /usr/bin/python3 ;;
     softhsm2) command -v softhsm2-util ;;

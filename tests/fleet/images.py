@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images of the test hosts: made from the distribution's archive, kept as long as their recipe is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from machine import Problem, Room, call
+
+RELEASES = ("bookworm", "trixie")
+USER = "admin"
+
+PACKAGES = (
+    # The init system, and what it talks through.
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    # The way in, and from there to root.
+    "openssh-server",
+    "sudo",
+    # What Ansible and the collection's runtime start from.
+    "python3",
+    "python3-venv",
+    "ca-certificates",
+    "iproute2",
+)
+
+# These reach through a privileged container to the kernel, which is this machine's: settings, modules, file systems.
+# The timers of apt would hold its lock in the middle of a test.
+MASKED = (
+    "systemd-sysctl.service",
+    "systemd-modules-load.service",
+    "systemd-binfmt.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "proc-sys-fs-binfmt_misc.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "getty.target",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+)
+
+# Run with the image's root folder as $1, after its packages are there. The keys that the package openssh-server made
+# would be the same on every host: each gets its own when it is made. An empty machine-id is filled at the first start.
+FINISH = f"""
+rm -f "$1"/etc/ssh/ssh_host_*
+: >"$1/etc/machine-id"
+chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 {USER}
+printf '%s\\n' '{USER} ALL=(ALL:ALL) NOPASSWD: ALL' >"$1/etc/sudoers.d/{USER}"
+chmod 0440 "$1/etc/sudoers.d/{USER}"
+chroot "$1" systemctl --quiet mask {" ".join(MASKED)}
+"""
+
+
+def recipe(release: str) -> list[str]:
+    """The command that makes the image, without the file to write."""
+    mirror = os.environ.get("MIRROR") or "http://deb.debian.org/debian"
+    sources = [
+        f"deb {mirror} {release} main",
+        f"deb {mirror} {release}-updates main",
+        f"deb {mirror}-security {release}-security main",
+    ]
+    # A half-made image is thrown away, so nothing need be flushed to the disk.
+    options = ["--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--customize-hook={FINISH.strip()}"]
+    return ["mmdebstrap", *options, "--include=" + ",".join(PACKAGES), release, *sources]
+
+
+def tag(release: str) -> str:
+    stamp = hashlib.sha256(json.dumps(recipe(release)).encode()).hexdigest()[:12]
+    return f"localhost/keyfleet-host-{release}:{stamp}"
+
+
+def ensure(room: Room, cache: Path, release: str) -> str:
+    """The name of the image, which is built and brought into the room's store where that was not done before."""
+    image = tag(release)
+    if image in stored(room):
+        return image
+    archive = cache / f"{release}-{image.rpartition(':')[2]}.tar"
+    if not archive.exists():
+        build(archive, release)
+    print(f"Importing the image of {release}", flush=True)
+    room.podman("import", "--quiet", str(archive), image)
+    return image
+
+
+def build(archive: Path, release: str) -> None:
+    print(f"Building the image of {release} from the archive of Debian", flush=True)
+    started = time.monotonic()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = archive.with_name(f"{os.getpid()}-{archive.name}")
+    command = recipe(release)
+    command.insert(command.index(release) + 1, str(unfinished))
+    try:
+        call(command)
+        unfinished.rename(archive)
+    except Problem as problem:
+        raise Problem(f"The image of {release} could not be built. Set MIRROR if the archive is elsewhere.\n{problem}") from problem
+    finally:
+        unfinished.unlink(missing_ok=True)
+    for older in archive.parent.glob(f"{release}-*.tar"):
+        if older != archive:
+            older.unlink()
+    print(f"Built in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def stored(room: Room) -> list[str]:
+    return room.podman("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+
+
+def drop_outdated(room: Room) -> None:
+    """Images of an older recipe, once no host is left that was made from them."""
+    current = {tag(release) for release in RELEASES}
+    for image in stored(room):
+        if image.startswith("localhost/keyfleet-host-") and image not in current:
+            room.podman("rmi", image)

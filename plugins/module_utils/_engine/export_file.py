@@ -13,19 +13,15 @@ import json
 import os
 import re
 import stat
-import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from .._model.errors import KeyfleetError, Refused
 from .._model.export_document import FAMILY
 from .plan import CHANGE, CREATE, KEEP, Step
+from .private_files import write_private
 from .yaml_text import to_yaml
 
 MODE = 0o644
@@ -56,7 +52,7 @@ class ExportPlan:
         if not self.step.changes:
             return
         try:
-            _replace(self.path, self.content, self.mode)
+            write_private(self.path, self.content, self.mode)
         except OSError as error:
             raise KeyfleetError(
                 f"export: {self.path} cannot be written: {error.strerror}. Run as a user who may (become: true), or give another path.",
@@ -106,35 +102,6 @@ def _check_folder(folder: str) -> None:
         raise _refused(f"{folder} is on a file system that can only be read. Give another path.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _refused(f"no file can be made in {folder}. Run as a user who may (become: true), or give another path.")
-
-
-def _replace(path: str, content: bytes, mode: int) -> None:
-    """Put the file in its place in one step, on the disk before it is named. Raises OSError.
-
-    It is written under a short name first, so that the file's own may be as long as the file system allows.
-    """
-    folder, name = os.path.split(path)
-    prefix = f".keyfleet-{sha256(os.fsencode(name)).hexdigest()[:16]}-"
-    for left_over in Path(folder).glob(f"{prefix}*"):  # of a run that was killed; a younger one may be at work
-        with suppress(OSError):
-            if time.time() - left_over.lstat().st_mtime > _LEFT_OVER_SECONDS:
-                left_over.unlink()
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=prefix)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            with suppress(FileNotFoundError):
-                status = os.lstat(path)
-                if os.geteuid() == 0:
-                    os.fchown(file.fileno(), status.st_uid, status.st_gid)  # a service's own file stays its own
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _is_json(path: str) -> bool:

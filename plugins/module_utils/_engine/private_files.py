@@ -14,6 +14,7 @@ import stat
 import tempfile
 import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from .._model.errors import PinError
@@ -79,10 +80,11 @@ def make_folder(path: str) -> None:
 def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
     """Replace ``path`` by a file with this content and mode, in one step, on the disk before it is named.
 
-    A reader sees the old file or the new one. Raises OSError.
+    A reader sees the old file or the new one. It is written under a short name first, so that its own may be as long as the
+    file system allows. Raises OSError.
     """
     make_folder(path)
-    prefix = f".{os.path.basename(path)}.keyfleet-"
+    prefix = f".keyfleet-{sha256(os.fsencode(os.path.basename(path))).hexdigest()[:16]}-"
     _remove_left_overs(os.path.dirname(path), prefix)
     owner = _owner_of(path)
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix)

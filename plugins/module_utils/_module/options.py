@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._model.key_states import STATES
+
 Spec = dict[str, dict[str, Any]]
 
 DEFAULT_REGISTRY = "/var/lib/keyfleet/registry.db"
@@ -139,17 +141,7 @@ KEYS: Spec = {
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
             "state": {
                 "type": "str",
-                "choices": [
-                    "present",
-                    "absent",
-                    "public_only",
-                    "pre-active",
-                    "active",
-                    "suspended",
-                    "deactivated",
-                    "compromised",
-                    "destroyed",
-                ],
+                "choices": ["present", "absent", "public_only", *STATES],
                 "default": "present",
             },
         },

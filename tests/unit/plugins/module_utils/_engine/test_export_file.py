@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -275,16 +276,15 @@ def test_the_mode_of_a_file_stays(path: str) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
 
 
-def test_a_file_that_cannot_be_written_is_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: str, content: bytes, mode: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(export_file, "_replace", full)
+def test_a_file_that_cannot_be_written_is_told(path: str) -> None:
     plan = plan_export(path, DOCUMENT)
+    folder = Path(path).parent
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder was")
     with pytest.raises(KeyfleetError) as caught:
         plan.write()
     assert caught.value.code == "export_unwritable"
-    assert caught.value.message.startswith(f"export: {path} cannot be written: No space left on device.")
+    assert caught.value.message.startswith(f"export: {path} cannot be written: Not a directory.")
 
 
 def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ OFFLINE = 0
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
-	@echo "make bench       how fast hsm_key is for many keys, in about ten minutes (BENCH_ARGS=--full adds the longest loop)"
+	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
 	@echo "make test        everything below, the tests last"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"

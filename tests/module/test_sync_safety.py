@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hsm_fixture import PIN, SOFTHSM, Hsm, Pair, four_steps, ok, usage
 
@@ -267,3 +268,14 @@ def test_a_name_as_long_as_can_be(pair: Pair, tmp_path: Path) -> None:
     path = tmp_path / ("a" * 251 + ".yml")
     instance(pair.hsm, export=str(path))
     assert exported(path)[0] == ["k1"]
+
+
+@pytest.mark.parametrize(("state", "why"), [("destroyed", "it is destroyed"), ("absent", "no record of it")])
+def test_what_a_group_has_ended_is_not_copied_back(pair: Pair, state: str, why: str) -> None:
+    ok(pair.group(apply_changes=True))
+    ok(pair.keys({"label": "dek", "type": "AES", "extractable": True}))
+    assert ok(pair.sync(repair="wrap"))["repaired"]
+    ok(pair.keys({"label": "dek", "state": state}))
+    answer = ok(pair.sync(repair="wrap"))
+    assert answer["repaired"] == [] and why in answer["not_repaired"][0]["reason"]
+    assert usage(pair.tool, "dek") == set()

@@ -115,7 +115,7 @@ class Fleet:
         """The containers that are there, and what each was made from."""
         form = f'{{{{.Names}}}} {{{{index .Labels "{LABEL}"}}}}'
         lines = self.room.podman("ps", "--all", "--filter", f"label={LABEL}", "--format", form).splitlines()
-        return {name: stamp for name, _, stamp in (line.partition(" ") for line in lines)}
+        return {name: stamp for name, _blank, stamp in (line.partition(" ") for line in lines)}
 
     def _remove(self, containers: list[str]) -> None:
         for container in containers:

@@ -64,7 +64,7 @@ def mounted(path: Path) -> str | None:
     """The type of the file system that is mounted there, the topmost one."""
     found = None
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split(" ")
+        where, kind = line.split(" ")[1:3]
         if where.encode().decode("unicode_escape") == str(path):
             found = kind
     return found

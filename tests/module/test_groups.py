@@ -62,12 +62,12 @@ def rows(hsm: Hsm, query: str, *values: Any) -> list[tuple[Any, ...]]:
 def members(hsm: Hsm) -> list[tuple[int, str]]:
     """The rows of the table, with the labels of their tokens."""
     query = "SELECT priority, label FROM group_member JOIN token ON token.id = token_id ORDER BY priority"
-    return [(priority, label) for priority, label in rows(hsm, query)]
+    return list(rows(hsm, query))
 
 
 def events(hsm: Hsm) -> list[tuple[str, str]]:
     query = "SELECT action, subject FROM event WHERE action LIKE '%group' OR action = 'forget_key' ORDER BY id"
-    return [(action, subject) for action, subject in rows(hsm, query)]
+    return list(rows(hsm, query))
 
 
 def record_key(hsm: Hsm, group: str, label: str, token: str = "payments") -> None:

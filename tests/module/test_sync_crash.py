@@ -255,7 +255,7 @@ def cuts(calls: list[tuple[int, str]], at_calls: int, by_time: int) -> list[Cut]
 
 def test_a_sync_killed_at_any_moment_of_its_write(site: Site) -> None:
     tries = []
-    for _ in range(3):
+    for _try in range(3):
         site.restore("empty")
         assert site.killed(Cut()) is False
         tries.append(site.calls())

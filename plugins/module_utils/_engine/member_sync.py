@@ -108,7 +108,7 @@ class MemberSync:
         report = MemberReport()
         if not self.several:
             return report
-        failed = [(connection, error) for connection, error in reached.before]
+        failed = list(reached.before)
         tried = {connection.priority for connection, _error in failed} | {reached.connection.priority}
         for connection in connections_of(self.known, self.group):
             if connection.priority in tried:

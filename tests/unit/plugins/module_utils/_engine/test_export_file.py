@@ -65,9 +65,9 @@ def content(path: str) -> Any:
     return json.loads(text) if path.endswith("json") else yaml.safe_load(text)
 
 
-def refusal(path: str, document: dict[str, Any] = DOCUMENT) -> KeyfleetError:
+def refusal(path: str, document: dict[str, Any] | None = None) -> KeyfleetError:
     with pytest.raises(KeyfleetError) as caught:
-        plan_export(path, document)
+        plan_export(path, DOCUMENT if document is None else document)
     assert caught.value.message.startswith("export: ")
     assert caught.value.message.endswith(" Nothing was changed.")
     return caught.value

@@ -283,10 +283,10 @@ class Planner:
         )
 
     def _held_back(self, spec: KeySpec) -> str | None:
-        if self.scope.applies_changes or self.scope.group is None:
+        if self.scope.applies_changes:
             return None
         return (
-            f"{spec.where}.on_mismatch: replace destroys the key that is there, and group '{self.scope.group.name}' does not apply "
+            f"{spec.where}.on_mismatch: replace destroys the key that is there, and group '{self.scope.group_name}' does not apply "
             "changes to the HSM (apply_changes: false)"
         )
 

@@ -71,11 +71,10 @@ def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | No
 
 def lost(spec: KeySpec, scope: Scope) -> str:
     """Why a group makes no second key in place of one that it has a record of."""
-    name = scope.group.name if scope.group is not None else ""
     return (
-        f"{spec.where}: group '{name}' has a record of '{spec.label}', and the token that serves does not have this key. Another key under "
-        "its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, when it is gone for "
-        "good, forget it (hsm_sync with prune: true) and run again."
+        f"{spec.where}: group '{scope.group_name}' has a record of '{spec.label}', and the token that serves does not have this key. "
+        "Another key under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, "
+        "when it is gone for good, forget it (hsm_sync with prune: true) and run again."
     )
 
 

@@ -61,9 +61,9 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumst
         option = "state" if spec.lead else "previous"
         return plan, f"{spec.where}.{option}: '{spec.label}' {problem}"
     if spec.enforce and key is not None:
-        if not scope.applies_changes and scope.group is not None:
+        if not scope.applies_changes:
             return plan, (
-                f"{spec.where}.enforce: group '{scope.group.name}' does not apply changes to the HSM (apply_changes: false): leave "
+                f"{spec.where}.enforce: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false): leave "
                 "enforce out, or change the group first"
             )
         plan.changes = [
@@ -93,9 +93,9 @@ def check_destroyed(plan: KeyPlan, known: VirtualKey | None, circumstances: Circ
         return not_there(spec, "destroyed")
     if plan.key is None and known is not None and scope.group is not None and not scope.is_here(known):
         return elsewhere(spec, scope)
-    if scope.group is not None and not scope.applies_changes and plan.key is not None:
+    if not scope.applies_changes and plan.key is not None:
         return (
-            f"{spec.where}.state: group '{scope.group.name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
+            f"{spec.where}.state: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
             "be destroyed: say absent to forget the virtual key, or change the group first"
         )
     if problem := move_problem(known.state if known is not None else ACTIVE, DESTROYED):

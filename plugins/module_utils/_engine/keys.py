@@ -28,6 +28,7 @@ from .._registry.database import Database, open_database
 from .circumstances import Circumstances
 from .connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
 from .generations import expand
+from .held_keys import listed
 from .key_apply import Applier
 from .key_look import EmptyToken, TokenLook, wrapping_key
 from .key_plan import KeyPlan
@@ -329,8 +330,7 @@ class _GroupRun(_Batch):
     def _warn_of_the_others(self, reached: Reached, outcome: Outcome) -> None:
         gone = [entry["label"] for entry in outcome.values["applied"] if entry["action"] in ("delete", "replace", "remove_private")]
         if gone:
-            listed = ", ".join(f"'{label}'" for label in gone[:10]) + (f" and {len(gone) - 10} more" if len(gone) > 10 else "")
             self.context.warn(
-                f"group '{self.group.name}': {listed} went from connection {reached.connection} only. The other members are not touched; "
-                "hsm_sync tells which of them still have it."
+                f"group '{self.group.name}': {listed(gone)} went from connection {reached.connection} only. The other members are not "
+                "touched; hsm_sync tells which of them still have it."
             )

@@ -11,7 +11,7 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit fleet hosts-up hosts-down bench clean
+.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -24,6 +24,7 @@ help:
 	@echo "make quickstart  the quickstart twice, the second time without a change"
 	@echo "make unit        pytest"
 	@echo "make fleet       the tests on hosts of their own (root; not part of make test)"
+	@echo "make molecule    the roles, each on bare hosts of its own (root)"
 	@echo "make hosts-up    Debian hosts with systemd and SSH (root): N=3 DEBIAN=bookworm,trixie OFFLINE=1"
 	@echo "make hosts-down  deletes them, with ALL=1 their images, too"
 	@echo "make clean       deletes what these targets made"
@@ -57,6 +58,9 @@ unit:
 
 fleet:
 	tools/run.sh fleet
+
+molecule:
+	tools/run.sh molecule
 
 hosts-up:
 	tools/hosts.sh up --hosts "$(N)" --debian "$(DEBIAN)" --offline "$(OFFLINE)"

@@ -80,7 +80,8 @@ options:
     type: bool
     default: false
 notes:
-  - The server takes the libraries from its environment, for example E(SOFTHSM2_PKCS11_LIB), not from this file.
+  - The server takes the libraries from its environment, for example E(SOFTHSM2_PKCS11_LIB), not from this file. RV(unit) has
+    what its unit needs; the role P(keyfleet.hsm.kms#role) writes it there.
 seealso:
   - module: keyfleet.hsm.hsm_instance
   - plugin: keyfleet.hsm.hsm_prefixes
@@ -155,6 +156,30 @@ instances:
       returned: success
       type: list
       elements: int
+differs:
+  description: Whether the file, as this task found it, said something else or had another mode.
+  returned: success
+  type: bool
+  sample: true
+unit:
+  description: What the systemd unit of the server has to give it, for this configuration to work.
+  returned: success
+  type: dict
+  sample:
+    environment: {SOFTHSM2_PKCS11_LIB: /usr/lib/softhsm/libsofthsm2.so}
+    writable_paths: [/var/lib/softhsm/tokens]
+  contains:
+    environment:
+      description: Variables - the library of each model, and O(instances[].environment).
+      returned: success
+      type: dict
+    writable_paths:
+      description:
+        - Folders that the server writes and that its unit does not allow as it is shipped - SoftHSM2's token directory, and those that
+          O(settings) name for the database, the workspace and the logs.
+      returned: success
+      type: list
+      elements: str
 failure:
   description: Why the task failed, for programs. The text for people is in C(msg).
   returned: failure

@@ -64,6 +64,7 @@ def four_steps(hsm: Hsm, *instances: dict[str, Any], **args: Any) -> dict[str, A
     settled = done["diff"]["after"].replace("(secret, changed)", "(secret)")
     assert again["diff"]["before"] == again["diff"]["after"] == kept["diff"]["after"] == settled
     assert predicted["instances"] == done["instances"] == again["instances"] == kept["instances"]
+    assert [answer["differs"] for answer in (predicted, done, again, kept)] == [True, True, False, False]
     return done
 
 
@@ -211,6 +212,18 @@ def test_slots_by_serial_and_by_number(hsm: Hsm) -> None:
     serial = next(serial for serial in serials if int(serial[-8:], 16) & 0x7FFFFFFF == numbers[0])
     tokens = [{"serial": serial, "pin": PIN}, {"slot": hex(numbers[1]), "pin": PIN}]
     assert four_steps(hsm, entry(hsm, "primary", *tokens))["instances"][0]["slots"] == numbers
+
+
+def test_what_the_unit_has_to_give_the_server(hsm: Hsm) -> None:
+    ready(hsm, "primary")
+    done = run(hsm, entry(hsm), settings={"db": {"sqlite_path": "/srv/kms"}, "logging": {"rolling_log_dir": "/var/log/cosmian"}})
+    configuration = Path(hsm.environment["SOFTHSM2_CONF"])
+    (tokens,) = re.findall(r"^directories.tokendir *= *(\S+)", configuration.read_text(), re.MULTILINE)
+    library = done["unit"]["environment"].pop("SOFTHSM2_PKCS11_LIB")
+    assert Path(library).name == "libsofthsm2.so"
+    assert done["unit"] == {"environment": hsm.environment, "writable_paths": sorted([tokens, "/srv/kms"])}
+    # The server has one library for a model: nothing of this is known where nothing is served.
+    assert run(hsm)["unit"] == {"environment": {}, "writable_paths": []}
 
 
 def test_the_first_check_on_a_bare_host(hsm: Hsm) -> None:

@@ -36,6 +36,7 @@ from .._registry import events, references
 from .._registry import instances as table
 from .._registry.database import open_database, registry_exists
 from . import kms_tokens
+from .kms_unit import unit_needs
 from .plan import Context, Outcome
 from .private_files import write_private
 from .toml_text import parse, render
@@ -76,6 +77,8 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
+        "differs": changed,
+        "unit": unit_needs(settings, instances),
         "instances": [
             {
                 "name": instance.spec.name,

@@ -83,11 +83,12 @@ def serve(declared: Declared, pins: Mapping[str, tuple[str, ...]], context: Cont
     instances, missing = [], {}
     for where, spec in declared:
         try:
-            library = os.path.realpath(find_library(spec.libraries))
+            named = find_library(spec.libraries)
+            library = os.path.realpath(named)
         except ProviderError as error:
-            library = spec.libraries[0]
+            named = library = spec.libraries[0]
             missing[library] = ProviderError(f"{where}.{error.message}", code=error.code, details=error.details)
-        instances.append(Served(where=where, spec=spec, library=library, passwords=pins[spec.name]))
+        instances.append(Served(where=where, spec=spec, library=library, named=named, passwords=pins[spec.name]))
     if problems := library_problems(instances):
         raise InputError(problems)
     errors: list[Fault] = []

@@ -67,11 +67,15 @@ _MAX_SLOT = 2**63 - 1  # a TOML integer has a sign
 
 @dataclass(frozen=True)
 class Served:
-    """An instance as the server will have it. A slot is None while its token is not there yet, in check mode only."""
+    """An instance as the server will have it. A slot is None while its token is not there yet, in check mode only.
+
+    ``library`` is the file itself, by which libraries are compared; ``named`` is its path as declared, which outlives an upgrade.
+    """
 
     where: str
     spec: InstanceSpec
     library: str
+    named: str
     slots: tuple[int | None, ...] = ()
     passwords: tuple[str, ...] = ()
 

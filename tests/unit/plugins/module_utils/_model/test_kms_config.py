@@ -55,7 +55,7 @@ def token(**options: Any) -> dict[str, Any]:
 def served(name: str, *slots: int | None, model: str = "softhsm2", library: str = "/l.so", **options: Any) -> Served:
     tokens = tuple(TokenSpec(index, TokenSelector("slot", index)) for index in range(len(slots)))
     spec = InstanceSpec(name, model, tokens=tokens, **options)
-    return Served(f"instances[0] ({name})", spec, library, slots, tuple("pin" for _slot in slots))
+    return Served(f"instances[0] ({name})", spec, library, library, slots, tuple("pin" for _slot in slots))
 
 
 def only(problems: list[str]) -> str:

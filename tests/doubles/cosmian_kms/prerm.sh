@@ -1,0 +1,10 @@
+#!/bin/sh
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+set -e
+
+if [ "$1" = remove ]; then
+  systemctl disable --now cosmian_kms.service
+fi

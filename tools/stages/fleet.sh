@@ -9,4 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 export KEYFLEET_HOSTS=$BUILD/fleet
 export PYTHONPATH=$ROOT/tests/fleet
+"$ROOT/tools/wheelhouse.sh"
+export KEYFLEET_WHEELHOUSE=$BUILD/wheelhouse
 exec python -m pytest tests/fleet

@@ -9,6 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 export KEYFLEET_HOSTS=${KEYFLEET_HOSTS:-$BUILD/molecule}
 export MOLECULE_EPHEMERAL_DIRECTORY=$KEYFLEET_HOSTS-run
+"$ROOT/tools/wheelhouse.sh"
+export KEYFLEET_WHEELHOUSE=$BUILD/wheelhouse
 cd "$LINKED"
 if (($# == 0)); then
   set -- extensions/molecule/*/molecule.yml

@@ -8,65 +8,160 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible.module_utils.common import respawn
 
 # Where the runtime role puts its venv, then interpreters that a distribution may have given the libraries to.
-CANDIDATES = (
-    "/opt/keyfleet/venv/bin/python",
-    "/usr/bin/python3",
-    "/usr/local/bin/python3",
-    "/usr/libexec/platform-python",
-)
+CANDIDATES = ("/opt/keyfleet/venv/bin/python", "/usr/bin/python3", "/usr/local/bin/python3")
 INSTALL = "pip install python-pkcs11 tomli-w 'cryptography>=42'"
+
+# What is imported: the library that brings it, the first version that is enough, and a name that is new in that version. To look
+# for the name costs nothing, and to ask for the version costs more than the import.
+LIBRARIES = {
+    "pkcs11": ("python-pkcs11", "0.10", "EncapsulateMixin"),
+    "cryptography.x509.verification": ("cryptography", "42", "PolicyBuilder"),
+    "tomli_w": ("tomli-w", "1.0", "dumps"),
+}
+Wanted = Sequence[tuple[str, str, str, str]]
+
+# Run in another interpreter, with the source of lacking() and what is wanted as its arguments. Nothing printed is no answer.
+_PROBE = """
+import sys
+if sys.version_info < (3, 10):
+    sys.exit("is Python " + ".".join(map(str, sys.version_info[:3])) + ", and 3.10 or later is needed")
+exec("from __future__ import annotations\\n" + sys.argv[1])
+reason = lacking([tuple(words.split()) for words in sys.argv[2:]])
+sys.exit(reason) if reason else print("good")
+"""
+# Seconds that an interpreter has for its answer. It takes less than one where nothing is wrong.
+PATIENCE = 20.0
 # respawn_module writes all parameters into a pipe before anyone reads it: more than the pipe holds would wait for ever.
-_RESPAWN_BYTES = 48 * 1024
+_PIPE_BYTES = 48 * 1024
 
 
-def _lacking(module: AnsibleModule, interpreter: str, names: Sequence[str]) -> str | None:
-    """Why ``interpreter`` will not do, or None. All names are tried together: one that has only some is no use."""
-    code, _out, complaint = module.run_command([interpreter, "-c", "; ".join(f"import {name}" for name in names)])
-    if code == 0:
-        return None
-    return complaint.strip().rpartition("\n")[2] or f"exit {code}"
+def lacking(wanted: Wanted) -> str | None:
+    """Why this interpreter will not do, or None. Whole in itself, since other interpreters are given its source."""
+    import importlib
 
-
-def _missing(names: Sequence[str]) -> str | None:
-    for name in names:
+    for module, library, least, new in wanted:
+        problem: BaseException | None = None
         try:
-            __import__(name)
-        except ImportError as error:
-            return str(error)
+            if hasattr(importlib.import_module(module), new):
+                continue
+        except BaseException as error:  # pylint: disable=broad-exception-caught
+            # What a library written in Rust raises when it cannot start is no Exception.
+            problem = error
+        from importlib import metadata
+
+        try:
+            version = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            return str(problem or f"{module} is there, and {library} is not")
+        # A part of the library that came later is not there: that is its age. Anything else that is missing is a fault.
+        if problem is None or getattr(problem, "name", None) == module:
+            return f"{library} {version} is too old, {least} or later is needed"
+        return f"{library} {version} cannot be imported: {type(problem).__name__}: {problem}"
     return None
 
 
-def require_python(module: AnsibleModule, names: Sequence[str]) -> None:
+def wanted(names: Sequence[str]) -> Wanted:
+    return [(name, *LIBRARIES[name]) for name in names]
+
+
+def identity(interpreter: str) -> tuple[str, str]:
+    """What makes an interpreter the same as another one. A venv has the same program as the Python that made it."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(interpreter)))
+    venv = os.path.realpath(folder) if os.path.exists(os.path.join(folder, "pyvenv.cfg")) else ""
+    return os.path.realpath(interpreter), venv
+
+
+def refusal(module: AnsibleModule, interpreter: str, needed: Wanted) -> str | None:
+    """Why ``interpreter`` will not do, or None."""
+    if not os.path.exists(interpreter):
+        return "is not there"
+    killed = threading.Event()
+    timers: list[threading.Timer] = []
+
+    def watch(process: Any) -> None:
+        def end() -> None:
+            killed.set()
+            process.kill()
+
+        timers.append(threading.Timer(PATIENCE, end))
+        timers[0].start()
+
+    arguments = [interpreter, "-c", _PROBE, inspect.getsource(lacking), *(" ".join(words) for words in needed)]
+    try:
+        code, out, complaint = module.run_command(
+            arguments, handle_exceptions=False, expand_user_and_vars=False, before_communicate_callback=watch
+        )
+    except OSError as error:
+        return f"cannot be run: {error.strerror}"
+    finally:
+        for timer in timers:
+            timer.cancel()
+    if killed.is_set():
+        return f"gave no answer in {PATIENCE:g} s"
+    if code == 0 and out.strip() == "good":
+        return None
+    return complaint.strip().rpartition("\n")[2] or f"is no Python that works (exit {code})"
+
+
+def payload_maker() -> Callable[[], str] | None:
+    """Ansible's own function that writes a module's next life. Ansible keeps it private, and has moved it once."""
+    found = getattr(respawn, "_create_payload", None) or getattr(getattr(respawn, "_respawn", None), "create_payload", None)
+    return found if callable(found) else None
+
+
+def go_on(module: AnsibleModule, interpreter: str) -> str:
+    """Run this module in ``interpreter`` and end with what it ends with. Returns only when it cannot: why."""
+    size = len(module.jsonify(module.params))
+    maker = payload_maker()
+    if size <= _PIPE_BYTES:
+        respawn.respawn_module(interpreter)
+    elif maker is not None:
+        code, out, complaint = module.run_command([interpreter, "--"], data=maker(), expand_user_and_vars=False)
+        sys.stdout.write(out)
+        sys.stderr.write(complaint)
+        raise SystemExit(code)
+    return f"has them, but {size} bytes of parameters are too many to hand over; set ansible_python_interpreter to it"
+
+
+def others(candidates: Sequence[str]) -> Iterator[str]:
+    """The candidates that are not this interpreter, each once."""
+    seen = {identity(sys.executable)}
+    for candidate in candidates:
+        if identity(candidate) not in seen:
+            seen.add(identity(candidate))
+            yield candidate
+
+
+def require_python(module: AnsibleModule, names: Sequence[str], candidates: Sequence[str] = CANDIDATES) -> None:
     """Return when all of ``names`` can be imported here; otherwise go on in an interpreter where they can, or fail.
 
     The failure says which interpreters were tried and why each was refused.
     """
-    problem = _missing(names)
+    needed = wanted(names)
+    problem = lacking(needed)
     if problem is None:
         return
     refused = [f"{sys.executable}: {problem}"]
-    if not has_respawned():
-        for interpreter in CANDIDATES:
-            if not os.path.exists(interpreter) or os.path.realpath(interpreter) == os.path.realpath(sys.executable):
-                continue
-            lacking = _lacking(module, interpreter, names)
-            if lacking is None:
-                size = len(module.jsonify(module.params))
-                if size <= _RESPAWN_BYTES:
-                    respawn_module(interpreter)
-                lacking = f"has them, but {size} bytes of parameters are too many to hand over; set ansible_python_interpreter to it"
-            refused.append(f"{interpreter}: {lacking}")
+    if not respawn.has_respawned():
+        for interpreter in others(candidates):
+            reason = refusal(module, interpreter, needed) or go_on(module, interpreter)
+            refused.append(f"{interpreter}: {reason}")
+    libraries = ", ".join(f"{library} {least} or later" for _name, library, least, _new in needed)
     module.fail_json(
-        msg=f"This module needs the Python libraries {', '.join(names)} on the target. Tried: "
+        msg=f"This module needs the Python libraries {libraries} on the target. Tried: "
         + "; ".join(refused)
-        + f". Install them ({INSTALL}), or set ansible_python_interpreter to a Python that has them.",
+        + f". Role keyfleet.hsm.runtime installs them where all modules find them. Or install them ({INSTALL}) and set "
+        "ansible_python_interpreter to the Python that has them.",
         failure={"code": "missing_library", "details": {"tried": refused}},
     )

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from hsm_fixture import PIN, SO_PIN, Hsm
+from hsm_fixture import PIN, SO_PIN, Hsm, ok
 
 MODULES = sorted(path.stem for path in (Path(__file__).parents[2] / "plugins" / "modules").glob("*.py"))
 
@@ -38,7 +38,7 @@ AFTER = {
 NEW_PIN = "558213"
 PASSPHRASE = "correct horse 4711"
 ZONE_KEY = "0123456789abcdeffedcba987654321089abcdef01234567"
-FOLDERS = ("/etc/keyfleet", "/etc/cosmian", "/var/lib/keyfleet", "/var/lib/cosmian")
+FOLDERS = ("/etc/keyfleet", "/etc/cosmian", "/etc/fortanix", "/var/lib/keyfleet", "/var/lib/cosmian")
 
 
 def examples(module: str, scratch: Path) -> list[dict[str, Any]]:
@@ -99,6 +99,8 @@ def prepare(hsm: Hsm) -> None:
         )
     )
     legacy.chmod(0o600)
+    given = legacy.with_name("gateway3.p12")
+    ok(hsm.finish(hsm.start("gateway_certificate", {"path": str(given), "common_name": "gateway3.example.com"})))
 
 
 def run_play(play: dict[str, Any], hsm: Hsm) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,6 @@ import yaml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.toml_text import parse
 from hsm_fixture import Hsm
 
-ROLE = Path(__file__).parents[2] / "roles" / "kms"
 SETTINGS = {"http": {"port": 9998, "api_token_id": "canary-token"}, "tls": {"tls_p12_password": "canary-p12"}}
 
 
@@ -155,5 +154,3 @@ def test_no_secret_is_shown_by_a_failure(hsm: Hsm) -> None:
         assert done.returncode != 0, name
         assert recap(done)["failed"] == 1, name
         assert "canary" not in done.stdout + done.stderr, name
-
-

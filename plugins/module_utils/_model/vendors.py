@@ -45,8 +45,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 CUT_OFF_WITHOUT_TOKEN = frozenset({"SoftHSM v2"})
 
 
-def default_libraries(model: str) -> tuple[str, ...]:
-    """Candidate paths for ``model`` on this machine, best first; empty for a model that is not in the table."""
-    machine = platform.machine()
+def default_libraries(model: str, machine: str | None = None) -> tuple[str, ...]:
+    """Candidate paths for ``model``, best first; empty for a model that is not in the table. ``machine``: by default this one's."""
+    machine = machine or platform.machine()
     multiarch = _MULTIARCH.get(machine, f"{machine}-linux-gnu")
     return tuple(path.format(multiarch=multiarch) for path in LIBRARIES.get(model.lower(), ()))

@@ -192,6 +192,21 @@ KMS: Spec = {
     "allow_renumber": {"type": "bool", "default": False},
 }
 
+GATEWAY_CERTIFICATE: Spec = {
+    "path": {"type": "path", "required": True},
+    "source": {"type": "path"},
+    "common_name": {"type": "str"},
+    "subject_alt_names": {"type": "list", "elements": "str"},
+    "key_type": {"type": "str", "choices": ["EC", "RSA"], "default": "EC", "no_log": False},
+    "key_size": {"type": "int", "choices": [2048, 3072, 4096], "no_log": False},
+    "valid_days": {"type": "int", "default": 365},
+    "renew_before": {"type": "str", "default": "30d"},
+    "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "mode": {"type": "raw", "default": "0400"},
+}
+
 
 def merge(*groups: Spec) -> Spec:
     """One argument spec from several groups. A name that two groups define is a mistake of the module."""

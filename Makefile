@@ -11,19 +11,20 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
+.PHONY: help demo demo-clean test test-all lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
 	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
-	@echo "make test        everything below, the tests last"
+	@echo "make test        lint, sanity, build, quickstart and unit"
+	@echo "make test-all    these, with fleet and molecule beside unit (root)"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
 	@echo "make sanity      ansible-test sanity"
 	@echo "make build       the archive in .build/dist, installed and read once"
 	@echo "make quickstart  the quickstart twice, the second time without a change"
 	@echo "make unit        pytest"
-	@echo "make fleet       the tests on hosts of their own (root; not part of make test)"
+	@echo "make fleet       the tests on hosts of their own (root)"
 	@echo "make molecule    the roles, each on bare hosts of its own (root)"
 	@echo "make hosts-up    Debian hosts with systemd and SSH (root): N=3 DEBIAN=bookworm,trixie OFFLINE=1"
 	@echo "make hosts-down  deletes them, with ALL=1 their images, too"
@@ -37,6 +38,10 @@ demo-clean:
 
 test:
 	tools/run.sh $(LINTS) sanity package quickstart unit
+
+# Not the gate yet: it has not been seen to end within the gate's time.
+test-all:
+	tools/run.sh $(LINTS) sanity package quickstart tests
 
 lint:
 	tools/run.sh $(LINTS)

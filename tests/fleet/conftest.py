@@ -2,25 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts for the tests of this folder: brought up once, shared by all, taken down at the end."""
+"""Hosts for the tests of this folder: each file has bare ones, shared by its tests and taken down after them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fleet_fixture import CHECKOUT, Fleet
 
 
-@pytest.fixture(scope="session")
-def fleet() -> Iterator[Fleet]:
-    """host1 and offline1 are bookworm, host2 is trixie."""
-    home = Path(os.environ.get("KEYFLEET_HOSTS", CHECKOUT / ".build/fleet"))
-    fleet = Fleet(CHECKOUT, home)
+@contextmanager
+def hosts(*wanted: str) -> Iterator[Fleet]:
+    """One folder for all, so that the images are brought into its store once."""
+    fleet = Fleet(CHECKOUT, Path(os.environ.get("KEYFLEET_HOSTS", CHECKOUT / ".build/fleet")))
     try:
-        fleet.hosts("up", "--hosts", "2", "--debian", "bookworm,trixie", "--offline", "1")
+        fleet.hosts("down")
+        fleet.hosts("up", "--debian", "bookworm,trixie", *wanted)
         yield fleet
     finally:
         fleet.hosts("down")
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """host1 and offline1 are bookworm, host2 is trixie."""
+    with hosts("--hosts", "2", "--offline", "1") as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def five() -> Iterator[Fleet]:
+    """host1, host3 and host5 are bookworm, host2 and host4 are trixie."""
+    with hosts("--hosts", "5") as fleet:
+        yield fleet

@@ -1,0 +1,327 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook site on a fleet of five bare hosts, from the first check to a wrong PIN. The tests follow each other.
+
+The packages of the KMS server and the gateway are the doubles of tests/doubles. All else is real: hosts, systemd, SoftHSM2, HAProxy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fleet_fixture import CHECKOUT, Fleet, Run
+
+HERE = Path(__file__).resolve().parent / "site"
+HOSTS = {"kms1": "host1", "kms2": "host2", "gw1": "host3", "gw2": "host4", "lb1": "host5"}
+TOKENS = {"kms1": ("payments", "standby"), "kms2": ("payments", "standby"), "gw1": ("gateway",), "gw2": ("gateway",)}
+# Planted, and searched for at the end. No number that comes up by itself.
+PIN, SO_PIN, WRONG_PIN = "830561944", "4711081503", "957310468"
+CANARIES = (PIN, SO_PIN, WRONG_PIN)
+# Label and flags of each token, by the library and without a login.
+FLAGS = """
+import json, pkcs11
+slots = pkcs11.lib("/usr/lib/softhsm/libsofthsm2.so").get_slots(token_present=True)
+tokens = [slot.get_token() for slot in slots]
+print(json.dumps({token.label: pkcs11.TokenFlag.USER_PIN_COUNT_LOW in token.flags for token in tokens if token.label}))
+"""
+
+
+class Watcher(threading.Thread):
+    """Looks at the arguments and the environment of every new process, also of those on the hosts, while a run goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[bytes] = set()
+        # How often each was looked at. Twice, since a process may become another program.
+        self.looked: dict[str, int] = {}
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        while not self._end.wait(0.2):
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                if self.looked.get(process, 0) < 2:
+                    self.looked[process] = self.looked.get(process, 0) + 1
+                    self._look(process)
+
+    def _look(self, process: str) -> None:
+        for part in ("cmdline", "environ"):
+            # It may have ended.
+            with suppress(OSError):
+                content = Path("/proc", process, part).read_bytes()
+                if any(canary.encode() in content for canary in CANARIES):
+                    self.seen.add(content)
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+
+
+@dataclass
+class Site:
+    fleet: Fleet
+    folder: Path
+    runs: list[Run] = field(default_factory=list)
+
+    def run(self, *arguments: str, pin: str = PIN, **extra: Any) -> Run:
+        """The playbook as loud as people run it. PINs come from a file, as from a vault."""
+        (self.folder / "group_vars/hsm/vault.yml").write_text(yaml.safe_dump({"vault_pin": pin, "vault_so_pin": SO_PIN}))
+        inventory = ["-i", str(self.folder / "inventory.yml"), "-i", str(self.folder / "addresses.yml")]
+        run = self.fleet.playbook("keyfleet.hsm.site", *inventory, "-vvv", "--diff", *arguments, extra=extra)
+        self.runs.append(run)
+        # For whoever looks why a test failed.
+        (self.folder / f"run-{len(self.runs)}.txt").write_text(run.output)
+        return run
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / "group_vars" / name
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+
+    def ssh(self, host: str, command: str, *, sure: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.fleet.ssh(HOSTS[host], command, sure=sure)
+
+    def python(self, host: str, code: str) -> str:
+        self.ssh(host, f"cat >/tmp/code.py <<'END'\n{code}\nEND")
+        return self.ssh(host, "sudo /opt/keyfleet/venv/bin/python /tmp/code.py").stdout
+
+    def low(self) -> dict[str, list[str]]:
+        """Of each host, the tokens whose flags say that a wrong PIN was tried."""
+        found = {host: json.loads(self.python(host, FLAGS)) for host in TOKENS}
+        assert {host: tuple(sorted(tokens)) for host, tokens in found.items()} == TOKENS
+        return {host: [label for label, low in tokens.items() if low] for host, tokens in found.items()}
+
+
+@pytest.fixture(scope="module")
+def site(five: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    scratch = tmp_path_factory.mktemp("site")
+    shutil.copytree(HERE, scratch / "inventory")
+    packages = [sys.executable, str(CHECKOUT / "tests/doubles/build.py"), "--out", str(scratch / "packages")]
+    subprocess.run(packages, check=True, capture_output=True)
+    site = Site(five, scratch / "inventory")
+    (site.folder / "group_vars/all.yml").write_text(yaml.safe_dump({"double_packages": str(scratch / "packages")}))
+    addresses = {name: {"ansible_host": five.addresses()[host]} for name, host in HOSTS.items()}
+    (site.folder / "addresses.yml").write_text(yaml.safe_dump({"all": {"hosts": addresses}}))
+    return site
+
+
+def sound(run: Run, **changed: int) -> None:
+    """No host failed, and these changed so much."""
+    assert run.code == 0, run.failures()
+    assert run.changed() == changed, [(host, run.tasks(host, "changed")) for host in run.recap]
+
+
+def text_of(run: Run) -> str:
+    """Without line breaks: Ansible wraps what it has to say."""
+    return " ".join(run.output.split())
+
+
+def test_the_first_check_passes_on_bare_hosts_and_changes_nothing(site: Site) -> None:
+    for host in HOSTS:
+        site.ssh(host, "sudo touch /run/stamp")
+    run = site.run("--check", hsm_serial="100%")
+    assert run.code == 0, run.failures()
+    assert set(run.recap) == set(HOSTS)
+    assert "This host has no Python with the libraries that the modules need" in text_of(run)
+    newer = "sudo find /etc /home /opt /root /srv /usr /var -xdev -newer /run/stamp -not -type d"
+    for host in HOSTS:
+        assert site.ssh(host, f"{newer} -not -path '*/.ansible/*' -not -path '/var/log/*'").stdout == ""
+
+
+def test_the_fleet_converges_but_a_balancer_of_different_tokens(site: Site) -> None:
+    """gw1 and gw2 make a token each, so that the same request would meet other keys on each of them."""
+    watcher = Watcher()
+    watcher.start()
+    try:
+        run = site.run()
+    finally:
+        watcher.stop()
+    assert len(watcher.looked) > 1000 and watcher.seen == set()
+    assert [host for host, counts in run.recap.items() if counts["failed"]] == ["lb1"], run.failures()
+    assert all(run.recap[host]["changed"] > 5 for host in TOKENS)
+    # The canary comes first and is done before any other begins.
+    assert run.output.index("[kms1]") < run.output.index("included: keyfleet.hsm.kms for kms1") < run.output.index("[kms2]")
+    assert not any(site.low().values())
+
+
+def test_with_one_token_behind_both_gateways_all_converges_and_one_edited_key_is_the_only_change_elsewhere(site: Site) -> None:
+    """The operator's step: a token of SoftHSM2 is a folder, which is brought from gw1 to gw2. With a real HSM both would reach the same."""
+    token = site.ssh("gw1", "sudo tar -C /var/lib/softhsm/tokens -cf - . | base64 --wrap=0").stdout
+    site.ssh("gw2", "sudo systemctl stop ftx-hmg; sudo rm -rf /var/lib/keyfleet; sudo find /var/lib/softhsm/tokens -mindepth 1 -delete")
+    site.ssh("gw2", f"base64 -d <<'END' | sudo tar -C /var/lib/softhsm/tokens -xf -\n{token}\nEND")
+    site.edit(
+        "kms.yml",
+        "{label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}",
+        "{label: dek-1, type: AES, operations: [decrypt]}",
+    )
+    run = site.run(hsm_serial="100%")
+    assert run.code == 0, run.failures()
+    assert {host: run.tasks(host, "changed") for host in ("kms1", "kms2", "gw1")} == {
+        "kms1": ["Keys of primary"],
+        "kms2": ["Keys of primary"],
+        "gw1": [],
+    }
+    changed = run.changed()
+    assert (changed["kms1"], changed["kms2"], changed["gw1"]) == (1, 1, 0)
+    assert changed["gw2"] > 0 and changed["lb1"] > 0
+
+
+WRITTEN = "sudo sha256sum /etc/cosmian/kms.toml /var/lib/keyfleet/registry.db"
+
+
+def test_a_moved_instance_is_refused_before_anything_changes(site: Site) -> None:
+    before = [site.ssh(host, WRITTEN).stdout for host in ("kms1", "kms2")]
+    path = site.folder / "group_vars/kms.yml"
+    text = path.read_text()
+    declared = yaml.safe_load(text)
+    declared["hsm_instances"].reverse()
+    path.write_text(yaml.safe_dump(declared))
+    run = site.run()
+    path.write_text(text)
+    assert run.code == 2 and set(run.recap) == {"kms1"}
+    assert (run.recap["kms1"]["changed"], run.recap["kms1"]["failed"]) == (0, 1)
+    assert "refused (renumbering): instance 'standby' has hsm::softhsm2_1 in the registry" in text_of(run)
+    assert [site.ssh(host, WRITTEN).stdout for host in ("kms1", "kms2")] == before
+
+
+def test_a_host_without_its_pin_file_fails_alone(site: Site) -> None:
+    """The vault is not in this run, as it need not be once there are tokens. The PIN is in its file on each host."""
+    site.ssh("kms2", "sudo mv /etc/keyfleet/pins/standby /root/standby")
+    run = site.run("--limit", "kms1,kms2,gw1", "--tags", "instances,keys,status", tokens_may_be_new=False)
+    site.ssh("kms2", "sudo mv /root/standby /etc/keyfleet/pins/standby")
+    assert run.code == 2
+    assert run.changed() == {"kms1": 0, "kms2": 0, "gw1": 0}
+    assert [host for host, counts in run.recap.items() if counts["failed"]] == ["kms2"]
+    assert run.tasks("kms2", "fatal") == ["Instance standby"]
+    assert "/etc/keyfleet/pins/standby cannot be read: No such file or directory. Create it (mode 0600), or give the PIN" in text_of(run)
+
+
+def test_a_wrong_pin_stops_at_the_canary_after_one_attempt_on_one_token(site: Site) -> None:
+    run = site.run(pin=WRONG_PIN)
+    assert run.code == 2 and set(run.recap) == {"kms1"}
+    assert run.tasks("kms1", "fatal") == ["Instance primary"]
+    assert "the user PIN was refused (CKR_PIN_INCORRECT). It was tried once" in text_of(run)
+    assert site.low() == {"kms1": ["payments"], "kms2": [], "gw1": [], "gw2": []}
+    # Where the right one is in force, it stays: services that restart meanwhile go on.
+    assert site.ssh("kms1", "sudo cat /etc/keyfleet/pins/payments").stdout.strip() == PIN
+
+
+def test_the_servers_word_about_that_token_is_not_taken_for_the_truth(site: Site) -> None:
+    """The server says accessible of every token that it has a PIN for. No login is tried: the flag speaks against it."""
+    run = site.run("--limit", "kms1", "--tags", "kms")
+    sound(run, kms1=0)
+    assert "the server only knows that a PIN is configured; the probe failed" in text_of(run)
+    assert site.low()["kms1"] == ["payments"]
+
+
+def test_with_the_right_pin_nothing_is_tried_until_a_person_says_so(site: Site) -> None:
+    run = site.run("--limit", "kms1", "--tags", "instances,status")
+    assert run.code == 2 and "No login was tried now" in text_of(run)
+    assert site.low()["kms1"] == ["payments"]
+    assert not any(low for host, low in site.low().items() if host != "kms1")
+
+
+def test_with_the_right_pin_all_is_well_and_nothing_is_left_to_do(site: Site) -> None:
+    sound(site.run(hsm_serial="100%", hsm_allow_low_pin_count=True), kms1=0, kms2=0, gw1=0, gw2=0, lb1=0)
+    assert not any(site.low().values())
+
+
+def properties(site: Site, host: str, unit: str) -> dict[str, str]:
+    names = "ActiveState,UnitFileState,Environment,ReadWritePaths,ProtectSystem,PrivateDevices,DevicePolicy,DeviceAllow,After,Wants"
+    shown = site.ssh(host, f"systemctl show --property={names} {unit}").stdout
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("host", ["kms1", "kms2"])
+def test_the_unit_of_the_kms_server_as_systemd_has_it(site: Site, host: str) -> None:
+    unit = properties(site, host, "cosmian_kms")
+    assert (unit["ActiveState"], unit["UnitFileState"]) == ("active", "enabled")
+    assert "SOFTHSM2_PKCS11_LIB=/usr/lib/softhsm/libsofthsm2.so" in unit["Environment"].split()
+    assert set(unit["ReadWritePaths"].split()) == {"/var/lib/cosmian", "/var/log/cosmian", "/var/lib/softhsm/tokens"}
+    assert (unit["PrivateDevices"], unit["DevicePolicy"], unit["DeviceAllow"]) == ("no", "closed", "/dev/cs2.0 rw")
+    assert unit["ProtectSystem"] == "strict"
+    assert "network-online.target" in unit["After"].split() and "network-online.target" in unit["Wants"].split()
+
+
+@pytest.mark.parametrize(("host", "unit"), [("gw1", "ftx-hmg"), ("gw2", "ftx-hmg"), ("lb1", "haproxy")])
+def test_the_other_units_run_at_each_boot_and_after_the_network(site: Site, host: str, unit: str) -> None:
+    shown = properties(site, host, unit)
+    assert (shown["ActiveState"], shown["UnitFileState"]) == ("active", "enabled")
+    assert "network-online.target" in shown["After"].split() and "network-online.target" in shown["Wants"].split()
+
+
+def opened(site: Site, host: str, unit: str, variable: str, label: str) -> subprocess.CompletedProcess[str]:
+    """Whether the token opens from inside the unit's sandbox."""
+    site.ssh(host, f"cat >/tmp/open_token.py <<'END'\n{(HERE / 'open_token.py').read_text()}\nEND")
+    return site.ssh(host, f"sudo python3 /tmp/open_token.py {unit} {variable} {label} /etc/keyfleet/pins/{label}", sure=False)
+
+
+SERVICES = [
+    ("kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments"),
+    ("kms2", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "standby"),
+    ("gw1", "ftx-hmg", "PKCS11_LIB_PATH", "gateway"),
+    ("gw2", "ftx-hmg", "PKCS11_LIB_PATH", "gateway"),
+]
+
+
+@pytest.mark.parametrize(("host", "unit", "variable", "label"), SERVICES)
+def test_a_service_can_open_its_token(site: Site, host: str, unit: str, variable: str, label: str) -> None:
+    done = opened(site, host, unit, variable, label)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_path_in_the_drop_in_it_cannot(site: Site) -> None:
+    """So what the test before sees is the drop-in's doing."""
+    folder = "/run/systemd/system/cosmian_kms.service.d"
+    reset = "[Service]\\nReadWritePaths=\\nReadWritePaths=/var/lib/cosmian /var/log/cosmian\\n"
+    restart = "sudo systemctl daemon-reload && sudo systemctl restart cosmian_kms"
+    site.ssh("kms1", f"sudo mkdir -p {folder} && printf '{reset}' | sudo tee {folder}/zz.conf && {restart}")
+    done = opened(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments")
+    site.ssh("kms1", f"sudo rm -r {folder} && {restart}")
+    assert done.returncode != 0 and "pkcs11.exceptions" in done.stderr, done
+    assert opened(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments").returncode == 0
+
+
+# Where a PIN belongs: its own file, and the file of the server that needs it. Nobody but root can read either.
+HELD = {
+    "kms1": ["/etc/cosmian/kms.toml", "/etc/keyfleet/pins/payments", "/etc/keyfleet/pins/standby"],
+    "kms2": ["/etc/cosmian/kms.toml", "/etc/keyfleet/pins/payments", "/etc/keyfleet/pins/standby"],
+    "gw1": ["/etc/keyfleet/pins/gateway"],
+    "gw2": ["/etc/keyfleet/pins/gateway"],
+    "lb1": [],
+}
+
+
+@pytest.mark.parametrize("host", list(HOSTS))
+def test_no_pin_is_in_a_file_of_a_host_or_its_journal(site: Site, host: str) -> None:
+    pins = "\\n".join(CANARIES)
+    site.ssh(host, f"sudo install -m 0600 /dev/null /run/pins; printf '{pins}\\n' | sudo tee /run/pins >/dev/null")
+    search = "sudo grep --text --recursive --files-with-matches --fixed-strings --file=/run/pins"
+    site.ssh(host, "sudo journalctl --no-pager --output=export | sudo tee /run/journal.txt >/dev/null")
+    found = site.ssh(host, f"{search} /run/journal.txt /etc /home /opt /root /srv /tmp /var", sure=False).stdout
+    site.ssh(host, "sudo rm /run/pins /run/journal.txt")
+    assert sorted(found.split()) == HELD[host]
+    modes = site.ssh(host, f"sudo stat --format '%a %U' {' '.join(HELD[host])}").stdout.splitlines() if HELD[host] else []
+    assert set(modes) <= {"400 root", "600 root"}
+
+
+def test_no_pin_is_in_what_the_runs_said(site: Site) -> None:
+    """Of all runs above, also those that failed."""
+    assert len(site.runs) >= 9
+    for run in site.runs:
+        for canary in CANARIES:
+            at = run.output.find(canary)
+            assert at < 0, run.output[max(0, at - 300) : at + 50]

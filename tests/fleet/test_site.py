@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent / "site"
 HOSTS = {"kms1": "host1", "kms2": "host2", "gw1": "host3", "gw2": "host4", "lb1": "host5"}
 TOKENS = {"kms1": ("payments", "standby"), "kms2": ("payments", "standby"), "gw1": ("gateway",), "gw2": ("gateway",)}
 # Planted, and searched for at the end. No number that comes up by itself.
-PIN, SO_PIN, WRONG_PIN = "830561944", "4711081503", "957310468"
+PIN, SO_PIN, WRONG_PIN = "640287315", "5920174836", "718839052"
 CANARIES = (PIN, SO_PIN, WRONG_PIN)
 # Label and flags of each token, by the library and without a login.
 FLAGS = """
@@ -129,15 +129,19 @@ def text_of(run: Run) -> str:
     return " ".join(run.output.split())
 
 
+# One of each kind, and both releases: what takes less time than all.
+ONE_OF_EACH = ("kms1", "gw2", "lb1")
+
+
 def test_the_first_check_passes_on_bare_hosts_and_changes_nothing(site: Site) -> None:
-    for host in HOSTS:
+    for host in ONE_OF_EACH:
         site.ssh(host, "sudo touch /run/stamp")
-    run = site.run("--check", hsm_serial="100%")
+    run = site.run("--check", "--limit", ",".join(ONE_OF_EACH), hsm_serial="100%")
     assert run.code == 0, run.failures()
-    assert set(run.recap) == set(HOSTS)
+    assert set(run.recap) == set(ONE_OF_EACH)
     assert "This host has no Python with the libraries that the modules need" in text_of(run)
     newer = "sudo find /etc /home /opt /root /srv /usr /var -xdev -newer /run/stamp -not -type d"
-    for host in HOSTS:
+    for host in ONE_OF_EACH:
         assert site.ssh(host, f"{newer} -not -path '*/.ansible/*' -not -path '/var/log/*'").stdout == ""
 
 
@@ -235,7 +239,9 @@ def test_with_the_right_pin_nothing_is_tried_until_a_person_says_so(site: Site) 
 
 
 def test_with_the_right_pin_all_is_well_and_nothing_is_left_to_do(site: Site) -> None:
-    sound(site.run(hsm_serial="100%", hsm_allow_low_pin_count=True), kms1=0, kms2=0, gw1=0, gw2=0, lb1=0)
+    """The run above has shown that of the others, but for the key that was edited."""
+    run = site.run("--limit", ",".join(ONE_OF_EACH), hsm_serial="100%", hsm_allow_low_pin_count=True)
+    sound(run, **dict.fromkeys(ONE_OF_EACH, 0))
     assert not any(site.low().values())
 
 
@@ -263,8 +269,8 @@ def test_the_other_units_run_at_each_boot_and_after_the_network(site: Site, host
     assert "network-online.target" in shown["After"].split() and "network-online.target" in shown["Wants"].split()
 
 
-def opened(site: Site, host: str, unit: str, variable: str, label: str) -> subprocess.CompletedProcess[str]:
-    """Whether the token opens from inside the unit's sandbox."""
+def used(site: Site, host: str, unit: str, variable: str, label: str) -> subprocess.CompletedProcess[str]:
+    """Whether the token can be used from inside the unit's sandbox."""
     site.ssh(host, f"cat >/tmp/open_token.py <<'END'\n{(HERE / 'open_token.py').read_text()}\nEND")
     return site.ssh(host, f"sudo python3 /tmp/open_token.py {unit} {variable} {label} /etc/keyfleet/pins/{label}", sure=False)
 
@@ -278,8 +284,8 @@ SERVICES = [
 
 
 @pytest.mark.parametrize(("host", "unit", "variable", "label"), SERVICES)
-def test_a_service_can_open_its_token(site: Site, host: str, unit: str, variable: str, label: str) -> None:
-    done = opened(site, host, unit, variable, label)
+def test_a_service_can_use_its_token(site: Site, host: str, unit: str, variable: str, label: str) -> None:
+    done = used(site, host, unit, variable, label)
     assert done.returncode == 0, done.stderr
 
 
@@ -289,10 +295,10 @@ def test_without_the_path_in_the_drop_in_it_cannot(site: Site) -> None:
     reset = "[Service]\\nReadWritePaths=\\nReadWritePaths=/var/lib/cosmian /var/log/cosmian\\n"
     restart = "sudo systemctl daemon-reload && sudo systemctl restart cosmian_kms"
     site.ssh("kms1", f"sudo mkdir -p {folder} && printf '{reset}' | sudo tee {folder}/zz.conf && {restart}")
-    done = opened(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments")
+    done = used(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments")
     site.ssh("kms1", f"sudo rm -r {folder} && {restart}")
     assert done.returncode != 0 and "pkcs11.exceptions" in done.stderr, done
-    assert opened(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments").returncode == 0
+    assert used(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments").returncode == 0
 
 
 # Where a PIN belongs: its own file, and the file of the server that needs it. Nobody but root can read either.

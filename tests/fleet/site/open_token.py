@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run on a host as root: does a token open from inside a service's sandbox, as the service would open it?
+"""Run on a host as root: can a token be used from inside a service's sandbox, as the service would use it?
 
-Goes into the service's control group and its mount namespace, becomes its user, takes its environment, and logs in there. The
-library is the one that the service's own variable names. Prints the token's serial number, or why it does not open.
+Goes into the service's control group and its mount namespace, becomes its user, takes its environment, and there logs in, makes a
+key, uses it and destroys it. The library is the one that the service's own variable names. Prints the token's serial number, or
+why it does not go.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import os, sys
 import pkcs11
 token = pkcs11.lib(os.environ[sys.argv[1]]).get_token(token_label=sys.argv[2])
 with token.open(rw=True, user_pin=sys.stdin.readline().rstrip("\\n")) as session:
-    key = session.generate_key(pkcs11.KeyType.AES, 256, store=False)
+    key = session.generate_key(pkcs11.KeyType.AES, 256, label="of a test", store=True)
     vector = session.generate_random(128)
     assert key.decrypt(key.encrypt(b"here I am", mechanism_param=vector), mechanism_param=vector) == b"here I am"
+    key.destroy()
 print(token.serial.decode())
 """
 

@@ -70,6 +70,14 @@ options:
         there.
     type: bool
     default: false
+  expect_prefix:
+    description:
+      - The prefix that the instance shall have, for example C(hsm::softhsm2_1). The module refuses to go on, before it
+        makes a token or writes anything, when the instance has another one, or would get one.
+      - In check mode an instance that is not registered yet may have a lower number, since others that would be
+        registered before it are not.
+      - The filter P(keyfleet.hsm.hsm_prefixes#filter) gives the prefixes of a whole declaration.
+    type: str
   force:
     description:
       - Whether an instance or a token that virtual keys refer to may be removed. The records of these keys are then
@@ -387,7 +395,7 @@ failure:
         - V(pin_not_accepted) - a PIN that is to be set has a length or a form that the token does not take. The
           length is checked before anything is created.
         - V(pin_change_unfinished) - an earlier change to another PIN was interrupted. The PIN in force may be that one.
-        - V(renumbering) - UIDs would move, see O(allow_renumber).
+        - V(renumbering) - UIDs would move, see O(allow_renumber), or the prefix is not that of O(expect_prefix).
         - V(in_use) - virtual keys, groups or configuration files refer to what would be removed, see O(force).
         - V(lock_timeout), V(lock_unavailable) - another task held the token for longer than O(connection_timeout), or
           the lock file cannot be used.

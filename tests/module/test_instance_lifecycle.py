@@ -11,6 +11,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
 from hsm_fixture import PIN, SO_PIN, Hsm
 
 
@@ -92,6 +93,23 @@ def test_refused_renumbering_creates_no_token(primary: Hsm) -> None:
     late = primary.run("hsm_instance", **primary.instance("empty", tokens=[primary.token("late")]))
     assert late["failure"]["code"] == "renumbering"
     assert sorted(path.name for path in (primary.scratch / "tokens").iterdir()) == before
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_another_prefix_than_the_expected_one_is_refused_before_a_token_is_made(primary: Hsm, check: bool) -> None:
+    before = sorted(path.name for path in (primary.scratch / "tokens").iterdir())
+    standby = primary.instance("standby", tokens=[primary.token("standby")])
+    answer = primary.run("hsm_instance", check=check, expect_prefix="hsm::softhsm2", **standby)
+    assert answer["failed"] and answer["failure"]["code"] == "renumbering"
+    assert "instance 'standby' has hsm::softhsm2_1" in answer["msg"] and "'primary' (hsm::softhsm2)" in answer["msg"]
+    assert sorted(path.name for path in (primary.scratch / "tokens").iterdir()) == before
+    assert primary.run("hsm_instance", check=check, expect_prefix="hsm::softhsm2_1", **standby)["changed"] is True
+    # What comes before it in the play may not be there in check mode.
+    late = primary.instance("late", tokens=[primary.token("late")])
+    answer = primary.run("hsm_instance", check=check, expect_prefix="hsm::softhsm2_7", **late)
+    assert bool(answer.get("failed")) is not check
+    of_first = primary.run("hsm_instance", check=check, expect_prefix="hsm::softhsm2_1", **primary.instance())
+    assert of_first["failed"] and of_first["failure"]["code"] == "renumbering"
 
 
 def test_removal_four_steps(primary: Hsm) -> None:

@@ -19,6 +19,7 @@ from .._model.errors import InputError, KeyfleetError, Refused
 from .._model.instance_spec import InstanceSpec, TokenSpec, name_problem, require_instance
 from .._model.records import InstanceRecord, TokenRecord
 from .._model.selectors import TokenSelector
+from .._model.uids import prefix_order
 from .._registry import groups, references, virtual_keys
 from .._registry import instances as table
 from .._registry.database import Database, open_database, registry_exists
@@ -70,6 +71,7 @@ def _converge(
     known = table.all_instances(database)
     existing = next((record for record in known if record.name == spec.name), None)
     _check_registry(database, known, existing, spec, library, works, params)
+    _check_expected(known, _record(existing, spec, library, works), params, check_mode=context.check_mode)
     if provider is not None:
         for work in works:
             token_setup.observe(provider, work, access, _known_token(existing, work.spec, None))
@@ -108,6 +110,7 @@ def _save(
         existing = next((item for item in known if item.name == spec.name), None)
         _check_registry(database, known, existing, spec, library, works, params)
         record = _record(existing, spec, library, works)
+        _check_expected(known, record, params, check_mode=False)
         if _instance_step(known, existing, record, works).changes:
             # Refused above unless force was said.
             kept = {token.id for token in record.tokens}
@@ -230,6 +233,27 @@ def _check_registry(
                     f"in slot {new.slot} with serial {new.serial}"
                 )
     check_addresses(moved, allowed=params["allow_renumber"])
+
+
+def _check_expected(known: Sequence[InstanceRecord], record: InstanceRecord, params: Mapping[str, Any], *, check_mode: bool) -> None:
+    """The prefix that a declaration counts with, before a token is made for an instance that would get another.
+
+    Check mode registers nothing, so others of a play that come first may still move a new one to a higher number.
+    """
+    expected = params["expect_prefix"]
+    found = prefix_of(_with(known, record))
+    if expected is None or found[record.name] == expected:
+        return
+    if check_mode and record.id is None and prefix_order(found[record.name]) < prefix_order(expected):
+        return
+    same = [f"'{item.name}' ({found[item.name]})" for item in known if item.model == record.model and item.name != record.name]
+    raise Refused(
+        f"expect_prefix: refused, instance '{record.name}' has {found[record.name] or 'no prefix'} by the order in which instances were "
+        f"registered here, and {expected} is expected. Others of its model: {', '.join(same) or 'none'}. Keep the declared instances "
+        "in their order, and put new ones at the end. One that is not declared any more is removed with state: absent.",
+        code="renumbering",
+        details={"moved": [f"instance '{record.name}' would have {found[record.name] or 'no prefix'} and not {expected}"]},
+    )
 
 
 def _drop_or_refuse(database: Database, tokens: Sequence[TokenRecord], params: Mapping[str, Any], what: str) -> None:

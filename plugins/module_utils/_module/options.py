@@ -50,6 +50,7 @@ INSTANCE: Spec = {
 INSTANCE_STATE: Spec = {
     "validate": {"type": "bool", "default": True},
     "allow_renumber": {"type": "bool", "default": False},
+    "expect_prefix": {"type": "str"},
     "force": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }

@@ -153,6 +153,10 @@ instances:
             worked.
           returned: always
           type: bool
+        login:
+          description: Whether a login is made at this token, as it is registered.
+          returned: always
+          type: bool
         label:
           description: Label of the token.
           returned: always
@@ -207,6 +211,7 @@ instances:
       slots:
         - slot_id: 1401428492
           accessible: true
+          login: true
           label: payments
           serial: e00b4b43d3881a0c
           error: null
@@ -219,6 +224,7 @@ instances:
       slots:
         - slot_id: null
           accessible: false
+          login: true
           label: nothere
           serial: null
           error: >-

@@ -161,6 +161,13 @@ differs:
   returned: success
   type: bool
   sample: true
+complete:
+  description:
+    - Whether everything that the file names is there. V(false) only in check mode, where a token, its library or its PIN
+      file may be to come. A run would fail as long as it is not.
+  returned: success
+  type: bool
+  sample: true
 unit:
   description: What the systemd unit of the server has to give it, for this configuration to work.
   returned: success

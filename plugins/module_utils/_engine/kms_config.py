@@ -78,6 +78,7 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
     values = {
         "config_path": path,
         "differs": changed,
+        "complete": all(None not in instance.slots and all(instance.passwords) for instance in instances),
         "unit": unit_needs(settings, instances),
         "instances": [
             {

@@ -102,6 +102,8 @@ def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRe
     answer = []
     for record in sorted(chosen, key=lambda item: (prefix_order(prefixes[item.name]), item.name)):
         slots = _in_child(record, params, sorted(refused))
+        # Whoever compares has to know whether there was a PIN to be right or wrong.
+        slots = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
         refused |= {slot["serial"] for slot in slots if slot["code"] == "pin_incorrect" and slot["serial"]}
         slots.sort(key=lambda slot: (slot["slot_id"] is None, slot["slot_id"] or 0, slot["label"] or ""))
         answer.append({"prefix": prefixes[record.name], "model": record.model, "name": record.name, "slots": slots})

@@ -26,6 +26,7 @@ def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
 
     ``served`` is the server's answer, ``probed`` is ``instances`` of hsm_status. Each entry has ``prefix``, ``slot_id``,
     ``server`` and ``probe`` (true, false, or None where that side does not have the slot) and ``why`` in words.
+    A token without a login is left out: the server calls it inaccessible whatever it does, since it has no PIN.
     Raises :class:`InputError` for values of another shape.
     """
     said, found = _slots(served, "the server's answer"), _slots(probed, "the probe")
@@ -34,6 +35,8 @@ def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
         server, probe = said.get((prefix, slot)), found.get((prefix, slot))
         word = None if server is None else server["accessible"]
         fact = None if probe is None else probe["accessible"]
+        if probe is not None and server is not None and not probe.get("login", True):
+            continue
         if word != fact:
             result.append({"prefix": prefix, "slot_id": slot, "server": word, "probe": fact, "why": _why(word, fact, probe)})
     return result
@@ -47,7 +50,7 @@ def _why(word: bool | None, fact: bool | None, probe: Mapping[str, Any] | None) 
     if word:
         error = (probe or {}).get("error") or (probe or {}).get("code") or "no reason given"
         return f"the server only knows that a PIN is configured; the probe failed: {error}"
-    return "the server has no PIN for it, or does not log in; the probe worked"
+    return "the server has no PIN for it; the probe worked"
 
 
 def _slots(value: Any, what: str) -> Slots:

@@ -46,6 +46,12 @@ def test_what_differs_is_told(server: bool | None, probe: bool | None, words: st
     assert words in found["why"]
 
 
+def test_a_token_without_a_login_is_not_compared_where_both_have_it() -> None:
+    probed = status(("hsm::a", 7, True), login=False)
+    assert status_differences(status(("hsm::a", 7, False)), probed) == []
+    assert [entry["server"] for entry in status_differences([], probed)] == [None]
+
+
 def test_the_same_slot_under_another_prefix_is_another_slot() -> None:
     found = status_differences(status(("hsm::a", 7, True)), status(("hsm::a_1", 7, True)))
     assert [(entry["prefix"], entry["server"], entry["probe"]) for entry in found] == [("hsm::a", True, None), ("hsm::a_1", None, True)]

@@ -116,6 +116,15 @@ WRONG = {
     "kms_package_checksum": {"kms_package_url": "https://a.example/a.deb"},
     "kms_service": {"kms_service": "cosmian_kms.service"},
     "kms_writable_paths": {"kms_writable_paths": ["var"]},
+    # By the roles package and service, whose own turn comes after the configuration.
+    "is not an absolute path": {"kms_manage_package": True, "kms_package_file": "files/kms.deb"},
+    "there is no file /nothing.deb": {"kms_manage_package": True, "kms_package_file": "/nothing.deb"},
+    "package_checksum: 'md5:1'": {"kms_manage_package": True, "kms_package_url": "https://a.example/a", "kms_package_checksum": "md5:1"},
+    "service_devices: cs2": {"kms_manage_service": True, "kms_devices": ["cs2"]},
+    "service_environment: a-b": {"kms_manage_service": True, "kms_environment": {"a-b": "c"}},
+    "nothing would be compared": {"kms_status_require": "equal"},
+    # As they come from an INI inventory or from -e.
+    "kms_package_file, kms_package_url": {"kms_manage_package": "true"},
 }
 
 
@@ -126,6 +135,29 @@ def test_wrong_variables_are_refused_before_anything_is_written(hsm: Hsm, words:
         assert done.returncode != 0
         assert words in " ".join(re.sub(r"[\"\s]+", " ", done.stdout).split())
         assert not Path(variables(hsm)["kms_config_path"]).exists()
+
+
+@pytest.mark.parametrize("arguments", [["--skip-tags", "kms_package"], ["--skip-tags", "kms_preflight"], ["--tags", "kms_config"]])
+def test_the_configuration_is_looked_at_whatever_tags_are_left_out(hsm: Hsm, arguments: list[str]) -> None:
+    hsm.register("primary", tokens=[hsm.token("primary", pin="canary-pin", so_pin="canary-so")])
+    given = variables(hsm, hsm_instances=[instance(hsm)], kms_manage_package="false", kms_manage_service="false")
+    assert changed(play(hsm, given, "--check", *arguments)) == 1
+    assert changed(play(hsm, given, *arguments)) == 1
+    assert changed(play(hsm, given)) == 0
+
+
+def test_copies_with_pins_go_and_nothing_else(hsm: Hsm) -> None:
+    hsm.register("primary", tokens=[hsm.token("primary", pin="canary-pin", so_pin="canary-so")])
+    given = variables(hsm, hsm_instances=[instance(hsm)])
+    folder = Path(given["kms_config_path"]).parent
+    folder.mkdir()
+    gone = ["kms.toml.bak", "kms.toml.dpkg-old", "20261122T101112_kms.toml", ".keyfleet-0123456789abcdef-killed"]
+    stay = ["kms.toml.bak-keep", "2026_kms.toml.mine", "other.toml"]
+    for name in gone + stay:
+        (folder / name).write_text("x")
+        os.utime(folder / name, (1, 1))
+    assert changed(play(hsm, given)) > 1
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["kms.toml", *stay])
 
 
 def broken(hsm: Hsm) -> dict[str, dict[str, Any]]:

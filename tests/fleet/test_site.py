@@ -197,7 +197,16 @@ def test_a_moved_instance_is_refused_before_anything_changes(site: Site) -> None
     path.write_text(text)
     assert run.code == 2 and set(run.recap) == {"kms1"}
     assert (run.recap["kms1"]["changed"], run.recap["kms1"]["failed"]) == (0, 1)
-    assert "refused (renumbering): instance 'standby' has hsm::softhsm2_1 in the registry" in text_of(run)
+    assert "refused, instance 'standby' has hsm::softhsm2_1 by the order in which instances were registered" in text_of(run)
+    # A new one in front is refused before there is a token for it.
+    declared = yaml.safe_load(text)
+    fresh = {"label": "fresh", "initialize": True, "pin": PIN, "so_pin": SO_PIN, "pin_file": "/etc/keyfleet/pins/fresh"}
+    declared["hsm_instances"].insert(0, {"name": "fresh", "model": "softhsm2", "tokens": [fresh]})
+    path.write_text(yaml.safe_dump(declared))
+    run = site.run()
+    path.write_text(text)
+    assert (run.code, run.recap["kms1"]["changed"]) == (2, 0)
+    assert "refused, instance 'fresh' has hsm::softhsm2_2 by the order in which" in text_of(run)
     assert [site.ssh(host, WRITTEN).stdout for host in ("kms1", "kms2")] == before
 
 

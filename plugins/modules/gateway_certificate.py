@@ -58,6 +58,8 @@ options:
         valid yet. No password and an empty password are the same here.
       - It is not copied byte by byte. Key, certificate and chain are written in a form that is not encrypted, since
         not every program reads every encryption with an empty password.
+      - The same certificate in a file that another program wrote is written anew for that reason, whatever
+        O(on_mismatch) says. Its key stays.
       - Goes without O(common_name), O(subject_alt_names) and O(key_size).
     type: path
   common_name:

@@ -140,6 +140,11 @@ class _Run:
                 self._warn_of_readers(existing)
             before, after = ({name: side[name] for name in sorted(changed)} for side in (was, will))
             return _Plan(Step(CHANGE if changed else KEEP, subject, before, after), False, existing.bundle)
+        if existing.bundle is not None and self._is_given(existing.bundle):
+            self._warn_of_readers(existing)
+            was, will = {"written_by": "another program"}, {"written_by": "this module, without encryption"}
+            step = Step(CHANGE, subject, {**was, **self._attributes_of(existing)}, {**will, **self._attributes()})
+            return _Plan(step, True, self.given.bundle)
         self._warn_of_change(existing)
         before = {"contents": f"of no use: {_short(existing.fault)}"} if existing.bundle is None else existing.bundle.described()
         step = Step(CHANGE, subject, {**before, **self._attributes_of(existing)}, {**self._wanted(), **self._attributes()})
@@ -180,9 +185,12 @@ class _Run:
         origin = "which was given before" if bundle.name == GIVEN else "which this module did not make"
         return self._mismatch(f"holds {self._of(bundle)}, {origin}", "path_foreign", useful=True)
 
+    def _is_given(self, bundle: Bundle) -> bool:
+        return self.given.bundle is not None and bundle.same(self.given.bundle)
+
     def _given_stays(self, bundle: Bundle) -> bool:
-        if self.given.bundle is not None and bundle.same(self.given.bundle):
-            return True
+        if self._is_given(bundle):
+            return bundle.name == GIVEN  # what others wrote may be encrypted in a way that the gateway cannot read
         if bundle.name in (SELF_SIGNED, GIVEN):
             return False  # what this module has put there follows what it is told
         return self._mismatch(f"holds {self._of(bundle)}, which is not the one in source", "path_foreign", useful=True)

@@ -4,6 +4,9 @@
 
 """Prints the description of the HAProxy that serves now, as its socket tells it, or an empty line. Runs on the target.
 
+Then a line for each gateway that HAProxy has no address of: its name in HAProxy, the name that did not resolve, and whether it
+resolves now.
+
 Arguments: the socket, the description that is expected, and how many seconds to wait for it.
 """
 
@@ -14,18 +17,40 @@ import sys
 import time
 
 
-def description(path):
+def ask(path, command):
     with socket.socket(socket.AF_UNIX) as haproxy:
         haproxy.settimeout(5)
         try:
             haproxy.connect(path)
-            haproxy.sendall(b"show info\n")
+            haproxy.sendall(command.encode() + b"\n")
             with haproxy.makefile(encoding="utf-8", errors="replace") as lines:
-                told = dict(line.strip().partition(": ")[::2] for line in lines)
-        # HAProxy does not run, or its old process went in this moment.
-        except (FileNotFoundError, ConnectionError):
-            return ""
+                return lines.read().splitlines()
+        except PermissionError:
+            sys.exit(f"{path}: this user may not ask HAProxy. Run the role as root (become: true).")
+        # HAProxy does not run, does not answer, or its old process went in this moment.
+        except OSError:
+            return []
+
+
+def description(path):
+    told = dict(line.strip().partition(": ")[::2] for line in ask(path, "show info"))
     return told.get("description", "")
+
+
+def without_address(path):
+    """Name and host name of each."""
+    for line in ask(path, "show servers state gateways"):
+        fields = line.split()
+        # After the backend and the server: the address, and in the 18th place the name that the configuration has.
+        if len(fields) > 17 and fields[1] == "gateways" and fields[4] == "-":
+            yield fields[3], fields[17]
+
+
+def resolves(name):
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
 
 
 def main(path, expected, seconds):
@@ -35,6 +60,8 @@ def main(path, expected, seconds):
         time.sleep(0.2)
         found = description(path)
     print(found)
+    for gateway, name in without_address(path):
+        print(gateway, name, "resolves" if resolves(name) else "unknown")
 
 
 if __name__ == "__main__":

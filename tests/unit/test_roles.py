@@ -134,17 +134,19 @@ def wrong_readme(role: Path) -> Iterator[str]:
 
 
 def tags(role: Path) -> set[str]:
-    return {tag for task in read(role / "tasks/main.yml") for tag in task.get("tags", [])}
+    """Those that a person gives. ``always`` is for what only begins."""
+    return {tag for task in read(role / "tasks/main.yml") for tag in task.get("tags", [])} - {"always"}
 
 
 def wrong_tags(role: Path) -> Iterator[str]:
     """What main.yml does goes step by step, and each step can be named."""
     for task in read(role / "tasks/main.yml"):
         imported = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
+        imported = imported["file"] if isinstance(imported, dict) else imported
         if not task.get("tags"):
             yield f"the task {task['name']!r} of main.yml has no tag"
         for tag in task.get("tags", []):
-            if not tag.startswith(f"{role.name}_"):
+            if not tag.startswith(f"{role.name}_") and not (tag == "always" and "ansible.builtin.set_fact" in task):
                 yield f"the tag {tag} does not begin with {role.name}_"
         if imported and not (role / "tasks" / imported).exists():
             yield f"main.yml imports {imported}, which is not there"
@@ -190,20 +192,26 @@ def texts(value: Any, field: str = "") -> Iterator[str]:
             yield "{{ " + value + " }}"
 
 
-def used(role: Path) -> dict[str, set[str]]:
-    """The variables that are used, with the files where they are."""
-    found: dict[str, set[str]] = {}
+def templates(role: Path) -> Iterator[tuple[str, str]]:
+    """Every template of the role, each behind the path of the file where it is."""
     for path in sorted(role.rglob("*")):
         folder = path.relative_to(role).parts[0]
         if folder in ("tasks", "handlers", "vars", "defaults") and path.suffix == ".yml":
             # Ansible takes a backslash in YAML as it is, and Jinja would begin an escape with it.
-            templates = [text.replace("\\", "\\\\") for text in texts(read(path))]
+            found = [text.replace("\\", "\\\\") for text in texts(read(path))]
         elif folder == "templates" and path.is_file():
-            templates = [path.read_text()]
+            found = [path.read_text()]
         else:
             continue
-        for name in set().union(*(names(template, "load") for template in templates)):
-            found.setdefault(name, set()).add(str(path.relative_to(role)))
+        yield from ((str(path.relative_to(role)), text) for text in found)
+
+
+def used(role: Path) -> dict[str, set[str]]:
+    """The variables that are used, with the files where they are."""
+    found: dict[str, set[str]] = {}
+    for file, text in templates(role):
+        for name in names(text, "load"):
+            found.setdefault(name, set()).add(file)
     return found
 
 
@@ -263,7 +271,27 @@ def wrong_inclusions(role: Path) -> Iterator[str]:
                     yield f"{task['name']!r} sets {variable}, which is no option of the role {name} ({entry_point})"
 
 
-CHECKS = [wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions]
+def bare(template: str) -> set[str]:
+    """The variables that a template loads and does not put through the filter bool, be it behind other filters."""
+    tree = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=True).parse(template)
+    truths = set()
+    for node in tree.find_all(jinja2.nodes.Filter):
+        inner: Any = node
+        while node.name == "bool" and isinstance(inner, jinja2.nodes.Filter):
+            inner = inner.node
+        truths.add(id(inner))
+    return {name.name for name in tree.find_all(jinja2.nodes.Name) if name.ctx == "load" and id(name) not in truths}
+
+
+def wrong_truths(role: Path) -> Iterator[str]:
+    """-e x=false and an inventory in INI make a text of it, and a text is true: whoever uses a truth says that it is one."""
+    truths = {name for entry_point in specs(role) for name, option in options(role, entry_point).items() if option.get("type") == "bool"}
+    for file, text in templates(role):
+        for name in sorted(truths & bare(text)):
+            yield f"{name} is used in {file} without the filter bool"
+
+
+CHECKS = [wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions, wrong_truths]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -295,6 +323,7 @@ FAULTS = [
     ("tasks/install.yml", "name: keyfleet.hsm.package", "name: keyfleet.hsm.packages", "includes the role packages, which is not there"),
     ("tasks/install.yml", "when: runtime_make\n", "when: runtime_made\n", "runtime_made is used in tasks/install.yml"),
     ("vars/main.yml", "runtime_manage_packages |", "true |", "runtime_manage_packages is an option that nothing uses"),
+    ("vars/main.yml", "runtime_manage_packages | bool", "runtime_manage_packages", "is used in vars/main.yml without the filter bool"),
     ("vars/main.yml", "runtime_scratch:", "runtime_scrap:", "runtime_scratch is used in tasks/install.yml"),
     ("meta/main.yml", 'min_ansible_version: "2.17"', "min_ansible_version: 2.17", "min_ansible_version is 2.17 and not '2.17'"),
     ("meta/main.yml", "role_name: runtime", "role_name: other", "role_name is 'other' and not 'runtime'"),

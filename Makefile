@@ -16,7 +16,7 @@ OFFLINE = 0
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
 	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
-	@echo "make test        all of these: lint, sanity, build, quickstart, then molecule and fleet beside unit (root)"
+	@echo "make test        all of these: lint, sanity, build, quickstart, unit; beside them molecule and fleet (root)"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
 	@echo "make sanity      ansible-test sanity"
@@ -36,7 +36,7 @@ demo-clean:
 	rm -rf .demo
 
 test:
-	tools/run.sh $(LINTS) sanity package quickstart tests
+	tools/run.sh --beside molecule,fleet $(LINTS) sanity package quickstart unit
 
 lint:
 	tools/run.sh $(LINTS)

@@ -29,6 +29,7 @@ printf 'ready after %s s\n' "$SECONDS"
 
 beside_log=$BUILD/beside.log
 held=$BUILD/last.log
+stages="${beside[*]} $*"
 declare -A running
 
 # begin NAME STAGE...: stages in turn, in the background and in a process group of their own.
@@ -47,9 +48,11 @@ stop() {
     kill -- "-$pid" 2>/dev/null || true
   done
   wait
-  # What a stage that was stopped left behind.
-  for home in "$BUILD"/molecule "$BUILD"/fleet; do
-    [[ ! -d $home ]] || KEYFLEET_HOSTS=$home "$ROOT/tools/hosts.sh" down >/dev/null 2>&1 || true
+  # What a stage of this run that was stopped left behind. Another run may be using the other's hosts.
+  for home in molecule fleet; do
+    if [[ " $stages " == *" $home "* && -d $BUILD/$home ]]; then
+      KEYFLEET_HOSTS=$BUILD/$home "$ROOT/tools/hosts.sh" down >/dev/null 2>&1 || true
+    fi
   done
 }
 

@@ -38,10 +38,11 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._end.is_set():
-            for part in ("cmdline", "environ"):
-                for path in Path("/proc").glob(f"[0-9]*/{part}"):
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                for part in ("cmdline", "environ"):
                     try:
-                        content = path.read_bytes()
+                        content = Path("/proc", process, part).read_bytes()
+                    # It ended. Path.glob would end with it.
                     except OSError:
                         continue
                     self.looked += 1

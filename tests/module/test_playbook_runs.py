@@ -88,7 +88,7 @@ def test_a_python_without_the_library_is_told_from_a_broken_hsm(hsm: Hsm) -> Non
     site.mkdir()
     (site / "ansible").symlink_to(Path(ansible.__file__).parent)
     collections = os.environ["ANSIBLE_COLLECTIONS_PATH"]
-    command = [sys._base_executable, "-S", "-m", "ansible_collections.keyfleet.hsm.plugins.modules.hsm_key"]  # type: ignore[attr-defined]
+    command = [sys._base_executable, "-S", "-m", "ansible_collections.keyfleet.hsm.plugins.modules.hsm_key"]
     args = {"ANSIBLE_MODULE_ARGS": {"instance": "primary", "keys": [{"label": "k", "type": "AES"}]}}
     environment = {**os.environ, "PYTHONPATH": f"{site}:{collections}"}
     done = subprocess.run(command, input=json.dumps(args), capture_output=True, text=True, env=environment, check=False)

@@ -144,7 +144,7 @@ def test_a_host_is_looked_at_without_a_change(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/precious").touch()
     (tmp_path / "file").touch()
-    python = sys._base_executable  # type: ignore[attr-defined]
+    python = sys._base_executable
     states = {name: ask("host.py", str(tmp_path / name), python=python)["state"] for name in ("none", "empty", "full", "file", "link")}
     assert states == {"none": "absent", "empty": "ours", "full": "foreign", "file": "foreign", "link": "foreign"}
     facts = ask("host.py", str(tmp_path / "none"), python=python)

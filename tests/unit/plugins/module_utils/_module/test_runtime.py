@@ -60,7 +60,7 @@ def make(tmp_path: Path) -> Make:
 
     def made(name: str, files: dict[str, str]) -> str:
         folder = tmp_path / name
-        subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", folder], check=True)  # type: ignore[attr-defined]
+        subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", folder], check=True)
         (site,) = folder.glob("lib/python*/site-packages")
         for file, text in files.items():
             path = site / file

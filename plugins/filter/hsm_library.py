@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.vendors import default_libraries
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.vendors import default_libraries
 
 DOCUMENTATION = r"""
 name: hsm_library

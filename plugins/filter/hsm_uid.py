@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.selectors import parse_slot
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import parse_slot
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import uid
 
 DOCUMENTATION = r"""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import InputError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms_status import status_differences
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.status import status_differences
 
 DOCUMENTATION = r"""
 name: kms_status_differences

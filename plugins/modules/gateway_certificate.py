@@ -259,7 +259,7 @@ failure:
       sample: {}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.p12_certificate import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import CRYPTOGRAPHY, run

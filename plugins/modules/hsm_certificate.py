@@ -441,7 +441,7 @@ failure:
         key: 0c9a4f7d2b1e6a8c3d5f7091b2a4c6e8f0d1b3a5978c6e4d2f0a1b3c5d7e9f01
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

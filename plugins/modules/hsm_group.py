@@ -286,7 +286,7 @@ failure:
         asked: own
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.groups import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_group import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

@@ -422,7 +422,7 @@ failure:
         serial: e00b4b43d3881a0c
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances.hsm_instance import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

@@ -901,7 +901,7 @@ failure:
             Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_keys, run

@@ -257,7 +257,7 @@ failure:
       sample: {}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.status import report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

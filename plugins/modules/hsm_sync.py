@@ -463,7 +463,7 @@ failure:
       sample: {}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

@@ -227,7 +227,7 @@ failure:
       sample: {}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms_config import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms.kms_config import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import _READ
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.member_comparison import Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Held, compare_members
 from hsm_fixture import PIN, Hsm, ok
 
 from .hsm import INSTANCE, TOKEN, fresh

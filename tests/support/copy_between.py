@@ -15,8 +15,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.connection import instance_target
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.member_repair import copy_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.copy import copy_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.connection import instance_target
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 

@@ -17,12 +17,12 @@ from typing import Any
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import read_inventory
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.provider import open_provider
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.session import open_session
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members import held, report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import held, report
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_objects import group_keys
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.member_comparison import Held, compare_members
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.secret import Secret
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import group_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
 
 def read(library: str, label: str, pin: Secret) -> list[Held]:

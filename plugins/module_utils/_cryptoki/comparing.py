@@ -17,8 +17,8 @@ from hashlib import sha256
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.key_objects import KeyObject
-from .._model.key_types import KEY_TYPES, SECRET, WEAK_TYPES
+from .._model.keys.objects import KeyObject
+from .._model.keys.types import KEY_TYPES, SECRET, WEAK_TYPES
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ctypes
 
-from .._model.secret import Secret
-from .._model.selectors import LABEL_BYTES
+from .._model.tokens.secret import Secret
+from .._model.tokens.selectors import LABEL_BYTES
 from .function_list import GET_TOKEN_INFO, INIT_TOKEN, check, function
 
 _LONGEST = 4096  # a greater "greatest length" is CK_UNAVAILABLE_INFORMATION or nonsense

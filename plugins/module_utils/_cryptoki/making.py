@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.key_material import KeyMaterial, WrappedMaterial
-from .._model.key_objects import Key, KeyObject
-from .._model.key_spec import KeySpec
-from .._model.key_types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.material import KeyMaterial, WrappedMaterial
+from .._model.keys.objects import Key, KeyObject
+from .._model.keys.spec import KeySpec
+from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory, describe, key_of

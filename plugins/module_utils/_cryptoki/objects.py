@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.key_objects import Key, KeyObject
-from .._model.key_types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
-from .._model.vendors import CUT_OFF_WITHOUT_TOKEN
+from .._model.keys.objects import Key, KeyObject
+from .._model.keys.types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .faceless import find_faceless

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .._model.errors import Cryptoki, ProviderError, TokenError
-from .._model.secret import Secret
-from .._model.selectors import TokenSelector
+from .._model.tokens.secret import Secret
+from .._model.tokens.selectors import TokenSelector
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .init_token import init_token, pin_lengths

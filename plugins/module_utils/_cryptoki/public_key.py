@@ -12,8 +12,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from .._model.key_material import big_integer
-from .._model.key_types import ED25519_OID, ED25519_PARAMS
+from .._model.keys.material import big_integer
+from .._model.keys.types import ED25519_OID, ED25519_PARAMS
 
 
 def _ec_point(value: bytes) -> bytes:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.key_objects import Key
-from .._model.key_types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
+from .._model.keys.objects import Key
+from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling
 from .objects import Inventory

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .._model.errors import Cryptoki, PinError, TokenError
-from .._model.pin_state import check_login_allowed, pin_state
-from .._model.secret import Secret
+from .._model.tokens.pin_state import check_login_allowed, pin_state
+from .._model.tokens.secret import Secret
 from .binding import mechanism as by_name
 from .binding import pkcs11
 from .errors import calling, rv_name

@@ -20,10 +20,10 @@ from itertools import islice
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.key_material import WrappedMaterial
-from .._model.key_objects import Key, KeyObject
-from .._model.key_spec import PRESENT, KeySpec
-from .._model.key_types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from .._model.keys.material import WrappedMaterial
+from .._model.keys.objects import Key, KeyObject
+from .._model.keys.spec import PRESENT, KeySpec
+from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from . import comparing, making
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling

@@ -15,11 +15,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from .generations import split_label, stored_label
-from .key_objects import KeyName
-from .key_spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
-from .key_states import ACTIVE, DESTROYED, STATES
-from .key_types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, ordered
+from .keys.generations import split_label, stored_label
+from .keys.objects import KeyName
+from .keys.spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
+from .keys.states import ACTIVE, DESTROYED, STATES
+from .keys.types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, ordered
 from .records import VirtualKey
 
 FAMILY = "keyfleet.hsm.export/"

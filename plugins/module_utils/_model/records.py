@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .key_objects import KeyName
-from .key_states import ACTIVE
-from .selectors import TokenSelector
+from .keys.objects import KeyName
+from .keys.states import ACTIVE
+from .tokens.selectors import TokenSelector
 from .uids import key_id_text
 
 

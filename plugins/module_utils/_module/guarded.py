@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .._model.secret import mask
+from .._model.tokens.secret import mask
 from .secrets import MASK, texts
 
 _SHORTEST = 4  # a shorter text is no PIN, and to cut it out would leave no message to read

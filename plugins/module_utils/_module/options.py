@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._model.key_states import STATES
+from .._model.keys.states import STATES
 
 Spec = dict[str, dict[str, Any]]
 

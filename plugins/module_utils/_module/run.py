@@ -15,9 +15,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .._engine.plan import Context, Outcome
 from .._model.errors import KeyfleetError
-from .._model.secret import mask
+from .._model.plan import Context, Outcome
+from .._model.tokens.secret import mask
 from .runtime import require_python
 from .secrets import hide_private_keys, take_secrets
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .._model.secret import Secret
+from .._model.tokens.secret import Secret
 
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # what Ansible itself puts in the place of a no_log value
 

@@ -13,7 +13,7 @@ import sqlite3
 import uuid
 
 from .._model.records import InstanceRecord, TokenRecord
-from .._model.selectors import TokenSelector
+from .._model.tokens.selectors import TokenSelector
 from . import events
 from .database import Database, now
 

@@ -18,7 +18,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_prefixes import hsm_prefixes
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_uid import hsm_uid
 from ansible_collections.keyfleet.hsm.plugins.filter.to_toml import to_toml
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.toml_text import parse
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.toml_text import parse
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.toml_values import same
 from hypothesis import given
 from hypothesis import strategies as st

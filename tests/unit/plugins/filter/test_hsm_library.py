@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.filter import hsm_library as plugin
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.vendors import LIBRARIES, default_libraries
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.vendors import LIBRARIES, default_libraries
 
 
 @pytest.mark.parametrize("model", LIBRARIES)

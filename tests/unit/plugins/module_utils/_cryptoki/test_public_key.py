@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.public_key import public_attributes, public_key_der
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_material import octet_string
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_types import ED25519_PARAMS
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material import octet_string
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import ED25519_PARAMS
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

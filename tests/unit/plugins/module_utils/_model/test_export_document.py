@@ -14,20 +14,20 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.circumstances import Circumstances
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.generations import expand
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.key_look import EmptyToken
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.key_planning import Planner
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.neighbours import Neighbours
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.plan import KEEP
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.scope import Scope
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.yaml_text import to_yaml
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.yaml_text import to_yaml
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.look import EmptyToken
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.circumstances import Circumstances
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.generations import expand
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import Planner
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.scope import Scope
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import TEMPLATES, export_document
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.generations import split_label, stored_label
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_objects import KeyObject
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_spec import KeySpec, parse_keys
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_states import DESTROYED, STATES
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.key_types import CLASS_OPERATIONS, CURVES, KEY_TYPES, OPERATIONS, ordered
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label, stored_label
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import DESTROYED, STATES
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CLASS_OPERATIONS, CURVES, KEY_TYPES, OPERATIONS, ordered
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import KEYS
 from hypothesis import given, settings

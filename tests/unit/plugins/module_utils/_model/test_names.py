@@ -7,26 +7,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.addresses import (
-    check_addresses,
-    prefix_of,
-    renumberings,
-)
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.addresses import check_addresses, prefix_of, renumberings
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Refused
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import InstanceRecord, TokenRecord
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.selectors import (
-    MAX_SLOT,
-    TokenSelector,
-    label_problem,
-    parse_slot,
-)
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import (
-    key_id_text,
-    model_problem,
-    prefix_order,
-    prefixes,
-    uid,
-)
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import MAX_SLOT, TokenSelector, label_problem, parse_slot
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import key_id_text, model_problem, prefix_order, prefixes, uid
 from hypothesis import given
 from hypothesis import strategies as st
 

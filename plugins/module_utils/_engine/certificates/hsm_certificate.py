@@ -1,0 +1,251 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""hsm_certificate: requests and certificates of one key, signed in the HSM and stored beside the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ..._cryptoki import certificates as cryptoki
+from ..._cryptoki.objects import read_inventory
+from ..._cryptoki.session import Session
+from ..._cryptoki.signing import Scheme
+from ..._model.certificates.spec import CertificateSpec, parse_certificate
+from ..._model.errors import InputError, KeyfleetError, RegistryError
+from ..._model.keys.states import ACTIVE
+from ..._model.plan import Context, Outcome, Step, diff_of
+from ..._model.uids import key_id_text, uid
+from ..._registry import events
+from ..._registry.database import Database, open_database, recording
+from ..tokens.connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
+from ..virtual_keys.scope import token_scope
+from ..x509.building import build_self_signed
+from ..x509.reading import FoundCertificate, iso, load_certificate
+from .key import CertifiedKey, find_key, keys_called, several
+from .plan import CertificatePlan, Stored, is_due, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
+from .request_file import RequestPlan, check_folder, plan_request, write_request
+
+_MAX_BYTES = 1024 * 1024
+_VALUES = ("certificate", "fingerprint", "not_before", "not_after", "serial_number", "subject")
+
+
+def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+    """hsm_certificate. Raises :class:`KeyfleetError`; its ``changed`` says whether something had been done before."""
+    spec, given = _parse(params, context)
+    run = _Run(params, context, spec, given)
+    if params.get("library"):
+        return run.converge(direct_target(params), None)
+    try:
+        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
+            return run.converge(instance_target(database, params), database)
+    except KeyfleetError as error:
+        if context.check_mode and error.code in NOT_YET_REGISTERED:
+            context.warn(
+                f"{error.message} In check mode it is taken for one that an earlier task of this play would register, with a new key "
+                "and without certificates."
+            )
+            return run.outcome(*run.plan(None, [], None), None)
+        raise
+
+
+def _parse(params: Mapping[str, Any], context: Context) -> tuple[CertificateSpec, FoundCertificate | None]:
+    """The spec and the given certificate, with everything that is wrong in one error. Loads no PKCS#11 library."""
+    problems = connection_problems(params)
+    spec, found = parse_certificate(params)
+    problems += found
+    given: FoundCertificate | None = None
+    if spec.imports and not found:
+        try:
+            given = _given(spec, context)
+        except ValueError as error:
+            problems.append(f"{'content' if spec.content is not None else 'src'}: {error}")
+    if problems:
+        raise InputError(problems)
+    return spec, given
+
+
+def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:
+    """The certificate in ``content`` or ``src``; None in check mode for a file that is not there yet. Raises ValueError."""
+    if spec.content is not None:
+        return load_certificate(spec.content.encode("utf-8", "surrogateescape"))
+    path = spec.src or ""
+    try:
+        with open(path, "rb") as file:
+            return load_certificate(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        if not context.check_mode:
+            raise ValueError(f"{path} does not exist on the target: copy it there first, or give its text as content") from None
+        context.warn(f"src: {path} does not exist. In check mode it is taken for one that an earlier task of this play would make.")
+        return None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}: run as its owner (become: true), or give its text as content") from None
+
+
+class _Run:
+    """One call of hsm_certificate against one token."""
+
+    def __init__(self, params: Mapping[str, Any], context: Context, spec: CertificateSpec, given: FoundCertificate | None) -> None:
+        self.params = params
+        self.context = context
+        self.spec = spec
+        self.given = given
+        self.now = datetime.now(timezone.utc)
+        self.scheme: Scheme | None = None
+        self.done: list[str] = []
+        self.target: Target | None = None
+        self.database: Database | None = None
+
+    def converge(self, target: Target, database: Database | None) -> Outcome:
+        self.target, self.database = target, database
+        write = self.spec.writes_token and not self.context.check_mode
+        low = self.params["allow_low_pin_count"]
+        with open_target(target, database, read_write=write, allow_low_pin_count=low) as session:
+            key, key_id = self._key(session)
+            inventory = cryptoki.read_certificates(session)
+            request, plan = self.plan(key, of_key(inventory.objects, self.spec.key_label, key_id), session)
+            if not self.context.check_mode:
+                self._apply(session, key, request, plan, inventory, _Log(database, target, session))
+        return self.outcome(request, plan, key)
+
+    def _key(self, session: Session) -> tuple[CertifiedKey | None, bytes | None]:
+        """The key, and the CKA_ID that its certificates have: None where any will do."""
+        label = self.spec.key_label
+        inventory = read_inventory(session)
+        if self.spec.state == "absent":
+            keys = keys_called(inventory.objects, label)
+            ids = {key.main.key_id for key in keys}
+            if len(ids) > 1:
+                raise several(label, str(session.token), keys)
+            return None, next(iter(ids), None)
+        try:
+            key = find_key(session, inventory, label)
+        except KeyfleetError as error:
+            if not self.context.check_mode or error.code != "no_key":
+                raise
+            self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
+            return None, label.encode("utf-8", "surrogateescape")
+        return key, key.key_id
+
+    def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:
+        """Everything that is to be done. Nothing is signed or written yet. Raises :class:`KeyfleetError`."""
+        spec = self.spec
+        if spec.state == "absent":
+            return None, plan_absent(spec, stored)
+        if key is not None and (spec.wants_request or spec.self_signed):
+            self.scheme = key.scheme(spec)
+        request = plan_request(spec, key, self.scheme)
+        if spec.imports:
+            plan = plan_import(spec, self.given, key, stored)
+        elif spec.self_signed:
+            plan = plan_self_signed(spec, self.scheme, key, stored, self.now)
+        else:
+            plan = plan_nothing(spec, key, stored)
+        signs = (request is not None and request.to_be_made) or (plan.stores and spec.self_signed)
+        if signs and key is not None and session is not None:
+            key.check_signs(session, spec, state=self._state_of(key))
+            if key.later:
+                self.context.warn(
+                    f"key_label: key '{spec.key_label}' has a later generation, '{key.later[-1]}', and this signs with the one that was "
+                    "named. Name the later one to sign with it."
+                )
+        if request is not None and request.changes and spec.csr_path and not self.context.check_mode:
+            check_folder(spec.csr_path)
+        self._warn(plan)
+        return request, plan
+
+    def _state_of(self, key: CertifiedKey) -> str:
+        """What the registry says; without one, nobody says anything. Of several groups' records, one that forbids it counts."""
+        token_id = self.target.token_id if self.target is not None else None
+        if self.database is None or token_id is None:
+            return ACTIVE
+        scope = token_scope(self.database, token_id)
+        records = [*scope.records, *(record for by_group in scope.groups_of.values() for record in by_group.values())]
+        states = [one.state for one in records if (one.label, one.key_id) == (key.private.label, key.key_id)]
+        return next((state for state in states if state != ACTIVE), ACTIVE)
+
+    def _warn(self, plan: CertificatePlan) -> None:
+        label, found = self.spec.key_label, plan.after
+        if found is None or found.parsed is None:
+            return
+        begin, end = found.parsed.not_valid_before_utc, found.parsed.not_valid_after_utc
+        if self.now >= end:
+            self.context.warn(f"the certificate of key '{label}' expired at {iso(end)}.")
+        elif is_due(found, self.now, self.spec.renew_before):
+            self.context.warn(f"the certificate of key '{label}' expires at {iso(end)}, within renew_before: have a new one signed.")
+        if self.now < begin:
+            self.context.warn(f"the certificate of key '{label}' is not valid before {iso(begin)}.")
+
+    def _apply(
+        self,
+        session: Session,
+        key: CertifiedKey | None,
+        request: RequestPlan | None,
+        plan: CertificatePlan,
+        inventory: cryptoki.CertificateInventory,
+        log: _Log,
+    ) -> None:
+        try:
+            self._sign(session, key, request, plan)
+            if request is not None and request.changes and self.spec.csr_path and request.text:
+                write_request(self.spec.csr_path, request.text)
+                self.done.append(f"the request was written to {self.spec.csr_path}")
+            if plan.stores and plan.after is not None and key is not None:
+                # The new one before the old one goes: a crash in between leaves both, and the next run removes the old one.
+                made = cryptoki.store(session, inventory, self.spec.key_label, key.key_id, plan.after.der)
+                self.done.append(f"the new certificate was stored (handle {made.handle})")
+                log.add("add_certificate", made.key_id, made.label, plan.after)
+            for one in plan.remove:
+                cryptoki.destroy(inventory, one.item)
+                self.done.append(f"a certificate was removed (handle {one.item.handle})")
+                log.add("remove_certificate", one.item.key_id, one.item.label, one.found)
+        except KeyfleetError as error:
+            touched = bool(error.details.pop("changed_hsm", False))
+            error.changed = touched or bool(self.done)
+            if self.done:
+                error.message += f". Before that: {'; '.join(self.done)}"
+                error.message += "." if isinstance(error, RegistryError) else ". Run again: the next run finishes it."
+            raise
+
+    def _sign(self, session: Session, key: CertifiedKey | None, request: RequestPlan | None, plan: CertificatePlan) -> None:
+        if key is None:
+            return
+        if request is not None and request.to_be_made:
+            request.make(session, key)
+        if plan.stores and self.spec.self_signed and self.scheme is not None:
+            plan.after = build_self_signed(self.spec, key.signing(session), self.scheme, self.now)
+
+    def outcome(self, request: RequestPlan | None, plan: CertificatePlan, key: CertifiedKey | None) -> Outcome:
+        """What is returned: of what check mode would make, only what can be told beforehand."""
+        steps: list[Step] = [request.step] if request is not None and request.step is not None else []
+        steps += plan.steps
+        found = plan.after
+        values: dict[str, Any] = dict.fromkeys(_VALUES)
+        values |= {"csr": request.text if request is not None else None, "matches_key": None, "renewal_due": None}
+        if found is not None:
+            values |= found.values()
+            values["renewal_due"] = is_due(found, self.now, self.spec.renew_before)
+            if key is not None:
+                values["matches_key"] = found.spki == key.spki
+        return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values=values)
+
+
+class _Log:
+    """The registry's events of one run; of none where there is no registry."""
+
+    def __init__(self, database: Database | None, target: Target, session: Session) -> None:
+        self.database = database
+        self.prefix = target.prefix
+        self.slot = session.token.slot_id
+
+    def add(self, action: str, key_id: bytes, label: str, found: FoundCertificate) -> None:
+        """One event, with what tells the certificate from others. Raises :class:`RegistryError`."""
+        with recording(self.database) as database:
+            if database is not None:
+                address = uid(self.prefix or "", self.slot, key_id_text(key_id, label))
+                events.record(database, action, address, fingerprint=found.fingerprint, serial_number=found.values()["serial_number"])

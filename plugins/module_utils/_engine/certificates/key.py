@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The key that a certificate belongs to: found by its label, and what it can sign with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ..._cryptoki.objects import Inventory
+from ..._cryptoki.session import Session
+from ..._cryptoki.signing import EC, ED25519, PKCS1, PSS, RSA, Scheme, mechanism_for, sign
+from ..._model.certificates.spec import CertificateSpec
+from ..._model.errors import KeyfleetError
+from ..._model.keys.generations import generations_of, split_label, stored_label
+from ..._model.keys.objects import Key, KeyObject, group_keys
+from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
+from ..x509.hsm_private_key import private_key
+from ..x509.reading import key_fingerprint, spki_of, unreadable
+
+with suppress(ImportError):  # _module.runtime reports it before anything here is called
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+
+@dataclass(frozen=True)
+class CertifiedKey:
+    """A key pair on the token. ``public`` is the library's public key, ``raw`` the private object behind its handle.
+
+    ``later`` are the labels of its later generations on the token.
+    """
+
+    key: Key
+    private: KeyObject
+    public: Any
+    raw: Any
+    later: tuple[str, ...] = ()
+
+    @property
+    def key_id(self) -> bytes:
+        """CKA_ID of the private half, which the certificate gets as well."""
+        return self.private.key_id
+
+    @property
+    def spki(self) -> bytes:
+        return spki_of(self.public)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key's DER, in hex."""
+        return key_fingerprint(self.spki)
+
+    def scheme(self, spec: CertificateSpec) -> Scheme:
+        """How this key signs what the spec asks for. Raises :class:`KeyfleetError` for what does not go together."""
+        if spec.rsa_padding == PSS and not isinstance(self.public, rsa.RSAPublicKey):
+            raise _cannot_sign(spec.key_label, "rsa_padding: pss is for RSA keys, and this is none: leave it out")
+        if isinstance(self.public, ed25519.Ed25519PublicKey):
+            if spec.digest is not None:
+                raise _cannot_sign(spec.key_label, "digest: Ed25519 has one of its own: leave it out")
+            return Scheme(ED25519)
+        if isinstance(self.public, ec.EllipticCurvePublicKey):
+            bits = self.public.curve.key_size
+            fitting = "sha256" if bits <= 256 else "sha384" if bits <= 384 else "sha512"
+            return Scheme(EC, spec.digest or fitting, order_bytes=(bits + 7) // 8)
+        return Scheme(RSA, spec.digest or "sha256", spec.rsa_padding or PKCS1)
+
+    def check_signs(self, session: Session, spec: CertificateSpec, *, state: str) -> Scheme:
+        """The scheme, once it is clear that key and token can and may sign with it. Raises :class:`KeyfleetError`.
+
+        A key that is not active yet may prove that it is there, which a request does (NIST SP 800-57 part 1 rev. 5, section 7.1).
+        """
+        scheme = self.scheme(spec)
+        if state == PRE_ACTIVE and spec.self_signed:
+            raise _cannot_sign(spec.key_label, "it is pre-active in the registry: make it active with hsm_key (state: active) first")
+        if state == SUSPENDED:
+            raise _cannot_sign(
+                spec.key_label, "it is suspended in the registry: make it active with hsm_key (state: active), or use another key"
+            )
+        if state in RETIRED:
+            other = f"name its later generation (key_label: {self.later[-1]})" if self.later else "rotate it with hsm_key (generation)"
+            raise _cannot_sign(
+                spec.key_label,
+                f"it is {state} in the registry, and a {state} key signs nothing new (NIST SP 800-57 part 1, section 7): "
+                f"{other}, or use another key",
+            )
+        if "sign" not in self.private.operations:
+            raise _cannot_sign(spec.key_label, "it may not sign: give it the operation sign with hsm_key, or use another key")
+        mechanism_for(session, scheme)
+        return scheme
+
+    def signing(self, session: Session) -> Any:
+        """The private key for the library's builders: it signs in the HSM."""
+        what = f"key '{self.private.label}'"
+        return private_key(self.public, lambda scheme, data: sign(session, self.raw, scheme, data, what))
+
+
+def _cannot_sign(label: str, reason: str) -> KeyfleetError:
+    return KeyfleetError(f"key '{label}' cannot sign this: {reason}.", code="cannot_sign")
+
+
+def keys_called(objects: Iterable[KeyObject], label: str) -> list[Key]:
+    """Pairs and halves of pairs with this label; a secret key has no certificate."""
+    return [key for key in group_keys(objects) if key.secret is None and key.main.label == label]
+
+
+def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
+    listed = "; ".join(key.main.named() for key in keys)
+    return KeyfleetError(
+        f"key_label: several keys on {token} have the label '{label}': {listed}. Nothing is guessed: remove or rename the others "
+        "with the vendor's tools.",
+        code="several_keys",
+    )
+
+
+def _later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, ...]:
+    base, number = split_label(label)
+    numbers = generations_of(item.label for item in objects if item.label).get(base, [])
+    return tuple(stored_label(base, other) for other in numbers if other > (number or 1))
+
+
+def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey:
+    """The one key pair with this label. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
+    token = str(session.token)
+    keys = keys_called(inventory.objects, label)
+    later = _later_generations(inventory.objects, label)
+    if len(keys) > 1:
+        raise several(label, token, keys)
+    if not keys:
+        secret = any(item.label == label for item in inventory.objects)
+        there = " The secret key with this label can have no certificate." if secret else ""
+        way = f"Name its later generation (key_label: {later[-1]})" if later else "Generate it with hsm_key first"
+        raise KeyfleetError(
+            f"key_label: there is no key pair '{label}' on {token}.{there} {way}.",
+            code="no_key",
+        )
+    key = keys[0]
+    if key.private is None or key.public is None:
+        half = "private" if key.private is None else "public"
+        raise KeyfleetError(
+            f"key_label: only half of the key pair '{label}' is on {token} ({key.main.named()}); its {half} key is missing, and the "
+            "certificate needs both. hsm_key says what can be done about it.",
+            code="half_pair",
+        )
+    der = key.public.public_key
+    if not der:
+        raise KeyfleetError(
+            f"key_label: {token} does not tell enough of the public key '{label}' ({key.public.named()}, type {key.main.type}) to "
+            "compare a certificate with it. Use an RSA, EC or Ed25519 key.",
+            code="unknown_public_key",
+        )
+    try:
+        public = load_der_public_key(der)
+        spki_of(public)
+    except unreadable() as error:
+        raise KeyfleetError(
+            f"key_label: the public key '{label}' ({key.public.named()}, type {key.main.type}) is of a kind that is not known here "
+            f"({error}). Use an RSA, EC or Ed25519 key.",
+            code="unknown_public_key",
+        ) from None
+    return CertifiedKey(key, key.private, public, inventory.raw[key.private.handle], later)

@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Which certificates of a key stay, which one is stored and which are removed, before any write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..._cryptoki.certificates import CertificateObject
+from ..._cryptoki.signing import Scheme
+from ..._model.certificates.spec import CertificateSpec
+from ..._model.errors import Refused
+from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
+from ..x509.building import wanted_profile
+from ..x509.reading import FoundCertificate, key_fingerprint, read_certificate
+from .key import CertifiedKey
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A certificate on the token, and what it says."""
+
+    item: CertificateObject
+    found: FoundCertificate
+
+
+@dataclass
+class CertificatePlan:
+    """What becomes of the certificates of one key.
+
+    ``stores`` says that one is written: ``after`` is it, None where it has yet to be made (self-signed) or to be seen.
+    Otherwise ``after`` is the one that stays.
+    """
+
+    stores: bool = False
+    after: FoundCertificate | None = None
+    kept: Stored | None = None
+    remove: list[Stored] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def changes(self) -> bool:
+        return self.stores or bool(self.remove)
+
+
+def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | None) -> list[Stored]:
+    """The certificates with this label and, unless it is None, this CKA_ID. Others are nobody's business here."""
+    mine = [item for item in objects if item.label == label and key_id in (None, item.key_id)]
+    return [Stored(item, read_certificate(item.der)) for item in mine]
+
+
+def _by_age(stored: Sequence[Stored]) -> list[Stored]:
+    """The one that lives longest first. In the same order in each run, whatever that of the token's search is."""
+
+    def key(one: Stored) -> tuple[bool, float, str]:
+        end = one.found.not_after
+        return end is None, 0.0 if end is None else -end.timestamp(), one.found.fingerprint
+
+    return sorted(stored, key=key)
+
+
+def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> list[Step]:
+    """One line of the diff for the certificate, and one for each that is left over from a run that was cut off."""
+    subject = f"certificate {spec.key_label}"
+    left = list(remove)
+    steps = []
+    if after is not None:
+        first = left.pop(0) if left else None
+        steps.append(Step(CHANGE if first else CREATE, subject, first.found.described() if first else None, after))
+    elif kept is not None:
+        steps.append(Step(KEEP, subject, kept.found.described(), kept.found.described()))
+    elif left:
+        steps.append(Step(DELETE, subject, left.pop(0).found.described(), None))
+    steps += [Step(DELETE, f"{subject}, left over {number}", one.found.described(), None) for number, one in enumerate(left, 1)]
+    return steps
+
+
+def _replace(spec: CertificateSpec, after: FoundCertificate | None, described: dict[str, Any], stored: Sequence[Stored]) -> CertificatePlan:
+    remove = _by_age(stored)
+    return CertificatePlan(True, after, None, remove, _steps(spec, described, None, remove))
+
+
+def _keep(spec: CertificateSpec, kept: Stored, stored: Sequence[Stored]) -> CertificatePlan:
+    remove = [one for one in _by_age(stored) if one is not kept]
+    return CertificatePlan(False, kept.found, kept, remove, _steps(spec, None, kept, remove))
+
+
+def plan_import(
+    spec: CertificateSpec, given: FoundCertificate | None, key: CertifiedKey | None, stored: Sequence[Stored]
+) -> CertificatePlan:
+    """The given certificate beside its key, and no other. ``given`` is None for a file that an earlier task will have made.
+
+    Raises :class:`Refused` with the code ``certificate_mismatch`` when it belongs to another key.
+    """
+    if given is None:
+        return _replace(spec, None, {"from": spec.src}, stored)
+    if key is not None and given.spki != key.spki:
+        theirs = key_fingerprint(given.spki) if given.spki else None
+        option = "content" if spec.content is not None else "src"
+        raise Refused(
+            f"{option}: the certificate belongs to another key: its public key has the SHA-256 fingerprint {theirs or '(unknown)'}, key "
+            f"'{spec.key_label}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
+            "or name the key that it belongs to.",
+            code="certificate_mismatch",
+            details={"certificate_key": theirs, "key": key.fingerprint},
+        )
+    for one in stored:
+        if one.item.der == given.der:
+            return _keep(spec, one, stored)
+    return _replace(spec, given, given.described(), stored)
+
+
+def is_due(found: FoundCertificate, now: datetime, renew_before: int) -> bool:
+    """Whether it has expired, or will within ``renew_before`` seconds. One that cannot be read is due."""
+    return found.not_after is None or now >= found.not_after - timedelta(seconds=renew_before)
+
+
+def plan_self_signed(
+    spec: CertificateSpec, scheme: Scheme | None, key: CertifiedKey | None, stored: Sequence[Stored], now: datetime
+) -> CertificatePlan:
+    """A certificate that the key has signed itself, says what is asked for, and is not due.
+
+    Raises :class:`Refused` with the code ``certificate_issued`` when a CA's certificate would have to go for it, or one that
+    cannot be read and so may be a CA's.
+    """
+    for one in stored:
+        if not one.found.signed_itself():
+            raise _issued(spec, one.found)
+    wanted = dict(wanted_profile(spec, scheme))
+    for one in _by_age(stored):
+        if _is_wanted(one.found, wanted, key) and not is_due(one.found, now, spec.renew_before):
+            return _keep(spec, one, stored)
+    described = {**wanted, "issuer": wanted["subject"], "public_key": key.fingerprint if key else None, "valid_days": spec.valid_days}
+    return _replace(spec, None, described, stored)
+
+
+def _is_wanted(found: FoundCertificate, wanted: dict[str, Any], key: CertifiedKey | None) -> bool:
+    if key is None or found.spki != key.spki:
+        return False
+    said = found.described()
+    names = set(wanted) | {"critical", "other_extensions", "subject_alt_names", "key_usage", "extended_key_usage", "basic_constraints"}
+    return all(said.get(name) == wanted.get(name) for name in names)
+
+
+def _issued(spec: CertificateSpec, found: FoundCertificate) -> Refused:
+    said = found.described()
+    which = f"that cannot be read (SHA-256 fingerprint {found.fingerprint}), and may be a CA's"
+    if found.parsed is not None:
+        which = f"that {said['issuer']} has issued (serial number {said['serial_number']}, until {said['not_after']})"
+    return Refused(
+        f"self_signed: key '{spec.key_label}' has a certificate {which}. Nothing was changed. Make it absent first (state: absent), or "
+        "leave self_signed out.",
+        code="certificate_issued",
+        details={"issuer": said.get("issuer"), "fingerprint": found.fingerprint},
+    )
+
+
+def plan_nothing(spec: CertificateSpec, key: CertifiedKey | None, stored: Sequence[Stored]) -> CertificatePlan:
+    """Nothing is declared about the certificate: the one in force is returned, the key's own before any other."""
+    ordered = _by_age(stored)
+    mine = [one for one in ordered if key is not None and one.found.spki == key.spki] or ordered
+    return CertificatePlan(after=mine[0].found, kept=mine[0]) if mine else CertificatePlan()
+
+
+def plan_absent(spec: CertificateSpec, stored: Sequence[Stored]) -> CertificatePlan:
+    """None of them stays."""
+    remove = _by_age(stored)
+    return CertificatePlan(remove=remove, steps=_steps(spec, None, None, remove))

@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Files that hold secrets: read only when nobody else can, written whole and for the owner alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from ..._model.errors import PinError
+from ..._model.tokens.secret import Secret
+
+_MAX_BYTES = 4096
+_LEFT_OVER_SECONDS = 60
+
+
+def read_pin(path: str, option: str) -> Secret:
+    """The PIN in ``path``. One trailing newline is dropped, nothing else.
+
+    Refuses a file that anyone but its owner can read or write, or that belongs to a third user. ``option`` is named in
+    errors. Raises :class:`PinError`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        ways = {
+            errno.ENOENT: "Create it (mode 0600), or give the PIN beside it once, and it is written.",
+            errno.EACCES: "Run as its owner, or give this user's own file.",
+        }
+        way_out = ways.get(error.errno or 0, "Check the path.")
+        code = "pin_file_missing" if error.errno == errno.ENOENT else "pin_file_unreadable"
+        raise PinError(f"{option}: {path} cannot be read: {error.strerror}. {way_out}", code=code) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise PinError(f"{option}: {path} is not a regular file.", code="pin_file_unsafe")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o077:
+            raise PinError(
+                f"{option}: {path} has mode {mode:04o}, so others can get at the PIN. Run chmod 0600 on it, and change the PIN if "
+                "others may have read it.",
+                code="pin_file_unsafe",
+                details={"mode": f"{mode:04o}"},
+            )
+        if status.st_uid not in (os.geteuid(), 0):
+            raise PinError(
+                f"{option}: {path} belongs to user id {status.st_uid}, neither to this user nor to root.", code="pin_file_unsafe"
+            )
+        raw = file.read(_MAX_BYTES + 1)
+    if raw.endswith(b"\n"):
+        raw = raw[:-1]
+    if not raw:
+        raise PinError(f"{option}: {path} is empty.", code="pin_file_empty")
+    if len(raw) > _MAX_BYTES:
+        raise PinError(f"{option}: {path} is larger than a PIN can be.", code="pin_file_invalid")
+    try:
+        return Secret(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise PinError(f"{option}: {path} is not UTF-8 text.", code="pin_file_invalid") from None
+
+
+def make_folder(path: str) -> None:
+    """The folder of ``path``, with those above it, mode 0700 where they are made now."""
+    missing = [folder for folder in Path(path).parents if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+
+
+def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` by a file with this content and mode, in one step, on the disk before it is named.
+
+    A reader sees the old file or the new one. It is written under a short name first, so that its own may be as long as the
+    file system allows. Raises OSError.
+    """
+    make_folder(path)
+    prefix = f".keyfleet-{sha256(os.fsencode(os.path.basename(path))).hexdigest()[:16]}-"
+    _remove_left_overs(os.path.dirname(path), prefix)
+    owner = _owner_of(path)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(file.fileno(), *owner)  # a service's own file stays its own
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _owner_of(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_uid, status.st_gid
+
+
+def _remove_left_overs(folder: str, prefix: str) -> None:
+    """Temporary files of runs that were killed: they may hold a PIN. Younger ones may be another run's at work."""
+    for entry in Path(folder).glob(f"{prefix}*"):
+        with suppress(OSError):
+            if time.time() - entry.lstat().st_mtime > _LEFT_OVER_SECONDS:
+                entry.unlink()
+
+
+def write_pin(path: str, pin: Secret, option: str) -> None:
+    """Make ``path`` hold ``pin``, mode 0600. Raises :class:`PinError`."""
+    try:
+        write_private(path, pin.reveal().encode("utf-8") + b"\n")
+    except OSError as error:
+        raise PinError(f"{option}: {path} cannot be written: {error.strerror}", code="pin_file_unwritable") from None
+
+
+def pin_of(path: str, option: str) -> Secret | None:
+    """:func:`read_pin`, with None for a file that is not there, and for nothing else."""
+    try:
+        return read_pin(path, option)
+    except PinError as error:
+        if error.code != "pin_file_missing":
+            raise
+        return None
+
+
+def holds_pin(path: str, pin: Secret, option: str) -> bool:
+    """Whether ``path`` holds just this PIN, for its owner alone.
+
+    False for one that may be written anew: missing, empty, no text, or with other readers. What belongs to somebody else, or
+    cannot be looked at, is an error. Raises :class:`PinError`.
+    """
+    try:
+        return read_pin(path, option) == pin
+    except PinError as error:
+        if error.code in ("pin_file_missing", "pin_file_empty", "pin_file_invalid") or "mode" in error.details:
+            return False
+        raise

@@ -1,0 +1,284 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""hsm_group: make, change and remove groups. All of it is the registry's; no HSM is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._model.errors import InputError, Refused, RegistryError, TokenError
+from .._model.groups.spec import ConnectionSpec, GroupSpec, group_name_problem, parse_group, selector_options
+from .._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
+from .._model.records import SCAN_ALL, GroupRecord, InstanceRecord, TokenRecord
+from .._registry import groups, virtual_keys
+from .._registry import instances as table
+from .._registry.database import Database, open_database, registry_exists
+from .tokens.connection import NOT_YET_REGISTERED, chosen_tokens, find_instance
+
+_TO_COME = "In check mode it is taken for one that an earlier task of this play would register."
+
+
+@dataclass(frozen=True)
+class _Registered:
+    """A token and its instance, as the registry has them."""
+
+    instance: InstanceRecord
+    token: TokenRecord
+
+    def __str__(self) -> str:
+        return f"token '{self.token.named()}' of instance '{self.instance.name}'"
+
+    def is_same(self, other: _Registered) -> bool:
+        """Whether both are one token, which may be registered through two instances. The model ``other`` may be any."""
+        if self.token.id == other.token.id:
+            return True
+        one, two = self.instance, other.instance
+        one_kind = one.library == two.library or (one.model == two.model != "other")
+        return self.token.serial is not None and self.token.serial == other.token.serial and one_kind
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One declared connection. ``found`` is None for a token that check mode takes as one to come."""
+
+    spec: ConnectionSpec
+    found: _Registered | None = None
+
+    @property
+    def token_id(self) -> int | None:
+        return self.found.token.id if self.found is not None else None
+
+
+def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+    """hsm_group. Raises :class:`KeyfleetError`, and then nothing was changed."""
+    if params["state"] == "absent":
+        return _remove(params, context)
+    spec, problems = parse_group(params)
+    try:
+        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database, database.transaction():
+            return _save(database, spec, problems, context)
+    except RegistryError as error:
+        if error.code != "registry_missing":
+            raise
+        if problems:
+            raise InputError(problems) from None
+        if not context.check_mode:
+            raise
+        context.warn(f"{error.message} {_TO_COME}")
+        return _outcome([], None, spec, [_Member(entry) for entry in spec.connections])
+
+
+def _save(database: Database, spec: GroupSpec, problems: Sequence[str], context: Context) -> Outcome:
+    """Look at everything under the write lock, and write what changes. Raises :class:`InputError`, :class:`Refused`."""
+    known = table.all_instances(database)
+    members, found, to_come = _members(known, spec, database.path, context)
+    if problems or found:
+        raise InputError([*problems, *found])
+    existing = groups.named(database, spec.name)
+    _check_scan(existing, spec)
+    for text in to_come:
+        context.warn(f"{text} {_TO_COME}")
+    outcome = _outcome(known, existing, spec, members)
+    if outcome.changed and existing is not None:
+        _tell_of_left_keys(database, known, existing, members, context)
+    if outcome.changed and not context.check_mode:
+        groups.save(database, _record(existing, spec, members))
+        outcome.values = _values(groups.named(database, spec.name), members)
+    return outcome
+
+
+def _members(
+    known: Sequence[InstanceRecord], spec: GroupSpec, registry: str, context: Context
+) -> tuple[list[_Member], list[str], list[str]]:
+    """The connections in their order, every problem, and what check mode takes as to come."""
+    members: list[_Member] = []
+    problems: list[tuple[int, str]] = []
+    to_come: list[str] = []
+    for entry in spec.connections:
+        try:
+            found = _token_of(known, entry, registry)
+        except TokenError as error:
+            option, _colon, _rest = error.message.partition(": ")
+            names_option = option in ("instance", "token_label", "token_serial", "slot")
+            text = f"{entry.where}{'.' if names_option else ': '}{error.message}"
+            if context.check_mode and error.code in NOT_YET_REGISTERED:
+                to_come.append(text)
+                members.append(_Member(entry))
+            else:
+                problems.append((entry.index, text))
+        else:
+            members.append(_Member(entry, found))
+    problems += _repeated(members)
+    return members, [text for _index, text in sorted(problems)], to_come
+
+
+def _token_of(known: Sequence[InstanceRecord], entry: ConnectionSpec, registry: str) -> _Registered:
+    """The registered token that an entry means. Raises :class:`TokenError`."""
+    record = find_instance(known, entry.instance, registry)
+    tokens = chosen_tokens(record, selector_options(entry.selector))
+    if not tokens:
+        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
+    if len(tokens) > 1:
+        names = ", ".join(f"'{token.named()}'" for token in tokens)
+        raise TokenError(
+            f"token_label: instance '{record.name}' has several tokens ({names}): say which with token_label.", code="several_tokens"
+        )
+    return _Registered(record, tokens[0])
+
+
+def _repeated(members: Sequence[_Member]) -> list[tuple[int, str]]:
+    """Entries that name a token which an entry above names already, by their index."""
+    written = sorted(members, key=lambda member: member.spec.index)
+    problems = []
+    for place, member in enumerate(written):
+        for above in written[:place]:
+            if member.found and above.found and member.found.is_same(above.found):
+                text = f"{member.spec.where}: names the same token as {above.spec.where}: {member.found}"
+                if member.token_id != above.token_id:
+                    text += f" and {above.found} both have serial {member.found.token.serial}"
+                problems.append((member.spec.index, f"{text}: name it once"))
+                break
+    return problems
+
+
+def _check_scan(existing: GroupRecord | None, spec: GroupSpec) -> None:
+    if existing is None or spec.key_scan in (None, existing.key_scan):
+        return
+    raise Refused(
+        f"group '{spec.name}': refused, key_scan is fixed once a group is saved. It is '{existing.key_scan}', and '{spec.key_scan}' is "
+        f"asked for. Leave key_scan out or say key_scan: {existing.key_scan}. For the other mode declare a new group, or make this one "
+        "absent and declare it anew.",
+        code="key_scan_fixed",
+        details={"key_scan": existing.key_scan, "asked": spec.key_scan},
+    )
+
+
+def _tell_of_left_keys(
+    database: Database, known: Sequence[InstanceRecord], existing: GroupRecord, members: Sequence[_Member], context: Context
+) -> None:
+    """Virtual keys stay in the group when the member on which they were found leaves it."""
+    kept = {member.token_id for member in members}
+    keys = virtual_keys.of_group(database, existing.id) if existing.id is not None else []
+    for token_id, left in _registered(known, existing):
+        count = sum(key.token_id == token_id for key in keys)
+        if count and token_id not in kept:
+            words = f"{count} virtual keys were" if count > 1 else "1 virtual key was"
+            context.warn(f"group '{existing.name}': {words} last found on {left}, which is no member any more: run hsm_sync.")
+
+
+def _registered(known: Sequence[InstanceRecord], group: GroupRecord) -> list[tuple[int, _Registered]]:
+    """The members of a group by their ids, in priority order."""
+    tokens = {token.id: _Registered(instance, token) for instance in known for token in instance.tokens}
+    return [(token_id, tokens[token_id]) for token_id in group.members]
+
+
+def _record(existing: GroupRecord | None, spec: GroupSpec, members: Sequence[_Member]) -> GroupRecord:
+    return GroupRecord(
+        id=existing.id if existing else None,
+        created_at=existing.created_at if existing else None,
+        updated_at=existing.updated_at if existing else None,
+        name=spec.name,
+        description=spec.description,
+        apply_changes=spec.apply_changes,
+        key_scan=spec.key_scan or (existing.key_scan if existing else SCAN_ALL),
+        members=tuple(member.token_id for member in members if member.token_id is not None),
+    )
+
+
+def _outcome(known: Sequence[InstanceRecord], existing: GroupRecord | None, spec: GroupSpec, members: Sequence[_Member]) -> Outcome:
+    record = _record(existing, spec, members)
+    kept = dict(_registered(known, existing)) if existing else {}
+    # A new member stands in the diff as it was declared, so that check mode shows the same for one that is not registered yet.
+    rows = [_named(kept[member.token_id]) if member.token_id in kept else _as_declared(member.spec) for member in members]
+    after = _declared(record, rows)
+    if existing is None:
+        step = Step(CREATE, f"group {spec.name}", None, after)
+    else:
+        same = record == existing and all(member.found for member in members)
+        step = Step(KEEP if same else CHANGE, f"group {spec.name}", _before(known, existing), after)
+    return Outcome(changed=step.changes, diff=diff_of([step]), values=_values(record, members))
+
+
+def _as_declared(entry: ConnectionSpec) -> dict[str, Any]:
+    return {"instance": entry.instance, **selector_options(entry.selector)}
+
+
+def _named(member: _Registered) -> dict[str, Any]:
+    token = member.token
+    return {"instance": member.instance.name, **({"token_label": token.label} if token.label else selector_options(token.selector))}
+
+
+def _declared(record: GroupRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "description": record.description,
+        "connections": [{"priority": priority, **row} for priority, row in enumerate(rows, 1)],
+        "apply_changes": record.apply_changes,
+        "key_scan": record.key_scan,
+    }
+
+
+def _before(known: Sequence[InstanceRecord], existing: GroupRecord) -> dict[str, Any]:
+    return _declared(existing, [_named(member) for _token_id, member in _registered(known, existing)])
+
+
+def _values(record: GroupRecord | None, members: Sequence[_Member]) -> dict[str, Any]:
+    rows = []
+    for member in members:
+        selector = member.spec.selector
+        label = selector.value if selector is not None and selector.kind == "label" else None
+        rows.append(_row(member.found) if member.found else {"instance": member.spec.instance, "token_label": label, "slot": None})
+    return {"group": _describe(record, rows), "forgotten": []}
+
+
+def _row(member: _Registered) -> dict[str, Any]:
+    return {"instance": member.instance.name, "token_label": member.token.label, "slot": member.token.slot}
+
+
+def _describe(record: GroupRecord | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A group as hsm_group returns it."""
+    if record is None:
+        return None
+    return {
+        "id": record.id,
+        "name": record.name,
+        "description": record.description,
+        "connections": [{"priority": priority, **row} for priority, row in enumerate(rows, 1)],
+        "apply_changes": record.apply_changes,
+        "key_scan": record.key_scan,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+    }
+
+
+def _remove(params: Mapping[str, Any], context: Context) -> Outcome:
+    name = params["name"]
+    if problem := group_name_problem(name):
+        raise InputError([f"name: {problem}"])
+    nothing = Outcome(changed=False, values={"group": None, "forgotten": []})
+    if not registry_exists(params["registry"]):
+        return nothing
+    with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database, database.transaction():
+        existing = groups.named(database, name)
+        if existing is None or existing.id is None:
+            return nothing
+        labels = [key.label for key in virtual_keys.of_group(database, existing.id)]
+        if labels and not params["force"]:
+            listed = ", ".join(f"'{label}'" for label in labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
+            raise Refused(
+                f"group '{name}': refused, {len(labels)} virtual keys are in it: {listed}. Make those keys absent first, or say force: "
+                "true, which removes the records and never the keys in the HSM.",
+                code="in_use",
+                details={"virtual_keys": labels},
+            )
+        known = table.all_instances(database)
+        step = Step(DELETE, f"group {name}", _before(known, existing), None)
+        rows = [_row(member) for _token_id, member in _registered(known, existing)]
+        virtual_keys.forget_group(database, existing.id)
+        groups.remove(database, existing)
+        return Outcome(changed=True, diff=diff_of([step]), values={"group": _describe(existing, rows), "forgotten": labels})

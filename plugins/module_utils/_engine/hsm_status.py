@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""hsm_status: what every registered token answers just now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .._cryptoki.provider import Provider, open_provider
+from .._model.addresses import prefix_of
+from .._model.errors import InputError, KeyfleetError, TokenError
+from .._model.plan import Context, Outcome
+from .._model.records import InstanceRecord, TokenRecord
+from .._model.tokens.pin_state import pin_state
+from .._model.tokens.status import TokenStatus, fault_fields
+from .._model.uids import prefix_order
+from .._registry import instances as table
+from .._registry.database import open_database
+from .tokens.child import run_in_child
+from .tokens.connection import find_instance, instance_pin
+from .tokens.probe import find_token, probe_token
+from .tokens.refused_pins import note_login
+
+_LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
+_LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
+
+
+def report(params: Mapping[str, Any], context: Context) -> Outcome:
+    """hsm_status. Never changes anything; ``require`` decides whether what it found is a failure."""
+    if params["timeout"] <= 0:
+        raise InputError([f"timeout: {params['timeout']} is too short: give seconds above 0"])
+    try:
+        with open_database(params["registry"], run=context.run, check_mode=True) as database:
+            known = table.all_instances(database)
+    except KeyfleetError as error:
+        if error.code != "registry_missing" or not context.check_mode:
+            raise
+        context.warn(f"{error.message} In check mode there is nothing to probe yet.")
+        return Outcome(changed=False, values={"healthy": False, "instances": []})
+    chosen = known
+    if params["instances"] is not None:
+        chosen = []
+        for name in params["instances"]:
+            try:
+                chosen.append(find_instance(known, name, params["registry"]))
+            except TokenError as error:
+                if not context.check_mode:
+                    raise
+                context.warn(f"{error.message} In check mode there is nothing to probe yet.")
+    instances = probe_instances(known, chosen, params)
+    if not context.check_mode:
+        _note_logins(params["registry"], context, chosen, instances)
+    return _judge(instances, params["require"])
+
+
+def _note_logins(registry: str, context: Context, chosen: Sequence[InstanceRecord], instances: Sequence[Mapping[str, Any]]) -> None:
+    """Remember refused PIN files, for which the registry is opened only when there is something to write."""
+    answers = {(entry["name"], slot["serial"]): slot for entry in instances for slot in entry["slots"]}
+    news = []
+    for record in chosen:
+        for token in record.tokens:
+            slot = answers.get((record.name, token.serial))
+            if slot is not None and (slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refused)):
+                news.append((token, slot["code"]))
+    if not news:
+        return
+    with open_database(registry, run=context.run) as database:
+        for token, code in news:
+            note_login(database, token, token.pin_file, code)
+
+
+def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:
+    slots = [(entry, slot) for entry in instances for slot in entry["slots"]]
+    good = sum(slot["accessible"] for _entry, slot in slots)
+    healthy = bool(slots) and good == len(slots)
+    outcome = Outcome(changed=False, values={"healthy": healthy, "instances": instances})
+    if (require == "all" and not healthy) or (require == "any" and not good):
+        bad = [
+            f"{entry['name']} slot {slot['slot_id'] if slot['slot_id'] is not None else '?'}: {slot['error']}"
+            for entry, slot in slots
+            if not slot["accessible"]
+        ]
+        outcome.failure = f"{good} of {len(slots)} tokens are accessible, required: {require}. " + ("; ".join(bad) or "none registered")
+        outcome.failure_code = "not_healthy"
+    return outcome
+
+
+def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answer's ``instances``, sorted by prefix, slots by number. Each instance in a child of its own.
+
+    A PIN that one instance's token refused is not tried again through another instance of the same token.
+    """
+    prefixes = prefix_of(known)
+    refused: set[str] = set()
+    answer = []
+    for record in sorted(chosen, key=lambda item: (prefix_order(prefixes[item.name]), item.name)):
+        slots = _in_child(record, params, sorted(refused))
+        # Whoever compares has to know whether there was a PIN to be right or wrong.
+        slots = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
+        refused |= {slot["serial"] for slot in slots if slot["code"] == "pin_incorrect" and slot["serial"]}
+        slots.sort(key=lambda slot: (slot["slot_id"] is None, slot["slot_id"] or 0, slot["label"] or ""))
+        answer.append({"prefix": prefixes[record.name], "model": record.model, "name": record.name, "slots": slots})
+    return answer
+
+
+def _in_child(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> list[dict[str, Any]]:
+    slots, error = run_in_child(lambda: _probe_tokens(record, params, refused), params["timeout"], f"instance '{record.name}'")
+    if error is not None:
+        # The token that was being probed is to blame for it; those behind it were not looked at.
+        rest = record.tokens[len(slots) :]
+        slots += [{**replace(_last_seen(token), **fault_fields(error)).as_slot(), "device_fault": True} for token in rest[:1]]
+        skipped = KeyfleetError(f"not probed: {error.message}", code="not_probed")
+        slots += [replace(_last_seen(token), **fault_fields(skipped)).as_slot() for token in rest[1:]]
+    return slots
+
+
+def _last_seen(token: TokenRecord) -> TokenStatus:
+    return TokenStatus(slot_id=token.slot, label=token.label, serial=token.serial)
+
+
+def _probe_tokens(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """In the child: every token of one instance. An error of one token, or of the library, is its answer.
+
+    A token that another run keeps busy may take its share of the time, not the others'.
+    """
+    end = time.monotonic() + params["timeout"] * _LOCK_SHARE
+    done = 0
+    try:
+        with open_provider((record.library,), record.environment, params["timeout"] * _LOCK_SHARE) as provider:
+            for token in record.tokens:
+                share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
+                wait = min(record.connection_timeout or share, share)
+                yield _probe_one(provider, token, params, refused, wait).as_slot()
+                done += 1
+    except KeyfleetError as error:
+        yield from (replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens[done:])
+
+
+def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any], refused: Sequence[str], wait: float) -> TokenStatus:
+    found = find_token(provider, known.selector)
+    if isinstance(found, KeyfleetError):
+        return replace(_last_seen(known), **fault_fields(found))
+    state = pin_state(found.flags, so=known.user_type == "so")
+    seen = TokenStatus(slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=state)
+    if known.serial and found.serial != known.serial:
+        error: KeyfleetError = TokenError(
+            f"{found} is not the registered token, which has serial {known.serial}: it was replaced or initialised anew. "
+            "Run hsm_instance to register it.",
+            code="token_changed",
+        )
+        return replace(seen, **fault_fields(error))
+    if found.serial in refused:
+        error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
+        return replace(seen, **fault_fields(error))
+    try:
+        pin = instance_pin(known, {"allow_low_pin_count": params["allow_low_pin_count"]})
+    except KeyfleetError as error:
+        return replace(seen, **fault_fields(error))
+    return probe_token(
+        provider,
+        found,
+        pin=pin,
+        login=known.login,
+        so=known.user_type == "so",
+        kind=params["probe"],
+        allow_low_pin_count=params["allow_low_pin_count"],
+        timeout=wait,
+    )

@@ -1,0 +1,352 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Carrying the plan out, step by step: each with its record, so that a run that dies is finished by the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..._cryptoki import making
+from ..._cryptoki import objects as cryptoki
+from ..._cryptoki.objects import Inventory
+from ..._cryptoki.roundtrip import use_once
+from ..._cryptoki.session import Session
+from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
+from ..._model.keys.material import KeyMaterial, WrappedMaterial
+from ..._model.keys.objects import Key, KeyObject, group_keys
+from ..._model.keys.spec import KeySpec
+from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
+from ..._model.plan import CHANGE, CREATE, DELETE, KEEP
+from ..._model.records import PendingKey
+from ..._registry import events, pending_keys, virtual_keys
+from ..._registry.database import Database, recording
+from ..tokens.connection import Target
+from ..virtual_keys.scope import Scope
+from .look import TokenLook, wrapping_key
+from .planning.plan import (
+    DEACTIVATE,
+    FORGET,
+    RECORD,
+    REMOVE_PRIVATE,
+    REPAIR,
+    REPLACE,
+    SET_STATE,
+    KeyPlan,
+    mended_operations,
+    predicted_fingerprint,
+)
+from .records import Recorder
+
+
+class Applier:
+    """The writing half of one run. ``keys`` holds what is on the token afterwards, by CKA_LABEL; ``failed`` what went wrong."""
+
+    def __init__(
+        self,
+        session: Session,
+        inventory: Inventory,
+        database: Database | None,
+        target: Target,
+        look: TokenLook,
+        pending: Mapping[str, PendingKey],
+        scope: Scope,
+    ) -> None:
+        self.session = session
+        self.inventory = inventory
+        self.database = database
+        self.target = target
+        self.look = look
+        self.scope = scope
+        self.pending = pending
+        self.failed: list[dict[str, Any]] = []
+        self.keys: dict[str, Key | None] = {}
+        self.cleared: list[KeyObject] = []
+        self.complaints: list[str] = []
+        self.records = Recorder(session, database, target, look, scope, pending)
+
+    def apply(self, plans: list[KeyPlan], left_overs: Iterable[tuple[KeyObject, bool]]) -> None:
+        """Carry out ``plans`` in order. What fails is noted in ``failed``; after a fault of the device nothing more is tried."""
+        self._record_known(plans)
+        try:
+            self._begin(plans)
+            self._clear([item for item, removed in left_overs if removed])
+        except KeyfleetError as error:
+            error.changed = error.changed or bool(self.cleared) or any(plan.done for plan in plans)
+            raise
+        broken: set[int] = set()
+        for plan in plans:
+            # What an entry brings along comes after its own key, and only when that is in place.
+            if plan.done or plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
+                continue
+            try:
+                self._apply_one(plan)
+                plan.done = True
+            except KeyfleetError as error:
+                broken.add(plan.spec.index)
+                self._note_failure(plan, error)
+                if not isinstance(error, Cryptoki) or error.device:
+                    break  # the device or the registry is in trouble: the rest is not attempted
+        self._end(plans)
+
+    def _clear(self, left_overs: Iterable[KeyObject]) -> None:
+        for item in left_overs:
+            try:
+                cryptoki.destroy(self.inventory, item)
+            except Cryptoki as error:
+                self.complaints.append(f"a left-over without a name stays on the token: {error.message}")
+                continue
+            self.cleared.append(item)
+            with recording(self.database) as database:
+                if database is not None:
+                    events.record(database, "destroy_left_over", str(self.session.token), kind=item.kind, type=item.type)
+
+    def _note_failure(self, plan: KeyPlan, error: KeyfleetError) -> None:
+        touched = isinstance(error, RegistryError) or plan.destroyed or bool(error.details.get("changed_hsm"))
+        if isinstance(error, RegistryError):
+            error.message += "; the work in the HSM is done, and the next run records it"
+        entry = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
+        self.failed.append({**entry, "code": error.code, "error": error.message, "changed_hsm": touched})
+
+    # The note of what is about to be made
+
+    def _begin(self, plans: list[KeyPlan]) -> None:
+        """Note what is about to be made, in one transaction, before the first call."""
+        token_id = self.target.token_id
+        making_now = [plan for plan in plans if plan.makes_key]
+        if not making_now or self.database is None or token_id is None:
+            return
+        before = len(self.inventory.cut_off)
+        with self.database.transaction(durable=True):
+            pending_keys.add(self.database, [self._note(plan, token_id, before) for plan in making_now])
+        self.records.begun = {plan.spec.label for plan in making_now}
+
+    def _note(self, plan: KeyPlan, token_id: int, before: int) -> PendingKey:
+        spec, replaces = plan.spec, plan.action == REPLACE or bool(plan.clear)
+        return PendingKey(token_id, spec.label, spec.key_id, spec.material is not None, replaces, before)
+
+    def _end(self, plans: list[KeyPlan]) -> None:
+        """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
+        token_id = self.target.token_id
+        if self.database is None or token_id is None:
+            return
+        left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
+        settled = self.records.begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
+        there = {item.label for item in self.inventory.objects}
+        settled |= {label for label in self.pending if label not in there and label not in self.records.begun}
+        if settled:
+            with self.database.transaction():
+                pending_keys.remove(self.database, token_id, settled)
+
+    # Records
+
+    def _record_known(self, plans: list[KeyPlan]) -> None:
+        found = [plan for plan in plans if plan.action == RECORD and plan.key is not None]
+        if not found:
+            return
+        with recording(self.database):
+            for plan in found:
+                key = plan.recorded_as or plan.key
+                if key is not None:
+                    operations, number = self.records.operations(plan, key), plan.spec.generation or 1
+                    self.records.write(key, made=False, generation=number, old=plan.virtual, operations=operations, state=plan.new_state)
+        for plan in found:
+            plan.done = True
+
+    # The steps
+
+    def _apply_one(self, plan: KeyPlan) -> None:
+        if plan.action in (DELETE, REPLACE) and plan.key is not None:
+            self._destroy(plan, plan.key)
+        if plan.action == REPAIR:
+            self._repair(plan)
+        elif plan.action in (CREATE, REPLACE):
+            self._make(plan)
+        elif plan.action in (CHANGE, DEACTIVATE, SET_STATE):
+            self._change(plan, plan.key)
+        elif plan.action == REMOVE_PRIVATE and plan.key is not None:
+            self._remove_private(plan, plan.key)
+        elif plan.action == FORGET:
+            with recording(self.database) as database:
+                if database is not None:
+                    for record in plan.stale:
+                        virtual_keys.remove(database, self.records.uid_of(record), record, "forget_key")
+
+    def _make(self, plan: KeyPlan) -> None:
+        try:
+            key = self._create(plan.spec)
+        except Cryptoki as error:
+            if plan.destroyed:
+                error.details["changed_hsm"] = True
+                error.message += "; the key that was to be replaced is destroyed"
+            raise
+        self.keys[plan.spec.label] = key
+        with recording(self.database):
+            fingerprint, number = predicted_fingerprint(plan.spec), plan.spec.generation or 1
+            self.records.write(key, made=True, generation=number, fingerprint=fingerprint, state=plan.new_state)
+
+    def _repair(self, plan: KeyPlan) -> None:
+        key, spec = plan.key, plan.spec
+        if key is None:
+            return
+        if plan.clear:
+            for item in plan.clear:
+                cryptoki.destroy(self.inventory, item)
+                plan.destroyed = True
+            with recording(self.database) as database:
+                if database is not None:
+                    events.record(database, "destroy_left_over", self.records.uid(key), label=key.main.label)
+            self._make(plan)
+            return
+        key = self._with_changes(plan, key)
+        if plan.mend is not None:
+            operations = mended_operations(spec, key)
+            mate = replace(spec, label=key.main.label, key_id=key.main.key_id, operations=operations, modifiable=None, destroyable=None)
+            public = making.create_public(self.session, self.inventory, mate, plan.mend)
+            mended = Key(private=key.private, public=public)
+        elif isinstance(spec.material, KeyMaterial):
+            mate = replace(spec, label=key.main.label, key_id=key.main.key_id)
+            private = making.create(self.session, self.inventory, mate, spec.material, [PRIVATE]).private
+            mended = Key(private=private, public=key.public)
+        else:
+            return
+        self._use_once(mended)
+        self.keys[spec.label] = mended
+        with recording(self.database):
+            self.records.write(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
+
+    def _destroy(self, plan: KeyPlan, key: Key) -> None:
+        done = 0
+        try:
+            for item in key.objects:
+                cryptoki.destroy(self.inventory, item)
+                done += 1
+        except Cryptoki as error:
+            if done:
+                error.details["changed_hsm"] = True
+                error.message += "; its other half is destroyed already"
+            raise
+        plan.destroyed = True
+        self.look.forget(key)
+        self.keys[plan.spec.label] = None
+        with recording(self.database) as database:
+            if database is None:
+                return
+            if plan.new_state is not None and plan.virtual is not None and self.scope.owns(plan.virtual):
+                # The key is gone, what is known of it stays.
+                virtual_keys.update(database, self.records.uid(key), replace(plan.virtual, state=plan.new_state), before=plan.virtual.state)
+            elif plan.new_state is not None:
+                self.records.write(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
+            if plan.new_state is not None:
+                events.record(database, "destroy_key", self.records.uid(key), label=key.main.label, state=plan.new_state)
+            elif plan.virtual is not None:
+                virtual_keys.remove(database, self.records.uid(key), plan.virtual, "destroy_key")
+            else:
+                events.record(database, "destroy_key", self.records.uid(key), label=key.main.label)
+            if self.target.token_id is not None and plan.spec.label not in self.records.begun:
+                pending_keys.remove(database, self.target.token_id, [plan.spec.label])
+
+    def _change(self, plan: KeyPlan, key: Key | None) -> None:
+        after = self._with_changes(plan, key) if key is not None else None
+        if after is not None:
+            self.keys[plan.spec.label] = after
+        old = plan.virtual
+        with recording(self.database) as database:
+            if database is None:
+                return
+            if old is not None and self.scope.owns(old):
+                operations = self.records.operations(plan, after) if after is not None else old.operations
+                record = replace(old, operations=operations, state=plan.new_state or old.state)
+                address = self.records.uid(after) if after is not None else self.records.uid_of(old)
+                virtual_keys.update(database, address, record, before=old.state)
+            elif after is not None and (old is None or self.scope.group is not None):
+                self.records.write(after, made=False, state=plan.new_state, old=old, operations=self.records.operations(plan, after))
+            elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
+                events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
+
+    def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
+        """Write the attributes that differ, and read the key back."""
+        done = 0
+        try:
+            for change in plan.changes:
+                cryptoki.set_attribute(self.inventory, change.item, change.name, change.value)
+                done += 1
+            return cryptoki.read_back(self.inventory, key) if plan.changes else key
+        except Cryptoki as error:
+            error.details["changed_hsm"] = done > 0
+            raise
+
+    def _remove_private(self, plan: KeyPlan, key: Key) -> None:
+        if key.private is None:
+            return
+        cryptoki.destroy(self.inventory, key.private)
+        plan.destroyed = True
+        left = Key(public=key.public)
+        self.keys[plan.spec.label] = left
+        with recording(self.database) as database:
+            if database is not None:
+                events.record(database, "remove_private", self.records.uid(key), label=key.main.label)
+                self.records.write(left, made=False, old=plan.virtual)
+
+    def _create(self, spec: KeySpec) -> Key:
+        """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""
+        try:
+            key = self._make_object(spec)
+        except Cryptoki as error:
+            key = self._made_all_the_same(spec, error)
+        self._use_once(key)
+        return key
+
+    def _make_object(self, spec: KeySpec) -> Key:
+        material = spec.material
+        if material is None:
+            return making.generate(self.session, self.inventory, spec)
+        if isinstance(material, KeyMaterial):
+            kinds = [PUBLIC, PRIVATE] if spec.key_type.is_pair else [SECRET]
+            return making.create(self.session, self.inventory, spec, material, kinds)
+        return self._unwrapped(spec, material)
+
+    def _unwrapped(self, spec: KeySpec, material: WrappedMaterial) -> Key:
+        try:
+            key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+        except Cryptoki as error:
+            # SoftHSM answers to a damaged blob as to a broken device; a device that still works is not it.
+            error.device = error.device and not self.look.healthy()
+            if not error.device:
+                error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
+            raise
+        private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})
+        if private is None or not public:
+            return key
+        if self.look.belongs(private, public) is False:
+            cryptoki.destroy(self.inventory, private)
+            text = f"{spec.where}.source.public_key: it does not belong to the private key in the source; nothing was kept of the import"
+            raise Cryptoki(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False)
+        return Key(private=private, public=making.create_public(self.session, self.inventory, spec, public))
+
+    def _use_once(self, key: Key) -> None:
+        try:
+            use_once(self.session, self.inventory, key)
+        except Cryptoki as error:
+            error.details["changed_hsm"] = True
+            error.message = f"the key was made but cannot be used: {error.message} ({key.main.named()})"
+            raise
+
+    def _made_all_the_same(self, spec: KeySpec, error: Cryptoki) -> Key:
+        try:
+            labelled, unlabelled = cryptoki.search_label(self.session, self.inventory, spec.label)
+        except Cryptoki:
+            raise error from None
+        keys = group_keys(labelled)
+        if len(keys) == 1 and not (spec.key_type.is_pair and keys[0].is_half):
+            return keys[0]
+        left = [*labelled, *unlabelled]
+        if left:
+            error.details["changed_hsm"] = True
+            error.message += ". Left over on the token: " + "; ".join(item.named() for item in left)
+        raise error

@@ -1,0 +1,336 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""hsm_key: a batch of keys in one login and one search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from ..._cryptoki import making
+from ..._cryptoki.objects import Inventory, read_inventory
+from ..._cryptoki.session import Session
+from ..._model.errors import Cryptoki, InputError, KeyfleetError
+from ..._model.keys.material import WrappedMaterial
+from ..._model.keys.objects import KeyObject
+from ..._model.keys.spec import ABSENT, PRESENT, KeySpec, parse_keys
+from ..._model.keys.states import DEACTIVATED, DESTROYED, STATES
+from ..._model.keys.types import usable_types
+from ..._model.plan import Context, Outcome
+from ..._model.records import GroupRecord, PendingKey
+from ..._registry import pending_keys
+from ..._registry.database import Database, open_database
+from ..tokens.connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
+from ..tokens.serving import Reached, check_pin, find_group, first_reachable
+from ..virtual_keys.identity import listed
+from ..virtual_keys.scope import Scope, group_scope, token_scope
+from .apply import Applier
+from .look import EmptyToken, TokenLook, wrapping_key
+from .planning.circumstances import Circumstances
+from .planning.generations import expand
+from .planning.neighbours import Neighbours
+from .planning.plan import KeyPlan
+from .planning.planner import Planner
+from .planning.repair import is_hollow
+from .results import Results
+
+
+def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
+    """What only a registry can keep, asked for without one."""
+    problems = []
+    for spec in specs:
+        if spec.max_age is not None:
+            problems.append(f"{spec.where}.max_age: the age of a key is kept in the registry: give instance instead of library")
+        if spec.state in STATES and spec.state != DEACTIVATED:
+            problems.append(f"{spec.where}.state: the states of a key are kept in the registry: give instance or group instead of library")
+        for option, wanted in (("state", spec.state == DEACTIVATED), ("previous", spec.previous == "deactivate")):
+            if wanted and not spec.enforce:
+                problems.append(
+                    f"{spec.where}.{option}: that a key is deactivated is kept in the registry: give instance instead of library, or "
+                    "enforce: true to take its protecting operations away in the HSM"
+                )
+    return problems
+
+
+def _parse(params: Mapping[str, Any], context: Context) -> list[KeySpec]:
+    specs, found = parse_keys(params["keys"])
+    problems = [*connection_problems(params), *found]
+    if params.get("library"):
+        problems += _unrecorded_problems(specs)
+    if any(spec.source is not None for spec in specs):
+        specs = _with_sources(specs, problems, context)
+    if problems:
+        raise InputError(problems)
+    return specs
+
+
+def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -> list[KeySpec]:
+    from .source import read_source  # it imports cryptography, which most runs do not need
+
+    loaded = []
+    for spec in specs:
+        if spec.source is None:
+            loaded.append(spec)
+            continue
+        try:
+            found = read_source(
+                spec.source, type=spec.type or "", size=spec.size, curve=spec.curve, allow_weak=spec.allow_weak, where=spec.where
+            )
+        except InputError as error:
+            problems += error.problems
+            continue
+        for text in found.warnings:
+            context.warn(text)
+        loaded.append(replace(spec, material=found.material))
+    return loaded
+
+
+def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+    """hsm_key. Raises :class:`KeyfleetError` before the first write; a failure after it is told in the outcome."""
+    specs = _parse(params, context)
+    if params.get("library"):
+        return _Run(params, context, specs, direct_target(params), None).converge()
+    try:
+        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
+            if params.get("group"):
+                return _GroupRun(params, context, specs, database).converge()
+            return _Run(params, context, specs, instance_target(database, params), database).converge()
+    except KeyfleetError as error:
+        if context.check_mode and error.code in NOT_YET_REGISTERED:
+            context.warn(
+                f"{error.message} In check mode it is taken for one that an earlier task of this play would register, with an empty token."
+            )
+            return _on_an_empty_token(specs, context)
+        raise
+
+
+def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
+    specs, _families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
+    circumstances = Circumstances(
+        recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()), check_mode=True
+    )
+    plans, more = Planner([], circumstances).plan(specs)
+    if problems or more:
+        raise InputError([*problems, *more])
+    for text in (text for plan in plans for text in plan.warnings):
+        context.warn(text)
+    return Results(plans, [], context.check_mode).outcome()
+
+
+def _cannot_plan(problems: list[str]) -> KeyfleetError:
+    text = problems[0] if len(problems) == 1 else "\n".join(["nothing was changed:", *(f"- {problem}" for problem in problems)])
+    return KeyfleetError(text, code="cannot_plan", details={"problems": problems})
+
+
+class _Batch:
+    """One call of hsm_key against one token in an open session."""
+
+    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database | None) -> None:
+        self.params = params
+        self.context = context
+        self.specs = specs
+        self.database = database
+
+    def cut_off(self, target: Target) -> bool:
+        """Whether objects that were cut off are looked for: after a run that died, or when that was asked for."""
+        return bool(self.params["repair"] or self._pending(target))
+
+    def _pending(self, target: Target) -> dict[str, PendingKey]:
+        if self.database is None or target.token_id is None:
+            return {}
+        return pending_keys.of_token(self.database, target.token_id)
+
+    def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
+        self.session, self.inventory = session, inventory
+        pending = self._pending(target)
+        # The scope's own records come first, and have the last word.
+        self.by_label = {record.label: record for record in reversed(scope.records)}
+        fingerprints = {label: record.fingerprint for label, record in self.by_label.items() if record.fingerprint}
+        self.look = TokenLook(session, inventory, fingerprints)
+        neighbours = Neighbours(inventory.objects, inventory.certified)
+        circumstances = Circumstances(
+            self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours, scope, self.context.check_mode
+        )
+        planner = Planner(inventory.objects, circumstances)
+        plans = self._plan(planner, scope)
+        left_overs = self._left_overs(circumstances)
+        applier = Applier(session, inventory, self.database, target, self.look, pending, scope)
+        if not self.context.check_mode:
+            applier.apply(plans, left_overs)
+            for text in applier.complaints:
+                self.context.warn(text)
+        address = (target.prefix, session.token.slot_id) if target.prefix else None
+        results = Results(plans, left_overs, self.context.check_mode, applier, planner, address)
+        return results.outcome()
+
+    def _plan(self, planner: Planner, scope: Scope) -> list[KeyPlan]:
+        labels = set(planner.by_label)
+        if scope.group is not None:  # what another member has is there as well
+            labels |= {record.label for record in scope.records if scope.owns(record) and record.state != DESTROYED}
+        specs, planner.families, problems = expand(self.specs, labels, self.by_label, datetime.now(timezone.utc))
+        specs, unusable = self._with_wrapping_keys(specs)
+        plans, found = planner.plan(specs)
+        problems += [*unusable, *found, *self._unsupported(plans), *self._unsafe(plans)]
+        if problems:
+            raise _cannot_plan(problems)
+        for plan in plans:
+            for text in plan.warnings:
+                self.context.warn(text)
+            if plan.mismatches:
+                self.context.warn(f"key '{plan.spec.label}' is kept as it is: {', '.join(plan.mismatches)}.")
+            for change in plan.changes:
+                if change.name in ("SENSITIVE", "EXTRACTABLE"):
+                    self.context.warn(f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone.")
+        return plans
+
+    def _with_wrapping_keys(self, specs: list[KeySpec]) -> tuple[list[KeySpec], list[str]]:
+        """The specs whose source can be opened here, and why the others' cannot."""
+        good, problems = [], []
+        doomed = {spec.label: spec for spec in specs if spec.state in (ABSENT, DESTROYED) or spec.on_mismatch == "replace"}
+        for spec in specs:
+            if isinstance(spec.material, WrappedMaterial):
+                if spec.material.wrapping_key in doomed:
+                    problems.append(
+                        f"{spec.where}.source.wrapping_key: '{spec.material.wrapping_key}' may be destroyed by "
+                        f"{doomed[spec.material.wrapping_key].where} before it is used: do that in another task"
+                    )
+                    continue
+                if self.context.check_mode and not any(self.inventory.labelled(name) for name in (spec.material.wrapping_key, spec.label)):
+                    self.context.warn(
+                        f"{spec.where}.source.wrapping_key: there is no key '{spec.material.wrapping_key}' on the token. In check mode it "
+                        "is taken for one that an earlier task of this play would make."
+                    )
+                    good.append(spec)
+                    continue
+                try:
+                    making.unwrap_mechanism(self.session, spec, spec.material, wrapping_key(self.inventory, spec, spec.material))
+                except Cryptoki as error:
+                    problems.append(f"{spec.where}.source.mechanism: {error.message}")
+                    continue
+                except KeyfleetError as error:
+                    problems.append(error.message)
+                    continue
+            good.append(spec)
+        return good, problems
+
+    def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
+        """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""
+        wanted = [plan.spec for plan in plans if plan.makes_key]
+        if not wanted:
+            return []
+        problems = []
+        mechanisms = self.session.mechanisms()
+        usable = usable_types(mechanisms)
+        limits: dict[str, tuple[int, int]] = {}
+        for spec in wanted:
+            mechanism = spec.key_type.generate
+            if spec.material is not None:
+                if spec.type not in usable:
+                    problems.append(f"{spec.where}.type: {self.session.token} cannot use {spec.type} keys; it can use {', '.join(usable)}")
+                continue
+            if mechanism not in mechanisms:
+                can = ", ".join(sorted(name for name in mechanisms if name.endswith(("KEY_GEN", "KEY_PAIR_GEN"))))
+                problems.append(f"{spec.where}.type: {self.session.token} cannot generate {spec.type} keys; it can: {can or 'none'}")
+                continue
+            if spec.key_type.is_pair and spec.type != "Ed25519":
+                if mechanism not in limits:
+                    limits[mechanism] = self.session.key_sizes(mechanism)
+                least, greatest = limits[mechanism]
+                size = spec.new_size or 0
+                if greatest and not least <= size <= greatest:
+                    problems.append(
+                        f"{spec.where}: {self.session.token} generates {spec.type} keys of {least} to {greatest} bits, not {size}"
+                    )
+        return problems
+
+    def _unsafe(self, plans: list[KeyPlan]) -> list[str]:
+        """Earlier generations go only when the current one works."""
+        leaving = {plan.spec.index for plan in plans if not plan.spec.lead and plan.spec.state == ABSENT and plan.key is not None}
+        problems = []
+        for plan in plans:
+            if not plan.spec.lead or plan.spec.state != PRESENT or plan.spec.index not in leaving:
+                continue
+            where = f"{plan.spec.where}.previous: the current generation '{plan.spec.label}'"
+            if plan.vanished:
+                problems.append(
+                    f"{where} was lost by the token, so the earlier ones are not destroyed. Say previous: keep, and look into it."
+                )
+            if plan.mismatches:
+                problems.append(f"{where} is not what is declared ({', '.join(plan.mismatches)}), so the earlier ones are not destroyed.")
+            if plan.key is None or plan.makes_key:
+                continue
+            failure = self.look.use(plan.key)
+            if failure is not None:
+                problems.append(f"{where} cannot be used ({failure.rv}), so the earlier ones are not destroyed")
+        return problems
+
+    def _left_overs(self, circumstances: Circumstances) -> list[tuple[KeyObject, bool]]:
+        """Key objects that are on the token only in part and hold nothing usable, and whether this run removes them."""
+        found = [item for item in self.inventory.cut_off if not item.label and not item.key_id]
+        hollow = [item for item in found if is_hollow(item, self.look)]
+        before = [note.nameless for note in circumstances.pending.values()]
+        ours = bool(before) and max(before) == 0
+        return [(item, (ours or circumstances.repair) and item.destroyable is not False) for item in hollow]
+
+
+class _Run(_Batch):
+    """A batch on the one token that the task names."""
+
+    def __init__(
+        self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], target: Target, database: Database | None
+    ) -> None:
+        super().__init__(params, context, specs, database)
+        self.target = target
+
+    def converge(self) -> Outcome:
+        target, low = self.target, self.params["allow_low_pin_count"]
+        with open_target(target, self.database, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
+            inventory = read_inventory(session, cut_off=self.cut_off(target))
+            scope = token_scope(self.database, target.token_id) if self.database is not None else Scope()
+            outcome = self._on(session, target, inventory, scope)
+        outcome.values["served_by"] = None
+        return outcome
+
+
+class _GroupRun(_Batch):
+    """A batch on the connection of a group that serves."""
+
+    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database) -> None:
+        super().__init__(params, context, specs, database)
+        self.registry = database
+        self.group = find_group(database, params["group"])
+        check_pin(self.group, params)
+
+    def converge(self) -> Outcome:
+        writes = not self.context.check_mode
+        with first_reachable(self.group, self.registry, self.params, self.context, read_write=writes, cut_off=self.cut_off) as reached:
+            scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
+            outcome = self._on(reached.session, reached.target, reached.inventory, scope)
+            outcome.values["served_by"] = reached.shown
+        if len(self.group.members) > 1:
+            self._warn_of_the_others(reached, outcome)
+        return outcome
+
+    def _group_now(self, reached: Reached) -> GroupRecord:
+        """The group as it is under the token's lock: it may have been changed while this run waited."""
+        now = find_group(self.registry, self.group.name)
+        if now.id != self.group.id or now.members != self.group.members:
+            raise KeyfleetError(
+                f"group '{now.name}' was changed while this run waited for {reached.session.token}: nothing was done, run again.",
+                code="group_changed",
+            )
+        return now
+
+    def _warn_of_the_others(self, reached: Reached, outcome: Outcome) -> None:
+        gone = [entry["label"] for entry in outcome.values["applied"] if entry["action"] in ("delete", "replace", "remove_private")]
+        if gone:
+            self.context.warn(
+                f"group '{self.group.name}': {listed(gone)} went from connection {reached.connection} only. The other members are not "
+                "touched; hsm_sync tells which of them still have it."
+            )

@@ -1,0 +1,190 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What a plan asks of the token. It uses keys, and objects that live in the session only; nothing on the token changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..._cryptoki import comparing, making
+from ..._cryptoki.objects import Inventory
+from ..._cryptoki.public_key import public_attributes
+from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, probe, use_once, works_with_another
+from ..._cryptoki.session import Session
+from ..._model.errors import Cryptoki, KeyfleetError
+from ..._model.keys.material import KeyMaterial, WrappedMaterial
+from ..._model.keys.objects import Key, KeyObject
+from ..._model.keys.spec import KeySpec
+from ..._model.keys.types import PUBLIC
+
+
+def wrapping_key(inventory: Inventory, spec: KeySpec, material: WrappedMaterial) -> KeyObject:
+    """The key that ``source.wrapping_key`` names. Raises :class:`KeyfleetError` where it is not there, not one, or may not unwrap."""
+    where = f"{spec.where}.source.wrapping_key"
+    found = [item for item in inventory.labelled(material.wrapping_key) if item.kind != PUBLIC]
+    if len(found) != 1:
+        listed = "; ".join(item.named() for item in found)
+        there = f"{len(found)} keys have that label ({listed})" if found else "there is no such secret or private key on the token"
+        raise KeyfleetError(f"{where}: '{material.wrapping_key}': {there}: name one that is there", code="cannot_plan")
+    if "unwrap" not in found[0].operations:
+        raise KeyfleetError(f"{where}: '{material.wrapping_key}' may not unwrap: give it the operation unwrap", code="cannot_plan")
+    return found[0]
+
+
+class TokenLook:
+    """Answers from a token in an open session."""
+
+    def __init__(self, session: Session, inventory: Inventory, fingerprints: Mapping[str, str]) -> None:
+        self.session = session
+        self.inventory = inventory
+        self.fingerprints = fingerprints  # recorded ones, by CKA_LABEL
+        self._healthy: bool | None = None
+        self._computed: dict[int, str | None] = {}  # fingerprints, by handle
+
+    def use(self, key: Key) -> Cryptoki | None:
+        try:
+            use_once(self.session, self.inventory, key)
+        except Cryptoki as error:
+            return error
+        return None
+
+    def empty(self, key: Key) -> bool:
+        failures = [self.use(key), self.use(key)]
+        if any(failure is None or failure.rv not in NO_VALUE for failure in failures):
+            return False
+        if any(is_restricted(self.inventory.raw[item.handle]) for item in key.objects):
+            return False
+        return works_with_another(self.session, key)
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
+        material = spec.material
+        if material is None:
+            return None
+        try:
+            if isinstance(material, KeyMaterial):
+                making.create_for_a_look(self.session, spec, material).destroy()
+            else:
+                wrapping = wrapping_key(self.inventory, spec, material)
+                making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping).destroy()
+        except Cryptoki as error:
+            return error
+        return None
+
+    def healthy(self) -> bool:
+        if self._healthy is None:
+            try:
+                probe(self.session)
+            except Cryptoki:
+                self._healthy = False
+            else:
+                self._healthy = True
+        return self._healthy
+
+    def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
+        return comparing.belongs(self.session, self.inventory, private, public)
+
+    def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
+        return public_attributes(public_key)
+
+    def same(self, spec: KeySpec, key: Key) -> bool | None:
+        material = spec.material
+        if material is None:
+            return None
+        if material.public_key and key.public is not None and key.public.public_key:
+            return material.public_key == key.public.public_key
+        if spec.key_type.is_pair:
+            return self._same_private(spec, key, material)
+        return self._same_secret(spec, key, material)
+
+    def _same_private(self, spec: KeySpec, key: Key, material: KeyMaterial | WrappedMaterial) -> bool | None:
+        if key.private is None or not key.private.modulus:
+            return None
+        if material.public.get("MODULUS"):
+            return material.public["MODULUS"] == key.private.modulus
+        if isinstance(material, KeyMaterial):
+            return None
+        reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+        try:
+            return comparing.modulus_of(reference) == key.private.modulus
+        finally:
+            reference.destroy()
+
+    def _same_secret(self, spec: KeySpec, key: Key, material: KeyMaterial | WrappedMaterial) -> bool | None:
+        item = key.main
+        value = comparing.check_value(self.session, self.inventory, item)
+        known = material.check_value if isinstance(material, KeyMaterial) else None
+        if value is not None and value == known:
+            return True
+        # A check value that differs is no verdict: tokens compute it in more than one way (PKCS#11 3.1, section 4.10.2).
+        operation = comparing.comparison(self.session, item)
+        same = self._same_effect(spec, item, material, operation) if operation is not None else None
+        if same is None and value is None and known is not None and item.label in self.fingerprints:
+            return self.fingerprints[item.label] == known.hex()  # what was imported, on a token that gives no check value
+        return same
+
+    def _same_effect(self, spec: KeySpec, item: KeyObject, material: KeyMaterial | WrappedMaterial, operation: str) -> bool | None:
+        try:
+            if isinstance(material, KeyMaterial):
+                reference = comparing.secret_for_a_look(self.session, material.type, material.secret["VALUE"], operation)
+            else:
+                wrapping, may = wrapping_key(self.inventory, spec, material), comparing.permissions(operation)
+                reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping, may)
+        except Cryptoki as error:
+            if isinstance(material, KeyMaterial) and not error.device:
+                return None  # this token takes no key just to compare with
+            error.message = f"{spec.where}: {error.message}"
+            raise
+        try:
+            return comparing.same_secret(self.session, self.inventory, item, reference, operation)
+        finally:
+            reference.destroy()
+
+    def fingerprint(self, key: Key) -> str | None:
+        """The key's fingerprint as the token gives it, or as it can be computed with it. For people: a failure gives None."""
+        if key.fingerprint is not None or key.secret is None:
+            return key.fingerprint
+        handle = key.secret.handle
+        if handle not in self._computed:
+            try:
+                value = comparing.check_value(self.session, self.inventory, key.secret)
+            except Cryptoki:
+                value = None
+            self._computed[handle] = value.hex() if value else None
+        return self._computed[handle]
+
+    def forget(self, key: Key) -> None:
+        """The key is destroyed; its handle may be another's next."""
+        for item in key.objects:
+            self._computed.pop(item.handle, None)
+
+
+class EmptyToken:
+    """The look at a token that is not registered yet: there is no key on it to ask about."""
+
+    def use(self, key: Key) -> Cryptoki | None:
+        return None
+
+    def empty(self, key: Key) -> bool:
+        return False
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
+        return None
+
+    def healthy(self) -> bool:
+        return True
+
+    def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
+        return None
+
+    def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
+        return {}
+
+    def fingerprint(self, key: Key) -> str | None:
+        return None
+
+    def same(self, spec: KeySpec, key: Key) -> bool | None:
+        return None

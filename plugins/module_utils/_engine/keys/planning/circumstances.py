@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What the plan of a batch of keys depends on beside the keys that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...._model.errors import Cryptoki
+from ...._model.keys.objects import Key, KeyObject
+from ...._model.keys.spec import KeySpec
+from ...._model.records import PendingKey
+from ...virtual_keys.scope import Scope
+from .neighbours import Neighbours
+
+
+class Look(Protocol):
+    """What is asked of the token while the plan is made. Nothing here writes."""
+
+    def use(self, key: Key) -> Cryptoki | None:
+        """Why the key cannot be used; None where it can, or where no use can be tried."""
+
+    def same(self, spec: KeySpec, key: Key) -> bool | None:
+        """Whether the key is the one that ``source`` holds; None where the token does not let it be told."""
+
+    def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
+        """Whether a public key, as attributes, belongs to this private key; None where it cannot be told."""
+
+    def public_value(self, public_key: bytes) -> Mapping[str, bytes]:
+        """The attributes (names without ``CKA_``) of a public key's DER."""
+
+    def empty(self, key: Key) -> bool:
+        """Whether the key holds no usable value, for certain: used twice, it fails as such a key does, it is not restricted to
+        mechanisms that were not tried, and a fresh key of its type does the same thing well."""
+
+    def importable(self, spec: KeySpec) -> Cryptoki | None:
+        """Why the token does not take the key in ``source``; None where it does, or where the key is to be generated."""
+
+    def fingerprint(self, key: Key) -> str | None:
+        """The key's fingerprint as the token gives it, or as it can be computed with it; None where neither goes."""
+
+    def healthy(self) -> bool:
+        """Whether a round trip with a fresh key of this session works."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the plan depends on beside the token: what the registry knows (``recorded`` is false without one), and what was allowed."""
+
+    recorded: bool
+    repair: bool
+    pending: Mapping[str, PendingKey]
+    look: Look
+    neighbours: Neighbours
+    scope: Scope = field(default_factory=Scope)
+    check_mode: bool = False

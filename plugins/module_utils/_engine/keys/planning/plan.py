@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What one entry of ``keys:`` needs, and how it is shown in the diff: as it was and as it will be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...._cryptoki.public_key import to_pem
+from ...._model.keys.material import KeyMaterial
+from ...._model.keys.objects import Key, KeyObject, fingerprint_of
+from ...._model.keys.spec import KeySpec
+from ...._model.keys.states import ACTIVE
+from ...._model.keys.types import ordered
+from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
+from ...._model.records import VirtualKey
+
+REPLACE, RECORD, FORGET = "replace", "record", "forget"
+DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE = "deactivate", "remove_private", "repair", "set_state"
+
+
+@dataclass(frozen=True)
+class AttributeChange:
+    """One boolean attribute of one object, by its name without ``CKA_``."""
+
+    item: KeyObject
+    name: str
+    value: bool
+
+
+@dataclass
+class KeyPlan:
+    """What one key needs. ``mismatches`` is filled where on_mismatch says keep.
+
+    ``operations`` are the virtual key's where a group's policy makes them narrower than the HSM key's, ``new_state`` is the state
+    that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear`` are left-overs that are destroyed
+    before the key is made; ``mend`` is the value of a missing public half, as attributes without ``CKA_``.
+    ``vanished``: the registry has a key that is not on the token any more.
+    """
+
+    spec: KeySpec
+    action: str
+    key: Key | None = None
+    changes: list[AttributeChange] = field(default_factory=list)
+    virtual: VirtualKey | None = None
+    stale: list[VirtualKey] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    clear: tuple[KeyObject, ...] = ()
+    mend: Mapping[str, bytes] | None = None
+    vanished: bool = False
+    operations: tuple[str, ...] | None = None
+    new_state: str | None = None
+    recorded_as: Key | None = None
+    done: bool = False
+    destroyed: bool = False
+
+    @property
+    def makes_key(self) -> bool:
+        """Whether a whole key is made, generated or imported, or the private half of one."""
+        return self.action in (CREATE, REPLACE) or (self.action == REPAIR and self.mend is None)
+
+    @property
+    def step(self) -> Step:
+        """The plan's line in the diff: the same before the work and after it."""
+        subject = f"key {self.spec.label}"
+        before = describe_key(self.key) if self.key else None
+        if self.destroyed and self.action in (REPLACE, REPAIR) and not self.done:
+            return Step(DELETE, subject, before, None)
+        if self.action == REPAIR:
+            return Step(CHANGE, subject, {**(before or {}), "defect": self._defect()}, self._mended(before))
+        if self.makes_key:
+            return Step(CREATE if before is None else CHANGE, subject, before, describe_new(self.spec))
+        if self.action == CHANGE:
+            return Step(CHANGE, subject, before, {**(before or {}), **self._changed_fields()})
+        if self.action == DELETE:
+            return Step(DELETE, subject, before, None)
+        if self.action in (DEACTIVATE, SET_STATE):
+            was, becomes = {"state": self.virtual.state if self.virtual else ACTIVE}, {"state": self.new_state}
+            return Step(
+                CHANGE, subject, {**(before or {}), **was}, {**(before or {}), **(self._changed_fields() if before else {}), **becomes}
+            )
+        if self.action == REMOVE_PRIVATE:
+            return Step(CHANGE, subject, before, describe_key(Key(public=self.key.public)) if self.key else None)
+        if self.action == RECORD:
+            was, becomes = self._recorded_fields()
+            return Step(CHANGE, subject, {**(before or {}), "virtual_key": was}, {**(before or {}), "virtual_key": becomes})
+        if self.action == FORGET:
+            return Step(DELETE, subject, {"virtual_key": "recorded, and forgotten; nothing is destroyed in the HSM"}, None)
+        return Step(KEEP, subject, before, before)
+
+    def _recorded_fields(self) -> tuple[Any, Any]:
+        """The record before and after, as far as it differs."""
+        key = self.recorded_as or self.key
+        if self.virtual is None or key is None:
+            return None, "recorded"
+        operations = self.operations if self.operations is not None else key.operations
+        was = {"kind": self.virtual.kind, "id": self.virtual.key_id.hex(), "operations": list(self.virtual.operations)}
+        becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations)}
+        differing = [name for name in was if was[name] != becomes[name]]
+        if not differing:
+            return "recorded elsewhere", "recorded"
+        return {name: was[name] for name in differing}, {name: becomes[name] for name in differing}
+
+    def _defect(self) -> str:
+        if self.mend is not None:
+            return "the public half is missing"
+        if self.key is not None and self.key.is_half:
+            return f"the {'private' if self.key.private is None else 'public'} half is missing"
+        return "it cannot be used"
+
+    def _mended(self, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        if self.clear:
+            return describe_new(self.spec)
+        fields = self._changed_fields()
+        new_half = mended_operations(self.spec, self.key) if self.mend is not None else self.spec.new_operations
+        return {**(before or {}), **fields, "operations": list(ordered({*fields["operations"], *new_half}))}
+
+    def _changed_fields(self) -> dict[str, Any]:
+        operations = set(self.key.operations if self.key else ())
+        fields: dict[str, Any] = {}
+        for change in self.changes:
+            name = change.name.lower()
+            if name in ("sensitive", "extractable"):
+                fields[name] = change.value
+            elif change.value:
+                operations.add(name)
+            else:
+                operations.discard(name)
+        fields["operations"] = list(ordered(operations))
+        return fields
+
+
+def mended_operations(spec: KeySpec, key: Key | None) -> tuple[str, ...]:
+    """What a public half that is made again may do: what was asked for, else the counterparts of what the private half may."""
+    if spec.operations is not None:
+        wanted = spec.operations
+    else:
+        counterparts = {"sign": "verify", "decrypt": "encrypt", "unwrap": "wrap"}
+        wanted = tuple(counterparts[name] for name in (key.operations if key else ()) if name in counterparts)
+    return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap"))
+
+
+def describe_key(key: Key) -> dict[str, Any]:
+    """A key's attributes as they are on the token: for the diff, and part of what hsm_key returns."""
+    main = key.main
+    return {
+        "id": main.key_id.hex(),
+        "type": main.type,
+        "size": main.size or (key.public.size if key.public else None),
+        "curve": main.curve,
+        "operations": list(key.operations),
+        "sensitive": main.sensitive,
+        "extractable": main.extractable,
+    }
+
+
+def describe_new(spec: KeySpec) -> dict[str, Any]:
+    """What a new key of this spec will be: the prediction that check mode gives."""
+    return {
+        "id": spec.key_id.hex(),
+        "type": spec.type,
+        "size": spec.new_size,
+        "curve": spec.new_curve,
+        "operations": list(spec.new_operations),
+        "sensitive": spec.sensitive is not False,
+        "extractable": bool(spec.extractable),
+    }
+
+
+def public_pem(key: Key) -> str | None:
+    der = key.public.public_key if key.public else None
+    return to_pem(der) if der else None
+
+
+def predicted_public_key(spec: KeySpec) -> bytes | None:
+    """DER of the public key that an import will have; None for a key that is generated."""
+    return spec.material.public_key if spec.material is not None else None
+
+
+def predicted_fingerprint(spec: KeySpec) -> str | None:
+    """The fingerprint that an import will have."""
+    material = spec.material
+    if material is None:
+        return None
+    if material.public_key:
+        return fingerprint_of(material.public_key)
+    return material.check_value.hex() if isinstance(material, KeyMaterial) and material.check_value else None
+
+
+def virtual_of(
+    key: Key, token_id: int, origin: str, *, fingerprint: str | None = None, made_at: str | None = None, generation: int = 1
+) -> VirtualKey:
+    """The record that points at ``key``. ``fingerprint``: one that the token does not give by itself."""
+    main = key.main
+    described = describe_key(key)
+    return VirtualKey(
+        token_id=token_id,
+        kind=main.kind,
+        key_id=main.key_id,
+        label=main.label,
+        type=main.type,
+        size=described["size"],
+        curve=main.curve,
+        operations=key.operations,
+        origin=origin,
+        fingerprint=key.fingerprint or fingerprint,
+        public_key=key.public.public_key if key.public else None,
+        made_at=made_at,
+        generation=generation,
+    )

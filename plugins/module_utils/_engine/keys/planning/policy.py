@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What a group's policy makes of a plan: which changes reach the HSM, and which stay on the virtual key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...._model.keys.objects import Key
+from ...._model.keys.spec import MADE, KeySpec
+from ...._model.keys.types import OPERATIONS, SECRET
+from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
+from ...._model.records import VirtualKey
+from ...virtual_keys.scope import Scope
+from .circumstances import Look
+from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan
+
+_BY_NAME = {name.upper() for name in OPERATIONS}
+_DESTROYING = (DELETE, REPLACE, REMOVE_PRIVATE)
+
+
+@dataclass
+class Division:
+    """``changes`` reach the HSM. ``operations`` are the virtual key's where they are narrower than the HSM key's, else None."""
+
+    changes: list[AttributeChange]
+    operations: tuple[str, ...] | None = None
+    mismatches: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def divide(spec: KeySpec, changes: Sequence[AttributeChange], scope: Scope) -> Division:
+    """Which of ``changes`` reach the HSM. Operations that are taken away may stay on the virtual key; nothing else can."""
+    if scope.group is None:
+        return Division(list(changes))
+    narrowing = [change for change in changes if change.name in _BY_NAME and not change.value]
+    if scope.applies_changes:
+        virtual = [change for change in narrowing if change.item.modifiable is False]
+        found = Division([change for change in changes if change not in virtual], spec.operations if virtual else None)
+        if virtual:
+            found.warnings.append(
+                f"key '{spec.label}' is not modifiable in the HSM, so its operations are narrowed on the virtual key only: "
+                f"the HSM still allows {', '.join(sorted({change.name.lower() for change in virtual}))}."
+            )
+        return found
+    found = Division([], spec.operations if narrowing else None)
+    for change in changes:
+        if change not in narrowing:
+            now = str(not change.value).lower()
+            found.mismatches.append(
+                f"{change.name.lower()} of the {change.item.kind} key is {now} in the HSM, and group '{scope.group.name}' does not apply "
+                "changes to it (apply_changes: false)"
+            )
+    return found
+
+
+def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | None:
+    """That the key under this name is another one than the group's record is of; None where it is the same, or cannot be told."""
+    if record.type != key.main.type:
+        return f"it is another key than the one that was recorded (type {key.main.type}, recorded {record.type})"
+    found = key.fingerprint or fingerprint
+    if found is None or record.fingerprint is None or found == record.fingerprint:
+        return None
+    return f"it is another key than the one that was recorded (fingerprint {found}, recorded {record.fingerprint})"
+
+
+def lost(spec: KeySpec, scope: Scope) -> str:
+    """Why a group makes no second key in place of one that it has a record of."""
+    return (
+        f"{spec.where}: group '{scope.group_name}' has a record of '{spec.label}', and the token that serves does not have this key. "
+        "Another key under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, "
+        "when it is gone for good, forget it (hsm_sync with prune: true) and run again."
+    )
+
+
+def unfinished(spec: KeySpec, scope: Scope) -> str:
+    """Why a key is not made here: a run that was cut off may have made it on another member."""
+    return (
+        f"{spec.where}: a run that was cut off was making '{spec.label}' on another member ({scope.unfinished[spec.label]}), and may have "
+        "made it: run again when that member serves."
+    )
+
+
+def elsewhere(spec: KeySpec, scope: Scope) -> str:
+    """Why a key of another member is neither destroyed nor taken for destroyed."""
+    return (
+        f"{spec.where}.state: '{spec.label}' of group '{scope.group_name}' was last found on another token than the one that serves, so it "
+        "cannot be destroyed now: run again when that one serves. When it is gone for good, forget it with hsm_sync and prune: true."
+    )
+
+
+def gave_up_private(spec: KeySpec, scope: Scope) -> str:
+    return (
+        f"{spec.where}: in group '{scope.group_name}' '{spec.label}' was left with its public half: say state: public_only, or make it "
+        "absent first to take the pair up again."
+    )
+
+
+class Claims:
+    """Which groups a key belongs to, and what that forbids."""
+
+    def __init__(self, scope: Scope, look: Look) -> None:
+        self.scope = scope
+        self.look = look
+        self._by: dict[object, dict[str, VirtualKey]] = {}
+        for by_group in scope.groups_of.values():
+            for name, record in by_group.items():
+                for known in _known_by(record.kind, record.label, record.key_id, record.public_key):
+                    self._by.setdefault(known, {})[name] = record
+
+    def others(self, key: Key | None, label: str) -> list[str]:
+        """Names of the other groups that have a record of the key, or of its label where it is not there.
+
+        Halves of a pair are one key here, and one of its names is enough: the other may have been edited.
+        """
+        if key is None:
+            return sorted({*self._by.get((True, "label", label), ()), *self._by.get((False, "label", label), ())})
+        public_key = key.public.public_key if key.public is not None else None
+        found: set[str] = set()
+        for known in _known_by(key.main.kind, key.main.label, key.main.key_id, public_key):
+            found |= {name for name, record in self._by.get(known, {}).items() if not self._is_another(key, record)}
+        return sorted(found)
+
+    def _is_another(self, key: Key, record: VirtualKey) -> bool:
+        """Whether the key is not the one that the group recorded, for certain. Two HSMs may compute a check value in two ways."""
+        comparable = record.public_key is not None or record.type != key.main.type or self.scope.is_here(record)
+        return comparable and exchanged(key, record, None) is not None
+
+    def problem(self, plan: KeyPlan) -> str | None:
+        """Why this scope may not do what is planned; warnings are added to the plan."""
+        if plan.action == KEEP:
+            return None
+        return self._stranger(plan) or self._of_others(plan) or self._another(plan)
+
+    def _stranger(self, plan: KeyPlan) -> str | None:
+        """A group with ``key_scan: own`` takes a key over by declaring it, and does nothing else to one that is not its own."""
+        if not self.scope.only_own or plan.key is None or self.scope.owns(plan.virtual) or plan.spec.label in self.scope.pending:
+            return None
+        if plan.action in (RECORD, CHANGE) and plan.spec.state in MADE:
+            return None
+        return (
+            f"{plan.spec.where}: '{plan.spec.label}' is on the token and does not belong to group '{self.scope.group_name}' "
+            "(key_scan: own): declare it present first, and it becomes the group's."
+        )
+
+    def _of_others(self, plan: KeyPlan) -> str | None:
+        others = self.others(plan.key, plan.spec.label)
+        if not others:
+            return None
+        listed = " and ".join(f"'{name}'" for name in others)
+        where = f"{plan.spec.where}: '{plan.spec.label}'"
+        imported = plan.action == CREATE and plan.spec.material is not None  # a copy that is brought along is no other key
+        if self.scope.group is None:
+            # Operations may be changed in the HSM by who names the HSM; what ends a key is its group's to decide.
+            if imported or (plan.action == CHANGE and plan.new_state is None):
+                return None
+            return (
+                f"{where} belongs to group {listed}, whose policy decides about it: say group instead of instance, or take the token out "
+                "of the group first."
+            )
+        if self.scope.owns(plan.virtual):
+            veto = [name for name in others if name in self.scope.held_back]
+            if plan.action in _DESTROYING and veto:
+                return f"{where} belongs to group '{veto[0]}' too, which does not apply changes to the HSM (apply_changes: false)."
+            if plan.action in _DESTROYING:
+                plan.warnings.append(f"key '{plan.spec.label}' was also recorded by group {listed}, which will report it as missing.")
+            return None
+        if imported or not (self.scope.only_own or plan.action == CREATE or touches(plan)):
+            return None
+        return f"{where} belongs to group {listed} and not to '{self.scope.group.name}': choose another label, or say that group."
+
+    def _another(self, plan: KeyPlan) -> str | None:
+        """What is destroyed or taken out of use in the HSM must be the key that the group recorded."""
+        key, known = plan.key, plan.virtual
+        if self.scope.group is None or key is None or known is None or plan.spec.state in MADE or not touches(plan):
+            return None
+        text = exchanged(key, known, self.look.fingerprint(key))
+        if text is None:
+            return None
+        return (
+            f"{plan.spec.where}: '{plan.spec.label}' on the token that serves: {text}. Nothing was changed; hsm_sync tells more (drift, "
+            "members)."
+        )
+
+
+def touches(plan: KeyPlan) -> bool:
+    """Whether the plan changes or destroys something in the HSM that is there."""
+    return plan.action in _DESTROYING or plan.action == REPAIR or bool(plan.changes)
+
+
+def _known_by(kind: str, label: str, key_id: bytes, public_key: bytes | None) -> list[object]:
+    secret = kind == SECRET
+    names: list[object] = [(secret, "label", label)] if label else []
+    names += [(secret, "id", key_id)] if key_id else []
+    return [*names, (secret, "key", public_key)] if public_key else names

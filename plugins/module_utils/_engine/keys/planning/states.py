@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The states of a virtual key (NIST SP 800-57 part 1 rev. 5, section 7): which move an entry of ``keys:`` asks for, and whether it may."""
+
+from __future__ import annotations
+
+from ...._model.keys.objects import Key
+from ...._model.keys.spec import KeySpec
+from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
+from ...._model.plan import CHANGE, KEEP
+from ...._model.records import VirtualKey
+from .circumstances import Circumstances
+from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan
+from .policy import elsewhere
+
+# What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
+PROTECTING = ("encrypt", "sign", "wrap", "derive")
+
+
+def stays(spec: KeySpec, state: str) -> str:
+    """Why a key that is out of use is not taken into use again by ``state: present``."""
+    return (
+        f"{spec.where}: '{spec.label}' is {state}, and a {state} key does not become active again (NIST SP 800-57 part 1, section 7): "
+        f"declare generation: {(spec.generation or 1) + 1} for a new key, or state: {state} to leave this one."
+    )
+
+
+def with_state(plan: KeyPlan, known: VirtualKey | None) -> str | None:
+    """``state: active`` or ``pre-active`` on top of the plan for a key that is to be there. Returns why it may not be."""
+    spec = plan.spec
+    if plan.makes_key:
+        plan.new_state = spec.state
+        return None
+    before = known.state if known is not None else ACTIVE
+    if problem := move_problem(before, spec.state):
+        return f"{spec.where}.state: '{spec.label}' {problem}"
+    if before != spec.state or known is None:
+        plan.new_state = spec.state
+        if plan.action in (KEEP, RECORD) and before != spec.state:
+            plan.action = SET_STATE
+    return None
+
+
+def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
+    """``state: suspended``, ``deactivated`` or ``compromised``. The key stays in the HSM; ``enforce`` takes operations away there."""
+    scope = circumstances.scope
+    plan = KeyPlan(spec, KEEP, key, virtual=known)
+    if key is None and known is None and circumstances.check_mode:
+        return _predicted(plan, DEACTIVATE if spec.state == DEACTIVATED else SET_STATE), None
+    if key is None and (known is None or not scope.owns(known) or spec.enforce):
+        return plan, not_there(spec, spec.state)
+    if key is not None and spec.type not in (None, key.main.type):
+        return plan, f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
+    before = known.state if known is not None else ACTIVE
+    beyond = not spec.lead and before in RETIRED and before != spec.state  # brought along by another entry, and out of use already
+    if not beyond and (problem := move_problem(before, spec.state)):
+        option = "state" if spec.lead else "previous"
+        return plan, f"{spec.where}.{option}: '{spec.label}' {problem}"
+    if spec.enforce and key is not None:
+        if not scope.applies_changes:
+            return plan, (
+                f"{spec.where}.enforce: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false): leave "
+                "enforce out, or change the group first"
+            )
+        plan.changes = [
+            AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations
+        ]
+        frozen = [change for change in plan.changes if change.item.modifiable is False]
+        if frozen:
+            return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
+    if circumstances.recorded and not beyond and (known is None or known.state != spec.state):
+        plan.action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
+        plan.new_state = spec.state
+    elif plan.changes:
+        plan.action = CHANGE
+    return plan, None
+
+
+def check_destroyed(plan: KeyPlan, known: VirtualKey | None, circumstances: Circumstances) -> str | None:
+    """``state: destroyed`` on top of the plan for ``absent``: the key goes, its record stays. Returns why it may not be."""
+    spec, scope = plan.spec, circumstances.scope
+    if known is not None and known.state == DESTROYED and plan.key is None:
+        plan.action = KEEP
+        return None
+    if plan.key is None and known is None and circumstances.check_mode:
+        _predicted(plan, SET_STATE)
+        return None
+    if plan.key is None and (known is None or not scope.owns(known)):
+        return not_there(spec, "destroyed")
+    if plan.key is None and known is not None and scope.group is not None and not scope.is_here(known):
+        return elsewhere(spec, scope)
+    if not scope.applies_changes and plan.key is not None:
+        return (
+            f"{spec.where}.state: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
+            "be destroyed: say absent to forget the virtual key, or change the group first"
+        )
+    if problem := move_problem(known.state if known is not None else ACTIVE, DESTROYED):
+        return f"{spec.where}.state: '{spec.label}' {problem}"
+    plan.new_state = DESTROYED
+    if plan.key is None:
+        plan.action, plan.virtual, plan.stale = SET_STATE, known, []
+    return None
+
+
+def _predicted(plan: KeyPlan, action: str) -> KeyPlan:
+    """In check mode a key that is not there may be what an earlier task of the play would make."""
+    plan.action, plan.new_state = action, plan.spec.state
+    plan.warnings.append(
+        f"there is no key '{plan.spec.label}' on the token. In check mode it is taken for one that an earlier task of this play would make."
+    )
+    return plan
+
+
+def not_there(spec: KeySpec, wanted: str) -> str:
+    return (
+        f"{spec.where}.state: there is no key '{spec.label}' on the token, so it cannot be {wanted}. If it is gone for good, "
+        "say state: absent."
+    )

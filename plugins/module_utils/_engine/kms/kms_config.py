@@ -1,0 +1,250 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""kms_config: the file of the Eviden KMS server, made from the declared instances and written in one step."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..._model.addresses import check_addresses, prefix_of
+from ..._model.errors import InputError, KeyfleetError, Refused
+from ..._model.kms.config import (
+    Served,
+    admin_warnings,
+    document,
+    parse_instances,
+    prefix_by_name,
+    registry_moves,
+    served_slots,
+    settings_problems,
+    slot_moves,
+    slot_prefixes,
+)
+from ..._model.kms.masking import masked_pair
+from ..._model.plan import Context, Outcome
+from ..._model.records import InstanceRecord
+from ..._model.toml_values import same
+from ..._registry import events, references
+from ..._registry import instances as table
+from ..._registry.database import open_database, registry_exists
+from ..files.private_files import write_private
+from ..files.toml_text import parse, render
+from . import tokens as kms_tokens
+from .unit import unit_needs
+
+MODE = 0o400  # as the server's package ships it
+_BANNER = "# Written by keyfleet.hsm.kms_config from hsm_instances. A change by hand is undone by the next run.\n"
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The file as it was found."""
+
+    document: dict[str, Any]
+    mode: int
+
+
+def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+    """kms_config. ``params`` are its options, PINs as Secret. Raises :class:`KeyfleetError`: nothing was written."""
+    path = params["config_path"]
+    settings, declared, pins = _checked(params, context)
+    existing = read_existing(path)
+    instances = kms_tokens.serve(declared, pins, context)
+    wanted = document(settings, instances)
+    known, referred = _registered(params, context)
+    _check_moves(path, existing, instances, known, params)
+    _warn(existing, instances, known, params, context)
+    changed = existing is None or existing.mode != MODE or not same(existing.document, wanted)
+    # Outside check mode every slot is a number by now.
+    text = _BANNER + render(wanted)
+    if not context.check_mode:
+        if not same(parse(text), wanted):
+            raise KeyfleetError(
+                "the configuration does not read back as it was written, please report it; nothing was changed.",
+                code="render_failed",
+            )
+        if changed or (known and referred != _identities(known, instances)):
+            _write(params, context, instances, (lambda: _put(path, text)) if changed else None)
+    addresses = prefix_by_name(instances)
+    values = {
+        "config_path": path,
+        "differs": changed,
+        "complete": all(None not in instance.slots and all(instance.passwords) for instance in instances),
+        "unit": unit_needs(settings, instances),
+        "instances": [
+            {
+                "name": instance.spec.name,
+                "prefix": addresses[instance.spec.name],
+                "model": instance.spec.model,
+                "slots": list(instance.slots),
+            }
+            for instance in instances
+        ],
+    }
+    return Outcome(changed=changed, diff=_diff(path, existing, wanted, changed), values=values)
+
+
+def _checked(params: Mapping[str, Any], context: Context) -> tuple[dict[str, Any], kms_tokens.Declared, dict[str, tuple[str, ...]]]:
+    """Settings, instances and PINs, with all that is wrong with any of them in one error. Loads no library."""
+    problems = []
+    path = params["config_path"]
+    if not PurePosixPath(path).is_absolute():
+        problems.append(f"config_path: {path!r} is not an absolute path on the target")
+    settings, faults = settings_problems(params["settings"])
+    problems += faults
+    declared, faults = parse_instances(params["instances"])
+    problems += faults
+    pins, errors = kms_tokens.passwords(declared, context)
+    if not problems and len(errors) == 1:
+        raise errors[0]
+    problems += [error.message for error in errors]
+    if problems:
+        raise InputError(problems)
+    return settings, declared, pins
+
+
+def read_existing(path: str) -> Existing | None:
+    """What stands in the file now; None only when there is none. Raises :class:`Refused` when it cannot be told."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(
+                f"config_path: refused, {path} is there and is not a regular file. Give the path of the file itself, or move it away.",
+                code="config_invalid",
+            )
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Refused(
+            f"config_path: refused, {path} cannot be read: {error.strerror}. Run as its owner (become: true), or give another path.",
+            code="config_unreadable",
+        ) from None
+    except UnicodeDecodeError:
+        raise _invalid(path, "is not UTF-8 text") from None
+    try:
+        found = parse(text)
+    except ValueError as error:
+        raise _invalid(path, str(error)) from None
+    return Existing(found, stat.S_IMODE(status.st_mode))
+
+
+def _invalid(path: str, fault: str) -> Refused:
+    return Refused(
+        f"config_path: refused, {path} is there and {fault}, so it cannot be told which UIDs it serves. Mend the file, or move it away.",
+        code="config_invalid",
+    )
+
+
+def _registered(params: Mapping[str, Any], context: Context) -> tuple[list[InstanceRecord], set[str]]:
+    """The registered instances, and the ids of those that the file named when it was last written."""
+    if not registry_exists(params["registry"]):
+        return [], set()
+    # A copy in memory: looking leaves no trace.
+    with open_database(params["registry"], run=context.run, check_mode=True) as database:
+        return table.all_instances(database), references.of_path(database, params["config_path"])
+
+
+def _identities(known: Sequence[InstanceRecord], instances: Sequence[Served]) -> set[str]:
+    names = {instance.spec.name for instance in instances}
+    return {record.id for record in known if record.name in names and record.id is not None}
+
+
+def _check_moves(
+    path: str,
+    existing: Existing | None,
+    instances: Sequence[Served],
+    known: Sequence[InstanceRecord],
+    params: Mapping[str, Any],
+) -> None:
+    """Refuse what would re-address stored UIDs, by the file that the server has now and by the registry."""
+    moved = registry_moves(prefix_of(known), prefix_by_name(instances))
+    if existing is not None:
+        moved += slot_moves(slot_prefixes(existing.document, path), served_slots(instances))
+    check_addresses(moved, allowed=params["allow_renumber"])
+
+
+def _warn(
+    existing: Existing | None,
+    instances: Sequence[Served],
+    known: Sequence[InstanceRecord],
+    params: Mapping[str, Any],
+    context: Context,
+) -> None:
+    for warning in admin_warnings(instances):
+        context.warn(warning)
+    if not instances:
+        context.warn("instances: is empty, so the server will serve no HSM.")
+    if existing is not None and existing.mode & 0o077:
+        context.warn(
+            f"config_path: {params['config_path']} had mode {existing.mode:04o}, so others could read what it held. "
+            "Change its PINs and passwords if they may have."
+        )
+    if not context.check_mode and not registry_exists(params["registry"]):
+        context.warn(
+            f"registry: there is none at {params['registry']}, so the prefixes were not compared with it, and hsm_instance cannot "
+            "keep what the file refers to."
+        )
+    names = {record.name for record in known}
+    strangers = [instance.spec.name for instance in instances if instance.spec.name not in names]
+    if known and strangers and not context.check_mode:
+        context.warn(
+            f"registry: {params['registry']} does not know {', '.join(repr(name) for name in strangers)}, so hsm_instance cannot "
+            "keep what the file refers to. Register it with hsm_instance."
+        )
+
+
+def _put(path: str, text: str) -> None:
+    try:
+        write_private(path, text.encode("utf-8"), MODE)
+    except OSError as error:
+        raise KeyfleetError(
+            f"config_path: {path} cannot be written: {error.strerror}. Nothing was changed. Run as a user who may "
+            "(become: true), or give another path.",
+            code="config_unwritable",
+        ) from None
+
+
+def _write(params: Mapping[str, Any], context: Context, instances: Sequence[Served], put: Callable[[], None] | None) -> None:
+    """The file, and which instances it names. A crash between the two is mended by the next run."""
+    if not registry_exists(params["registry"]):
+        if put is not None:
+            put()
+        return
+    with open_database(params["registry"], run=context.run) as database, database.transaction():
+        # Looked at again under the write lock: no instance is registered or removed until the file is there.
+        known = table.all_instances(database)
+        moved = registry_moves(prefix_of(known), prefix_by_name(instances))
+        check_addresses(moved, allowed=params["allow_renumber"])
+        references.replace(database, params["config_path"], _identities(known, instances))
+        if put is not None:
+            events.record(
+                database,
+                "write_config",
+                params["config_path"],
+                instances=[instance.spec.name for instance in instances],
+            )
+            put()
+
+
+def _diff(path: str, existing: Existing | None, wanted: dict[str, Any], changed: bool) -> dict[str, Any]:
+    """Both states as TOML without secrets. The first line carries the mode, which is part of what is kept."""
+    before, after = masked_pair(existing.document if existing else None, wanted)
+    new = _shown(path, MODE, after)
+    # Equal documents may differ in the order of keys, which is no change.
+    old = new if not changed else "" if existing is None or before is None else _shown(path, existing.mode, before)
+    return {"before": old, "after": new, "before_header": path, "after_header": path}
+
+
+def _shown(path: str, mode: int, masked: dict[str, Any]) -> str:
+    return f"# {path}, mode {mode:04o}, secrets not shown\n{render(masked)}"

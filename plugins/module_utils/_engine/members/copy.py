@@ -1,0 +1,317 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Give a member of a group the keys that it lacks and another member has, wrapped: see ``_cryptoki.wrapping``.
+
+Each token is worked by a child process of its own (``copy_sides``), this one passes on what crosses and keeps the registry. One
+library with two environments cannot be in one process, a session must not be lost because the other token's had to be opened
+anew, and a call that hangs can be ended from outside only. SoftHSM 2.6.1 works after a fork when this process has finalised it
+before; where it has it open, the child gets the parent's configuration and does not find its token. So: no session and no
+provider may be open here.
+
+Both tokens' locks are held from before the first look to the end. They are taken in the order of the tokens' serial numbers, so
+that runs in opposite directions wait for each other and do not block each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..._cryptoki.wrapping import OAEP_HASHES, wrap_mechanism
+from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, RegistryError, TokenError
+from ..._model.keys.objects import Key, KeyName
+from ..._model.records import PendingKey
+from ..._model.uids import key_id_text, uid
+from ..._registry import events, pending_keys
+from ..._registry.database import Database
+from ..tokens.child import Talk
+from ..tokens.connection import Target
+from ..tokens.refused_pins import note_login
+from .copy_sides import PRESENT, UNSURE, Giving, Taking, key_of_answer, serve
+
+SECONDS = 120.0  # for one answer of a token; making an RSA pair is the slowest
+COPIED, FINISHED = "copied", "finished"
+_ENDED = ("exchange_timeout", "exchange_crashed")
+_ERRORS: dict[str, type[KeyfleetError]] = {kind.__name__: kind for kind in (PinError, ProviderError, TokenError)}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What became of one key. ``done``: it is on the destination, the same as on the source. ``code`` is then
+
+    * ``copied``: this run made it (in check mode: would make it),
+    * ``finished``: a run that was cut off had made it, and this one vouches for it,
+    * ``present``: it was there, and nothing was done.
+
+    Else ``reason`` says in words why not, and ``code`` is a word for programs.
+    """
+
+    name: KeyName
+    done: bool
+    reason: str | None
+    code: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A key that is to be copied: what the source says of it, as it is passed on, and the same as a value."""
+
+    name: KeyName
+    offer: dict[str, Any]
+    key: Key
+    unsure: bool = False
+
+
+def copy_keys(
+    source: Target,
+    destination: Target,
+    names: Sequence[KeyName],
+    database: Database,
+    *,
+    check_mode: bool,
+    allow_low_pin_count: bool,
+    seconds: float = SECONDS,
+) -> list[Copied]:
+    """Copy keys of one registered token to another, as far as both tokens can. One answer a name, in order.
+
+    In check mode nothing is made, and the answers are what can be known without trying. ``seconds`` is what a token has for an
+    answer; waiting for another run that holds a token takes as long as its ``connection_timeout`` says. Raises
+    :class:`KeyfleetError` when a token cannot be opened or read. The caller has no session and no provider open.
+    """
+    sides = [(_lock_name(source), source), (_lock_name(destination), destination)]
+    if sides[0][0] == sides[1][0]:
+        raise TokenError(f"source and destination are the same token ({sides[0][0]}): nothing is copied.", code="same_token")
+    with ExitStack() as stack:
+        low = allow_low_pin_count
+        giving = stack.enter_context(Talk(partial(serve, source, Giving, False, low), _named(source)))
+        taking = stack.enter_context(Talk(partial(serve, destination, Taking, not check_mode, low), _named(destination), [giving]))
+        slots = {}
+        for _name, target in sorted(sides, key=lambda side: side[0]):
+            slots[id(target)] = _open(giving if target is source else taking, target, database, seconds)
+        exchange = _Exchange(giving, taking, database, destination.token_id or 0, seconds)
+        exchange.addresses = [_address(target, slots[id(target)]) for target in (source, destination)]
+        return exchange.run(names, check_mode)
+
+
+def _named(target: Target) -> str:
+    return f"token '{target.token.named() if target.token is not None else target.selector}'"
+
+
+def _lock_name(target: Target) -> str:
+    """What the token's lock goes by, without a look at the token: two runs must come to the same order."""
+    token = target.token
+    if token is None or token.id is None:
+        raise TokenError(f"{target.selector} is not registered: keys are copied between registered tokens.", code="token_not_declared")
+    if token.serial:
+        return token.serial
+    if token.slot is None:
+        raise TokenError(f"token '{token.named()}' was never seen: run hsm_instance to look at it.", code="token_never_seen")
+    return f"{target.libraries[0]}:{token.slot}"
+
+
+def _address(target: Target, slot_id: int) -> tuple[str | None, int, str]:
+    return target.prefix, slot_id, _named(target)
+
+
+def _ask(talk: Talk, seconds: float | None, do: str, **arguments: Any) -> Any:
+    """One request to a side. Raises what the side raised."""
+    answer = talk.ask({"do": do, **arguments}, seconds)
+    if "error" not in answer:
+        return answer["ok"]
+    told = answer["error"]
+    if told["rv"] is not None:
+        raise Cryptoki(told["message"], rv=told["rv"], device=told["device"], details=told["details"])
+    raise _ERRORS.get(told["type"], KeyfleetError)(told["message"], code=told["code"], details=told["details"])
+
+
+def _open(talk: Talk, target: Target, database: Database, seconds: float) -> int:
+    """Log in, and the slot. Without a ``connection_timeout`` another run that holds the token is waited for, however long it takes."""
+    try:
+        slot = int(_ask(talk, 2 * target.timeout + seconds if target.timeout else None, "open"))
+    except PinError as error:
+        note_login(database, target.token, target.pin_path, error)
+        raise
+    note_login(database, target.token, target.pin_path, None)
+    return slot
+
+
+class _Exchange:
+    """Both tokens are open; their locks are held."""
+
+    addresses: Sequence[tuple[str | None, int, str]]
+
+    def __init__(self, giving: Talk, taking: Talk, database: Database, token_id: int, seconds: float) -> None:
+        self.giving = giving
+        self.taking = taking
+        self.database = database
+        self.token_id = token_id
+        self.seconds = seconds
+        self.notes: dict[str, PendingKey] = {}
+        self.results: dict[KeyName, Copied] = {}
+        self.hash_name = ""
+        self.bits = 0
+
+    def _give(self, do: str, **arguments: Any) -> Any:
+        return _ask(self.giving, self.seconds, do, **arguments)
+
+    def _take(self, do: str, **arguments: Any) -> Any:
+        return _ask(self.taking, self.seconds, do, **arguments)
+
+    def run(self, names: Sequence[KeyName], check_mode: bool) -> list[Copied]:
+        self.notes = pending_keys.of_token(self.database, self.token_id)  # the lock is held: all of them are of dead runs
+        sizes = self._give("survey")
+        here = self._take("survey", cut_off=bool(self.notes))
+        self.bits = max(set(sizes) & set(here), default=0)
+        work = self._look(list(dict.fromkeys(names)))
+        if check_mode:
+            for item in work:
+                taken = Copied(item.name, False, "a key of this name is there, and only a real run can tell whether it is the same", UNSURE)
+                self.results[item.name] = taken if item.unsure else Copied(item.name, True, None, COPIED)
+        elif self.results or work:
+            self._carry_out(work)
+        return [self.results[name] for name in names]
+
+    def _fail(self, name: KeyName, error: KeyfleetError) -> bool:
+        """Note why a key is not copied. Whether there is no point in going on."""
+        self.results[name] = Copied(name, False, error.message, error.code)
+        return error.code in _ENDED or isinstance(error, RegistryError) or (isinstance(error, Cryptoki) and error.device)
+
+    def _skip(self, names: Sequence[KeyName], why: str | None) -> None:
+        for name in names:
+            if name not in self.results:
+                self.results[name] = Copied(name, False, f"not attempted: {why}", "not_attempted")
+
+    def _look(self, names: Sequence[KeyName]) -> list[_Work]:
+        """What is to be copied. The other names have their result afterwards."""
+        work: list[_Work] = []
+        used: dict[str | bytes, str] = {}
+        for name in names:
+            try:
+                offer = self._give("offer", name=name)
+                state = self._take("look", offer=offer, noted=name[2] in self.notes)
+                if state == PRESENT:
+                    self.results[name] = Copied(name, True, None, FINISHED if name[2] in self.notes else PRESENT)
+                    continue
+                item = _Work(name, offer, key_of_answer(offer["key"]), state == UNSURE)
+                self._check_own(item, used)
+            except KeyfleetError as error:
+                if self._fail(name, error):
+                    self._skip(names, error.message)
+                    return []
+                continue
+            work.append(item)
+        return work
+
+    def _check_own(self, item: _Work, used: dict[str | bytes, str]) -> None:
+        """Two keys of one call may have names in common on the source; on the destination the second one is refused."""
+        own = {name for part in item.key.objects for name in (part.label, part.key_id) if name}
+        if taken := own & used.keys():
+            raise KeyfleetError(
+                f"it has a CKA_LABEL or CKA_ID in common with '{used[taken.pop()]}', which is copied first: give each its own.",
+                code="name_taken",
+            )
+        if not self.bits:
+            raise KeyfleetError("the tokens have no RSA-OAEP with keys of 2048 or 3072 bits in common.", code="mechanism_missing")
+        used |= dict.fromkeys(own, item.name[2])
+
+    def _carry_out(self, work: list[_Work]) -> None:
+        names = [item.name for item in work]
+        try:
+            if self.notes:
+                self._clear_left_overs()
+            for result in [result for result in self.results.values() if result.code == FINISHED]:
+                self._record(result.name, FINISHED)
+            if work:
+                self._prepare()
+                self._note(work)
+        except KeyfleetError as error:
+            for name in names:
+                self._fail(name, error)
+            return
+        left: set[str] = set()
+        for item in work:
+            try:
+                self._copy(item, left)
+            except KeyfleetError as error:
+                if self._fail(item.name, error):
+                    self._skip(names, error.message)
+                    break
+        self._take_back(work, left)
+
+    def _clear_left_overs(self) -> None:
+        removed = self._take("clear", nameless=[note.nameless for note in self.notes.values()])
+        if removed:
+            with self.database.transaction():
+                for item in removed:
+                    events.record(self.database, "destroy_left_over", self.addresses[1][2], **item)
+
+    def _prepare(self) -> None:
+        """Make the way: an AES key that both tokens have, with the best hash that both take."""
+        self._give("begin", numbers=self._take("begin", bits=self.bits))
+        failure: Cryptoki | None = None
+        for hash_name in OAEP_HASHES:
+            try:
+                self._take("open_way", sealed=self._give("seal", hash_name=hash_name), hash_name=hash_name)
+            except Cryptoki as error:
+                failure = error
+            else:
+                self.hash_name = hash_name
+                return
+        if failure is not None:
+            raise failure
+
+    def _note(self, work: list[_Work]) -> None:
+        """Before the first object is made on the token: so the next run knows what this one, if it dies, has left."""
+        nameless = int(self._take("nameless"))
+        rows = [PendingKey(self.token_id, item.name[2], item.name[1], True, False, nameless) for item in work]
+        with self.database.transaction(durable=True):
+            pending_keys.add(self.database, rows)
+
+    def _copy(self, item: _Work, left: set[str]) -> None:
+        blob = self._give("wrap", name=item.name)
+        label = item.name[2]
+        left.add(label)  # until the answer is here nobody knows what is on the token
+        try:
+            made = self._take("take", offer=item.offer, noted=label in self.notes, blob=blob)
+        except KeyfleetError as error:
+            if error.code not in _ENDED and not error.details.get("left"):
+                left.discard(label)
+            raise
+        if not made and label not in self.notes:  # it was there, and the wrapped key told that it is the same
+            left.discard(label)
+            self.results[item.name] = Copied(item.name, True, None, PRESENT)
+            return
+        code = COPIED if made else FINISHED
+        try:
+            self._record(item.name, code, item.key)
+        except RegistryError as error:
+            error.message += "; the key is on the token, and the next run finishes it"
+            raise
+        self.results[item.name] = Copied(item.name, True, None, code)
+
+    def _record(self, name: KeyName, code: str, key: Key | None = None) -> None:
+        """The event, and the note taken back, in one transaction."""
+        kind, key_id, label = name
+        uids = [uid(prefix, slot, key_id_text(key_id, label)) if prefix else f"{token}: {label}" for prefix, slot, token in self.addresses]
+        how = {} if key is None else {"wrapped": f"{wrap_mechanism(key.main.type)}, RSA-{self.bits} OAEP {self.hash_name}"}
+        with self.database.transaction():
+            events.record(self.database, "copy_key", uids[1], source=uids[0], kind=kind, finished=code == FINISHED, **how)
+            pending_keys.remove(self.database, self.token_id, [label])
+
+    def _take_back(self, work: list[_Work], left: set[str]) -> None:
+        """The notes that nothing stands behind. Those of dead runs stay until their keys are done."""
+        settled = {item.name[2] for item in work} - left - self.notes.keys()
+        if not settled:
+            return
+        try:
+            with self.database.transaction():
+                pending_keys.remove(self.database, self.token_id, settled)
+        except RegistryError:
+            return  # a note too many costs the next run a look

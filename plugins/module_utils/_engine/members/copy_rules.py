@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Which keys stay where they are: a copy of one that was compromised or destroyed would bring it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..._model.groups.member_comparison import Disagreement
+from ..._model.keys.states import COMPROMISED, DESTROYED
+from ..._model.keys.types import PUBLIC, SECRET
+from ..._model.records import VirtualKey
+from ..virtual_keys.comparison import Met
+from ..virtual_keys.identity import public_fingerprint_of_record
+from ..virtual_keys.scope import Scope
+
+_ENDED = (COMPROMISED, DESTROYED)
+_IN_COMMON = {"label": "label", "id": "CKA_ID", "key": "public key", "check": "key check value"}
+
+_Fact = tuple[str, str, object]
+
+
+class CopyRules:
+    """What the records say against a copy. ``around`` are the group's scopes on each of its members, ``served`` the numbers of the
+    members that serve."""
+
+    def __init__(self, scope: Scope, met: Iterable[Met], around: Sequence[Scope], served: set[int]) -> None:
+        self._served = served
+        own = {record.id: record for each in (scope, *around) for record in each.records if each.owns(record)}
+        # A record that was met under another name is the record of that key all the same.
+        self._state_of = {record.name: record.state for record in own.values()} | {item.key.name: item.record.state for item in met}
+        self._pairs = {public_fingerprint_of_record(record) for record in own.values()} - {None}
+        self._ended: dict[_Fact, VirtualKey] = {}
+        for record in own.values():
+            if record.state in _ENDED:
+                self._ended |= dict.fromkeys([*_names(record.kind, record.label, record.key_id), *_values(record)], record)
+        self._elsewhere: dict[object, tuple[str, str]] = {}
+        for each in around:
+            for where, record in _of_others(each):
+                public = public_fingerprint_of_record(record)
+                if record.state in _ENDED:
+                    self._elsewhere |= dict.fromkeys((record.name, public) if public else (record.name,), (where, record.state))
+
+    def refusal(self, row: Disagreement) -> str | None:
+        """Why a key is not copied; None where it may."""
+        if row.kind == PUBLIC:
+            return "it is a public key alone"
+        names = [(row.kind, key_id, label) for label, key_id in ((row.label, row.key_id), *row.renamed.values())]
+        states = {self._state_of[name] for name in names if name in self._state_of}
+        if ended := [state for state in _ENDED if state in states]:
+            return f"it is {ended[0]}"
+        value = _value(row.kind, row.type, row.fingerprint)
+        facts = [fact for kind, key_id, label in names for fact in _names(kind, label, key_id)] + ([value] if value else [])
+        for fact in facts:
+            if (record := self._ended.get(fact)) is not None:
+                return f"the group's key '{record.label}', which is {record.state}, has the same {_IN_COMMON[fact[1]]}"
+        public = row.fingerprint if row.kind != SECRET else None
+        for known_by in (*names, *([public] if public else [])):
+            if (found := self._elsewhere.get(known_by)) is not None:
+                return f"{found[0]} has it as {found[1]}"
+        if not states and public not in self._pairs and not self._served & {*row.have, *row.twice}:
+            return "the group has no record of it, so it may have been destroyed on purpose: declare it with hsm_key, or remove it there"
+        return None
+
+
+def _of_others(scope: Scope) -> Iterator[tuple[str, VirtualKey]]:
+    """What other groups have of a token's keys, and what is in no group."""
+    for by_group in scope.groups_of.values():
+        for group, record in by_group.items():
+            yield f"group '{group}'", record
+    for record in scope.records:
+        if not scope.owns(record):
+            yield "a record that is in no group", record
+
+
+def _names(kind: str, label: str, key_id: bytes) -> list[_Fact]:
+    named: list[_Fact] = [(kind, "label", label)] if label else []
+    return [*named, (kind, "id", key_id)] if key_id else named
+
+
+def _value(kind: str, type_name: str, fingerprint: str | None) -> _Fact | None:
+    if fingerprint is None:
+        return None
+    return (kind, "check", (type_name, fingerprint)) if kind == SECRET else ("pair", "key", fingerprint)
+
+
+def _values(record: VirtualKey) -> list[_Fact]:
+    fingerprint = record.fingerprint if record.kind == SECRET else public_fingerprint_of_record(record)
+    found = _value(record.kind, record.type, fingerprint)
+    return [found] if found is not None else []

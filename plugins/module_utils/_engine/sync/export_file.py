@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The file that hsm_sync exports to: what is in it, what differs, and writing it anew."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..._model.errors import KeyfleetError, Refused
+from ..._model.export_document import FAMILY
+from ..._model.plan import CHANGE, CREATE, KEEP, Step
+from ..files.private_files import write_private
+from ..files.yaml_text import to_yaml
+
+MODE = 0o644
+ENDINGS = (".yml", ".yaml", ".json")
+_MAX_BYTES = 64 * 1024 * 1024
+_HEAD_BYTES = 1024
+# At the top of the document only: a file that holds an export among other things is more than one. Another program may have
+# laid it out anew.
+_FAMILY = re.escape(FAMILY.encode("ascii"))
+_MARK_YAML = re.compile(rb"""^["']?format["']?\s*:\s*["']?""" + _FAMILY, re.MULTILINE)
+_MARK_JSON = re.compile(rb'\A\s*\{\s*"format"\s*:\s*"' + _FAMILY)
+_SHOWN = 500  # entries in a diff
+_NO_ENTRIES = ("[]", "{}")
+_LEFT_OVER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What becomes of the file. ``step`` shows only the entries that differ, and is the same in check mode."""
+
+    path: str
+    content: bytes
+    mode: int
+    step: Step
+
+    def write(self) -> None:
+        """The file as planned, whole; nothing where it is that already. Raises :class:`KeyfleetError`."""
+        if not self.step.changes:
+            return
+        try:
+            write_private(self.path, self.content, self.mode)
+        except OSError as error:
+            raise KeyfleetError(
+                f"export: {self.path} cannot be written: {error.strerror}. Run as a user who may (become: true), or give another path.",
+                code="export_unwritable",
+            ) from None
+
+
+def export_problems(path: str | None) -> list[str]:
+    """What is wrong with the option ``export``, as far as it can be told without looking."""
+    if path is None:
+        return []
+    problems = []
+    if not os.path.isabs(path) or "\0" in path:
+        problems.append(f"export: {path!r} is no absolute path: give one on the target, for example /srv/hsm/keys.yml")
+    if os.path.splitext(path)[1] not in ENDINGS:
+        problems.append(f"export: {path!r} does not say whether YAML or JSON is wanted: let it end in {', '.join(ENDINGS)}")
+    return problems
+
+
+def plan_export(path: str, document: Mapping[str, Any]) -> ExportPlan:
+    """The plan for the file. ``path`` has no :func:`export_problems`.
+
+    Raises :class:`Refused` where the file may not be written, :class:`KeyfleetError` where it cannot be read.
+    """
+    text = _text(path, document)
+    content, subject = text.encode("ascii"), f"export {path}"
+    found = _read(path)
+    if found is None or found[0] != content:
+        _check_folder(os.path.dirname(path))
+    if found is None:
+        before, after = _difference({}, _entries(text, path))
+        return ExportPlan(path, content, MODE, Step(CREATE, subject, None, after))
+    raw, mode = found
+    if raw == content:
+        return ExportPlan(path, content, mode, Step(KEEP, subject, {}, {}))
+    if raw.strip() and not (_MARK_JSON if _is_json(path) else _MARK_YAML).search(raw[:_HEAD_BYTES]):
+        raise _refused(f"{path} holds something other than an export, and is not overwritten. Give another path, or remove the file first.")
+    before, after = _difference(_entries(raw.decode("utf-8", "replace"), path), _entries(text, path))
+    if before == after:  # comments, quotes, the order of lines
+        before, after = {"layout": "edited"}, {"layout": "as exported"}
+    return ExportPlan(path, content, mode, Step(CHANGE, subject, before, after))
+
+
+def _check_folder(folder: str) -> None:
+    """Before anything is recorded, whether a file can be put there. Raises :class:`Refused`."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise _refused(f"{folder} is on a file system that can only be read. Give another path.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refused(f"no file can be made in {folder}. Run as a user who may (become: true), or give another path.")
+
+
+def _is_json(path: str) -> bool:
+    return path.endswith(".json")
+
+
+def _text(path: str, document: Mapping[str, Any]) -> str:
+    return f"{json.dumps(document, indent=2)}\n" if _is_json(path) else to_yaml(document)
+
+
+def _refused(text: str) -> Refused:
+    return Refused(f"export: {text} Nothing was changed.", code="export_unwritable")
+
+
+def _unreadable(text: str) -> KeyfleetError:
+    return KeyfleetError(f"export: {text} Nothing was changed.", code="export_unreadable")
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def _read(path: str) -> tuple[bytes, int] | None:
+    """The file's contents and mode; None only where there is none.
+
+    A link is not followed: who can commit to a working tree can put one there, and it would have a file written, as root as a
+    rule, wherever it points. Folders above it may be links. Raises :class:`KeyfleetError`.
+    """
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise _refused(f"the folder {folder} does not exist: make it first, or give another path.")
+    try:
+        with open(path, "rb", opener=_open_no_link) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _unreadable(f"{path} is not a regular file: give another path.")
+            raw = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _refused(f"{path} is a symbolic link, and is not followed: give the path that it points to, or remove it.") from None
+        if error.errno == errno.EISDIR:
+            raise _unreadable(f"{path} is a folder: give the path of a file.") from None
+        raise _unreadable(f"{path} cannot be read: {error.strerror}. Run as its owner (become: true), or give another path.") from None
+    if len(raw) > _MAX_BYTES:
+        raise _unreadable(f"{path} is larger than an export can be: give another path, or remove the file first.")
+    return raw, stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The entries of either side that the other lacks or has otherwise, the first of them in full."""
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    sides: list[dict[str, str]] = []
+    for side in (before, after):
+        shown = {name: side[name] for name in names[:_SHOWN] if name in side}
+        if left := sum(name in side for name in names[_SHOWN:]):
+            shown["..."] = f"and {left} more"
+        sides.append(shown)
+    return sides[0], sides[1]
+
+
+def _entries(text: str, path: str) -> dict[str, str]:
+    """Each entry of an export as one line, under its section and first field: ``keys: dek-1``.
+
+    It is read by its lines, since PyYAML need not be here, and so that also one that was edited by hand can be shown.
+    """
+    if _is_json(path):
+        try:
+            text = to_yaml(json.loads(text))
+        except (ValueError, TypeError, RecursionError):
+            return {"content": "not readable"}
+    found: dict[str, list[str]] = defaultdict(list)
+    section = ""
+    for head, *rest in _paragraphs(text):
+        if not head.startswith(" "):
+            section, value = _field(head)
+            if value and value not in _NO_ENTRIES:
+                found[section].append(value)
+        elif head.startswith("  - "):  # of a list's entry the first field says which it is
+            first, value = _field(head[4:])
+            found[f"{section}: {value or first}"].append(", ".join(rest))
+        else:
+            first, value = _field(head[2:])
+            found[f"{section}: {first}"].append(", ".join([value, *rest] if value else rest))
+    return {name: " | ".join(sorted(lines)) for name, lines in found.items()}
+
+
+def _paragraphs(text: str) -> list[list[str]]:
+    """The lines of the document's fields and of the entries in them, each with the deeper lines that follow it."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("   ") and found:
+            found[-1].append(line.strip())
+        elif line.strip() and not line.startswith("#"):
+            found.append([line.rstrip()])
+    return found
+
+
+def _field(text: str) -> tuple[str, str]:
+    """The key and the value of a line ``key: value``."""
+    if text.startswith('"'):
+        match = re.match(r'("(?:[^"\\]|\\.)*")\s*:?\s*(.*)', text)
+        if match:
+            return match[1], match[2]
+    key, _colon, value = text.partition(": ")
+    return key.removesuffix(":"), value

@@ -1,0 +1,339 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""hsm_sync: every key of an HSM that the registry lacks becomes a virtual key. Only adds, unless told by name to do more.
+
+All tokens are read before the first record is written, and every record is written in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..._cryptoki.objects import read_inventory
+from ..._model.addresses import prefix_of
+from ..._model.errors import InputError, KeyfleetError, TokenError
+from ..._model.export_document import export_document
+from ..._model.keys.objects import KeyName, group_keys
+from ..._model.keys.states import DESTROYED
+from ..._model.plan import CHANGE, CREATE, DELETE, Context, Outcome, Step, diff_of
+from ..._model.records import GroupRecord, InstanceRecord, TokenRecord, VirtualKey
+from ..._model.uids import uid
+from ..._registry import instances as table
+from ..._registry import pending_keys, virtual_keys
+from ..._registry.database import Database, open_database
+from ..keys.planning.plan import describe_key
+from ..members.comparison import MemberReport, MemberSync
+from ..tokens.connection import NOT_YET_REGISTERED, Target, chosen_tokens, connection_problems, find_instance, open_target, target_of
+from ..tokens.serving import check_pin, find_group, first_reachable
+from ..virtual_keys.scope import group_scope, token_scope
+from .export_file import ExportPlan, export_problems, plan_export
+from .work import Seen, Work, may_be_pruned, work_of
+
+
+class Addresses:
+    """The UID of a record: that of its token, with the slot of this moment where the token was read."""
+
+    def __init__(self, known: Sequence[InstanceRecord]) -> None:
+        prefixes = prefix_of(known)
+        tokens = [(instance, token) for instance in known for token in instance.tokens]
+        self._of_token = {token.id: (prefixes[instance.name], token.slot) for instance, token in tokens}
+
+    def seen(self, token_id: int | None, slot: int) -> None:
+        self._of_token[token_id] = (self._of_token[token_id][0], slot)
+
+    def of(self, record: VirtualKey) -> str:
+        prefix, slot = self._of_token.get(record.token_id, (None, None))
+        if prefix is None or slot is None:  # an instance that was never reached: there is no address yet
+            return record.key_id_text
+        return uid(prefix, slot, record.key_id_text)
+
+
+def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+    """hsm_sync. A token that cannot be read ends the run with nothing recorded. Raises :class:`KeyfleetError`."""
+    problems = [*connection_problems(params), *export_problems(params.get("export"))]
+    if params.get("repair") and not params.get("group"):
+        problems.append("repair: is for the members of a group: give group, or leave it out")
+    if problems:
+        raise InputError(problems)
+    try:
+        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
+            way = _GroupSync if params.get("group") else _InstanceSync
+            return way(params, context, database).converge()
+    except KeyfleetError as error:
+        if context.check_mode and error.code in NOT_YET_REGISTERED:
+            context.warn(f"{error.message} In check mode there is nothing to compare yet.")
+            return _outcome([], Addresses([]), None, None, None)
+        raise
+
+
+class _Sync:
+    def __init__(self, params: Mapping[str, Any], context: Context, database: Database) -> None:
+        self.params = params
+        self.context = context
+        self.database = database
+        self.known = table.all_instances(database)
+        self.addresses = Addresses(self.known)
+
+    def write(self, works: Sequence[Work]) -> ExportPlan | None:
+        """Every record in one transaction, and what becomes of the exported file, which is looked at before anything is committed.
+
+        In check mode the registry is a copy in memory, so that what is planned is what would be.
+        """
+        self.records_change = any(work.writes for work in works)
+        if not self.records_change and not self.params["export"]:
+            return None
+        with self.database.transaction():
+            for work in works:
+                self._write(work)
+            return self.export_plan(works[0]) if self.params["export"] else None
+
+    def write_file(self, export: ExportPlan | None) -> None:
+        """The exported file, after the records: a run that dies in between is mended by the next."""
+        if export is None or self.context.check_mode:
+            return
+        try:
+            export.write()
+        except KeyfleetError as error:
+            error.changed = self.records_change
+            error.message += " The records are saved; run again when the cause is mended." if error.changed else ""
+            raise
+
+    def _write(self, work: Work) -> None:
+        """What another run has done meanwhile is left out of the work: the token's lock is given back."""
+        added = virtual_keys.add(self.database, ((self.addresses.of(record), record) for record in work.added))
+        work.added = [record for record, is_new in zip(work.added, added, strict=True) if is_new]
+        if not (work.adopted or work.refreshed or work.moved or work.pruned):
+            return
+        now = {record.id: record for record in self.current(work)}
+        names: dict[KeyName, str | None] = {record.name: record.id for record in now.values() if work.scope.owns(record)}
+
+        def may(before: VirtualKey, after: VirtualKey | None = None) -> bool:
+            free = after is None or names.get(after.name, before.id) == before.id
+            if not free or not self._is_still(before, now):
+                self.context.warn(f"the record of '{before.label}' was changed by another run meanwhile and left as it is: run again.")
+                return False
+            if after is not None:
+                if names.get(before.name) == before.id:
+                    del names[before.name]
+                names[after.name] = before.id
+            return True
+
+        work.adopted = [change for change in work.adopted if may(change.before, change.after)]
+        for before, after, _restored in work.adopted:
+            virtual_keys.remove(self.database, self.addresses.of(before), before, "adopt_key")
+            virtual_keys.add(self.database, [(self.addresses.of(after), after)])
+        wanted = {change.before.id for change in work.refreshed}
+        work.refreshed = [change for change in work.refreshed if may(change.before, change.after)]
+        refused = wanted - {change.before.id for change in work.refreshed}
+        for before, after, restored in work.refreshed:
+            details = {name: {"was": old, "is": new} for name, old, new in restored}
+            virtual_keys.update(self.database, self.addresses.of(before), after, "refresh_key", restored=details)
+        work.moved = [(before, after) for before, after in work.moved if before.id not in refused and may(before)]
+        for before, after in work.moved:
+            virtual_keys.update(self.database, self.addresses.of(before), after, "move_key", to=self.addresses.of(after))
+        work.pruned = [record for record in work.pruned if may(record)]
+        for record in work.pruned:
+            virtual_keys.remove(self.database, self.addresses.of(record), record, "prune_key")
+
+    def current(self, work: Work) -> list[VirtualKey]:
+        """The records that the work is about, as they are now."""
+        of_group = virtual_keys.of_group(self.database, work.scope.group_id) if work.scope.group_id is not None else []
+        return [*virtual_keys.of_tokens(self.database, [work.scope.token_id or 0]), *of_group]
+
+    @staticmethod
+    def _is_still(record: VirtualKey, now: Mapping[str | None, VirtualKey]) -> bool:
+        found = now.get(record.id)
+        return found is not None and replace(found, key_id=record.key_id, label=record.label, token_id=record.token_id) == record
+
+    def export_plan(self, work: Work) -> ExportPlan:
+        raise NotImplementedError
+
+
+class _InstanceSync(_Sync):
+    """The keys of an instance's tokens that are in no group. Those that a group has are known."""
+
+    def converge(self) -> Outcome:
+        works: list[Work] = []
+        targets = self._targets()
+        for token, target in targets:
+            low = self.params["allow_low_pin_count"]
+            with open_target(target, self.database, read_write=False, allow_low_pin_count=low) as session:
+                keys = group_keys(read_inventory(session).objects)
+                seen = Seen(str(session.token), keys, frozenset(pending_keys.of_token(self.database, token.id or 0)))
+                scope, slot = token_scope(self.database, token.id), session.token.slot_id
+            self.addresses.seen(token.id, slot)
+            work = work_of(seen, scope, self.params["refresh"], self.context)
+            work.pruned = may_be_pruned(work.comparison.missing, seen, (), self.context) if self.params["prune"] else []
+            works.append(work)
+        self.token = targets[0][0]
+        export = self.write(works)
+        self.write_file(export)
+        return _outcome(works, self.addresses, None, None, export)
+
+    def _targets(self) -> list[tuple[TokenRecord, Target]]:
+        params = self.params
+        record = find_instance(self.known, params["instance"], self.database.path)
+        tokens = chosen_tokens(record, params)
+        if not tokens:
+            raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
+        problems = []
+        if len(tokens) > 1 and (params.get("pin") or params.get("pin_file")):
+            problems.append(
+                f"pin: instance '{record.name}' has several tokens, and one PIN is not tried on all: say which with token_label"
+            )
+        if len(tokens) > 1 and params["export"]:
+            problems.append(
+                f"export: instance '{record.name}' has several tokens: say which with token_label, and give each a file of its own"
+            )
+        if problems:
+            raise InputError(problems)
+        return [(token, target_of(self.known, record, token, params)) for token in tokens]
+
+    def export_plan(self, work: Work) -> ExportPlan:
+        scope = {"instance": self.params["instance"], "token_label": self.token.label}
+        records = token_scope(self.database, self.token.id).records
+        there = {key.name for key in work.seen.keys}
+        # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
+        absent = {record.name for record in records if record.group_id is not None and record.state != DESTROYED} - there
+        absent |= {record.name for record in work.comparison.missing}
+        document = export_document(scope, records, self.addresses.of, absent=absent, repeated=work.seen.repeated_labels())
+        return plan_export(self.params["export"], document)
+
+
+class _GroupSync(_Sync):
+    """The virtual keys of a group, as the first connection that can be reached has them."""
+
+    def __init__(self, params: Mapping[str, Any], context: Context, database: Database) -> None:
+        super().__init__(params, context, database)
+        self.group: GroupRecord = find_group(database, params["group"])
+        check_pin(self.group, params)
+        self.members = MemberSync(self.group, self.known, self.database, params, context)
+
+    def converge(self) -> Outcome:
+        members = self.members
+        with first_reachable(self.group, self.database, self.params, self.context, read_write=False) as reached:
+            token_id, served_by = reached.target.token_id, reached.shown
+            self.addresses.seen(token_id, reached.session.token.slot_id)
+            scope = group_scope(self.database, self.group, token_id or 0)
+            seen = members.read_serving(reached, scope)
+        report = members.read_others(reached)
+        work = work_of(seen, scope, self.params["refresh"], self.context)
+        if self.params["prune"]:
+            work.pruned = members.gone_everywhere(work.comparison.missing, self.context)
+        export = self.write([work])
+        self.write_file(export)
+        if self.params["repair"]:
+            members.repair(report, work)
+        return _outcome([work], self.addresses, served_by, report, export)
+
+    def export_plan(self, work: Work) -> ExportPlan:
+        by_id = {token.id: (instance.name, token) for instance in self.known for token in instance.tokens}
+        connections = [{"instance": by_id[token_id][0], "token_label": by_id[token_id][1].label} for token_id in self.group.members]
+        group = {
+            "name": self.group.name,
+            "description": self.group.description,
+            "connections": connections,
+            "apply_changes": self.group.apply_changes,
+            "key_scan": self.group.key_scan,
+        }
+        records = virtual_keys.of_group(self.database, self.group.id or "")
+        missing = work.comparison.missing
+        # What another member has is still the group's: the file stays the same whichever member serves.
+        absent = {record.name for record in (self.members.gone_everywhere(missing) if self.members.several else missing)}
+        repeated = self.members.repeated_labels()
+        document = export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=repeated)
+        return plan_export(self.params["export"], document)
+
+
+def _record_fields(record: VirtualKey) -> dict[str, Any]:
+    return {
+        "id": record.key_id.hex(),
+        "type": record.type,
+        "size": record.size,
+        "curve": record.curve,
+        "operations": list(record.operations),
+    }
+
+
+def _steps(works: Sequence[Work], addresses: Addresses) -> list[Step]:
+    named = _subjects(works, addresses)
+    steps: list[Step] = []
+    for work in works:
+        found = {key.name: describe_key(key) for key in work.comparison.added}
+        steps += [Step(CREATE, named(record), None, found.get(record.name)) for record in work.added]
+        of_record = {met.record.name: describe_key(met.key) for met in work.taken_over}
+        steps += [Step(CREATE, named(change.before), None, of_record.get(change.before.name)) for change in work.adopted]
+        for before, after, _restored in work.refreshed:
+            was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
+            steps.append(Step(CHANGE, named(before), was, becomes))
+        for before, after in work.moved:
+            steps.append(Step(CHANGE, f"virtual key {after.label}", {"address": addresses.of(before)}, {"address": addresses.of(after)}))
+        steps += [Step(DELETE, named(record), _record_fields(record), None) for record in work.pruned]
+    return steps
+
+
+def _subjects(works: Sequence[Work], addresses: Addresses) -> Callable[[VirtualKey], str]:
+    """What the diff calls a record: its UID, with the label, and if need be the kind, where several have that one."""
+    records = [record for work in works for record in (*work.new, *(change.before for change in work.refreshed), *work.pruned)]
+    uids = Counter(addresses.of(record) for record in records)
+    longer = Counter(f"{addresses.of(record)} ({record.label})" for record in records)
+
+    def named(record: VirtualKey) -> str:
+        address = addresses.of(record)
+        if uids[address] == 1:
+            return address
+        with_label = f"{address} ({record.label})"
+        return with_label if longer[with_label] == 1 else f"{address} ({record.label}, {record.kind})"
+
+    return named
+
+
+def _outcome(
+    works: Sequence[Work],
+    addresses: Addresses,
+    served_by: dict[str, Any] | None,
+    report: MemberReport | None,
+    export: ExportPlan | None,
+) -> Outcome:
+    added = sorted(addresses.of(record) for work in works for record in work.new)
+    missing = sorted(addresses.of(record) for work in works for record in work.comparison.missing)
+    drifted = [met for work in works for met in work.drifted]
+    steps = _steps(works, addresses)
+    if export is not None:
+        steps.append(export.step)
+    if report is not None:
+        steps += report.steps
+    return Outcome(
+        changed=any(step.changes for step in steps),
+        diff=diff_of(steps),
+        values={
+            "added": added,
+            "missing": missing,
+            "drift": _entries((addresses.of(met.record), met.drift) for met in drifted),
+            "refreshed": _entries((addresses.of(before), restored) for work in works for before, _after, restored in work.restored),
+            "pruned": sorted(addresses.of(record) for work in works for record in work.pruned),
+            "members": report.rows if report is not None else [],
+            "unread": report.unread if report is not None else [],
+            "repaired": report.repaired if report is not None else [],
+            "not_repaired": report.not_repaired if report is not None else [],
+            "summary": {
+                "added": len(added),
+                "known": sum(len(work.comparison.met) + work.known_elsewhere for work in works),
+                "missing": len(missing),
+                "drifted": len(drifted),
+            },
+            "served_by": served_by,
+        },
+    )
+
+
+def _entries(found: Iterable[tuple[str, Iterable[tuple[str, Any, Any]]]]) -> list[dict[str, Any]]:
+    entries = [{"uid": address, "field": name, "virtual": old, "hsm": new} for address, drift in found for name, old, new in drift]
+    return sorted(entries, key=lambda entry: (entry["uid"], entry["field"]))

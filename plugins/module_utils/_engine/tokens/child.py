@@ -1,0 +1,168 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Run a probe in a child process with a deadline.
+
+A PKCS#11 call that hangs cannot be interrupted from Python, and a provider that crashes takes its process with it. In a
+child both are one instance's trouble only. The parent must not have loaded a provider before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from ..._model.errors import KeyfleetError
+
+_END = b"end"
+_GOODBYE = 10.0  # seconds to close a session after the last request
+
+
+def _write(pipe: int, value: Any) -> None:
+    """One line of JSON, with bytes as hex."""
+    data = json.dumps(value, default=lambda content: {"hex": content.hex()}).encode("utf-8") + b"\n"
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def _parsed(line: bytes) -> Any:
+    return json.loads(line, object_hook=lambda found: bytes.fromhex(found["hex"]) if found.keys() == {"hex"} else found)
+
+
+def _child(work: Callable[[], Iterable[Any]], pipe: int) -> None:
+    """Never returns: no clean-up of the parent's runs here, and what a provider prints is no part of a module's answer."""
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        # A line an answer, as soon as it is there: what was found before a hang is not lost.
+        for answer in work():
+            _write(pipe, answer)
+        os.write(pipe, _END)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _read(pipe: int, seconds: float) -> tuple[bytes, bool]:
+    """What the child wrote, and whether the time ran out."""
+    deadline = time.monotonic() + seconds
+    parts: list[bytes] = []
+    while True:
+        ready, _write, _error = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return b"".join(parts), True
+        part = os.read(pipe, 65536)
+        if not part:
+            return b"".join(parts), False
+        parts.append(part)
+
+
+def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -> tuple[list[Any], KeyfleetError | None]:
+    """The JSON-able answers of ``work``, computed in a child that has ``seconds`` for all of them.
+
+    With them, why there are no more: an error with code ``probe_timeout`` or ``probe_crashed``, or None when ``work`` came to
+    its end. ``work`` itself must not raise.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _child(work, writing)
+    os.close(writing)
+    try:
+        data, late = _read(reading, seconds)
+    finally:
+        os.close(reading)
+        # It is done, or its time is up, or we are being interrupted: in no case does it live on.
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    lines = data.split(b"\n")
+    answers = [json.loads(line) for line in lines[:-1]]
+    if lines[-1] == _END:
+        return answers, None
+    if late:
+        return answers, KeyfleetError(f"{what} gave no answer within {seconds:g} seconds (timeout).", code="probe_timeout")
+    text = f"{what}: its PKCS#11 library ended the process that probed it. Look at the vendor's log."
+    return answers, KeyfleetError(text, code="probe_crashed")
+
+
+class Talk:
+    """A child that answers requests, one line of JSON each way (bytes are hex), until it is closed or this process is gone.
+
+    ``serve`` gets the requests and gives one answer to each; it must not raise. What it holds in memory before the fork, PINs for
+    example, passes through no argument, environment or pipe. It ends by itself when this process dies: the pipes that the children
+    before it hold are named by ``others``, so that no child keeps another's open.
+    """
+
+    def __init__(self, serve: Callable[[Iterator[Any]], Iterable[Any]], what: str, others: Sequence[Talk] = ()) -> None:
+        self.what = what
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._alive = True
+        self._child = os.fork()
+        if self._child == 0:
+            for descriptor in (self._requests, self._answers, *(pipe for talk in others for pipe in (talk._requests, talk._answers))):
+                os.close(descriptor)
+            _child(lambda: serve(_requests_of(requests)), answers)
+        os.close(requests)
+        os.close(answers)
+
+    def ask(self, request: Any, seconds: float | None) -> Any:
+        """The answer to a request; ``seconds`` None waits as long as it takes.
+
+        Raises :class:`KeyfleetError` with code ``exchange_timeout`` or ``exchange_crashed``, and then the child is dead.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        parts: list[bytes] = []
+        try:
+            _write(self._requests, request)
+            while not (parts and b"\n" in parts[-1]):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not select.select([self._answers], [], [], left)[0]:
+                    self._kill()
+                    raise KeyfleetError(f"{self.what} gave no answer within {seconds:g} seconds (timeout).", code="exchange_timeout")
+                part = os.read(self._answers, 65536)
+                if not part:
+                    raise BrokenPipeError
+                parts.append(part)
+        except BrokenPipeError:
+            self._kill()
+            text = f"{self.what}: its PKCS#11 library ended the process that used it. Look at the vendor's log."
+            raise KeyfleetError(text, code="exchange_crashed") from None
+        return _parsed(b"".join(parts).partition(b"\n")[0])  # a child that is done says so behind its last answer
+
+    def _kill(self) -> None:
+        if self._alive:
+            self._alive = False
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """No more requests: the child closes its session and ends. One that does not is killed."""
+        os.close(self._requests)
+        try:
+            if self._alive:
+                _read(self._answers, _GOODBYE)
+        finally:
+            os.close(self._answers)
+            self._kill()
+
+
+def _requests_of(pipe: int) -> Iterator[Any]:
+    with os.fdopen(pipe, "rb") as lines:
+        for line in lines:
+            yield _parsed(line)

@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""One probe for everyone who asks whether a token works: hsm_instance, hsm_status, and the health service to come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._cryptoki.provider import Provider, Token
+from ..._cryptoki.roundtrip import probe as round_trip
+from ..._cryptoki.session import open_session
+from ..._model.errors import Cryptoki, KeyfleetError, PinError, TokenError
+from ..._model.tokens.pin_state import pin_state
+from ..._model.tokens.secret import Secret
+from ..._model.tokens.selectors import TokenSelector
+from ..._model.tokens.status import TokenStatus, fault_fields
+
+
+def pin_missing(token: object) -> PinError:
+    """No PIN is known for a token that wants a login."""
+    return PinError(f"{token}: no PIN is known for it. Give pin or pin_file.", code="pin_missing")
+
+
+def probe_token(
+    provider: Provider,
+    token: Token,
+    *,
+    pin: Secret | None,
+    login: bool = True,
+    so: bool = False,
+    kind: str = "roundtrip",
+    allow_low_pin_count: bool = False,
+    timeout: float = 0,
+) -> TokenStatus:
+    """Open the token, log in, and (``kind`` roundtrip) encrypt or sign once. Never raises: what went wrong is in the answer."""
+    seen: dict[str, Any] = {"slot_id": token.slot_id, "label": token.label, "serial": token.serial}
+    state = pin_state(token.flags, so=so)
+    try:
+        if login and pin is None:
+            raise pin_missing(token)
+        with open_session(
+            provider,
+            token,
+            pin=pin if login else None,
+            so=so and login,
+            read_write=so,
+            allow_low_pin_count=allow_low_pin_count,
+            timeout=timeout,
+        ) as session:
+            # The security officer has no keys to use, and a public session none to make.
+            if kind == "roundtrip" and login and not so:
+                round_trip(session)
+    except KeyfleetError as error:
+        return TokenStatus(**{**seen, "pin_state": error.details.get("pin_state", state), **fault_fields(error)})
+    # A good login clears the flags that a wrong one set.
+    return TokenStatus(**seen, accessible=True, pin_state=state if state == "to_be_changed" or not login else "ok")
+
+
+def find_token(provider: Provider, selector: TokenSelector) -> Token | KeyfleetError:
+    """The token, or why there is none, as a value: one token's trouble must not hide the others'."""
+    try:
+        return provider.require(selector)
+    except (TokenError, Cryptoki) as error:
+        return error

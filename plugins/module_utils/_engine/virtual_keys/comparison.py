@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""A token's keys and the registry's records: which belong together, what differs, and what has no counterpart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..._model.keys.objects import Key, KeyName
+from ..._model.keys.states import DESTROYED
+from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
+from ..._model.records import VirtualKey
+from ..keys.planning.plan import describe_key
+
+
+@dataclass(frozen=True)
+class Met:
+    """A record and the key that it points at. ``drift`` holds (field, recorded, found) for what differs."""
+
+    record: VirtualKey
+    key: Key
+    drift: tuple[tuple[str, Any, Any], ...]
+
+
+@dataclass
+class Comparison:
+    """``nameless`` are keys without any name that no record was found for by their public key."""
+
+    met: list[Met] = field(default_factory=list)
+    added: list[Key] = field(default_factory=list)
+    missing: list[VirtualKey] = field(default_factory=list)
+    nameless: list[Key] = field(default_factory=list)
+
+
+def compare(keys: Iterable[Key], records: Iterable[VirtualKey], nameless: Iterable[Key] = ()) -> Comparison:
+    """Which key each record points at. ``nameless`` are keys with neither CKA_ID nor CKA_LABEL.
+
+    A record belongs to the key of the same kind, CKA_ID and CKA_LABEL, even where that is another key by now: then that is
+    told as drift. What is left over is matched by its public key. A record of a public key alone also meets the pair of that
+    name: its private half was given up on the virtual key only. The rest is matched by CKA_ID alone, then by CKA_LABEL alone,
+    but not where it is known to be another key. Each way counts only where it is unambiguous: what a key is called was edited,
+    which is drift and no new key. A check value is no ground to match by: it has 24 bits. A record of a destroyed key meets
+    only the key of its whole name: any other is a new one.
+    """
+    found = Comparison()
+    open_keys: dict[object, Key] = {key.name: key for key in keys}
+    open_records: dict[KeyName, VirtualKey] = {record.name: record for record in records}
+    for name in [name for name in open_records if name in open_keys]:
+        found.met.append(_meet(open_keys.pop(name), open_records.pop(name)))
+    open_records = {name: record for name, record in open_records.items() if record.state != DESTROYED}
+    without: dict[object, Key] = dict(enumerate(nameless))
+    matching = _Matching(found, {**open_keys, **without}, open_records)
+    matching.match(_public_key_of, lambda record: record.public_key)
+    for name in [name for name in open_records if name[0] == PUBLIC and (PRIVATE, *name[1:]) in matching.keys]:
+        found.met.append(_meet(matching.keys.pop((PRIVATE, *name[1:])), open_records.pop(name)))
+    matching.match(lambda key: key.main.key_id, lambda record: record.key_id)
+    matching.match(lambda key: key.main.label, lambda record: record.label)
+    found.added = [key for name, key in matching.keys.items() if name not in without]
+    found.nameless = [key for name, key in matching.keys.items() if name in without]
+    found.missing = list(open_records.values())
+    return found
+
+
+class _Matching:
+    """Keys and records that are still open. Those that are found to belong together go to ``found``."""
+
+    def __init__(self, found: Comparison, keys: dict[object, Key], records: dict[KeyName, VirtualKey]) -> None:
+        self.found = found
+        self.keys = keys
+        self.records = records
+
+    def match(self, of_key: Callable[[Key], object], of_record: Callable[[VirtualKey], object]) -> None:
+        """Those that agree in kind and in one thing, once on each side, and not empty."""
+        by_key: dict[object, list[object]] = {}
+        by_record: dict[object, list[KeyName]] = {}
+        for name, key in self.keys.items():
+            if value := of_key(key):
+                by_key.setdefault((key.main.kind, value), []).append(name)
+        for record_name, record in self.records.items():
+            if value := of_record(record):
+                by_record.setdefault((record.kind, value), []).append(record_name)
+        for same, names in by_key.items():
+            others = by_record.get(same, [])
+            if len(names) == len(others) == 1 and not _is_another(self.keys[names[0]], self.records[others[0]]):
+                self.found.met.append(_meet(self.keys.pop(names[0]), self.records.pop(others[0])))
+
+
+def _public_key_of(key: Key) -> bytes | None:
+    return key.public.public_key if key.public is not None else None
+
+
+def _is_another(key: Key, record: VirtualKey) -> bool:
+    """Whether this is certainly not the key that was recorded."""
+    public = _public_key_of(key)
+    if public and record.public_key:
+        return public != record.public_key
+    if "unknown" not in (key.main.type, record.type) and key.main.type != record.type:
+        return True
+    size = key.main.size or (key.public.size if key.public is not None else None)
+    if size is not None and record.size is not None and size != record.size:
+        return True
+    return key.main.kind == SECRET and None not in (key.fingerprint, record.fingerprint) and key.fingerprint != record.fingerprint
+
+
+def _meet(key: Key, record: VirtualKey) -> Met:
+    described = describe_key(key)
+    pairs: list[tuple[str, Any, Any]] = [
+        ("id", record.key_id.hex(), described["id"]),
+        ("label", record.label, key.main.label),
+        ("kind", record.kind, key.main.kind),
+        ("type", record.type, described["type"]),
+        ("operations", list(record.operations), described["operations"]),
+    ]
+    if record.size is not None and described["size"] is not None:  # not every token says it
+        pairs.append(("size", record.size, described["size"]))
+    if record.fingerprint is not None and key.fingerprint is not None:  # another key under the same name
+        pairs.append(("fingerprint", record.fingerprint, key.fingerprint))
+    if record.state == DESTROYED:
+        pairs.append(("state", record.state, "in the HSM"))
+    return Met(record, key, tuple((name, old, new) for name, old, new in pairs if old != new))

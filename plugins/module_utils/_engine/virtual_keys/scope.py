@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Whose virtual keys a run is about: a group's, or those of one token that are in no group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from ..._model.keys.objects import KeyName
+from ..._model.records import SCAN_OWN, GroupRecord, VirtualKey
+from ..._registry import groups, instances, pending_keys, virtual_keys
+from ..._registry.database import Database
+
+
+@dataclass(frozen=True)
+class Scope:
+    """``group`` is None for the keys of a token that are in none.
+
+    ``records`` are the virtual keys that count here. Those of the scope come first; then those that say something about a key
+    of this token that the scope has no record of. ``groups_of`` has the records that other groups have, by the name of the group:
+    of keys that were found on this token, and of keys that a group looks for on it because the token is one of its members.
+    ``held_back`` are the names of the groups whose policy keeps changes from the HSM. ``same_token`` are the registry's rows of
+    this token: it may be registered through more than one instance. ``unfinished`` are labels that a run which was cut off was
+    making on another member, with the name of that member; ``pending`` those on this token.
+    """
+
+    token_id: int | None = None
+    group: GroupRecord | None = None
+    records: tuple[VirtualKey, ...] = ()
+    groups_of: Mapping[KeyName, Mapping[str, VirtualKey]] = field(default_factory=dict)
+    held_back: frozenset[str] = frozenset()
+    same_token: frozenset[int] = frozenset()
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    pending: Collection[str] = ()
+
+    @property
+    def group_id(self) -> str | None:
+        return self.group.id if self.group is not None else None
+
+    @property
+    def group_name(self) -> str:
+        return self.group.name if self.group is not None else ""
+
+    @property
+    def applies_changes(self) -> bool:
+        """Whether a change of a virtual key reaches the HSM. Outside any group there is no policy that holds it back."""
+        return self.group is None or self.group.apply_changes
+
+    @property
+    def only_own(self) -> bool:
+        return self.group is not None and self.group.key_scan == SCAN_OWN
+
+    def owns(self, record: VirtualKey | None) -> bool:
+        return record is not None and record.group_id == self.group_id
+
+    def is_here(self, record: VirtualKey) -> bool:
+        """Whether the record's key was last found on the token that serves."""
+        return record.token_id == self.token_id or record.token_id in self.same_token
+
+    def is_home(self, record: VirtualKey) -> bool:
+        """Whether the record's token still serves this scope."""
+        return self.group is None or record.token_id in self.group.members
+
+
+def token_scope(database: Database, token_id: int | None) -> Scope:
+    """The keys of a token that are in no group, and what groups know of the others."""
+    if token_id is None:
+        return Scope()
+    same = _same_token(database, token_id)
+    own = [record for record in virtual_keys.of_tokens(database, [token_id]) if record.group_id is None]
+    claims = _claims(database, same, None)
+    of_groups = [record for by_group in claims.values() for record in by_group.values()]
+    return Scope(token_id, None, _first_of_each([*own, *of_groups]), claims, _held_back(database), same)
+
+
+def group_scope(database: Database, group: GroupRecord, token_id: int) -> Scope:
+    """The keys of a group, and of the token that serves those that are in no group yet."""
+    same = _same_token(database, token_id)
+    own = virtual_keys.of_group(database, group.id) if group.id is not None else []
+    loose = [record for record in virtual_keys.of_tokens(database, [token_id]) if record.group_id is None]
+    claims = _claims(database, same, group.id)
+    unfinished = _unfinished(database, [member for member in group.members if member not in same])
+    return Scope(
+        token_id,
+        group,
+        _first_of_each([*own, *loose]),
+        claims,
+        _held_back(database),
+        same,
+        unfinished,
+        pending_keys.of_token(database, token_id),
+    )
+
+
+def _first_of_each(records: list[VirtualKey]) -> tuple[VirtualKey, ...]:
+    first: dict[KeyName, VirtualKey] = {}
+    for record in records:
+        first.setdefault(record.name, record)
+    return tuple(first.values())
+
+
+def _same_token(database: Database, token_id: int) -> frozenset[int]:
+    """The rows of this token: two instances may have registered it. A serial number is its maker's own (PKCS#11 3.1, section 3.2)."""
+    rows = [(instance, token) for instance in instances.all_instances(database) for token in instance.tokens]
+    own = next(((instance, token) for instance, token in rows if token.id == token_id), None)
+    if own is None or not own[1].serial:
+        return frozenset({token_id})
+    of_maker = [(i, t) for i, t in rows if t.serial == own[1].serial and (i.library == own[0].library or i.model == own[0].model)]
+    return frozenset(token.id for _instance, token in of_maker if token.id is not None)
+
+
+def _claims(database: Database, tokens: frozenset[int], own: str | None) -> dict[KeyName, dict[str, VirtualKey]]:
+    found: dict[KeyName, dict[str, VirtualKey]] = {}
+    for group in groups.all_groups(database):
+        if group.id is None or group.id == own:
+            continue
+        for record in virtual_keys.of_group(database, group.id):
+            if tokens & {record.token_id, *group.members}:
+                found.setdefault(record.name, {})[group.name] = record
+    return found
+
+
+def _held_back(database: Database) -> frozenset[str]:
+    return frozenset(group.name for group in groups.all_groups(database) if not group.apply_changes)
+
+
+def _unfinished(database: Database, tokens: list[int]) -> dict[str, str]:
+    names = {token.id: f"instance '{i.name}', token '{token.named()}'" for i in instances.all_instances(database) for token in i.tokens}
+    return {label: names[token_id] for token_id in tokens for label in pending_keys.of_token(database, token_id)}

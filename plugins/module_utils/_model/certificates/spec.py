@@ -1,0 +1,252 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What hsm_certificate is asked for, checked before any library is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..durations import parse_duration
+from .names import parse_alt_names, parse_subject
+
+# RFC 5280, section 4.2.1.3, in the order of its bits. nonRepudiation is the old name of contentCommitment.
+KEY_USAGES = (
+    "digitalSignature",
+    "contentCommitment",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+)
+_OLD_USAGES = {"nonRepudiation": "contentCommitment"}
+
+# RFC 5280, section 4.2.1.12.
+EXTENDED_KEY_USAGES = {
+    "serverAuth": "1.3.6.1.5.5.7.3.1",
+    "clientAuth": "1.3.6.1.5.5.7.3.2",
+    "codeSigning": "1.3.6.1.5.5.7.3.3",
+    "emailProtection": "1.3.6.1.5.5.7.3.4",
+    "timeStamping": "1.3.6.1.5.5.7.3.8",
+    "OCSPSigning": "1.3.6.1.5.5.7.3.9",
+}
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,38})){1,30}\Z")
+_MAX_ARC, _MAX_OID_BYTES = 2**128 - 1, 63  # what the library can write; an OID made from a UUID has 128 bits (X.667)
+_MAX_PATH_LENGTH = 255
+_MAX_DAYS = 36_500
+_DAY = 24 * 3600
+_PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+# What only a request or a self-signed certificate has a place for.
+_OF_A_SUBJECT = ("subject_alt_names", "key_usage", "extended_key_usage", "basic_constraints")
+
+
+@dataclass(frozen=True)
+class CertificateSpec:
+    """The options of hsm_certificate, checked.
+
+    ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind (DNS, IP, email, URI) and a text.
+    ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
+    certificate only. ``renew_before`` is in seconds.
+    """
+
+    key_label: str
+    state: str = "present"
+    subject: tuple[tuple[str, str], ...] = ()
+    alt_names: tuple[tuple[str, str], ...] = ()
+    key_usage: tuple[str, ...] = ()
+    extended_key_usage: tuple[str, ...] = ()
+    ca: bool | None = None
+    path_length: int | None = None
+    digest: str | None = None
+    rsa_padding: str = "pkcs1"
+    csr_path: str | None = None
+    src: str | None = None
+    content: str | None = None
+    valid_days: int | None = None
+    renew_before: int = 0
+
+    @property
+    def imports(self) -> bool:
+        """Whether a certificate is given."""
+        return self.src is not None or self.content is not None
+
+    @property
+    def self_signed(self) -> bool:
+        return self.valid_days is not None
+
+    @property
+    def writes_token(self) -> bool:
+        """Whether it may need a session that can write."""
+        return self.state == "absent" or self.imports or self.self_signed
+
+    @property
+    def wants_request(self) -> bool:
+        """Whether a certificate signing request is asked for: in a file, or in the answer alone."""
+        return self.csr_path is not None or (bool(self.subject) and not self.imports and not self.self_signed)
+
+
+def label_problem(label: str) -> str | None:
+    """Why ``label`` is no key's label, or None."""
+    if not label.strip():
+        return "is empty: name the key by its label"
+    if not label.isprintable():
+        return f"{label!r} contains a character that cannot be printed"
+    if label != label.strip():
+        return f"{label!r} begins or ends with a blank"
+    return None
+
+
+def _key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if not given:
+        problems.append("key_usage: is empty, and the key could be used for nothing: name usages, or leave it out")
+    asked = {_OLD_USAGES.get(name, name) for name in given}
+    if asked & {"encipherOnly", "decipherOnly"} and "keyAgreement" not in asked:
+        problems.append("key_usage: encipherOnly and decipherOnly mean nothing without keyAgreement (RFC 5280): add it, or leave them out")
+    return tuple(name for name in KEY_USAGES if name in asked)
+
+
+def _is_oid(text: str) -> bool:
+    """Whether it is a dotted OID that can be written (X.690, section 8.19)."""
+    if not _OID.match(text):
+        return False
+    first, second, *rest = (int(part) for part in text.split("."))
+    if first < 2 and second > 39:
+        return False
+    arcs = (40 * first + second, *rest)
+    return max(arcs) <= _MAX_ARC and sum(max(1, (arc.bit_length() + 6) // 7) for arc in arcs) <= _MAX_OID_BYTES
+
+
+def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if not given:
+        problems.append("extended_key_usage: is empty: name usages, or leave it out")
+    oids: list[str] = []
+    for index, name in enumerate(given):
+        oid = EXTENDED_KEY_USAGES.get(name, name)
+        if not _is_oid(oid):
+            known = ", ".join(EXTENDED_KEY_USAGES)
+            problems.append(f"extended_key_usage[{index}]: {name!r} is no usage that is known: use {known}, or a dotted OID")
+        elif oid in oids:
+            problems.append(f"extended_key_usage[{index}]: {name!r} stands there twice: give each usage once")
+        else:
+            oids.append(oid)
+    return tuple(oids)
+
+
+def _constraint_problems(params: Mapping[str, Any]) -> list[str]:
+    """RFC 5280, sections 4.2.1.3 and 4.2.1.9."""
+    problems = []
+    constraints = params.get("basic_constraints") or {}
+    ca, length, usages = bool(constraints.get("ca")), constraints.get("path_length"), params.get("key_usage")
+    certifies = "keyCertSign" in (usages or ())
+    if length is not None and not 0 <= length <= _MAX_PATH_LENGTH:
+        problems.append(
+            f"basic_constraints.path_length: {length} is not in 0 to {_MAX_PATH_LENGTH}: give the number of CAs that may follow this one"
+        )
+    if length is not None and not ca:
+        problems.append("basic_constraints.path_length: only a CA has one: set basic_constraints.ca to true, or leave it out")
+    if certifies and not ca:
+        problems.append("key_usage: keyCertSign is for a CA: set basic_constraints.ca to true, or leave it out")
+    if ca and not certifies and usages:
+        problems.append("key_usage: without keyCertSign no certificate that this CA signs would be valid: add it, or leave key_usage out")
+    elif ca and not certifies and length is not None:
+        problems.append("basic_constraints.path_length: goes with key_usage: [keyCertSign] only (RFC 5280): add that, or leave it out")
+    return problems
+
+
+def _source_problems(params: Mapping[str, Any]) -> list[str]:
+    problems = []
+    given = [name for name in ("content", "src", "self_signed") if params.get(name) is not None]
+    if len(given) > 1:
+        problems.append(f"{given[0]}: give one of content, src and self_signed; found {' and '.join(given)}")
+    for name in ("csr_path", "src"):
+        path = params.get(name)
+        if path is not None and not PurePosixPath(path).is_absolute():
+            problems.append(f"{name}: {path!r} is not an absolute path on the target")
+    content = params.get("content")
+    if content is not None:
+        if "PRIVATE KEY-----" in content:
+            problems.append("content: holds a private key, which is a secret no longer: replace that key, and give the certificate alone")
+        elif _PEM_CERTIFICATE not in content:
+            problems.append(f"content: holds no certificate: give PEM text with {_PEM_CERTIFICATE}, or a file by src")
+    return problems
+
+
+def _time_problems(params: Mapping[str, Any], problems: list[str]) -> tuple[int | None, int]:
+    """Days of a self-signed certificate, and the seconds of ``renew_before``."""
+    days, before = None, 0
+    if params.get("self_signed") is not None:
+        given = params["self_signed"].get("valid_days")
+        days = 365 if given is None else given
+        if not 1 <= days <= _MAX_DAYS:
+            problems.append(f"self_signed.valid_days: {days} is out of range: give 1 to {_MAX_DAYS} days")
+    if params.get("renew_before") is not None:
+        try:
+            before = parse_duration(params["renew_before"])
+        except ValueError as error:
+            problems.append(f"renew_before: {error}")
+    if days is not None and days > 0 and before >= days * _DAY:
+        problems.append(f"renew_before: is not less than the {days} days of self_signed, so each run would renew: give a shorter one")
+    return days, before
+
+
+def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[str]]:
+    """The spec of a task's parameters, and every problem, each naming its option, the fault and the way out.
+
+    With ``state: absent`` only ``key_label`` counts. The spec is to be used only when there is no problem.
+    """
+    label, state = params["key_label"], params.get("state") or "present"
+    problems = []
+    if problem := label_problem(label):
+        problems.append(f"key_label: {problem}")
+    if state == "absent":
+        return CertificateSpec(label, state), problems
+    subject: tuple[tuple[str, str], ...] = ()
+    alt_names: tuple[tuple[str, str], ...] = ()
+    if params.get("subject") is not None:
+        subject, found = parse_subject(params["subject"])
+        problems += found
+    else:
+        needs = [name for name in ("csr_path", "self_signed", *_OF_A_SUBJECT) if params.get(name) is not None]
+        if needs:
+            problems.append(f"subject: is missing: {needs[0]} needs the name of the one that the certificate is for")
+    if params.get("subject_alt_names") is not None:
+        alt_names, found = parse_alt_names(params["subject_alt_names"])
+        problems += found
+    usages = _key_usage(params.get("key_usage"), problems)
+    extended = _extended_key_usage(params.get("extended_key_usage"), problems)
+    problems += _constraint_problems(params) + _source_problems(params)
+    days, before = _time_problems(params, problems)
+    constraints = params.get("basic_constraints")
+    spec = CertificateSpec(
+        key_label=label,
+        state=state,
+        subject=subject,
+        alt_names=alt_names,
+        key_usage=usages,
+        extended_key_usage=extended,
+        ca=None if constraints is None else bool(constraints.get("ca")),
+        path_length=(constraints or {}).get("path_length"),
+        digest=params.get("digest"),
+        rsa_padding=params.get("rsa_padding") or "pkcs1",
+        csr_path=params.get("csr_path"),
+        src=params.get("src"),
+        content=params.get("content"),
+        valid_days=days,
+        renew_before=before,
+    )
+    return spec, problems

@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""Keys as they were found in a token, and how two objects make one key pair."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from ..uids import key_id_text
+from .types import PRIVATE, PUBLIC, SECRET, ordered
+
+KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
+
+
+@dataclass(frozen=True)
+class KeyObject:
+    """One key object of a token, read in one bulk call.
+
+    ``kind`` is secret, private or public. None in a field: the token does not say. ``public_key`` is the DER of a
+    SubjectPublicKeyInfo, on public halves only. ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
+    ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
+    """
+
+    handle: int
+    kind: str
+    label: str
+    key_id: bytes
+    type: str
+    size: int | None = None
+    curve: str | None = None
+    operations: tuple[str, ...] = ()
+    sensitive: bool | None = None
+    extractable: bool | None = None
+    modifiable: bool | None = None
+    destroyable: bool | None = None
+    local: bool | None = None
+    public_key: bytes | None = None
+    modulus: bytes | None = None
+    exponent: bytes | None = None
+    check_value: bytes | None = None
+    empty: bool = False
+
+    def named(self) -> str:
+        """Short words for errors."""
+        return f"{self.kind} key, handle {self.handle}, CKA_ID {self.key_id.hex() or '(none)'}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: a secret key, a pair, or half a pair."""
+
+    secret: KeyObject | None = None
+    private: KeyObject | None = None
+    public: KeyObject | None = None
+
+    @property
+    def main(self) -> KeyObject:
+        """The half that counts: the secret or private key, else the public one."""
+        main = self.secret or self.private or self.public
+        if main is None:
+            raise ValueError("a key has at least one object")
+        return main
+
+    @property
+    def name(self) -> KeyName:
+        return (self.main.kind, self.main.key_id, self.main.label)
+
+    @property
+    def objects(self) -> tuple[KeyObject, ...]:
+        return tuple(part for part in (self.secret, self.private, self.public) if part is not None)
+
+    @property
+    def is_half(self) -> bool:
+        return self.secret is None and (self.private is None or self.public is None)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return ordered({operation for part in self.objects for operation in part.operations})
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hex of the SHA-256 of the public key's DER (SubjectPublicKeyInfo); of a secret key, its key check value.
+
+        None where the token gives neither.
+        """
+        if self.public is not None and self.public.public_key:
+            return fingerprint_of(self.public.public_key)
+        return self.main.check_value.hex() if self.main.check_value else None
+
+    @property
+    def key_id_text(self) -> str:
+        return key_id_text(self.main.key_id, self.main.label)
+
+
+def fingerprint_of(public_key: bytes) -> str:
+    """Hex of the SHA-256 of a public key's DER (SubjectPublicKeyInfo, RFC 5280)."""
+    return sha256(public_key).hexdigest()
+
+
+def _is_mate(private: KeyObject, public: KeyObject) -> bool:
+    """The Eviden server names a public half ``<id>_pk``; a known modulus has the last word."""
+    if private.type != public.type or private.key_id + b"_pk" != public.key_id:
+        return False
+    return _same_modulus(private, public)
+
+
+def _same_modulus(private: KeyObject, public: KeyObject) -> bool:
+    """False only where both moduli are known and differ."""
+    return None in (private.modulus, public.modulus) or private.modulus == public.modulus
+
+
+def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
+    """Join the halves of pairs: same CKA_ID, label and type, or the ``_pk`` form. Order of the search is kept.
+
+    Where a name stands for several objects of one kind nothing is guessed: each becomes a key of its own.
+    """
+    objects = list(objects)
+    publics: dict[tuple[bytes, str, str], list[KeyObject]] = defaultdict(list)
+    publics_by_id: dict[bytes, list[KeyObject]] = defaultdict(list)
+    privates: dict[tuple[bytes, str, str], int] = defaultdict(int)
+    for item in objects:
+        name = (item.key_id, item.label, item.type)
+        if item.kind == PUBLIC:
+            publics[name].append(item)
+            publics_by_id[item.key_id].append(item)
+        elif item.kind == PRIVATE:
+            privates[name] += 1
+    taken: set[int] = set()
+    keys: list[Key] = []
+    for item in objects:
+        if item.kind == SECRET:
+            keys.append(Key(secret=item))
+        elif item.kind == PRIVATE:
+            name = (item.key_id, item.label, item.type)
+            mates = publics.get(name, []) or [p for p in publics_by_id.get(item.key_id + b"_pk", []) if _is_mate(item, p)]
+            mate = mates[0] if len(mates) == 1 and privates[name] == 1 and _same_modulus(item, mates[0]) else None
+            if mate is not None:
+                taken.add(mate.handle)
+            keys.append(Key(private=item, public=mate))
+    keys.extend(Key(public=item) for item in objects if item.kind == PUBLIC and item.handle not in taken)
+    return keys

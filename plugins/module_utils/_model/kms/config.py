@@ -1,0 +1,332 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The configuration of the Eviden KMS server as rules: what it knows, what it must not hold, what addresses it gives.
+
+The server takes much silently: it merges flat ``hsm_*`` keys with the array, ignores misspelt tables, and drops slots
+without a password. So all of that is refused here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..addresses import renumberings
+from ..errors import Refused
+from ..tokens.instance_spec import InstanceSpec, parse_instance
+from ..tokens.secret import Secret
+from ..toml_values import plain
+from ..uids import model_problem, prefixes
+
+MODELS = ("softhsm2", "utimaco", "proteccio", "crypt2pay", "smartcardhsm", "other")
+VALUES = (
+    "default_username",
+    "force_default_username",
+    "vendor_identification",
+    "kms_public_url",
+    "ms_dke_service_url",
+    "info",
+    "key_encryption_key",
+    "default_unwrap_type",
+    "privileged_users",
+    "auto_rotation_check_interval_secs",
+    "keyset_warn_depth",
+)
+TABLES = (
+    "db",
+    "tls",
+    "http",
+    "socket_server",
+    "proxy",
+    "idp_auth",
+    "workspace",
+    "logging",
+    "ui_config",
+    "kmip",
+    "jwks_endpoint",
+    "auth_verifier",
+    "vault",
+    "google_cse_config",
+    "azure_ekm_config",
+    "aws_xks_config",
+)
+INSTANCES = "hsm_instances"
+FLAT = ("hsm_model", "hsm_admin", "hsm_slot", "hsm_password")
+FLAT_PREFIX = "hsm"
+FLAT_MODEL = "proteccio"  # what the server takes for flat keys without hsm_model
+NO_LOGIN = "<NO_LOGIN>"
+_REFERENCE = "secret://"
+_MAX_SLOT = 2**63 - 1  # a TOML integer has a sign
+
+
+@dataclass(frozen=True)
+class Served:
+    """An instance as the server will have it. A slot is None while its token is not there yet, in check mode only.
+
+    ``library`` is the file itself, by which libraries are compared; ``named`` is its path as declared, which outlives an upgrade.
+    """
+
+    where: str
+    spec: InstanceSpec
+    library: str
+    named: str
+    slots: tuple[int | None, ...] = ()
+    passwords: tuple[str, ...] = ()
+
+
+def settings_problems(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings in plain types, and everything in them that the server would refuse, ignore or merge."""
+    clean, problems = plain(settings, "settings")
+    for name, value in clean.items():
+        place = f"settings.{name}"
+        if name in FLAT:
+            problems.append(
+                f"{place}: the server would take the flat hsm_* keys for one more HSM, beside those of "
+                "instances and under the prefix "
+                f"'{FLAT_PREFIX}': leave it out and declare that HSM in instances"
+            )
+        elif name == INSTANCES:
+            problems.append(f"{place}: is written from the option instances: declare the HSMs there and leave it out here")
+        elif name in TABLES:
+            if not isinstance(value, dict):
+                problems.append(f"{place}: is a table of the server: give a mapping of its keys")
+        elif name in VALUES:
+            if isinstance(value, dict):
+                problems.append(f"{place}: is a single value of the server, not a table: give the value")
+        else:
+            problems.append(f"{place}: {_unknown(name)}")
+    return clean, problems
+
+
+def _unknown(name: str) -> str:
+    text = "the server has no such key or table, and it would ignore it silently"
+    near = difflib.get_close_matches(name.lower(), [INSTANCES, *FLAT, *TABLES, *VALUES], n=1)
+    if near and near[0] in (INSTANCES, *FLAT):
+        return f"{text}; HSMs are declared in the option instances: leave it out here"
+    if near:
+        return f"{text}; did you mean {near[0]}?"
+    return f"{text}. Known are the tables {', '.join(TABLES)} and the keys {', '.join(VALUES)}"
+
+
+def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, InstanceSpec]], list[str]]:
+    """Each sound instance with the words that name its place, in declared order, and every problem of all of them."""
+    found: list[tuple[str, InstanceSpec]] = []
+    problems: list[str] = []
+    names: dict[str, int] = {}
+    for index, options in enumerate(entries):
+        where = f"instances[{index}] ({options['name']})"
+        spec, faults = parse_instance(options, f"{where}.")
+        problems += faults
+        problems += _server_problems(options, where)
+        if options["name"] in names:
+            problems.append(f"{where}.name: instances[{names[options['name']]}] has the same name: give each instance its own")
+        names.setdefault(options["name"], index)
+        if spec is not None:
+            found.append((where, spec))
+    return found, problems
+
+
+def _server_problems(options: Mapping[str, Any], where: str) -> list[str]:
+    """What hsm_instance takes and this server cannot serve."""
+    problems: list[str] = []
+    model = options.get("model") or ""
+    if model_problem(model) is None and model.lower() not in MODELS:
+        problems.append(
+            f"{where}.model: the server does not know {model!r}. It knows {', '.join(MODELS)}; an HSM of "
+            "another kind is served as "
+            "model other, with its library"
+        )
+    tokens = options.get("tokens") or []
+    if not tokens:
+        problems.append(f"{where}.tokens: is empty, and the server would skip the instance: declare a token or remove the instance")
+    for index, token in enumerate(tokens):
+        place = f"{where}.tokens[{index}]"
+        if token.get("login") is False:
+            continue
+        if token.get("user_type") == "so":
+            problems.append(f"{place}.user_type: the server logs in as user and cannot use a security officer's: give user_type: user")
+        elif not any(token.get(name) is not None for name in ("pin", "pin_file", "new_pin")) and not token.get("initialize"):
+            problems.append(
+                f"{place}.pin: is missing, and the server would silently drop the slot: give pin or pin_file, "
+                "or login: false for a "
+                "token that needs none"
+            )
+    return problems
+
+
+def pin_problem(pin: Secret) -> str | None:
+    """Why the server would not log in with just this PIN, or None."""
+    text = pin.reveal()
+    if text == NO_LOGIN:
+        return f"the PIN is {NO_LOGIN}, and the server would not log in: give another PIN, or login: false"
+    if text.startswith(_REFERENCE):
+        return f"the PIN begins with {_REFERENCE}, and the server would look for it elsewhere: give another PIN"
+    problems = plain(text, "the PIN")[1]
+    return problems[0] if problems else None
+
+
+def library_problems(instances: Sequence[Served]) -> list[str]:
+    """The server is one process: one library for a model, one environment for all. Slots are not looked at."""
+    problems: list[str] = []
+    for index, instance in enumerate(instances):
+        for earlier in instances[:index]:
+            if earlier.spec.model == instance.spec.model and earlier.library != instance.library:
+                problems.append(
+                    f"{instance.where}.library: is {instance.library}, and {earlier.where} has "
+                    f"{earlier.library}: the server has one "
+                    f"library for all instances of model {instance.spec.model}. Give both the same, or declare "
+                    "one as model other"
+                )
+                break
+        for earlier in instances[:index]:
+            if fault := _environment_problem(instance, earlier):
+                problems.append(fault)
+                break
+    return problems
+
+
+def _environment_problem(instance: Served, earlier: Served) -> str | None:
+    mine, theirs = instance.spec.environment, earlier.spec.environment
+    shared = mine.keys() | theirs.keys() if instance.library == earlier.library else mine.keys() & theirs.keys()
+    for variable in sorted(shared):
+        if mine.get(variable) != theirs.get(variable):
+            return (
+                f"{instance.where}.environment: {variable} is {_quoted(mine.get(variable))}, and in "
+                f"{earlier.where} it is "
+                f"{_quoted(theirs.get(variable))}: the server is one process with one environment. Give both "
+                "the same, or serve them "
+                "by two servers"
+            )
+    return None
+
+
+def _quoted(value: str | None) -> str:
+    return "not set" if value is None else f"'{value}'"
+
+
+def slot_problems(instances: Sequence[Served]) -> list[str]:
+    """Slots that two entries would share; the server lets the last one win."""
+    problems: list[str] = []
+    seen: dict[tuple[str, int], str] = {}
+    for instance in instances:
+        for token, slot in zip(instance.spec.tokens, instance.slots, strict=True):
+            place = f"{instance.where}.{token.where}"
+            if slot is None:
+                continue
+            if slot > _MAX_SLOT:
+                problems.append(f"{place}: its slot {slot} is larger than the server's file can say (63 bits)")
+            first = seen.setdefault((instance.library, slot), place)
+            if first != place:
+                problems.append(f"{place}: is in slot {slot}, which {first} names already: name each slot once")
+    return problems
+
+
+def admin_warnings(instances: Sequence[Served]) -> list[str]:
+    """What a person should know about who may administer the keys."""
+    warnings = []
+    for instance in instances:
+        if not instance.spec.admins:
+            warnings.append(f"{instance.where}.admins: is empty, so nobody may administer its keys on the server.")
+        elif "*" in instance.spec.admins:
+            warnings.append(f"{instance.where}.admins: holds '*', so everyone may administer its keys.")
+    return warnings
+
+
+def document(settings: Mapping[str, Any], instances: Sequence[Served]) -> dict[str, Any]:
+    """The whole file as plain values. A slot that is not known yet stands in it as words, which never reach a file."""
+    result = dict(settings)
+    if instances:
+        result[INSTANCES] = [
+            {
+                "hsm_model": instance.spec.model,
+                "hsm_admin": list(instance.spec.admins),
+                "hsm_slot": [
+                    f"(the slot of the new token, {token.selector})" if slot is None else slot
+                    for token, slot in zip(instance.spec.tokens, instance.slots, strict=True)
+                ],
+                "hsm_password": list(instance.passwords),
+            }
+            for instance in instances
+        ]
+    return result
+
+
+def prefix_by_name(instances: Sequence[Served]) -> dict[str, str | None]:
+    found = prefixes((instance.spec.model, bool(instance.spec.tokens)) for instance in instances)
+    return {instance.spec.name: prefix for instance, prefix in zip(instances, found, strict=True)}
+
+
+def registry_moves(registered: Mapping[str, str | None], declared: Mapping[str, str | None]) -> list[str]:
+    """One line for each prefix of the registry that the file would give to another instance."""
+    moves = renumberings(dict(registered), dict(declared))
+    owners = {prefix: name for name, prefix in declared.items() if prefix is not None}
+    for name, prefix in registered.items():
+        new = owners.get(prefix) if prefix is not None and name not in declared else None
+        if new is not None and new not in registered:
+            moves.append(f"{prefix} would move from instance '{name}', which is registered and not declared, to instance '{new}'")
+    return moves
+
+
+def slot_prefixes(found: Mapping[str, Any], path: str) -> list[tuple[str, int, str]]:
+    """``(model, slot, prefix)`` of each slot that the file ``found`` serves, flat keys included.
+
+    Raises :class:`Refused` where it cannot be told: what cannot be read must not be replaced as if it said nothing.
+    """
+    entries = found.get(INSTANCES, [])
+    if not isinstance(entries, list):
+        raise _unclear(path, f"{INSTANCES} is no array of tables")
+    parsed = [_entry(entry, f"{INSTANCES}[{index}]", path) for index, entry in enumerate(entries)]
+    addresses = prefixes((model, bool(slots)) for model, slots in parsed)
+    result = [
+        (model, slot, prefix) for (model, slots), prefix in zip(parsed, addresses, strict=True) if prefix is not None for slot in slots
+    ]
+    model, slots = _entry({"hsm_model": FLAT_MODEL, "hsm_slot": [], **found}, "the flat part", path)
+    return result + [(model, slot, FLAT_PREFIX) for slot in slots]
+
+
+def _entry(entry: Any, place: str, path: str) -> tuple[str, list[int]]:
+    if not isinstance(entry, Mapping):
+        raise _unclear(path, f"{place} is no table")
+    model, slots = entry.get("hsm_model"), entry.get("hsm_slot", [])
+    if not isinstance(model, str):
+        raise _unclear(path, f"{place}.hsm_model is no text")
+    if not isinstance(slots, list) or any(isinstance(slot, bool) or not isinstance(slot, int) for slot in slots):
+        raise _unclear(path, f"{place}.hsm_slot is no list of slot numbers")
+    return model.lower(), slots
+
+
+def _unclear(path: str, fault: str) -> Refused:
+    return Refused(
+        f"config_path: refused, {path} is there and {fault}, so it cannot be told which UIDs it serves. Mend the file, or move it away.",
+        code="config_invalid",
+    )
+
+
+def slot_moves(before: Iterable[tuple[str, int, str]], after: Mapping[tuple[str, int], str]) -> list[str]:
+    """One line for each change of a prefix that a served slot would see. A slot that is no longer served is no move."""
+    moved: dict[tuple[str, str, str], list[int]] = {}
+    for model, slot, old in before:
+        new = after.get((model, slot))
+        if new is not None and new != old:
+            moved.setdefault((model, old, new), []).append(slot)
+    return [
+        f"{'slot' if len(slots) == 1 else 'slots'} {', '.join(map(str, slots))} of model {model} would move from {old} to {new}"
+        for (model, old, new), slots in moved.items()
+    ]
+
+
+def served_slots(instances: Sequence[Served]) -> dict[tuple[str, int], str]:
+    """The prefix of each slot that the new file serves."""
+    addresses = prefix_by_name(instances)
+    return {
+        (instance.spec.model, slot): addresses[instance.spec.name] or ""
+        for instance in instances
+        for slot in instance.slots
+        if slot is not None
+    }

@@ -1,0 +1,193 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""An instance and its tokens as they are declared, checked before anything is loaded or written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import InputError
+from ..uids import model_problem
+from .secret import Secret
+from .selectors import TokenSelector
+from .vendors import LIBRARIES, default_libraries
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """One entry of ``tokens:``. PINs are :class:`Secret`; files are paths on the target."""
+
+    index: int
+    selector: TokenSelector
+    initialize: bool = False
+    so_pin: Secret | None = None
+    so_pin_file: str | None = None
+    pin: Secret | None = None
+    pin_file: str | None = None
+    new_pin: Secret | None = None
+    login: bool = True
+    user_type: str = "user"
+
+    @property
+    def where(self) -> str:
+        return f"tokens[{self.index}] ({self.selector})"
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """What hsm_instance takes for ``state: present``. ``library`` is None where the model's default is to be found."""
+
+    name: str
+    model: str
+    description: str = ""
+    library: str | None = None
+    admins: tuple[str, ...] = ()
+    max_sessions: int = 1024
+    connection_timeout: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tokens: tuple[TokenSpec, ...] = ()
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Where to look for the provider, best first."""
+        return (self.library,) if self.library else default_libraries(self.model)
+
+
+def name_problem(name: str) -> str | None:
+    """Why ``name`` cannot be an instance's name, or None."""
+    if not _NAME.match(name):
+        return f"{name!r} is no instance name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
+    return None
+
+
+def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, where: str) -> list[str]:
+    problems: list[str] = []
+    pin, pin_file, new_pin = options.get("pin"), options.get("pin_file"), options.get("new_pin")
+    so_pin, so_pin_file = options.get("so_pin"), options.get("so_pin_file")
+    if so_pin and so_pin_file:
+        problems.append(f"{where}.so_pin: give so_pin or so_pin_file, not both")
+    for name, value in (("pin", pin), ("so_pin", so_pin), ("new_pin", new_pin)):
+        if value is not None and not value:
+            problems.append(f"{where}.{name}: is empty")
+    for name, value in (("pin_file", pin_file), ("so_pin_file", so_pin_file)):
+        if value is not None and not PurePosixPath(value).is_absolute():
+            problems.append(f"{where}.{name}: {value!r} is not an absolute path on the target")
+    if options.get("initialize"):
+        if selector is not None and selector.kind != "label":
+            problems.append(f"{where}.initialize: a token is created by its label: give label, not {selector.kind}")
+        if options.get("user_type") == "so":
+            problems.append(f"{where}.initialize: sets a user PIN, so it cannot be used with user_type: so")
+        if not so_pin and not so_pin_file:
+            problems.append(f"{where}.initialize: creating a token needs so_pin or so_pin_file")
+        if not pin and not pin_file and not new_pin:
+            problems.append(f"{where}.initialize: a new token needs a user PIN: give pin or pin_file")
+    if options.get("login") is False and (pin or pin_file or new_pin):
+        problems.append(f"{where}.login: is false, so pin, pin_file and new_pin have no use: leave them out or log in")
+    if new_pin and not pin_file:
+        problems.append(
+            f"{where}.new_pin: needs pin_file, the record of which PIN is in force: without it a second run would try a wrong PIN"
+        )
+    if new_pin and options.get("user_type") == "so":
+        problems.append(f"{where}.new_pin: changes the user PIN; it cannot be used with user_type: so")
+    return problems
+
+
+def parse_tokens(entries: Sequence[Mapping[str, Any]], where: str = "") -> tuple[list[TokenSpec], list[str]]:
+    """Token specs in order, and every problem found. ``where`` is put before ``tokens[n]``."""
+    problems: list[str] = []
+    tokens: list[TokenSpec] = []
+    seen: dict[TokenSelector, int] = {}
+    for index, options in enumerate(entries):
+        place = f"{where}tokens[{index}]"
+        selector, selector_problems = TokenSelector.parse(options, place)
+        problems += selector_problems
+        problems += _token_problems(options, selector, place)
+        if selector is None:
+            continue
+        if selector in seen:
+            problems.append(f"{place}: tokens[{seen[selector]}] names the same token ({selector})")
+        seen.setdefault(selector, index)
+        tokens.append(
+            TokenSpec(
+                index=index,
+                selector=selector,
+                initialize=bool(options.get("initialize")),
+                so_pin=options.get("so_pin"),
+                so_pin_file=options.get("so_pin_file"),
+                pin=options.get("pin"),
+                pin_file=options.get("pin_file"),
+                new_pin=options.get("new_pin"),
+                login=options.get("login") is not False,
+                user_type=options.get("user_type") or "user",
+            )
+        )
+    return tokens, problems
+
+
+def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[InstanceSpec | None, list[str]]:
+    """An instance from its options, and every problem found; None when there is one. ``where`` is put before each name."""
+    problems: list[str] = []
+    name, model, library = options["name"], options.get("model") or "", options.get("library")
+    if problem := name_problem(name):
+        problems.append(f"{where}name: {problem}")
+    if problem := model_problem(model):
+        problems.append(f"{where}model: {problem}")
+    elif not library and model.lower() not in LIBRARIES:
+        problems.append(
+            f"{where}library: is missing, and model {model!r} has no default: give the path of its PKCS#11 library. "
+            f"Models with a default: {', '.join(sorted(LIBRARIES))}"
+        )
+    if library and not PurePosixPath(library).is_absolute():
+        problems.append(f"{where}library: {library!r} is not an absolute path on the target")
+    for option, least in (("max_sessions", 1), ("connection_timeout", 0)):
+        value = options.get(option)
+        if value is not None and value < least:
+            problems.append(f"{where}{option}: {value} is too small: give {least} or more")
+    environment = options.get("environment") or {}
+    for variable, value in environment.items():
+        if not _VARIABLE.match(str(variable)):
+            problems.append(f"{where}environment: {variable!r} is no variable name")
+        if "\0" in str(value):
+            problems.append(f"{where}environment: the value of {variable} contains a NUL byte")
+    admins = options.get("admins") or []
+    for admin in sorted({admin for admin in admins if admins.count(admin) > 1}):
+        problems.append(f"{where}admins: {admin!r} is given twice")
+    if any(not admin.strip() for admin in admins):
+        problems.append(f"{where}admins: holds an empty entry")
+    tokens, token_problems = parse_tokens(options.get("tokens") or [], where)
+    problems += token_problems
+    if problems:
+        return None, problems
+    return (
+        InstanceSpec(
+            name=name,
+            model=model.lower(),
+            description=options.get("description") or "",
+            library=library,
+            admins=tuple(admins),
+            max_sessions=1024 if options.get("max_sessions") is None else options["max_sessions"],
+            connection_timeout=options.get("connection_timeout") or 0,
+            environment={str(key): str(value) for key, value in sorted(environment.items())},
+            tokens=tuple(tokens),
+        ),
+        [],
+    )
+
+
+def require_instance(options: Mapping[str, Any]) -> InstanceSpec:
+    """:func:`parse_instance`, raising :class:`InputError` with all problems."""
+    spec, problems = parse_instance(options)
+    if spec is None:
+        raise InputError(problems)
+    return spec

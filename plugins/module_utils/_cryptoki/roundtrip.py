@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
@@ -42,8 +43,6 @@ INCONCLUSIVE = frozenset(
         "CKR_USER_NOT_LOGGED_IN",
     }
 )
-# The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.
-WRONG_ANSWER = "CKR_SIGNATURE_INVALID"
 # Answers that a key without a value gives. Any other failure may be the device's, a policy's or this collection's fault.
 NO_VALUE = frozenset(
     {

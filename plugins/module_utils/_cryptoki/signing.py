@@ -9,40 +9,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
+from .._model.certificates.scheme import EC, PSS, RSA, Scheme
 from .._model.errors import Cryptoki, KeyfleetError
 from .binding import pkcs11
 from .errors import calling
 from .session import Session
-
-RSA, EC, ED25519 = "RSA", "EC", "Ed25519"
-PKCS1, PSS = "pkcs1", "pss"
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How to sign. ``kind`` is RSA, EC or Ed25519.
-
-    ``digest`` is sha256, sha384 or sha512, None for Ed25519. ``padding`` counts for RSA only; ``order_bytes``, the length of
-    the curve's order, for EC only.
-    """
-
-    kind: str
-    digest: str | None = None
-    padding: str = PKCS1
-    order_bytes: int | None = None
-
-    @property
-    def mechanisms(self) -> tuple[str, ...]:
-        """Mechanisms that can make this signature, without ``CKM_``, best first (PKCS#11 3.1, sections 6.1, 6.3)."""
-        digest = (self.digest or "").upper()
-        if self.kind == ED25519:
-            return ("EDDSA",)
-        if self.kind == EC:
-            return ("ECDSA", f"ECDSA_{digest}")
-        return (f"{digest}_RSA_PKCS_PSS", "RSA_PKCS_PSS") if self.padding == PSS else (f"{digest}_RSA_PKCS", "RSA_PKCS")
 
 
 def mechanism_for(session: Session, scheme: Scheme) -> str:

@@ -19,7 +19,7 @@ from .._model.records import SCAN_ALL, GroupRecord, InstanceRecord, TokenRecord
 from .._registry import groups, virtual_keys
 from .._registry import instances as table
 from .._registry.database import Database, open_database, registry_exists
-from .tokens.connection import NOT_YET_REGISTERED, chosen_tokens, find_instance
+from .tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
 
 _TO_COME = "In check mode it is taken for one that an earlier task of this play would register."
 

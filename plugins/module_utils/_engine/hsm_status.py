@@ -24,7 +24,8 @@ from .._model.uids import prefix_order
 from .._registry import instances as table
 from .._registry.database import open_database
 from .tokens.child import run_in_child
-from .tokens.connection import find_instance, instance_pin
+from .tokens.choice import find_instance
+from .tokens.connection import instance_pin
 from .tokens.probe import find_token, probe_token
 from .tokens.refused_pins import note_login
 

@@ -44,3 +44,7 @@ UNMAPPED = {
 def is_device_fault(rv: str) -> bool:
     """True when ``rv`` (a ``CKR_`` name) speaks of the device, False when it speaks of the call."""
     return rv in DEVICE_FAULTS
+
+
+# The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.
+WRONG_ANSWER = "CKR_SIGNATURE_INVALID"

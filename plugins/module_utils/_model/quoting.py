@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _LONGEST = 120
+_SHOWN = 10
 
 
 def quoted(text: str) -> str:
@@ -16,3 +19,9 @@ def quoted(text: str) -> str:
     if len(text) > _LONGEST or "\n" in text or "-----" in text:
         return f"a text of {len(text)} characters"
     return repr(text)
+
+
+def listed(labels: Sequence[str]) -> str:
+    """For a warning: the first of them by name."""
+    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+    return ", ".join(f"'{label}'" for label in labels[:_SHOWN]) + more

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .keys.objects import KeyName
+from .keys.objects import Key, KeyName, describe_key
 from .keys.states import ACTIVE
 from .tokens.selectors import TokenSelector
 from .uids import key_id_text
@@ -130,3 +130,26 @@ class VirtualKey:
     @property
     def key_id_text(self) -> str:
         return key_id_text(self.key_id, self.label)
+
+
+def virtual_of(
+    key: Key, token_id: int, origin: str, *, fingerprint: str | None = None, made_at: str | None = None, generation: int = 1
+) -> VirtualKey:
+    """The record that points at ``key``. ``fingerprint``: one that the token does not give by itself."""
+    main = key.main
+    described = describe_key(key)
+    return VirtualKey(
+        token_id=token_id,
+        kind=main.kind,
+        key_id=main.key_id,
+        label=main.label,
+        type=main.type,
+        size=described["size"],
+        curve=main.curve,
+        operations=key.operations,
+        origin=origin,
+        fingerprint=key.fingerprint or fingerprint,
+        public_key=key.public.public_key if key.public else None,
+        made_at=made_at,
+        generation=generation,
+    )

@@ -614,10 +614,11 @@ def test_a_run_that_is_killed_leaves_the_old_file(place: Place) -> None:
     old = ok(place.run())
     program = (
         "import os, signal, sys, json\n"
-        "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine import p12_certificate, private_files\n"
+        "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files\n"
+        "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context\n"
         "private_files.os.replace = lambda *_args: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "p12_certificate.converge(json.load(sys.stdin), Context(check_mode=False, run='r', warn=print))\n"
+        "converge(json.load(sys.stdin), Context(check_mode=False, run='r', warn=print))\n"
     )
     given = json.dumps(parameters({"path": str(place.path), "common_name": "gateway2.example.com"}))
     done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, check=False)

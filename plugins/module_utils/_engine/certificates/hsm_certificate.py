@@ -15,7 +15,7 @@ from typing import Any
 from ..._cryptoki import certificates as cryptoki
 from ..._cryptoki.objects import read_inventory
 from ..._cryptoki.session import Session
-from ..._cryptoki.signing import Scheme
+from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec, parse_certificate
 from ..._model.errors import InputError, KeyfleetError, RegistryError
 from ..._model.keys.states import ACTIVE
@@ -23,12 +23,13 @@ from ..._model.plan import Context, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
 from ..._registry.database import Database, open_database, recording
-from ..tokens.connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
+from ..tokens.choice import NOT_YET_REGISTERED, connection_problems
+from ..tokens.connection import Target, direct_target, instance_target, open_target
 from ..virtual_keys.scope import token_scope
 from ..x509.building import build_self_signed
-from ..x509.reading import FoundCertificate, iso, load_certificate
+from ..x509.reading import FoundCertificate, is_due, iso, load_certificate
 from .key import CertifiedKey, find_key, keys_called, several
-from .plan import CertificatePlan, Stored, is_due, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
+from .plan import CertificatePlan, Stored, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
 from .request_file import RequestPlan, check_folder, plan_request, write_request
 
 _MAX_BYTES = 1024 * 1024

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.session import Session
-from ..._cryptoki.signing import EC, ED25519, PKCS1, PSS, RSA, Scheme, mechanism_for, sign
+from ..._cryptoki.signing import mechanism_for, sign
+from ..._model.certificates.scheme import EC, ED25519, PKCS1, PSS, RSA, Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError
 from ..._model.keys.generations import generations_of, split_label, stored_label

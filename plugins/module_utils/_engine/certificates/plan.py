@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from ..._cryptoki.certificates import CertificateObject
-from ..._cryptoki.signing import Scheme
+from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import Refused
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ..x509.building import wanted_profile
-from ..x509.reading import FoundCertificate, key_fingerprint, read_certificate
+from ..x509.reading import FoundCertificate, is_due, key_fingerprint, read_certificate
 from .key import CertifiedKey
 
 
@@ -115,11 +115,6 @@ def plan_import(
         if one.item.der == given.der:
             return _keep(spec, one, stored)
     return _replace(spec, given, given.described(), stored)
-
-
-def is_due(found: FoundCertificate, now: datetime, renew_before: int) -> bool:
-    """Whether it has expired, or will within ``renew_before`` seconds. One that cannot be read is due."""
-    return found.not_after is None or now >= found.not_after - timedelta(seconds=renew_before)
 
 
 def plan_self_signed(

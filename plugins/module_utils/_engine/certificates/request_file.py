@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._cryptoki.session import Session
-from ..._cryptoki.signing import Scheme
+from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, KEEP, Step

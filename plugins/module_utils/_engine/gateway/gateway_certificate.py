@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..._cryptoki.signing import EC, RSA, Scheme
 from ..._model.certificates.p12_spec import KEEP as ON_MISMATCH_KEEP
 from ..._model.certificates.p12_spec import REPLACE, P12Spec, parse_p12
+from ..._model.certificates.scheme import EC, RSA, Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, KEEP, Context, Outcome, Step, diff_of
-from ..certificates.plan import is_due
 from ..x509.building import build_self_signed, wanted_profile
-from ..x509.reading import iso, profile
+from ..x509.reading import is_due, iso, profile
 from .p12_file import GIVEN, SELF_SIGNED, Bundle, Existing, P12Fault, group_id, load, put, read_existing, read_source, serialized, user_id
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called

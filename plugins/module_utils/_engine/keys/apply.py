@@ -24,10 +24,10 @@ from ..._model.keys.spec import KeySpec
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ..._model.records import PendingKey
+from ..._model.scope import Scope
 from ..._registry import events, pending_keys, virtual_keys
 from ..._registry.database import Database, recording
 from ..tokens.connection import Target
-from ..virtual_keys.scope import Scope
 from .look import TokenLook, wrapping_key
 from .planning.plan import (
     DEACTIVATE,

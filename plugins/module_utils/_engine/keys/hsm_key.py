@@ -23,13 +23,15 @@ from ..._model.keys.spec import ABSENT, PRESENT, KeySpec, parse_keys
 from ..._model.keys.states import DEACTIVATED, DESTROYED, STATES
 from ..._model.keys.types import usable_types
 from ..._model.plan import Context, Outcome
+from ..._model.quoting import listed
 from ..._model.records import GroupRecord, PendingKey
+from ..._model.scope import Scope
 from ..._registry import pending_keys
 from ..._registry.database import Database, open_database
-from ..tokens.connection import NOT_YET_REGISTERED, Target, connection_problems, direct_target, instance_target, open_target
+from ..tokens.choice import NOT_YET_REGISTERED, connection_problems
+from ..tokens.connection import Target, direct_target, instance_target, open_target
 from ..tokens.serving import Reached, check_pin, find_group, first_reachable
-from ..virtual_keys.identity import listed
-from ..virtual_keys.scope import Scope, group_scope, token_scope
+from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
 from .look import EmptyToken, TokenLook, wrapping_key
 from .planning.circumstances import Circumstances

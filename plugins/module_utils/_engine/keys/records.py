@@ -14,14 +14,14 @@ from dataclasses import replace
 from ..._cryptoki.session import Session
 from ..._model.keys.objects import Key
 from ..._model.keys.types import PUBLIC
-from ..._model.records import PendingKey, VirtualKey
+from ..._model.records import PendingKey, VirtualKey, virtual_of
+from ..._model.scope import Scope
 from ..._model.uids import uid as uid_of_key
 from ..._registry import pending_keys, virtual_keys
 from ..._registry.database import Database, now
 from ..tokens.connection import Target
-from ..virtual_keys.scope import Scope
 from .look import TokenLook
-from .planning.plan import KeyPlan, virtual_of
+from .planning.plan import KeyPlan
 
 
 class Recorder:

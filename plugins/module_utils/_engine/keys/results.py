@@ -13,23 +13,12 @@ from typing import Any
 
 from ..._cryptoki.public_key import to_pem
 from ..._model.keys.generations import split_label
-from ..._model.keys.objects import Key, KeyObject
+from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
 from ..._model.plan import CHANGE, DELETE, KEEP, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
 from .apply import Applier
-from .planning.plan import (
-    DEACTIVATE,
-    REMOVE_PRIVATE,
-    REPAIR,
-    SET_STATE,
-    KeyPlan,
-    describe_key,
-    describe_new,
-    predicted_fingerprint,
-    predicted_public_key,
-    public_pem,
-)
+from .planning.plan import DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE, KeyPlan, describe_new, predicted_fingerprint, predicted_public_key
 from .planning.planner import Planner
 
 
@@ -214,3 +203,8 @@ class Results:
         if key.main.kind == "public" or plan.recorded_as is not None or (plan.action == REMOVE_PRIVATE and self.check_mode):
             return "public_only"
         return "present"
+
+
+def public_pem(key: Key) -> str | None:
+    der = key.public.public_key if key.public else None
+    return to_pem(der) if der else None

@@ -18,12 +18,14 @@ from ..._model.groups.member_comparison import Disagreement, Held, compare_membe
 from ..._model.keys.objects import Key, KeyName, group_keys
 from ..._model.plan import CREATE, Context, Step
 from ..._model.records import GroupRecord, InstanceRecord, VirtualKey
+from ..._model.scope import Scope
 from ..._registry import pending_keys
 from ..._registry.database import Database
-from ..sync.work import Seen, Work, may_be_pruned
 from ..tokens.connection import Target
 from ..tokens.serving import Connection, Reached, connections_of, reach
-from ..virtual_keys.scope import Scope, group_scope
+from ..virtual_keys.comparison import Met
+from ..virtual_keys.scope import group_scope
+from ..virtual_keys.seen import Seen, may_be_pruned
 from .copy_rules import CopyRules
 from .reading import held
 from .reading import report as rows_of
@@ -146,13 +148,16 @@ class MemberSync:
         """Labels that stand more than once on any member."""
         return {label for member in self._members for label in member.seen.repeated_labels()}
 
-    def repair(self, report: MemberReport, work: Work) -> None:
-        """``repair: wrap``: copy what a member lacks from the first one that has it. What differs is never overwritten."""
+    def repair(self, report: MemberReport, met: Sequence[Met]) -> None:
+        """``repair: wrap``: copy what a member lacks from the first one that has it. What differs is never overwritten.
+
+        ``met`` are the group's records and the keys of the serving member that they point at.
+        """
         if not any(row.lack for row in report.found):
             return
         around = [group_scope(self.database, self.group, token_id) for token_id in self.group.members]
         served = {number for number, member in enumerate(self._members) if member.connection.priority == self._serving}
-        rules = CopyRules(self._scope, work.comparison.met, around, served)
+        rules = CopyRules(self._scope, met, around, served)
         orders: dict[tuple[int, int], list[tuple[Disagreement, KeyName]]] = {}
         for row in report.found:
             reason = rules.refusal(row) if row.lack else None

@@ -14,9 +14,9 @@ from ..._model.groups.member_comparison import Disagreement
 from ..._model.keys.states import COMPROMISED, DESTROYED
 from ..._model.keys.types import PUBLIC, SECRET
 from ..._model.records import VirtualKey
+from ..._model.scope import Scope
 from ..virtual_keys.comparison import Met
 from ..virtual_keys.identity import public_fingerprint_of_record
-from ..virtual_keys.scope import Scope
 
 _ENDED = (COMPROMISED, DESTROYED)
 _IN_COMMON = {"label": "label", "id": "CKA_ID", "key": "public key", "check": "key check value"}

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..._cryptoki import comparing, wrapping
+from ..._cryptoki import comparing, copy_limits, wrapping
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import use_once
@@ -110,7 +110,7 @@ class Giving:
             if not (digests or key.secret.check_value or comparing.comparison(self.session, key.secret)):
                 text = f"{self.session.token}: it may do nothing by which a copy could be compared with it."
                 raise KeyfleetError(text, code="not_comparable")
-        return {"key": asdict(key), "effects": digests, "guards": wrapping.guards(self.inventory, key)}
+        return {"key": asdict(key), "effects": digests, "guards": copy_limits.guards(self.inventory, key)}
 
     def _unfit(self, key: Key) -> tuple[str, str] | None:
         main = key.main
@@ -125,9 +125,9 @@ class Giving:
             return "no_label", "it has no CKA_LABEL, and without one a copy that is cut off could not be told from others"
         if main.kind == PRIVATE and (key.public is None or not key.public.public_key):
             return "half_pair", "its public half is not there: mend the pair here first"
-        if kept := wrapping.kept_in(self.inventory, main):
+        if kept := copy_limits.kept_in(self.inventory, main):
             return kept
-        if lost := wrapping.not_carried(self.inventory, key):
+        if lost := copy_limits.not_carried(self.inventory, key):
             return "not_carried", lost
         if missing := wrapping.missing_to_send(self.session, main.type):
             return "mechanism_missing", f"it cannot send {main.type} keys, it lacks {', '.join(missing)}"
@@ -321,7 +321,7 @@ class Taking:
 
     def _verify(self, key: Key, model: Key, offer: dict[str, Any], blob: bytes) -> None:
         wrong, effects = self._differs(key, model), offer["effects"]
-        has = wrapping.guards(self.inventory, key)
+        has = copy_limits.guards(self.inventory, key)
         lost = [name for kind, wanted in offer["guards"].items() for name in wanted if name not in has.get(kind, {})]
         if wrong is None and lost:
             wrong = ", ".join(f"CKA_{name}" for name in lost)

@@ -11,48 +11,30 @@ All tokens are read before the first record is written, and every record is writ
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..._cryptoki.objects import read_inventory
-from ..._model.addresses import prefix_of
 from ..._model.errors import InputError, KeyfleetError, TokenError
 from ..._model.export_document import export_document
 from ..._model.keys.objects import KeyName, group_keys
 from ..._model.keys.states import DESTROYED
-from ..._model.plan import CHANGE, CREATE, DELETE, Context, Outcome, Step, diff_of
-from ..._model.records import GroupRecord, InstanceRecord, TokenRecord, VirtualKey
-from ..._model.uids import uid
+from ..._model.plan import Context, Outcome
+from ..._model.records import GroupRecord, TokenRecord, VirtualKey
 from ..._registry import instances as table
 from ..._registry import pending_keys, virtual_keys
 from ..._registry.database import Database, open_database
-from ..keys.planning.plan import describe_key
-from ..members.comparison import MemberReport, MemberSync
-from ..tokens.connection import NOT_YET_REGISTERED, Target, chosen_tokens, connection_problems, find_instance, open_target, target_of
+from ..members.comparison import MemberSync
+from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, connection_problems, find_instance
+from ..tokens.connection import Target, open_target, target_of
 from ..tokens.serving import check_pin, find_group, first_reachable
+from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.scope import group_scope, token_scope
+from ..virtual_keys.seen import Seen, may_be_pruned
 from .export_file import ExportPlan, export_problems, plan_export
-from .work import Seen, Work, may_be_pruned, work_of
-
-
-class Addresses:
-    """The UID of a record: that of its token, with the slot of this moment where the token was read."""
-
-    def __init__(self, known: Sequence[InstanceRecord]) -> None:
-        prefixes = prefix_of(known)
-        tokens = [(instance, token) for instance in known for token in instance.tokens]
-        self._of_token = {token.id: (prefixes[instance.name], token.slot) for instance, token in tokens}
-
-    def seen(self, token_id: int | None, slot: int) -> None:
-        self._of_token[token_id] = (self._of_token[token_id][0], slot)
-
-    def of(self, record: VirtualKey) -> str:
-        prefix, slot = self._of_token.get(record.token_id, (None, None))
-        if prefix is None or slot is None:  # an instance that was never reached: there is no address yet
-            return record.key_id_text
-        return uid(prefix, slot, record.key_id_text)
+from .outcome import _outcome
+from .work import Work, work_of
 
 
 def converge(params: Mapping[str, Any], context: Context) -> Outcome:
@@ -230,7 +212,7 @@ class _GroupSync(_Sync):
         export = self.write([work])
         self.write_file(export)
         if self.params["repair"]:
-            members.repair(report, work)
+            members.repair(report, work.comparison.met)
         return _outcome([work], self.addresses, served_by, report, export)
 
     def export_plan(self, work: Work) -> ExportPlan:
@@ -250,90 +232,3 @@ class _GroupSync(_Sync):
         repeated = self.members.repeated_labels()
         document = export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=repeated)
         return plan_export(self.params["export"], document)
-
-
-def _record_fields(record: VirtualKey) -> dict[str, Any]:
-    return {
-        "id": record.key_id.hex(),
-        "type": record.type,
-        "size": record.size,
-        "curve": record.curve,
-        "operations": list(record.operations),
-    }
-
-
-def _steps(works: Sequence[Work], addresses: Addresses) -> list[Step]:
-    named = _subjects(works, addresses)
-    steps: list[Step] = []
-    for work in works:
-        found = {key.name: describe_key(key) for key in work.comparison.added}
-        steps += [Step(CREATE, named(record), None, found.get(record.name)) for record in work.added]
-        of_record = {met.record.name: describe_key(met.key) for met in work.taken_over}
-        steps += [Step(CREATE, named(change.before), None, of_record.get(change.before.name)) for change in work.adopted]
-        for before, after, _restored in work.refreshed:
-            was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
-            steps.append(Step(CHANGE, named(before), was, becomes))
-        for before, after in work.moved:
-            steps.append(Step(CHANGE, f"virtual key {after.label}", {"address": addresses.of(before)}, {"address": addresses.of(after)}))
-        steps += [Step(DELETE, named(record), _record_fields(record), None) for record in work.pruned]
-    return steps
-
-
-def _subjects(works: Sequence[Work], addresses: Addresses) -> Callable[[VirtualKey], str]:
-    """What the diff calls a record: its UID, with the label, and if need be the kind, where several have that one."""
-    records = [record for work in works for record in (*work.new, *(change.before for change in work.refreshed), *work.pruned)]
-    uids = Counter(addresses.of(record) for record in records)
-    longer = Counter(f"{addresses.of(record)} ({record.label})" for record in records)
-
-    def named(record: VirtualKey) -> str:
-        address = addresses.of(record)
-        if uids[address] == 1:
-            return address
-        with_label = f"{address} ({record.label})"
-        return with_label if longer[with_label] == 1 else f"{address} ({record.label}, {record.kind})"
-
-    return named
-
-
-def _outcome(
-    works: Sequence[Work],
-    addresses: Addresses,
-    served_by: dict[str, Any] | None,
-    report: MemberReport | None,
-    export: ExportPlan | None,
-) -> Outcome:
-    added = sorted(addresses.of(record) for work in works for record in work.new)
-    missing = sorted(addresses.of(record) for work in works for record in work.comparison.missing)
-    drifted = [met for work in works for met in work.drifted]
-    steps = _steps(works, addresses)
-    if export is not None:
-        steps.append(export.step)
-    if report is not None:
-        steps += report.steps
-    return Outcome(
-        changed=any(step.changes for step in steps),
-        diff=diff_of(steps),
-        values={
-            "added": added,
-            "missing": missing,
-            "drift": _entries((addresses.of(met.record), met.drift) for met in drifted),
-            "refreshed": _entries((addresses.of(before), restored) for work in works for before, _after, restored in work.restored),
-            "pruned": sorted(addresses.of(record) for work in works for record in work.pruned),
-            "members": report.rows if report is not None else [],
-            "unread": report.unread if report is not None else [],
-            "repaired": report.repaired if report is not None else [],
-            "not_repaired": report.not_repaired if report is not None else [],
-            "summary": {
-                "added": len(added),
-                "known": sum(len(work.comparison.met) + work.known_elsewhere for work in works),
-                "missing": len(missing),
-                "drifted": len(drifted),
-            },
-            "served_by": served_by,
-        },
-    )
-
-
-def _entries(found: Iterable[tuple[str, Iterable[tuple[str, Any, Any]]]]) -> list[dict[str, Any]]:
-    entries = [{"uid": address, "field": name, "virtual": old, "hsm": new} for address, drift in found for name, old, new in drift]
-    return sorted(entries, key=lambda entry: (entry["uid"], entry["field"]))

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,24 +16,12 @@ from typing import Any, NamedTuple
 from ..._model.keys.objects import Key, KeyName
 from ..._model.keys.states import RETIRED
 from ..._model.plan import Context
-from ..._model.records import VirtualKey
-from ..keys.planning.plan import virtual_of
+from ..._model.quoting import listed
+from ..._model.records import VirtualKey, virtual_of
+from ..._model.scope import Scope
 from ..virtual_keys.comparison import Comparison, Met, compare
-from ..virtual_keys.identity import Fact, facts_of_keys, facts_of_record, listed, public_fingerprint, public_fingerprint_of_record
-from ..virtual_keys.scope import Scope
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was read of a token while it was held. ``pending`` are the labels that a run which was cut off was making on it."""
-
-    token: str
-    keys: Sequence[Key]
-    pending: Collection[str]
-
-    def repeated_labels(self) -> set[str]:
-        counted = Counter(key.main.label for key in self.keys)
-        return {label for label, number in counted.items() if label and number > 1}
+from ..virtual_keys.identity import public_fingerprint, public_fingerprint_of_record
+from ..virtual_keys.seen import Seen
 
 
 class Change(NamedTuple):
@@ -207,35 +195,3 @@ def _free_names(wanted: Iterable[Wanted], taken: set[KeyName]) -> tuple[list[Wan
         done.append(item)
         queue.extend(waiting.pop(before, ()))
     return done, [item[0].record.label for items in waiting.values() for item in items]
-
-
-def may_be_pruned(
-    missing: Sequence[VirtualKey], here: Seen, others: Sequence[Seen], context: Context | None, group: str | None = None
-) -> list[VirtualKey]:
-    """The records that nothing speaks for: neither a key nor a run that was cut off, on this token or on another member.
-
-    What shares a label, an id or a public key with a record may be its key, also when it has a record of its own by now.
-    """
-    if not missing:
-        return []
-    pending = {label for seen in (here, *others) for label in seen.pending}
-    sides: list[tuple[set[Fact], str]] = [
-        (facts_of_keys(here.keys), f"{here.token} has a key with the same label, id or public key"),
-        (facts_of_keys(key for seen in others for key in seen.keys), "another member has it, or a key of that label or id, see members"),
-    ]
-    kept: dict[str, list[str]] = {}
-    gone: list[VirtualKey] = []
-    for record in missing:
-        facts = facts_of_record(record)
-        reason = next((text for there, text in sides if not there.isdisjoint(facts)), None)
-        if record.label in pending:
-            reason = "a run that was cut off was at work on it"
-        if reason is None:
-            gone.append(record)
-        else:
-            kept.setdefault(reason, []).append(record.label or record.key_id.hex())
-    where = f"group '{group}'" if group is not None else here.token
-    for reason, labels in kept.items():
-        if context is not None:
-            context.warn(f"{where}: {listed(labels)} not pruned: {reason}.")
-    return gone

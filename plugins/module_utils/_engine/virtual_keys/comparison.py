@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._model.keys.objects import Key, KeyName
+from ..._model.keys.objects import Key, KeyName, describe_key
 from ..._model.keys.states import DESTROYED
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.records import VirtualKey
-from ..keys.planning.plan import describe_key
 
 
 @dataclass(frozen=True)

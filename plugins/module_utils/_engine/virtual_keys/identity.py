@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..._cryptoki.public_key import public_key_der
 from ..._model.keys.objects import Key, fingerprint_of
@@ -16,8 +16,6 @@ from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.records import VirtualKey
 
 Fact = tuple[str, str, object]  # kind, label or id or key, value
-
-_SHOWN = 10
 
 
 def public_fingerprint(key: Key) -> str | None:
@@ -57,9 +55,3 @@ def public_fingerprint_of_record(record: VirtualKey) -> str | None:
 def _named(kind: str, label: str, key_id: bytes) -> set[Fact]:
     found: set[Fact] = {(kind, "label", label)} if label else set()
     return found | ({(kind, "id", key_id)} if key_id else set())
-
-
-def listed(labels: Sequence[str]) -> str:
-    """For a warning: the first of them by name."""
-    more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return ", ".join(f"'{label}'" for label in labels[:_SHOWN]) + more

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..._cryptoki.signing import PSS, RSA, Scheme
+from ..._model.certificates.scheme import PSS, RSA, Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError
 from .reading import FoundCertificate, extension_values, key_usage

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from ..._cryptoki.signing import EC, ED25519, PKCS1, PSS, RSA, Scheme
+from ..._model.certificates.scheme import EC, ED25519, PKCS1, PSS, RSA, Scheme
 from ..._model.errors import KeyfleetError
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called

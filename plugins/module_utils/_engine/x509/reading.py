@@ -12,7 +12,7 @@ import base64
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any
 
@@ -229,3 +229,8 @@ def profile(found: x509.Certificate | x509.CertificateSigningRequest) -> Mapping
     except unreadable():
         values["digest"] = "unknown"
     return values
+
+
+def is_due(found: FoundCertificate, now: datetime, renew_before: int) -> bool:
+    """Whether it has expired, or will within ``renew_before`` seconds. One that cannot be read is due."""
+    return found.not_after is None or now >= found.not_after - timedelta(seconds=renew_before)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from ..uids import key_id_text
 from .types import PRIVATE, PUBLIC, SECRET, ordered
@@ -146,3 +147,17 @@ def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
             keys.append(Key(private=item, public=mate))
     keys.extend(Key(public=item) for item in objects if item.kind == PUBLIC and item.handle not in taken)
     return keys
+
+
+def describe_key(key: Key) -> dict[str, Any]:
+    """A key's attributes as they are on the token: for the diff, and part of what hsm_key returns."""
+    main = key.main
+    return {
+        "id": main.key_id.hex(),
+        "type": main.type,
+        "size": main.size or (key.public.size if key.public else None),
+        "curve": main.curve,
+        "operations": list(key.operations),
+        "sensitive": main.sensitive,
+        "extractable": main.extractable,
+    }

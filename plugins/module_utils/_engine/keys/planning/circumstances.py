@@ -16,7 +16,7 @@ from ...._model.errors import Cryptoki
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.records import PendingKey
-from ...virtual_keys.scope import Scope
+from ...._model.scope import Scope
 from .neighbours import Neighbours
 
 

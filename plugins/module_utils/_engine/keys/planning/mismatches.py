@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...._model.keys.objects import Key
+from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC
 from ...._model.records import VirtualKey
-from .plan import AttributeChange, describe_key
+from .plan import AttributeChange
 
 
 def as_known(key: Key, known: VirtualKey | None) -> dict[str, Any]:

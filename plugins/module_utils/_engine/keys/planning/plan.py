@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...._cryptoki.public_key import to_pem
 from ...._model.keys.material import KeyMaterial
-from ...._model.keys.objects import Key, KeyObject, fingerprint_of
+from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import ACTIVE
 from ...._model.keys.types import ordered
@@ -147,20 +146,6 @@ def mended_operations(spec: KeySpec, key: Key | None) -> tuple[str, ...]:
     return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap"))
 
 
-def describe_key(key: Key) -> dict[str, Any]:
-    """A key's attributes as they are on the token: for the diff, and part of what hsm_key returns."""
-    main = key.main
-    return {
-        "id": main.key_id.hex(),
-        "type": main.type,
-        "size": main.size or (key.public.size if key.public else None),
-        "curve": main.curve,
-        "operations": list(key.operations),
-        "sensitive": main.sensitive,
-        "extractable": main.extractable,
-    }
-
-
 def describe_new(spec: KeySpec) -> dict[str, Any]:
     """What a new key of this spec will be: the prediction that check mode gives."""
     return {
@@ -172,11 +157,6 @@ def describe_new(spec: KeySpec) -> dict[str, Any]:
         "sensitive": spec.sensitive is not False,
         "extractable": bool(spec.extractable),
     }
-
-
-def public_pem(key: Key) -> str | None:
-    der = key.public.public_key if key.public else None
-    return to_pem(der) if der else None
 
 
 def predicted_public_key(spec: KeySpec) -> bytes | None:
@@ -192,26 +172,3 @@ def predicted_fingerprint(spec: KeySpec) -> str | None:
     if material.public_key:
         return fingerprint_of(material.public_key)
     return material.check_value.hex() if isinstance(material, KeyMaterial) and material.check_value else None
-
-
-def virtual_of(
-    key: Key, token_id: int, origin: str, *, fingerprint: str | None = None, made_at: str | None = None, generation: int = 1
-) -> VirtualKey:
-    """The record that points at ``key``. ``fingerprint``: one that the token does not give by itself."""
-    main = key.main
-    described = describe_key(key)
-    return VirtualKey(
-        token_id=token_id,
-        kind=main.kind,
-        key_id=main.key_id,
-        label=main.label,
-        type=main.type,
-        size=described["size"],
-        curve=main.curve,
-        operations=key.operations,
-        origin=origin,
-        fingerprint=key.fingerprint or fingerprint,
-        public_key=key.public.public_key if key.public else None,
-        made_at=made_at,
-        generation=generation,
-    )

@@ -16,7 +16,7 @@ from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.types import OPERATIONS, SECRET
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ...._model.records import VirtualKey
-from ...virtual_keys.scope import Scope
+from ...._model.scope import Scope
 from .circumstances import Look
 from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan
 

@@ -15,7 +15,7 @@ from ...._model.keys.objects import Key, KeyName
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import DESTROYED
 from ...._model.records import VirtualKey
-from ...virtual_keys.scope import Scope
+from ...._model.scope import Scope
 
 
 class RecordIndex:

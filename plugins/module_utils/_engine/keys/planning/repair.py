@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...._cryptoki.roundtrip import WRONG_ANSWER
 from ...._model.errors import Cryptoki
+from ...._model.faults import WRONG_ANSWER
 from ...._model.keys.material import KeyMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec

@@ -20,7 +20,6 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.generations import expand
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import Planner
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.scope import Scope
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import TEMPLATES, export_document
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label, stored_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
@@ -29,6 +28,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states im
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CLASS_OPERATIONS, CURVES, KEY_TYPES, OPERATIONS, ordered
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import KEYS
 from hypothesis import given, settings
 from hypothesis import strategies as st

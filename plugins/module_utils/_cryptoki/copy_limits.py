@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What keeps a key from being copied, and what a copy cannot carry."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from .._model.keys.objects import Key, KeyObject
+from .._model.keys.types import PRIVATE, PUBLIC, SECRET
+from .binding import pkcs11
+from .errors import calling
+from .objects import Inventory
+from .roundtrip import is_restricted
+
+
+def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
+    """Why a key must not be wrapped by a key of ours, or a copy would not be protected as it is: a code and words. None: it may.
+
+    Raises :class:`Cryptoki`.
+    """
+    if item.extractable is not True:
+        return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
+    attribute, raw = pkcs11.Attribute, inventory.raw[item.handle]
+    with calling(f"reading key '{item.label}'"):
+        found = raw.get_attributes([attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
+        restricted = is_restricted(raw)
+    if found.get(attribute.WRAP_WITH_TRUSTED):
+        return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
+    if found.get(attribute.ALWAYS_AUTHENTICATE):
+        return "always_authenticate", "it wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE), which a copy could not be tested with"
+    if restricted:
+        return "restricted", "it is for certain mechanisms only (CKA_ALLOWED_MECHANISMS), and a copy would not be"
+    return None
+
+
+# What protects a key beside what is asked of it, and the value that does, by class of object: left out, the other token's default
+# counts. PKCS#11 3.1, sections 4.4, 4.8 and 4.9.
+_GUARDS = {
+    SECRET: {"COPYABLE": False},
+    PRIVATE: {"COPYABLE": False, "SIGN_RECOVER": False},
+    PUBLIC: {"COPYABLE": False, "VERIFY_RECOVER": False, "PRIVATE": True},
+}
+
+
+def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
+    """By class of object, what protects each half of a key and must protect its copy. Raises :class:`Cryptoki`."""
+    found: dict[str, dict[str, bool]] = {}
+    for item in key.objects:
+        wanted = {pkcs11.Attribute[name]: value for name, value in _GUARDS[item.kind].items()}
+        with calling(f"reading key '{item.label}'"):
+            has = inventory.raw[item.handle].get_attributes(list(wanted))
+        found[item.kind] = {attribute.name: value for attribute, value in wanted.items() if has.get(attribute) is value}
+    return found
+
+
+def not_carried(inventory: Inventory, key: Key) -> str | None:
+    """What a copy of the key could not have; None where there is nothing of the kind."""
+    for item in key.objects:
+        if item.destroyable is False and item.modifiable is False:
+            return "it may be neither changed nor destroyed (CKA_MODIFIABLE, CKA_DESTROYABLE), and a copy that turns out bad must go"
+        if any(_dated(inventory, inventory.raw[item.handle], name) for name in ("START_DATE", "END_DATE")):
+            return "it has a date (CKA_START_DATE, CKA_END_DATE), which a copy would not have"
+    return None
+
+
+def _dated(inventory: Inventory, raw: Any, name: str) -> bool:
+    """Whether the object has this date. SoftHSM 2.6.1 answers CKR_GENERAL_ERROR where there is one: where a token can answer for
+    another object, that is one."""
+    found = _date(raw, name)
+    return found is True or (found is None and any(_date(other, name) is not None for other in islice(inventory.raw.values(), 16)))
+
+
+def _date(raw: Any, name: str) -> bool | None:
+    """None: the token does not say."""
+    try:
+        return raw[pkcs11.Attribute[name]] is not None
+    except pkcs11.GeneralError:
+        return None
+    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # it is not there, or empty
+        return False

@@ -266,7 +266,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import CR
 
 
 def main() -> None:
-    run(GuardedModule(argument_spec=options.GATEWAY_CERTIFICATE, supports_check_mode=True), converge, needs=(CRYPTOGRAPHY,))
+    run(GuardedModule(argument_spec=options.GATEWAY_CERTIFICATE, supports_check_mode=True), dict, converge, needs=(CRYPTOGRAPHY,))
 
 
 if __name__ == "__main__":

@@ -452,7 +452,7 @@ NEEDS = ("pkcs11", "cryptography.x509.verification")
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.CERTIFICATE)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=NEEDS)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, converge, needs=NEEDS)
 
 
 if __name__ == "__main__":

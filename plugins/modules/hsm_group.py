@@ -294,7 +294,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.GROUP)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=())
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, converge, needs=())
 
 
 if __name__ == "__main__":

@@ -431,7 +431,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.INSTANCE, options.INSTANCE_STATE, options.PIN_SAFETY)
     required_if = [("state", "present", ("model", "tokens"))]
-    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), dict, converge)
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.STATUS, options.PIN_SAFETY)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), report)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, report)
 
 
 if __name__ == "__main__":

@@ -464,6 +464,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import SyncRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
@@ -471,7 +472,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, options.SYNC)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, converge)
 
 
 if __name__ == "__main__":

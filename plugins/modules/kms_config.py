@@ -235,7 +235,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.KMS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), converge, needs=("pkcs11", "tomli_w"))
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, converge, needs=("pkcs11", "tomli_w"))
 
 
 if __name__ == "__main__":

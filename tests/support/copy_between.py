@@ -16,8 +16,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.copy import copy_keys
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.connection import instance_target
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.connection import target_of_request
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connection_request import ConnectionRequest, Login
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 
 
@@ -26,10 +27,11 @@ def copied(request: dict[str, Any]) -> list[dict[str, Any]]:
     names = [(kind, bytes.fromhex(key_id), label) for kind, key_id, label in request["names"]]
     more = {"seconds": request["seconds"]} if "seconds" in request else {}
     with open_database(request["registry"], run="test", check_mode=check_mode) as database:
+        login = Login(allow_low_pin_count=low)
         source, destination = (
-            instance_target(database, {"instance": request[side], "allow_low_pin_count": low}) for side in ("source", "destination")
+            target_of_request(database, ConnectionRequest(request[side], login=login)) for side in ("source", "destination")
         )
-        found = copy_keys(source, destination, names, database, check_mode=check_mode, allow_low_pin_count=low, **more)
+        found = copy_keys(source, destination, names, database, check_mode=check_mode, **more)
     return [{**asdict(item), "name": [item.name[0], item.name[1].hex(), item.name[2]]} for item in found]
 
 

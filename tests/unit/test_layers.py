@@ -17,7 +17,7 @@ ROOT = "ansible_collections.keyfleet.hsm.plugins"
 
 # What each layer may import from the project, itself apart.
 MAY: dict[str, set[str]] = {
-    "modules": {"_engine", "_module"},
+    "modules": {"_engine", "_model", "_module"},
     "filter": {"_model"},
     "doc_fragments": set(),
     "_module": {"_model"},
@@ -165,6 +165,14 @@ def test_modules_are_thin() -> None:
         functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         assert [function.name for function in functions] == ["main"], path.name
         assert (functions[0].end_lineno or 0) - functions[0].lineno < 20, path.name
+
+
+def test_no_parameter_is_read_by_name_below_the_edge() -> None:
+    """A module's parameters become one frozen request, in ``_model``: below it nobody sees them."""
+    for path in FILES:
+        if layer_of(path) in ("_engine", "_cryptoki", "_registry"):
+            names = {getattr(node, "id", getattr(node, "arg", None)) for node in ast.walk(ast.parse(path.read_text()))}
+            assert "params" not in names, path
 
 
 def test_no_file_is_two_subjects() -> None:

@@ -121,7 +121,7 @@ def _members(
 def _token_of(known: Sequence[InstanceRecord], entry: ConnectionSpec, registry: str) -> _Registered:
     """The registered token that an entry means. Raises :class:`TokenError`."""
     record = find_instance(known, entry.instance, registry)
-    tokens = chosen_tokens(record, selector_options(entry.selector))
+    tokens = chosen_tokens(record, entry.selector)
     if not tokens:
         raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
     if len(tokens) > 1:

@@ -18,6 +18,7 @@ from .._model.addresses import prefix_of
 from .._model.errors import InputError, KeyfleetError, TokenError
 from .._model.plan import Context, Outcome
 from .._model.records import InstanceRecord, TokenRecord
+from .._model.tokens.connection_request import Login
 from .._model.tokens.pin_state import pin_state
 from .._model.tokens.status import TokenStatus, fault_fields
 from .._model.uids import prefix_order
@@ -161,7 +162,7 @@ def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any]
         error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
         return replace(seen, **fault_fields(error))
     try:
-        pin = instance_pin(known, {"allow_low_pin_count": params["allow_low_pin_count"]})
+        pin = instance_pin(known, Login(allow_low_pin_count=params["allow_low_pin_count"]))
     except KeyfleetError as error:
         return replace(seen, **fault_fields(error))
     return probe_token(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -20,6 +20,8 @@ from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .runtime import require_python
 from .secrets import hide_private_keys, take_secrets
+
+Request = TypeVar("Request")
 
 PKCS11 = ("pkcs11",)
 # A part that came with version 42, the first that is enough.
@@ -33,11 +35,14 @@ def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
 
 def run(
     module: AnsibleModule,
-    engine: Callable[[Mapping[str, Any], Context], Outcome],
+    parse: Callable[[Mapping[str, Any]], Request],
+    engine: Callable[[Request, Context], Outcome],
     *,
     needs: Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]] = PKCS11,
 ) -> None:
-    """Hand the parameters to ``engine`` and its outcome to Ansible. Does not return. ``needs`` names the libraries to import.
+    """Make a request of the parameters, hand it to ``engine`` and its outcome to Ansible. Does not return.
+
+    ``parse`` raises :class:`InputError` for parameters that make no request. ``needs`` names the libraries to import.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a
     defect of ours: its traceback is shown, with the PINs of this call cut out.
@@ -49,7 +54,7 @@ def run(
     answer: dict[str, Any] = {"invocation": {"module_args": hide_private_keys(masked)}}
     context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
     try:
-        outcome = engine(params, context)
+        outcome = engine(parse(params), context)
     except KeyfleetError as error:
         module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed, **answer)
     except Exception as error:  # pylint: disable=broad-exception-caught

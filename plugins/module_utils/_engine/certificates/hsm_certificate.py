@@ -20,11 +20,12 @@ from ..._model.certificates.spec import CertificateSpec, parse_certificate
 from ..._model.errors import InputError, KeyfleetError, RegistryError
 from ..._model.keys.states import ACTIVE
 from ..._model.plan import Context, Outcome, Step, diff_of
+from ..._model.tokens.connection_request import ConnectionRequest
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
 from ..._registry.database import Database, open_database, recording
-from ..tokens.choice import NOT_YET_REGISTERED, connection_problems
-from ..tokens.connection import Target, direct_target, instance_target, open_target
+from ..tokens.choice import NOT_YET_REGISTERED
+from ..tokens.connection import Target, open_target, target_of_request
 from ..virtual_keys.scope import token_scope
 from ..x509.building import build_self_signed
 from ..x509.reading import FoundCertificate, is_due, iso, load_certificate
@@ -38,13 +39,13 @@ _VALUES = ("certificate", "fingerprint", "not_before", "not_after", "serial_numb
 
 def converge(params: Mapping[str, Any], context: Context) -> Outcome:
     """hsm_certificate. Raises :class:`KeyfleetError`; its ``changed`` says whether something had been done before."""
-    spec, given = _parse(params, context)
-    run = _Run(params, context, spec, given)
-    if params.get("library"):
-        return run.converge(direct_target(params), None)
+    connection, spec, given = _parse(params, context)
+    run = _Run(context, spec, given)
+    if connection.library:
+        return run.converge(target_of_request(None, connection), None)
     try:
         with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
-            return run.converge(instance_target(database, params), database)
+            return run.converge(target_of_request(database, connection), database)
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(
@@ -55,9 +56,9 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         raise
 
 
-def _parse(params: Mapping[str, Any], context: Context) -> tuple[CertificateSpec, FoundCertificate | None]:
+def _parse(params: Mapping[str, Any], context: Context) -> tuple[ConnectionRequest, CertificateSpec, FoundCertificate | None]:
     """The spec and the given certificate, with everything that is wrong in one error. Loads no PKCS#11 library."""
-    problems = connection_problems(params)
+    connection, problems = ConnectionRequest.parse(params)
     spec, found = parse_certificate(params)
     problems += found
     given: FoundCertificate | None = None
@@ -68,7 +69,7 @@ def _parse(params: Mapping[str, Any], context: Context) -> tuple[CertificateSpec
             problems.append(f"{'content' if spec.content is not None else 'src'}: {error}")
     if problems:
         raise InputError(problems)
-    return spec, given
+    return connection, spec, given
 
 
 def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:
@@ -91,8 +92,7 @@ def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:
 class _Run:
     """One call of hsm_certificate against one token."""
 
-    def __init__(self, params: Mapping[str, Any], context: Context, spec: CertificateSpec, given: FoundCertificate | None) -> None:
-        self.params = params
+    def __init__(self, context: Context, spec: CertificateSpec, given: FoundCertificate | None) -> None:
         self.context = context
         self.spec = spec
         self.given = given
@@ -105,8 +105,7 @@ class _Run:
     def converge(self, target: Target, database: Database | None) -> Outcome:
         self.target, self.database = target, database
         write = self.spec.writes_token and not self.context.check_mode
-        low = self.params["allow_low_pin_count"]
-        with open_target(target, database, read_write=write, allow_low_pin_count=low) as session:
+        with open_target(target, database, read_write=write) as session:
             key, key_id = self._key(session)
             inventory = cryptoki.read_certificates(session)
             request, plan = self.plan(key, of_key(inventory.objects, self.spec.key_label, key_id), session)

@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
 
 from ..._cryptoki import making
 from ..._cryptoki.objects import Inventory, read_inventory
@@ -19,8 +17,9 @@ from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, InputError, KeyfleetError
 from ..._model.keys.material import WrappedMaterial
 from ..._model.keys.objects import KeyObject
-from ..._model.keys.spec import ABSENT, PRESENT, KeySpec, parse_keys
-from ..._model.keys.states import DEACTIVATED, DESTROYED, STATES
+from ..._model.keys.request import KeyRequest
+from ..._model.keys.spec import ABSENT, PRESENT, KeySpec
+from ..._model.keys.states import DESTROYED
 from ..._model.keys.types import usable_types
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
@@ -28,8 +27,8 @@ from ..._model.records import GroupRecord, PendingKey
 from ..._model.scope import Scope
 from ..._registry import pending_keys
 from ..._registry.database import Database, open_database
-from ..tokens.choice import NOT_YET_REGISTERED, connection_problems
-from ..tokens.connection import Target, direct_target, instance_target, open_target
+from ..tokens.choice import NOT_YET_REGISTERED
+from ..tokens.connection import Target, open_target, target_of_request
 from ..tokens.serving import Reached, check_pin, find_group, first_reachable
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
@@ -43,28 +42,9 @@ from .planning.repair import is_hollow
 from .results import Results
 
 
-def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:
-    """What only a registry can keep, asked for without one."""
-    problems = []
-    for spec in specs:
-        if spec.max_age is not None:
-            problems.append(f"{spec.where}.max_age: the age of a key is kept in the registry: give instance instead of library")
-        if spec.state in STATES and spec.state != DEACTIVATED:
-            problems.append(f"{spec.where}.state: the states of a key are kept in the registry: give instance or group instead of library")
-        for option, wanted in (("state", spec.state == DEACTIVATED), ("previous", spec.previous == "deactivate")):
-            if wanted and not spec.enforce:
-                problems.append(
-                    f"{spec.where}.{option}: that a key is deactivated is kept in the registry: give instance instead of library, or "
-                    "enforce: true to take its protecting operations away in the HSM"
-                )
-    return problems
-
-
-def _parse(params: Mapping[str, Any], context: Context) -> list[KeySpec]:
-    specs, found = parse_keys(params["keys"])
-    problems = [*connection_problems(params), *found]
-    if params.get("library"):
-        problems += _unrecorded_problems(specs)
+def _with_every_source(request: KeyRequest, context: Context) -> list[KeySpec]:
+    """The specs with what their sources hold. Raises :class:`InputError` with every problem of the request."""
+    specs, problems = list(request.specs), list(request.problems)
     if any(spec.source is not None for spec in specs):
         specs = _with_sources(specs, problems, context)
     if problems:
@@ -93,16 +73,16 @@ def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -
     return loaded
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+def converge(request: KeyRequest, context: Context) -> Outcome:
     """hsm_key. Raises :class:`KeyfleetError` before the first write; a failure after it is told in the outcome."""
-    specs = _parse(params, context)
-    if params.get("library"):
-        return _Run(params, context, specs, direct_target(params), None).converge()
+    specs, connection = _with_every_source(request, context), request.connection
+    if connection.library:
+        return _Run(request, context, specs, target_of_request(None, connection), None).converge()
     try:
-        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
-            if params.get("group"):
-                return _GroupRun(params, context, specs, database).converge()
-            return _Run(params, context, specs, instance_target(database, params), database).converge()
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+            if connection.group:
+                return _GroupRun(request, context, specs, database).converge()
+            return _Run(request, context, specs, target_of_request(database, connection), database).converge()
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(
@@ -133,15 +113,15 @@ def _cannot_plan(problems: list[str]) -> KeyfleetError:
 class _Batch:
     """One call of hsm_key against one token in an open session."""
 
-    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database | None) -> None:
-        self.params = params
+    def __init__(self, request: KeyRequest, context: Context, specs: list[KeySpec], database: Database | None) -> None:
+        self.request = request
         self.context = context
         self.specs = specs
         self.database = database
 
     def cut_off(self, target: Target) -> bool:
         """Whether objects that were cut off are looked for: after a run that died, or when that was asked for."""
-        return bool(self.params["repair"] or self._pending(target))
+        return bool(self.request.repair or self._pending(target))
 
     def _pending(self, target: Target) -> dict[str, PendingKey]:
         if self.database is None or target.token_id is None:
@@ -157,7 +137,7 @@ class _Batch:
         self.look = TokenLook(session, inventory, fingerprints)
         neighbours = Neighbours(inventory.objects, inventory.certified)
         circumstances = Circumstances(
-            self.database is not None, bool(self.params["repair"]), pending, self.look, neighbours, scope, self.context.check_mode
+            self.database is not None, self.request.repair, pending, self.look, neighbours, scope, self.context.check_mode
         )
         planner = Planner(inventory.objects, circumstances)
         plans = self._plan(planner, scope)
@@ -284,15 +264,13 @@ class _Batch:
 class _Run(_Batch):
     """A batch on the one token that the task names."""
 
-    def __init__(
-        self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], target: Target, database: Database | None
-    ) -> None:
-        super().__init__(params, context, specs, database)
+    def __init__(self, request: KeyRequest, context: Context, specs: list[KeySpec], target: Target, database: Database | None) -> None:
+        super().__init__(request, context, specs, database)
         self.target = target
 
     def converge(self) -> Outcome:
-        target, low = self.target, self.params["allow_low_pin_count"]
-        with open_target(target, self.database, read_write=not self.context.check_mode, allow_low_pin_count=low) as session:
+        target = self.target
+        with open_target(target, self.database, read_write=not self.context.check_mode) as session:
             inventory = read_inventory(session, cut_off=self.cut_off(target))
             scope = token_scope(self.database, target.token_id) if self.database is not None else Scope()
             outcome = self._on(session, target, inventory, scope)
@@ -303,15 +281,15 @@ class _Run(_Batch):
 class _GroupRun(_Batch):
     """A batch on the connection of a group that serves."""
 
-    def __init__(self, params: Mapping[str, Any], context: Context, specs: list[KeySpec], database: Database) -> None:
-        super().__init__(params, context, specs, database)
+    def __init__(self, request: KeyRequest, context: Context, specs: list[KeySpec], database: Database) -> None:
+        super().__init__(request, context, specs, database)
         self.registry = database
-        self.group = find_group(database, params["group"])
-        check_pin(self.group, params)
+        self.group = find_group(database, request.connection.group or "")
+        check_pin(self.group, request.connection.login)
 
     def converge(self) -> Outcome:
-        writes = not self.context.check_mode
-        with first_reachable(self.group, self.registry, self.params, self.context, read_write=writes, cut_off=self.cut_off) as reached:
+        writes, login = not self.context.check_mode, self.request.connection.login
+        with first_reachable(self.group, self.registry, login, self.context, read_write=writes, cut_off=self.cut_off) as reached:
             scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
             outcome = self._on(reached.session, reached.target, reached.inventory, scope)
             outcome.values["served_by"] = reached.shown

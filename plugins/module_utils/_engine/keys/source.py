@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._model.errors import InputError
 from ..._model.keys.material import SECRET_SIZES, KeyMaterial, WrappedMaterial, big_integer, ec_private_value, octet_string
-from ..._model.keys.source_rules import PrivateBlob, SourceProblem, private_blob, secret_value, source_problems, weak_des3, wrapped_blob
+from ..._model.keys.source_rules import KeySource, PrivateBlob, SourceProblem, private_blob, secret_value, weak_des3, wrapped_blob
 from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES
 
 if TYPE_CHECKING:
@@ -59,21 +59,21 @@ class _Public:
     der: bytes
 
 
-def read_source(source: Mapping[str, Any], *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
+def read_source(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
     """The key that ``source`` names, checked against what is asked for.
 
-    ``source`` as in :func:`.source_problems`. ``type`` is AES, DES3, DES, RSA, EC or Ed25519; ``size`` in bits and ``curve`` must be
+    ``source`` has no :func:`.source_problems`. ``type`` is AES, DES3, DES, RSA, EC or Ed25519; ``size`` in bits and ``curve`` must be
     the key's where they are given. ``allow_weak`` lets in RSA under 2048 bits and DES3 with two equal neighbours; whether DES is
     let in at all, the caller decides. ``where`` names the entry, for example ``keys[0] (payments)``.
 
     Raises :class:`InputError` with every problem, each beginning with ``where.source.option: ``. None holds a part of the key or of
     the passphrase. ImportError where ``cryptography`` is missing.
     """
-    if problems := source_problems(source, where, type=type):
-        raise InputError(problems)
-    place = "src" if source.get("src") is not None else "content"
+    problems: list[str] = []
+    place = "src" if source.src is not None else "content"
     loaded: Loaded | None = None
-    if source.get("wrapping_key") is None:
+    wrapping_key = source.wrapping_key
+    if wrapping_key is None:
         with _collected(problems, where, place):
             loaded = _in_the_clear(source, type=type, size=size, curve=curve, allow_weak=allow_weak, where=where)
     else:
@@ -81,12 +81,12 @@ def read_source(source: Mapping[str, Any], *, type: str, size: int | None, curve
         # Two options, read one after the other, so that a run tells the problems of both.
         with _collected(problems, where, place):
             data, _mode = _read(source)
-            mechanism, format = source.get("mechanism"), source.get("format")
+            mechanism, format = source.mechanism, source.format
             blob = wrapped_blob(data, type=type, size=size, mechanism=mechanism, format=format, is_file=place == "src")
         with _collected(problems, where, "public_key"):
-            if source.get("public_key") is not None:
-                public = _asked_public(source["public_key"], type=type, size=size, curve=curve, allow_weak=allow_weak)
-        loaded = _wrapped(source, blob, public, type=type, size=size, curve=curve)
+            if source.public_key is not None:
+                public = _asked_public(source.public_key, type=type, size=size, curve=curve, allow_weak=allow_weak)
+        loaded = _wrapped(wrapping_key, source.mechanism, blob, public, type=type, size=size, curve=curve)
     if problems or loaded is None:
         raise InputError(problems)
     return loaded
@@ -101,9 +101,9 @@ def _collected(problems: list[str], where: str, option: str) -> Iterator[None]:
         problems.extend(f"{where}.source.{problem.option or option}: {text}" for text in problem.texts)
 
 
-def _in_the_clear(source: Mapping[str, Any], *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
+def _in_the_clear(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
     data, mode = _read(source)
-    is_file, format = source.get("src") is not None, source.get("format")
+    is_file, format = source.src is not None, source.format
     if type in SECRET_SIZES:
         value = secret_value(data, type=type, size=size, format=format, is_file=is_file)
         if type == "DES3" and not allow_weak and weak_des3(value):
@@ -113,39 +113,41 @@ def _in_the_clear(source: Mapping[str, Any], *, type: str, size: int | None, cur
         material = KeyMaterial(type, len(value) * 8, None, {"VALUE": value}, check_value=key_check_value(type, value))
     else:
         blob = private_blob(data, type=type, format=format, is_file=is_file)
-        material = _pair(_load_private(blob, source.get("passphrase"), type), type, size, curve, allow_weak)
+        material = _pair(_load_private(blob, source.passphrase, type), type, size, curve, allow_weak)
     if mode & 0o077:
         return Loaded(
             material,
             (
-                f"{where}.source.src: {source['src']} has mode {mode:04o}, so others can get at the key. Run chmod 0600 on it; it may be "
+                f"{where}.source.src: {source.src} has mode {mode:04o}, so others can get at the key. Run chmod 0600 on it; it may be "
                 "removed once the key is in the HSM.",
             ),
         )
     return Loaded(material)
 
 
-def _wrapped(source: Mapping[str, Any], blob: bytes, public: _Public | None, *, type: str, size: int | None, curve: str | None) -> Loaded:
+def _wrapped(
+    wrapping_key: str, mechanism: str | None, blob: bytes, public: _Public | None, *, type: str, size: int | None, curve: str | None
+) -> Loaded:
     return Loaded(
         WrappedMaterial(
             blob,
             type=type,
             size=public.size if public else size,
             curve=public.curve if public else curve,
-            wrapping_key=source["wrapping_key"],
-            mechanism=source.get("mechanism"),
+            wrapping_key=wrapping_key,
+            mechanism=mechanism,
             public=public.attributes if public else {},
             public_key=public.der if public else None,
         )
     )
 
 
-def _read(source: Mapping[str, Any]) -> tuple[bytes, int]:
+def _read(source: KeySource) -> tuple[bytes, int]:
     """The bytes of src or content, and the file's mode; 0 for content."""
-    if source.get("src") is not None:
-        data, mode = _read_file(source["src"])
+    if source.content is not None:
+        data, mode = _utf8(source.content.reveal(), None), 0
     else:
-        data, mode = _utf8(source["content"].reveal(), None), 0
+        data, mode = _read_file(source.src or "")
     if not data:
         raise SourceProblem("is empty")
     if len(data) > MAX_BYTES:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from ..._model.keys.objects import Key, KeyName, group_keys
 from ..._model.plan import CREATE, Context, Step
 from ..._model.records import GroupRecord, InstanceRecord, VirtualKey
 from ..._model.scope import Scope
+from ..._model.tokens.connection_request import Login
 from ..._registry import pending_keys
 from ..._registry.database import Database
 from ..tokens.connection import Target
@@ -62,13 +63,13 @@ class MemberSync:
         group: GroupRecord,
         known: Sequence[InstanceRecord],
         database: Database,
-        params: Mapping[str, Any],
+        login: Login,
         context: Context,
     ) -> None:
         self.group = group
         self.known = known
         self.database = database
-        self.params = params
+        self.login = login
         self.context = context
         self.several = len(group.members) > 1
         self._members: list[_Member] = []
@@ -116,7 +117,7 @@ class MemberSync:
             if connection.priority in tried:
                 continue
             try:
-                with reach(connection, self.known, self.database, self.params, read_write=False) as other:
+                with reach(connection, self.known, self.database, self.login, read_write=False) as other:
                     self._read(other)
             except KeyfleetError as error:
                 failed.append((connection, error))
@@ -176,7 +177,6 @@ class MemberSync:
         from .copy import copy_keys
         from .copy_sides import PRESENT  # most runs only read
 
-        low = bool(self.params["allow_low_pin_count"])
         try:
             copied = copy_keys(
                 self._members[source].target,
@@ -184,7 +184,6 @@ class MemberSync:
                 [name for _row, name in wanted],
                 self.database,
                 check_mode=self.context.check_mode,
-                allow_low_pin_count=low,
             )
         except KeyfleetError as error:
             report.not_repaired += [self._entry(row, source, lacking, code=error.code, reason=error.message) for row, _name in wanted]

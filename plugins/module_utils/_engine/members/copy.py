@@ -76,7 +76,6 @@ def copy_keys(
     database: Database,
     *,
     check_mode: bool,
-    allow_low_pin_count: bool,
     seconds: float = SECONDS,
 ) -> list[Copied]:
     """Copy keys of one registered token to another, as far as both tokens can. One answer a name, in order.
@@ -89,9 +88,8 @@ def copy_keys(
     if sides[0][0] == sides[1][0]:
         raise TokenError(f"source and destination are the same token ({sides[0][0]}): nothing is copied.", code="same_token")
     with ExitStack() as stack:
-        low = allow_low_pin_count
-        giving = stack.enter_context(Talk(partial(serve, source, Giving, False, low), _named(source)))
-        taking = stack.enter_context(Talk(partial(serve, destination, Taking, not check_mode, low), _named(destination), [giving]))
+        giving = stack.enter_context(Talk(partial(serve, source, Giving, False), _named(source)))
+        taking = stack.enter_context(Talk(partial(serve, destination, Taking, not check_mode), _named(destination), [giving]))
         slots = {}
         for _name, target in sorted(sides, key=lambda side: side[0]):
             slots[id(target)] = _open(giving if target is source else taking, target, database, seconds)

@@ -39,12 +39,12 @@ def key_of_answer(fields: dict[str, Any]) -> Key:
     return Key(**parts)
 
 
-def serve(target: Target, side: type[Giving] | type[Taking], read_write: bool, low: bool, requests: Iterator[Any]) -> Iterator[Any]:
+def serve(target: Target, side: type[Giving] | type[Taking], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:
     """In the child: open the token when told to, and answer until there are no more requests."""
     if next(requests, None) is None:
         return
     try:
-        with open_target(target, None, read_write=read_write, allow_low_pin_count=low) as session:
+        with open_target(target, None, read_write=read_write) as session:
             working = side(session)
             try:
                 yield {"ok": session.token.slot_id}

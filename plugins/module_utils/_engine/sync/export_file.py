@@ -25,7 +25,6 @@ from ..files.private_files import write_private
 from ..files.yaml_text import to_yaml
 
 MODE = 0o644
-ENDINGS = (".yml", ".yaml", ".json")
 _MAX_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 1024
 # At the top of the document only: a file that holds an export among other things is more than one. Another program may have
@@ -60,20 +59,8 @@ class ExportPlan:
             ) from None
 
 
-def export_problems(path: str | None) -> list[str]:
-    """What is wrong with the option ``export``, as far as it can be told without looking."""
-    if path is None:
-        return []
-    problems = []
-    if not os.path.isabs(path) or "\0" in path:
-        problems.append(f"export: {path!r} is no absolute path: give one on the target, for example /srv/hsm/keys.yml")
-    if os.path.splitext(path)[1] not in ENDINGS:
-        problems.append(f"export: {path!r} does not say whether YAML or JSON is wanted: let it end in {', '.join(ENDINGS)}")
-    return problems
-
-
 def plan_export(path: str, document: Mapping[str, Any]) -> ExportPlan:
-    """The plan for the file. ``path`` has no :func:`export_problems`.
+    """The plan for the file. ``path`` has no :func:`.export_problems`.
 
     Raises :class:`Refused` where the file may not be written, :class:`KeyfleetError` where it cannot be read.
     """

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..._cryptoki.objects import read_inventory
 from ..._model.errors import InputError, KeyfleetError, TokenError
@@ -22,32 +21,28 @@ from ..._model.keys.objects import KeyName, group_keys
 from ..._model.keys.states import DESTROYED
 from ..._model.plan import Context, Outcome
 from ..._model.records import GroupRecord, TokenRecord, VirtualKey
+from ..._model.sync_request import SyncRequest
 from ..._registry import instances as table
 from ..._registry import pending_keys, virtual_keys
 from ..._registry.database import Database, open_database
 from ..members.comparison import MemberSync
-from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, connection_problems, find_instance
+from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
 from ..tokens.connection import Target, open_target, target_of
 from ..tokens.serving import check_pin, find_group, first_reachable
 from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.scope import group_scope, token_scope
 from ..virtual_keys.seen import Seen, may_be_pruned
-from .export_file import ExportPlan, export_problems, plan_export
+from .export_file import ExportPlan, plan_export
 from .outcome import _outcome
 from .work import Work, work_of
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+def converge(request: SyncRequest, context: Context) -> Outcome:
     """hsm_sync. A token that cannot be read ends the run with nothing recorded. Raises :class:`KeyfleetError`."""
-    problems = [*connection_problems(params), *export_problems(params.get("export"))]
-    if params.get("repair") and not params.get("group"):
-        problems.append("repair: is for the members of a group: give group, or leave it out")
-    if problems:
-        raise InputError(problems)
     try:
-        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
-            way = _GroupSync if params.get("group") else _InstanceSync
-            return way(params, context, database).converge()
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+            way = _GroupSync if request.connection.group else _InstanceSync
+            return way(request, context, database).converge()
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(f"{error.message} In check mode there is nothing to compare yet.")
@@ -56,8 +51,8 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
 
 
 class _Sync:
-    def __init__(self, params: Mapping[str, Any], context: Context, database: Database) -> None:
-        self.params = params
+    def __init__(self, request: SyncRequest, context: Context, database: Database) -> None:
+        self.request = request
         self.context = context
         self.database = database
         self.known = table.all_instances(database)
@@ -69,12 +64,12 @@ class _Sync:
         In check mode the registry is a copy in memory, so that what is planned is what would be.
         """
         self.records_change = any(work.writes for work in works)
-        if not self.records_change and not self.params["export"]:
+        if not self.records_change and not self.request.export:
             return None
         with self.database.transaction():
             for work in works:
                 self._write(work)
-            return self.export_plan(works[0]) if self.params["export"] else None
+            return self.export_plan(works[0]) if self.request.export else None
 
     def write_file(self, export: ExportPlan | None) -> None:
         """The exported file, after the records: a run that dies in between is mended by the next."""
@@ -145,14 +140,13 @@ class _InstanceSync(_Sync):
         works: list[Work] = []
         targets = self._targets()
         for token, target in targets:
-            low = self.params["allow_low_pin_count"]
-            with open_target(target, self.database, read_write=False, allow_low_pin_count=low) as session:
+            with open_target(target, self.database, read_write=False) as session:
                 keys = group_keys(read_inventory(session).objects)
                 seen = Seen(str(session.token), keys, frozenset(pending_keys.of_token(self.database, token.id or 0)))
                 scope, slot = token_scope(self.database, token.id), session.token.slot_id
             self.addresses.seen(token.id, slot)
-            work = work_of(seen, scope, self.params["refresh"], self.context)
-            work.pruned = may_be_pruned(work.comparison.missing, seen, (), self.context) if self.params["prune"] else []
+            work = work_of(seen, scope, self.request.refresh, self.context)
+            work.pruned = may_be_pruned(work.comparison.missing, seen, (), self.context) if self.request.prune else []
             works.append(work)
         self.token = targets[0][0]
         export = self.write(works)
@@ -160,58 +154,58 @@ class _InstanceSync(_Sync):
         return _outcome(works, self.addresses, None, None, export)
 
     def _targets(self) -> list[tuple[TokenRecord, Target]]:
-        params = self.params
-        record = find_instance(self.known, params["instance"], self.database.path)
-        tokens = chosen_tokens(record, params)
+        asked = self.request.connection
+        record = find_instance(self.known, asked.instance or "", self.database.path)
+        tokens = chosen_tokens(record, asked.selector)
         if not tokens:
             raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
         problems = []
-        if len(tokens) > 1 and (params.get("pin") or params.get("pin_file")):
+        if len(tokens) > 1 and asked.login.option:
             problems.append(
                 f"pin: instance '{record.name}' has several tokens, and one PIN is not tried on all: say which with token_label"
             )
-        if len(tokens) > 1 and params["export"]:
+        if len(tokens) > 1 and self.request.export:
             problems.append(
                 f"export: instance '{record.name}' has several tokens: say which with token_label, and give each a file of its own"
             )
         if problems:
             raise InputError(problems)
-        return [(token, target_of(self.known, record, token, params)) for token in tokens]
+        return [(token, target_of(self.known, record, token, asked.login)) for token in tokens]
 
     def export_plan(self, work: Work) -> ExportPlan:
-        scope = {"instance": self.params["instance"], "token_label": self.token.label}
+        scope = {"instance": self.request.connection.instance, "token_label": self.token.label}
         records = token_scope(self.database, self.token.id).records
         there = {key.name for key in work.seen.keys}
         # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
         absent = {record.name for record in records if record.group_id is not None and record.state != DESTROYED} - there
         absent |= {record.name for record in work.comparison.missing}
         document = export_document(scope, records, self.addresses.of, absent=absent, repeated=work.seen.repeated_labels())
-        return plan_export(self.params["export"], document)
+        return plan_export(self.request.export or "", document)
 
 
 class _GroupSync(_Sync):
     """The virtual keys of a group, as the first connection that can be reached has them."""
 
-    def __init__(self, params: Mapping[str, Any], context: Context, database: Database) -> None:
-        super().__init__(params, context, database)
-        self.group: GroupRecord = find_group(database, params["group"])
-        check_pin(self.group, params)
-        self.members = MemberSync(self.group, self.known, self.database, params, context)
+    def __init__(self, request: SyncRequest, context: Context, database: Database) -> None:
+        super().__init__(request, context, database)
+        self.group: GroupRecord = find_group(database, request.connection.group or "")
+        check_pin(self.group, request.connection.login)
+        self.members = MemberSync(self.group, self.known, self.database, request.connection.login, context)
 
     def converge(self) -> Outcome:
         members = self.members
-        with first_reachable(self.group, self.database, self.params, self.context, read_write=False) as reached:
+        with first_reachable(self.group, self.database, self.request.connection.login, self.context, read_write=False) as reached:
             token_id, served_by = reached.target.token_id, reached.shown
             self.addresses.seen(token_id, reached.session.token.slot_id)
             scope = group_scope(self.database, self.group, token_id or 0)
             seen = members.read_serving(reached, scope)
         report = members.read_others(reached)
-        work = work_of(seen, scope, self.params["refresh"], self.context)
-        if self.params["prune"]:
+        work = work_of(seen, scope, self.request.refresh, self.context)
+        if self.request.prune:
             work.pruned = members.gone_everywhere(work.comparison.missing, self.context)
         export = self.write([work])
         self.write_file(export)
-        if self.params["repair"]:
+        if self.request.repair:
             members.repair(report, work.comparison.met)
         return _outcome([work], self.addresses, served_by, report, export)
 
@@ -231,4 +225,4 @@ class _GroupSync(_Sync):
         absent = {record.name for record in (self.members.gone_everywhere(missing) if self.members.several else missing)}
         repeated = self.members.repeated_labels()
         document = export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=repeated)
-        return plan_export(self.params["export"], document)
+        return plan_export(self.request.export or "", document)

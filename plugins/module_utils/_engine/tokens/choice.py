@@ -8,47 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Sequence
 
-from ..._model.errors import InputError, TokenError
+from ..._model.errors import TokenError
 from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.selectors import TokenSelector
 
 # In check mode these may be what an earlier task of the same play would have registered.
 NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared", "no_group")
-
-
-def connection_problems(params: Mapping[str, Any]) -> list[str]:
-    """What is wrong with ``instance``, ``group``, ``library``, ``token_label``, ``token_serial``, ``slot``, ``pin`` and ``pin_file``."""
-    problems: list[str] = []
-    instance, group, library = params.get("instance"), params.get("group"), params.get("library")
-    selected = [name for name in ("token_label", "token_serial", "slot") if params.get(name) is not None]
-    if sum(map(bool, (instance, group, library))) != 1:
-        ways = "instance or group" if "group" in params else "instance"
-        direct = ", or library with one of token_label, token_serial, slot" if "library" in params else ""
-        problems.append(f"instance: give either {ways}{direct}")
-    elif group and selected:
-        problems.append(f"{selected[0]}: a group's connections say which tokens serve it: leave it out, or give instance")
-    elif library:
-        if not PurePosixPath(library).is_absolute():
-            problems.append(f"library: {library!r} is not an absolute path on the target")
-        problems += TokenSelector.parse(params, "library", prefix="token_")[1]
-    elif selected:
-        problems += TokenSelector.parse(params, "instance", prefix="token_")[1]
-    if (instance or group) and params.get("environment"):
-        problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
-    if params.get("pin") and params.get("pin_file"):
-        problems.append("pin: give pin or pin_file, not both")
-    if params.get("pin_file") and not PurePosixPath(params["pin_file"]).is_absolute():
-        problems.append(f"pin_file: {params['pin_file']!r} is not an absolute path on the target")
-    return problems
-
-
-def check_connection(params: Mapping[str, Any]) -> None:
-    if problems := connection_problems(params):
-        raise InputError(problems)
 
 
 def find_instance(known: Sequence[InstanceRecord], name: str, registry: str) -> InstanceRecord:
@@ -69,14 +36,13 @@ def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
     return seen == selector.value or token.selector == selector
 
 
-def chosen_tokens(record: InstanceRecord, params: Mapping[str, Any]) -> list[TokenRecord]:
+def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> list[TokenRecord]:
     """The tokens of ``record`` that the task's selector names; all of them without one. Raises :class:`TokenError`."""
     tokens = list(record.tokens)
-    if any(params.get(name) is not None for name in ("token_label", "token_serial", "slot")):
-        selector, _problems = TokenSelector.parse(params, "instance", prefix="token_")
-        tokens = [token for token in tokens if selector is not None and _answers(token, selector)]
+    if selector is not None:
+        tokens = [token for token in tokens if _answers(token, selector)]
         if len(tokens) != 1:
-            option = "slot" if selector is None or selector.kind == "slot" else f"token_{selector.kind}"
+            option = "slot" if selector.kind == "slot" else f"token_{selector.kind}"
             raise TokenError(
                 f"{option}: instance '{record.name}' has {len(tokens) or 'no'} token with {selector}; it has {_listed(record)}.",
                 code="token_not_declared",

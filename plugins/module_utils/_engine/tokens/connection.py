@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..._cryptoki.provider import open_provider
 from ..._cryptoki.session import Session, open_session
 from ..._model.addresses import prefix_of
-from ..._model.errors import InputError, PinError, TokenError
+from ..._model.errors import PinError, TokenError
 from ..._model.records import InstanceRecord, TokenRecord
+from ..._model.tokens.connection_request import ConnectionRequest, Login
 from ..._model.tokens.secret import Secret
 from ..._model.tokens.selectors import TokenSelector
 from ..._registry import instances as table
 from ..._registry.database import Database
 from ..files.private_files import read_pin
-from .choice import _listed, chosen_tokens, connection_problems, find_instance
+from .choice import _listed, chosen_tokens, find_instance
 from .probe import pin_missing
 from .refused_pins import check_not_refused, note_login
 
@@ -40,6 +40,7 @@ class Target:
     prefix: str | None = None
     token: TokenRecord | None = None
     pin_path: str | None = None
+    allow_low_pin_count: bool = False
 
     @property
     def token_id(self) -> int | None:
@@ -47,44 +48,46 @@ class Target:
         return self.token.id if self.token is not None else None
 
 
-def direct_target(params: Mapping[str, Any]) -> Target:
-    """The target of a task that names a library. Reads ``pin_file``; raises PinError."""
-    selector, _problems = TokenSelector.parse(params, "library", prefix="token_")
-    if selector is None:
-        raise InputError(connection_problems(params))
-    pin = params.get("pin") or (read_pin(params["pin_file"], "pin_file") if params.get("pin_file") else None)
+def target_of_request(database: Database | None, request: ConnectionRequest) -> Target:
+    """The one token that a task means: of a registered instance, or without a ``database`` of a library, whose ``pin_file`` is read.
+
+    Raises :class:`TokenError`, PinError.
+    """
+    if database is not None:
+        return _instance_target(database, request)
+    login, selector = request.login, request.selector
+    if request.library is None or selector is None:
+        raise TypeError("a request without a registry names a library and a token")
+    pin = login.pin or (read_pin(login.pin_file, "pin_file") if login.pin_file else None)
     if pin is None:
         raise pin_missing(str(selector))
-    return Target(libraries=(params["library"],), selector=selector, environment=params.get("environment") or {}, pin=pin, timeout=0)
+    return Target((request.library,), selector, request.environment, pin, allow_low_pin_count=login.allow_low_pin_count)
 
 
-def instance_pin(token: TokenRecord, params: Mapping[str, Any]) -> Secret | None:
+def instance_pin(token: TokenRecord, login: Login) -> Secret | None:
     """The PIN for a registered token: the task's own, else the token's file. None where it needs no login. Raises PinError."""
     if not token.login:
         return None
-    pin: Secret | None = params.get("pin")
-    if pin is not None:
-        return pin
-    path = pin_path(token, params)
+    if login.pin is not None:
+        return login.pin
+    path = pin_path(token, login)
     if not path:
         raise pin_missing(f"token '{token.named()}'")
-    check_not_refused(token, path, allow_low_pin_count=bool(params.get("allow_low_pin_count")))
+    check_not_refused(token, path, allow_low_pin_count=login.allow_low_pin_count)
     return read_pin(path, "pin_file")
 
 
-def pin_path(token: TokenRecord, params: Mapping[str, Any]) -> str | None:
+def pin_path(token: TokenRecord, login: Login) -> str | None:
     """The file that the PIN comes from; None where the task gives the PIN itself."""
-    if params.get("pin") is not None or not token.login:
+    if login.pin is not None or not token.login:
         return None
-    path: str | None = params.get("pin_file") or token.pin_file
-    return path
+    return login.pin_file or token.pin_file
 
 
-def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
-    """The one token of a registered instance that the task means. Raises :class:`TokenError`, PinError."""
+def _instance_target(database: Database, request: ConnectionRequest) -> Target:
     known = table.all_instances(database)
-    record = find_instance(known, params["instance"], database.path)
-    tokens = chosen_tokens(record, params)
+    record = find_instance(known, request.instance or "", database.path)
+    tokens = chosen_tokens(record, request.selector)
     if not tokens:
         raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
     if len(tokens) > 1:
@@ -92,17 +95,18 @@ def instance_target(database: Database, params: Mapping[str, Any]) -> Target:
             f"token_label: instance '{record.name}' has several tokens ({_listed(record)}): say which with token_label.",
             code="several_tokens",
         )
-    return target_of(known, record, tokens[0], params)
+    return target_of(known, record, tokens[0], request.login)
 
 
-def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, params: Mapping[str, Any]) -> Target:
+def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, login: Login) -> Target:
     """The way to a registered token, with its PIN read. Raises PinError."""
     return Target(
         libraries=(record.library,),
         environment=record.environment,
         selector=token.selector,
-        pin=instance_pin(token, params),
-        pin_path=pin_path(token, params),
+        pin=instance_pin(token, login),
+        pin_path=pin_path(token, login),
+        allow_low_pin_count=login.allow_low_pin_count,
         timeout=record.connection_timeout,
         prefix=prefix_of(known)[record.name],
         token=token,
@@ -110,7 +114,7 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
 
 
 @contextmanager
-def open_target(target: Target, database: Database | None, *, read_write: bool, allow_low_pin_count: bool = False) -> Iterator[Session]:
+def open_target(target: Target, database: Database | None, *, read_write: bool) -> Iterator[Session]:
     """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label.
 
     ``database`` remembers a refused PIN file.
@@ -136,7 +140,7 @@ def open_target(target: Target, database: Database | None, *, read_write: bool, 
                 token,
                 pin=target.pin,
                 read_write=read_write,
-                allow_low_pin_count=allow_low_pin_count,
+                allow_low_pin_count=target.allow_low_pin_count,
                 timeout=target.timeout,
             ) as session:
                 note_login(database, target.token, target.pin_path, None)

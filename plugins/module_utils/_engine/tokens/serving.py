@@ -12,7 +12,7 @@ mistake in what was declared stop the run: going on with the next HSM would hide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, InputError, KeyfleetError, TokenError
 from ..._model.plan import Context
 from ..._model.records import GroupRecord, InstanceRecord, TokenRecord
+from ..._model.tokens.connection_request import Login
 from ..._registry import groups
 from ..._registry import instances as table
 from ..._registry.database import Database
@@ -87,13 +88,12 @@ def connections_of(known: Sequence[InstanceRecord], group: GroupRecord) -> list[
     return [Connection(priority, *tokens[token_id]) for priority, token_id in enumerate(group.members, 1)]
 
 
-def check_pin(group: GroupRecord, params: Mapping[str, Any]) -> None:
+def check_pin(group: GroupRecord, login: Login) -> None:
     """Raises :class:`InputError` for one PIN that would be tried on several tokens."""
-    option = next((name for name in ("pin", "pin_file") if params.get(name)), None)
-    if option is not None and len(group.members) > 1:
+    if login.option is not None and len(group.members) > 1:
         raise InputError(
             [
-                f"{option}: group '{group.name}' has several connections, and one PIN is not tried on all: register each token's own "
+                f"{login.option}: group '{group.name}' has several connections, and one PIN is not tried on all: register each token's own "
                 "pin_file with hsm_instance, and leave it out here"
             ]
         )
@@ -104,7 +104,7 @@ def reach(
     connection: Connection,
     known: Sequence[InstanceRecord],
     database: Database,
-    params: Mapping[str, Any],
+    login: Login,
     *,
     read_write: bool,
     cut_off: Callable[[Target], bool] | None = None,
@@ -119,8 +119,8 @@ def reach(
             "the user's PIN.",
             code="login_needed",
         )
-    target = target_of(known, connection.instance, connection.token, params)
-    with open_target(target, database, read_write=read_write, allow_low_pin_count=params["allow_low_pin_count"]) as session:
+    target = target_of(known, connection.instance, connection.token, login)
+    with open_target(target, database, read_write=read_write) as session:
         yield Reached(connection, target, session, read_inventory(session, cut_off=cut_off is not None and cut_off(target)))
 
 
@@ -128,7 +128,7 @@ def reach(
 def first_reachable(
     group: GroupRecord,
     database: Database,
-    params: Mapping[str, Any],
+    login: Login,
     context: Context,
     *,
     read_write: bool,
@@ -143,7 +143,7 @@ def first_reachable(
     for connection in connections_of(known, group):
         with ExitStack() as stack:
             try:
-                reached = stack.enter_context(reach(connection, known, database, params, read_write=read_write, cut_off=cut_off))
+                reached = stack.enter_context(reach(connection, known, database, login, read_write=read_write, cut_off=cut_off))
             except KeyfleetError as error:
                 if not is_unreachable(error):
                     error.message = f"group '{group.name}', connection {connection}: {error.message}"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..quoting import quoted
+from ..tokens.secret import Secret
 from .material import PAIR_TYPES, SECRET_SIZES, UNWRAP_MECHANISMS
 
 FORMATS = ("pem", "der", "raw", "hex", "base64")
@@ -50,13 +51,25 @@ class PrivateBlob:
     encrypted: bool
 
 
-def source_problems(source: Mapping[str, Any], where: str, *, type: str | None = None) -> list[str]:
+@dataclass(frozen=True)
+class KeySource:
+    """The option ``source`` of an entry: exactly one of ``src`` (a path on the target) and ``content``. None: not given."""
+
+    src: str | None = None
+    content: Secret | None = None
+    format: str | None = None
+    passphrase: Secret | None = None
+    wrapping_key: str | None = None
+    mechanism: str | None = None
+    public_key: str | None = None
+
+
+def source_problems(source: KeySource, where: str, *, type: str | None = None) -> list[str]:
     """What is wrong with the options of ``source``, its file and content apart. Each begins with ``where.source.option: ``.
 
-    ``source`` holds src, content (a Secret), format, passphrase (a Secret), wrapping_key, mechanism and public_key; None is the
-    same as not given. ``type`` is the key's, and adds the rules that depend on it.
+    ``type`` is the key's, and adds the rules that depend on it.
     """
-    given = {option: value for option, value in source.items() if value is not None}
+    given = {option: value for option, value in vars(source).items() if value is not None}
     found = [*_place_problems(given), *_format_problems(given, type), *_passphrase_problems(given, type), *_wrapped_problems(given, type)]
     return [f"{where}.source.{option}: {text}" for option, text in found]
 

@@ -16,7 +16,7 @@ from ..durations import parse_duration
 from ..quoting import quoted
 from .generations import MAX_GENERATION, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
-from .source_rules import source_problems
+from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
 from .types import CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
 
@@ -56,7 +56,7 @@ class KeySpec:
     previous: str = "keep"
     enforce: bool = False
     allow_weak: bool = False
-    source: Mapping[str, Any] | None = None
+    source: KeySource | None = None
     material: KeyMaterial | WrappedMaterial | None = None
     lead: bool = True
 
@@ -221,7 +221,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
             _check_public_only(options, where, problems)
         max_age = _parse_max_age(options, where, problems)
         _check_rotation(options, state, generation, where, problems)
-        source = options.get("source")
+        source = KeySource(**options["source"]) if options.get("source") is not None else None
         if source is not None:
             problems += source_problems(source, where, type=options.get("type"))
         if stored in by_name:

@@ -23,7 +23,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys import s
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.source import MAX_BYTES, Loaded, key_check_value, read_source
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import InputError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material import KeyMaterial, WrappedMaterial, big_integer
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.source_rules import SourceProblem
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.source_rules import KeySource, SourceProblem, source_problems
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CURVES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from asn1crypto.core import OctetString
@@ -87,7 +87,10 @@ def read(type: str, *, size: int | None = None, curve: str | None = None, allow_
             source[option] = Secret(source[option])
     if "src" in source:
         source["src"] = str(source["src"])
-    return read_source(source, type=type, size=size, curve=curve, allow_weak=allow_weak, where=WHERE)
+    given = KeySource(**source)
+    if found := source_problems(given, WHERE, type=type):
+        raise InputError(found)
+    return read_source(given, type=type, size=size, curve=curve, allow_weak=allow_weak, where=WHERE)
 
 
 def material(type: str, **options: Any) -> KeyMaterial:

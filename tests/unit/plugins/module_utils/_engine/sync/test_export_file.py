@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync import export_file
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.export_file import export_problems, plan_export
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.export_file import plan_export
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError, Refused
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CHANGE, CREATE, KEEP
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import export_problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -21,6 +21,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material 
     octet_string,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.source_rules import (
+    KeySource,
     PrivateBlob,
     SourceProblem,
     base64_bytes,
@@ -127,8 +128,8 @@ def test_a_point_is_never_longer() -> None:
     ],
 )
 def test_good_options(source: dict[str, Any], type: str) -> None:
-    assert source_problems(source, "keys[0] (k)", type=type) == []
-    assert source_problems(source, "keys[0] (k)") == []
+    assert source_problems(KeySource(**source), "keys[0] (k)", type=type) == []
+    assert source_problems(KeySource(**source), "keys[0] (k)") == []
 
 
 @pytest.mark.parametrize(
@@ -162,14 +163,14 @@ def test_good_options(source: dict[str, Any], type: str) -> None:
     ],
 )
 def test_bad_options(source: dict[str, Any], type: str | None, problem: str) -> None:
-    (found,) = source_problems(source, "keys[3] (k)", type=type)
+    (found,) = source_problems(KeySource(**source), "keys[3] (k)", type=type)
     assert found.startswith(f"keys[3] (k).source.{problem}")
     assert "canary" not in found
 
 
 def test_all_bad_options_are_told_at_once() -> None:
-    source = {"format": "xml", "mechanism": "x", "public_key": "x", "passphrase": Secret("")}
-    options = [problem.split(".source.")[1].split(":")[0] for problem in source_problems(source, "w")]
+    source: dict[str, Any] = {"format": "xml", "mechanism": "x", "public_key": "x", "passphrase": Secret("")}
+    options = [problem.split(".source.")[1].split(":")[0] for problem in source_problems(KeySource(**source), "w")]
     assert options == ["src", "format", "passphrase", "mechanism", "public_key"]
 
 

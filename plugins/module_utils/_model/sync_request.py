@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The options of hsm_sync as one value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .tokens.connection_request import ConnectionRequest
+
+ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: by wrapping."""
+
+    registry: str
+    connection: ConnectionRequest
+    refresh: tuple[str, ...] = ()
+    prune: bool = False
+    repair: bool = False
+    export: str | None = None
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
+        """The request that ``params``, the module's options, make. Raises :class:`InputError` with every problem."""
+        connection, problems = ConnectionRequest.parse(params)
+        problems += export_problems(params["export"])
+        if params["repair"] and not connection.group:
+            problems.append("repair: is for the members of a group: give group, or leave it out")
+        if problems:
+            raise InputError(problems)
+        return cls(params["registry"], connection, tuple(params["refresh"]), params["prune"], bool(params["repair"]), params["export"])
+
+
+def export_problems(path: str | None) -> list[str]:
+    """What is wrong with the option ``export``, as far as it can be told without looking."""
+    if path is None:
+        return []
+    problems = []
+    if not os.path.isabs(path) or "\0" in path:
+        problems.append(f"export: {path!r} is no absolute path: give one on the target, for example /srv/hsm/keys.yml")
+    if os.path.splitext(path)[1] not in ENDINGS:
+        problems.append(f"export: {path!r} does not say whether YAML or JSON is wanted: let it end in {', '.join(ENDINGS)}")
+    return problems

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -166,6 +166,7 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
             if item is not None:
                 inventory.objects.append(item)
                 inventory.raw[item.handle] = raw
+        inventory.objects = _with_public_keys(inventory.objects)
         if cut_off and session.token.model in CUT_OFF_WITHOUT_TOKEN:
             for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: False}, batch_size=_SEARCH_BATCH)):
                 item = describe(raw)
@@ -179,6 +180,20 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
                 )
                 inventory.raw[faceless.handle] = faceless
     return inventory
+
+
+def _with_public_keys(objects: Iterable[KeyObject]) -> list[KeyObject]:
+    """An RSA private key has the numbers of its public one, and is known by them where its public half is not there."""
+    objects = list(objects)
+    known = {(item.modulus, item.exponent): item.public_key for item in objects if item.kind == PUBLIC}
+    found = []
+    for item in objects:
+        if item.kind == PRIVATE and item.modulus and item.exponent:
+            numbers = (item.modulus, item.exponent)
+            public = known.get(numbers) or public_key_der({"MODULUS": item.modulus, "PUBLIC_EXPONENT": item.exponent})
+            item = replace(item, public_key=public)
+        found.append(item)
+    return found
 
 
 def key_of(objects: Iterable[KeyObject]) -> Key:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .keys.objects import Key, KeyName, describe_key
+from .keys.objects import Key, KeyName, describe_key, fingerprint_of
 from .keys.states import ACTIVE
+from .keys.types import SECRET
 from .tokens.selectors import TokenSelector
 from .uids import key_id_text
 
@@ -126,6 +127,13 @@ class VirtualKey:
     def name(self) -> KeyName:
         """What a record is found by: within a group, or within a token for a key that is in none."""
         return (self.kind, self.key_id, self.label)
+
+    @property
+    def public_fingerprint(self) -> str | None:
+        """The fingerprint of a pair's public key; None for a secret key."""
+        if self.kind == SECRET:
+            return None
+        return self.fingerprint or (fingerprint_of(self.public_key) if self.public_key else None)
 
     @property
     def key_id_text(self) -> str:

@@ -16,12 +16,10 @@ from ..._model.keys.types import PUBLIC, SECRET
 from ..._model.records import VirtualKey
 from ..._model.scope import Scope
 from ..virtual_keys.comparison import Met
-from ..virtual_keys.identity import public_fingerprint_of_record
+from ..virtual_keys.identity import PAIR, Fact, facts
 
 _ENDED = (COMPROMISED, DESTROYED)
 _IN_COMMON = {"label": "label", "id": "CKA_ID", "key": "public key", "check": "key check value"}
-
-_Fact = tuple[str, str, object]
 
 
 class CopyRules:
@@ -33,15 +31,17 @@ class CopyRules:
         own = {record.id: record for each in (scope, *around) for record in each.records if each.owns(record)}
         # A record that was met under another name is the record of that key all the same.
         self._state_of = {record.name: record.state for record in own.values()} | {item.key.name: item.record.state for item in met}
-        self._pairs = {public_fingerprint_of_record(record) for record in own.values()} - {None}
-        self._ended: dict[_Fact, VirtualKey] = {}
+        self._pairs = {record.public_fingerprint for record in own.values()} - {None}
+        self._ended: dict[Fact, VirtualKey] = {}
         for record in own.values():
             if record.state in _ENDED:
-                self._ended |= dict.fromkeys([*_names(record.kind, record.label, record.key_id), *_values(record)], record)
+                value = record.fingerprint if record.kind == SECRET else record.public_fingerprint
+                named = facts(record.kind, record.label, record.key_id)
+                self._ended |= dict.fromkeys([*named, *_values(record.kind, record.type, value)], record)
         self._elsewhere: dict[object, tuple[str, str]] = {}
         for each in around:
             for where, record in _of_others(each):
-                public = public_fingerprint_of_record(record)
+                public = record.public_fingerprint
                 if record.state in _ENDED:
                     self._elsewhere |= dict.fromkeys((record.name, public) if public else (record.name,), (where, record.state))
 
@@ -53,9 +53,8 @@ class CopyRules:
         states = {self._state_of[name] for name in names if name in self._state_of}
         if ended := [state for state in _ENDED if state in states]:
             return f"it is {ended[0]}"
-        value = _value(row.kind, row.type, row.fingerprint)
-        facts = [fact for kind, key_id, label in names for fact in _names(kind, label, key_id)] + ([value] if value else [])
-        for fact in facts:
+        named = [fact for kind, key_id, label in names for fact in facts(kind, label, key_id)]
+        for fact in (*named, *_values(row.kind, row.type, row.fingerprint)):
             if (record := self._ended.get(fact)) is not None:
                 return f"the group's key '{record.label}', which is {record.state}, has the same {_IN_COMMON[fact[1]]}"
         public = row.fingerprint if row.kind != SECRET else None
@@ -77,18 +76,7 @@ def _of_others(scope: Scope) -> Iterator[tuple[str, VirtualKey]]:
             yield "a record that is in no group", record
 
 
-def _names(kind: str, label: str, key_id: bytes) -> list[_Fact]:
-    named: list[_Fact] = [(kind, "label", label)] if label else []
-    return [*named, (kind, "id", key_id)] if key_id else named
-
-
-def _value(kind: str, type_name: str, fingerprint: str | None) -> _Fact | None:
-    if fingerprint is None:
-        return None
-    return (kind, "check", (type_name, fingerprint)) if kind == SECRET else ("pair", "key", fingerprint)
-
-
-def _values(record: VirtualKey) -> list[_Fact]:
-    fingerprint = record.fingerprint if record.kind == SECRET else public_fingerprint_of_record(record)
-    found = _value(record.kind, record.type, fingerprint)
-    return [found] if found is not None else []
+def _values(kind: str, type_name: str, fingerprint: str | None) -> list[Fact]:
+    if kind != SECRET:
+        return facts(PAIR, public=fingerprint)
+    return [(kind, "check", (type_name, fingerprint))] if fingerprint is not None else []

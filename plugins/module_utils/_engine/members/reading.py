@@ -19,7 +19,6 @@ from ..._cryptoki.session import Session
 from ..._model.groups.member_comparison import Disagreement, Held
 from ..._model.keys.objects import Key
 from ..._model.keys.types import SECRET
-from ..virtual_keys.identity import public_fingerprint
 
 
 def held(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[Held]:
@@ -46,7 +45,7 @@ def _described(session: Session, inventory: Inventory, key: Key) -> Held:
         value = check_value(session, inventory, main)
         fingerprint = value.hex() if value is not None else None
     elif fingerprint is None:
-        fingerprint = public_fingerprint(key)
+        fingerprint = key.public_fingerprint
     return Held(main.kind, main.key_id, main.label, main.type, size, fingerprint)
 
 

@@ -20,7 +20,6 @@ from ..._model.quoting import listed
 from ..._model.records import VirtualKey, virtual_of
 from ..._model.scope import Scope
 from ..virtual_keys.comparison import Comparison, Met, compare
-from ..virtual_keys.identity import public_fingerprint, public_fingerprint_of_record
 from ..virtual_keys.seen import Seen
 
 
@@ -122,13 +121,13 @@ def _tell_states(work: Work, new: Sequence[Key], context: Context) -> None:
     retired: dict[object, tuple[str, str]] = {}
     for group, record in ((group, record) for by_group in work.scope.groups_of.values() for group, record in by_group.items()):
         if record.state in RETIRED:
-            retired |= dict.fromkeys((record.name, public_fingerprint_of_record(record)), (group, record.state))
+            retired |= dict.fromkeys((record.name, record.public_fingerprint), (group, record.state))
     retired.pop(None, None)
     if not retired:
         return
     records = zip(new, work.added, strict=True)
     for key, state in [*((key, record.state) for key, record in records), *((met.key, met.record.state) for met in work.taken_over)]:
-        found = retired.get(key.name) or retired.get(public_fingerprint(key))
+        found = retired.get(key.name) or retired.get(key.public_fingerprint)
         if found is not None:
             context.warn(
                 f"{work.seen.token}: '{key.main.label}' is recorded as {state}, and group '{found[0]}' has it as {found[1]}: "

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..._model.keys.objects import Key, KeyName, describe_key
 from ..._model.keys.states import DESTROYED
-from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
+from ..._model.keys.types import PRIVATE, PUBLIC
 from ..._model.records import VirtualKey
+from .identity import is_another
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def compare(keys: Iterable[Key], records: Iterable[VirtualKey], nameless: Iterab
     open_records = {name: record for name, record in open_records.items() if record.state != DESTROYED}
     without: dict[object, Key] = dict(enumerate(nameless))
     matching = _Matching(found, {**open_keys, **without}, open_records)
-    matching.match(_public_key_of, lambda record: record.public_key)
+    matching.match(lambda key: key.public_fingerprint, lambda record: record.public_fingerprint)
     for name in [name for name in open_records if name[0] == PUBLIC and (PRIVATE, *name[1:]) in matching.keys]:
         found.met.append(_meet(matching.keys.pop((PRIVATE, *name[1:])), open_records.pop(name)))
     matching.match(lambda key: key.main.key_id, lambda record: record.key_id)
@@ -86,25 +87,10 @@ class _Matching:
                 by_record.setdefault((record.kind, value), []).append(record_name)
         for same, names in by_key.items():
             others = by_record.get(same, [])
-            if len(names) == len(others) == 1 and not _is_another(self.keys[names[0]], self.records[others[0]]):
+            if len(names) != 1 or len(others) != 1:
+                continue
+            if not is_another(self.keys[names[0]], self.records[others[0]], check_values=True, sizes=True):
                 self.found.met.append(_meet(self.keys.pop(names[0]), self.records.pop(others[0])))
-
-
-def _public_key_of(key: Key) -> bytes | None:
-    return key.public.public_key if key.public is not None else None
-
-
-def _is_another(key: Key, record: VirtualKey) -> bool:
-    """Whether this is certainly not the key that was recorded."""
-    public = _public_key_of(key)
-    if public and record.public_key:
-        return public != record.public_key
-    if "unknown" not in (key.main.type, record.type) and key.main.type != record.type:
-        return True
-    size = key.main.size or (key.public.size if key.public is not None else None)
-    if size is not None and record.size is not None and size != record.size:
-        return True
-    return key.main.kind == SECRET and None not in (key.fingerprint, record.fingerprint) and key.fingerprint != record.fingerprint
 
 
 def _meet(key: Key, record: VirtualKey) -> Met:

@@ -4,54 +4,88 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What keys and records may know each other by. Where a record is to go, one such thing in common is enough to keep it."""
+"""Is this that key? What keys and records may know each other by, and what proves that two are not one key.
+
+A pair is known by its public key. A check value has 24 bits, and two HSMs may compute it in two ways (PKCS#11 3.1, section
+4.10.2): it never proves that two secret keys are one, and that they are not only where both values are of one HSM.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from ..._cryptoki.public_key import public_key_der
-from ..._model.keys.objects import Key, fingerprint_of
+from ..._model.keys.objects import Key
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.records import VirtualKey
 
-Fact = tuple[str, str, object]  # kind, label or id or key, value
+Fact = tuple[str, str, object]  # of which kind of key; label, id or key; its value
+PAIR = "pair"  # where the halves of a pair count as one key: the kind of both
 
 
-def public_fingerprint(key: Key) -> str | None:
-    """SHA-256 of the public key, also of an RSA private key alone: it says which public one is its own (PKCS#11 3.1, section 6.1.3)."""
-    main = key.main
-    if key.public is not None and key.public.public_key:
-        return fingerprint_of(key.public.public_key)
-    if main.kind != SECRET and main.modulus and main.exponent:
-        public = public_key_der({"MODULUS": main.modulus, "PUBLIC_EXPONENT": main.exponent})
-        return fingerprint_of(public) if public is not None else None
+class Difference(NamedTuple):
+    """In what a key is not the one that was recorded: type, size or fingerprint."""
+
+    field: str
+    found: object
+    recorded: object
+
+
+def is_another(
+    key: Key,
+    record: VirtualKey,
+    *,
+    check_values: bool,
+    check_value: str | None = None,
+    sizes: bool = False,
+    unknown_types: bool = False,
+) -> Difference | None:
+    """What proves that ``key`` is not the one that was recorded; None: it is, or that cannot be told.
+
+    Two public keys alone decide where both are known. Otherwise another type is proof; with ``unknown_types`` also where one
+    side does not know the type; with ``sizes`` another size is, where both are known; with ``check_values`` a secret key's
+    check value is. ``check_value`` (hex) is one that was computed, for a token that gives none.
+    """
+    found, recorded = key.public_fingerprint, record.public_fingerprint
+    if found is not None and found == recorded:
+        return None
+    types = (key.main.type, record.type)
+    if types[0] != types[1] and (unknown_types or "unknown" not in types):
+        return Difference("type", *types)
+    if found is not None and recorded is not None:
+        return Difference("fingerprint", found, recorded)
+    size = key.main.size or (key.public.size if key.public is not None else None)
+    if sizes and None not in (size, record.size) and size != record.size:
+        return Difference("size", size, record.size)
+    if check_values and key.secret is not None:
+        found, recorded = key.fingerprint or check_value, record.fingerprint
+        if None not in (found, recorded) and found != recorded:
+            return Difference("fingerprint", found, recorded)
     return None
+
+
+def family(kind: str) -> str:
+    """The kind for whoever takes the halves of a pair for one key."""
+    return SECRET if kind == SECRET else PAIR
+
+
+def facts(kind: str, label: str = "", key_id: bytes = b"", public: str | None = None) -> list[Fact]:
+    """What a key of this kind may be known by: its label, its CKA_ID, the fingerprint of its public key. What is empty says nothing.
+
+    One in common is enough to take two for one key where a mistake costs nothing: the others may have been edited.
+    """
+    return [(kind, what, value) for what, value in (("label", label), ("id", key_id), ("key", public)) if value]
 
 
 def facts_of_keys(keys: Iterable[Key]) -> set[Fact]:
     """What a record may know one of these keys by. A pair may also be the key of a record of its public half."""
     found: set[Fact] = set()
     for key in keys:
-        kind, public = key.main.kind, public_fingerprint(key)
-        found |= _named(kind, key.main.label, key.main.key_id)
-        if public is not None:
-            found |= {(kind, "key", public), (PUBLIC, "key", public)} if kind == PRIVATE else {(kind, "key", public)}
+        kind, public = key.main.kind, key.public_fingerprint
+        found.update(facts(kind, key.main.label, key.main.key_id, public), facts(PUBLIC, public=public) if kind == PRIVATE else ())
     return found
 
 
 def facts_of_record(record: VirtualKey) -> set[Fact]:
-    """The same of a record. A check value alone is no ground, it has 24 bits."""
-    public = public_fingerprint_of_record(record)
-    return _named(record.kind, record.label, record.key_id) | ({(record.kind, "key", public)} if public else set())
-
-
-def public_fingerprint_of_record(record: VirtualKey) -> str | None:
-    if record.kind == SECRET:
-        return None
-    return record.fingerprint or (fingerprint_of(record.public_key) if record.public_key else None)
-
-
-def _named(kind: str, label: str, key_id: bytes) -> set[Fact]:
-    found: set[Fact] = {(kind, "label", label)} if label else set()
-    return found | ({(kind, "id", key_id)} if key_id else set())
+    """The same of a record."""
+    return set(facts(record.kind, record.label, record.key_id, record.public_fingerprint))

@@ -25,7 +25,8 @@ class KeyObject:
     """One key object of a token, read in one bulk call.
 
     ``kind`` is secret, private or public. None in a field: the token does not say. ``public_key`` is the DER of a
-    SubjectPublicKeyInfo, on public halves only. ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
+    SubjectPublicKeyInfo, on public halves, and on a private one where its own attributes give it, as RSA's do (PKCS#11 3.1,
+    section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
     ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
     """
 
@@ -93,7 +94,13 @@ class Key:
         """
         if self.public is not None and self.public.public_key:
             return fingerprint_of(self.public.public_key)
-        return self.main.check_value.hex() if self.main.check_value else None
+        return self.secret.check_value.hex() if self.secret is not None and self.secret.check_value else None
+
+    @property
+    def public_fingerprint(self) -> str | None:
+        """The fingerprint of a pair, also where its public half is not there and the private one gives the public key."""
+        known = next((half.public_key for half in (self.public, self.private) if half is not None and half.public_key), None)
+        return fingerprint_of(known) if known is not None else None
 
     @property
     def key_id_text(self) -> str:

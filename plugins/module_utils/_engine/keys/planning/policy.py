@@ -17,6 +17,7 @@ from ...._model.keys.types import OPERATIONS, SECRET
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
+from ...virtual_keys.identity import PAIR, facts, family, is_another
 from .circumstances import Look
 from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan
 
@@ -61,12 +62,10 @@ def divide(spec: KeySpec, changes: Sequence[AttributeChange], scope: Scope) -> D
 
 def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | None:
     """That the key under this name is another one than the group's record is of; None where it is the same, or cannot be told."""
-    if record.type != key.main.type:
-        return f"it is another key than the one that was recorded (type {key.main.type}, recorded {record.type})"
-    found = key.fingerprint or fingerprint
-    if found is None or record.fingerprint is None or found == record.fingerprint:
+    other = is_another(key, record, check_values=True, check_value=fingerprint, unknown_types=True)
+    if other is None:
         return None
-    return f"it is another key than the one that was recorded (fingerprint {found}, recorded {record.fingerprint})"
+    return f"it is another key than the one that was recorded ({other.field} {other.found}, recorded {other.recorded})"
 
 
 def lost(spec: KeySpec, scope: Scope) -> str:
@@ -110,7 +109,7 @@ class Claims:
         self._by: dict[object, dict[str, VirtualKey]] = {}
         for by_group in scope.groups_of.values():
             for name, record in by_group.items():
-                for known in _known_by(record.kind, record.label, record.key_id, record.public_key):
+                for known in facts(family(record.kind), record.label, record.key_id, record.public_fingerprint):
                     self._by.setdefault(known, {})[name] = record
 
     def others(self, key: Key | None, label: str) -> list[str]:
@@ -119,17 +118,13 @@ class Claims:
         Halves of a pair are one key here, and one of its names is enough: the other may have been edited.
         """
         if key is None:
-            return sorted({*self._by.get((True, "label", label), ()), *self._by.get((False, "label", label), ())})
-        public_key = key.public.public_key if key.public is not None else None
+            return sorted({name for kind in (SECRET, PAIR) for known in facts(kind, label) for name in self._by.get(known, ())})
         found: set[str] = set()
-        for known in _known_by(key.main.kind, key.main.label, key.main.key_id, public_key):
-            found |= {name for name, record in self._by.get(known, {}).items() if not self._is_another(key, record)}
+        for known in facts(family(key.main.kind), key.main.label, key.main.key_id, key.public_fingerprint):
+            for name, record in self._by.get(known, {}).items():
+                if not is_another(key, record, check_values=self.scope.is_here(record), unknown_types=True):
+                    found.add(name)
         return sorted(found)
-
-    def _is_another(self, key: Key, record: VirtualKey) -> bool:
-        """Whether the key is not the one that the group recorded, for certain. Two HSMs may compute a check value in two ways."""
-        comparable = record.public_key is not None or record.type != key.main.type or self.scope.is_here(record)
-        return comparable and exchanged(key, record, None) is not None
 
     def problem(self, plan: KeyPlan) -> str | None:
         """Why this scope may not do what is planned; warnings are added to the plan."""
@@ -191,10 +186,3 @@ class Claims:
 def touches(plan: KeyPlan) -> bool:
     """Whether the plan changes or destroys something in the HSM that is there."""
     return plan.action in _DESTROYING or plan.action == REPAIR or bool(plan.changes)
-
-
-def _known_by(kind: str, label: str, key_id: bytes, public_key: bytes | None) -> list[object]:
-    secret = kind == SECRET
-    names: list[object] = [(secret, "label", label)] if label else []
-    names += [(secret, "id", key_id)] if key_id else []
-    return [*names, (secret, "key", public_key)] if public_key else names

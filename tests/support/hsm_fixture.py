@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A scratch SoftHSM2 for each test, and modules run as Ansible runs them: one process, JSON in, JSON out."""
+"""A scratch SoftHSM2 for each test, and modules run as Ansible runs them: one process a call, JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forked import Forked
+
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 SO_PIN, PIN = "87654321", "739184"
 
@@ -28,6 +30,14 @@ def _spy_library() -> str:
         if Path(folder, "pkcs11-spy.so").exists():
             return str(Path(folder, "pkcs11-spy.so"))
     raise AssertionError("pkcs11-spy.so is missing: install opensc-pkcs11")
+
+
+def _name(module: str) -> str:
+    return f"ansible_collections.keyfleet.hsm.plugins.modules.{module}"
+
+
+def _payload(args: Mapping[str, Any], check: bool, diff: bool = True) -> str:
+    return json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}})
 
 
 @dataclass
@@ -46,19 +56,17 @@ class Hsm:
     def environment(self) -> dict[str, str]:
         return {"SOFTHSM2_CONF": str(self.scratch / "softhsm2.conf"), **self.extra_environment}
 
-    def start(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> subprocess.Popen[str]:
-        name = f"ansible_collections.keyfleet.hsm.plugins.modules.{module}"
-        payload = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
-        process = subprocess.Popen(
-            [sys.executable, "-m", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self, module: str, args: Mapping[str, Any], *, check: bool = False) -> subprocess.Popen[str]:
+        """A process as Ansible starts it: to be killed, or to be looked at from outside. For all else :meth:`call` is enough."""
+        command = [sys.executable, "-m", _name(module)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdin is not None
-        process.stdin.write(json.dumps(payload))
+        process.stdin.write(_payload(args, check))
         process.stdin.close()
         process.stdin = None
         return process
 
-    def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+    def finish(self, process: subprocess.Popen[str] | Forked) -> dict[str, Any]:
         try:
             out, err = process.communicate(timeout=120)
         finally:
@@ -68,9 +76,13 @@ class Hsm:
         answer["_raw"] = out + err
         return answer
 
+    def call(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> dict[str, Any]:
+        """A module's answer, from a process of its own that is forked."""
+        return self.finish(Forked(_name(module), _payload(args, check, diff)))
+
     def run(self, module: str, *, check: bool = False, diff: bool = True, **args: Any) -> dict[str, Any]:
         """A module's answer. ``registry`` is filled in unless given."""
-        return self.finish(self.start(module, {"registry": self.registry, **args}, check=check, diff=diff))
+        return self.call(module, {"registry": self.registry, **args}, check=check, diff=diff)
 
     def token(self, label: str = "payments", **options: Any) -> dict[str, Any]:
         """One entry of ``tokens:`` that is created, with its PIN kept in a file."""

@@ -150,6 +150,10 @@ def wrong_tags(role: Path) -> Iterator[str]:
                 yield f"the tag {tag} does not begin with {role.name}_"
         if imported and not (role / "tasks" / imported).exists():
             yield f"main.yml imports {imported}, which is not there"
+    # --skip-tags leaves out a task for any one of its tags.
+    looks = [task["tags"] for task in read(role / "tasks/main.yml") if task.get("when") == f"not {role.name}_looked"]
+    if looks and sorted(looks) != sorted([tag] for tag in tags(role)):
+        yield f"what refuses has to be included once for each of {', '.join(sorted(tags(role)))}, with that tag alone"
 
 
 def wrong_metadata(role: Path) -> Iterator[str]:

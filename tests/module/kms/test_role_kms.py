@@ -111,17 +111,17 @@ def test_the_role_needs_its_instances(hsm: Hsm) -> None:
 
 
 WRONG = {
-    "kms_package_file": {"kms_manage_package": True},
-    "more than one is given": {"kms_package_file": "/a.deb", "kms_package_name": "a"},
+    "give exactly one of them, or none and kms_manage_package": {"kms_manage_package": True},
+    "kms_package_name: give exactly one": {"kms_package_file": "/a.deb", "kms_package_name": "a"},
     "kms_package_checksum": {"kms_package_url": "https://a.example/a.deb"},
-    "kms_service": {"kms_service": "cosmian_kms.service"},
-    "kms_writable_paths": {"kms_writable_paths": ["var"]},
     # By the roles package and service, whose own turn comes after the configuration.
     "is not an absolute path": {"kms_manage_package": True, "kms_package_file": "files/kms.deb"},
     "there is no file /nothing.deb": {"kms_manage_package": True, "kms_package_file": "/nothing.deb"},
     "package_checksum: 'md5:1'": {"kms_manage_package": True, "kms_package_url": "https://a.example/a", "kms_package_checksum": "md5:1"},
-    "service_devices: cs2": {"kms_manage_service": True, "kms_devices": ["cs2"]},
-    "service_environment: a-b": {"kms_manage_service": True, "kms_environment": {"a-b": "c"}},
+    "kms_service: 'cosmian_kms.service'": {"kms_manage_service": True, "kms_service": "cosmian_kms.service"},
+    "kms_writable_paths: var": {"kms_manage_service": True, "kms_writable_paths": ["var"]},
+    "kms_devices: cs2": {"kms_manage_service": True, "kms_devices": ["cs2"]},
+    "kms_environment: a-b": {"kms_manage_service": True, "kms_environment": {"a-b": "c"}},
     "nothing would be compared": {"kms_status_require": "equal"},
     # As they come from an INI inventory or from -e.
     "kms_package_file, kms_package_url": {"kms_manage_package": "true"},
@@ -131,7 +131,7 @@ WRONG = {
 @pytest.mark.parametrize("words", WRONG)
 def test_wrong_variables_are_refused_before_anything_is_written(hsm: Hsm, words: str) -> None:
     # One of them in check mode, too: there is one way for both.
-    for mode in [[], ["--check"]] if words == "kms_package_file" else [[]]:
+    for mode in [[], ["--check"]] if words.startswith("give") else [[]]:
         done = play(hsm, variables(hsm, **WRONG[words]), *mode)
         assert done.returncode != 0
         assert words in " ".join(re.sub(r"[\"\s]+", " ", done.stdout).split())

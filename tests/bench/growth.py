@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import _READ
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import MemberKey, compare_members
 from hsm_fixture import PIN, Hsm, ok
 
 from .hsm import INSTANCE, TOKEN, fresh
@@ -108,10 +108,10 @@ class _Site:
         return {(self.size, name): used for part in (*parts[turn:], *parts[:turn]) for name, used in part().items()}
 
 
-def _held(size: int, member: int) -> list[Held]:
+def _held(size: int, member: int) -> list[MemberKey]:
     """Keys of one member. Two of them never share a check value here."""
     numbers = range(member * size, (member + 1) * size)
-    return [Held("secret", f"key-{number}".encode(), f"key-{number}", "AES", 256, f"{number:06x}") for number in numbers]
+    return [MemberKey("secret", f"key-{number}".encode(), f"key-{number}", "AES", 256, f"{number:06x}") for number in numbers]
 
 
 def _comparisons(size: int) -> Round:

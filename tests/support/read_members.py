@@ -17,20 +17,20 @@ from typing import Any
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import read_inventory
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.provider import open_provider
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.session import open_session
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import held, report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import member_keys, report_rows
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import MemberKey, compare_members
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import group_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
 
-def read(library: str, label: str, pin: Secret) -> list[Held]:
+def read(library: str, label: str, pin: Secret) -> list[MemberKey]:
     with open_provider([library], {}) as provider:
         token = provider.require(TokenSelector("label", label))
         with open_session(provider, token, pin=pin, read_write=False) as session:
             inventory = read_inventory(session)
-            return held(session, inventory, group_keys(inventory.objects))
+            return member_keys(session, inventory, group_keys(inventory.objects))
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     else:
         connections = [{"priority": number, "token_label": label} for number, label in enumerate(labels, 1)]
         answer["keys"] = [[{**asdict(key), "key_id": key.key_id.hex()} for key in member] for member in members]
-        answer["rows"] = report(compare_members(members), connections)
+        answer["rows"] = report_rows(compare_members(members), connections)
     json.dump(answer, sys.stdout)
 
 

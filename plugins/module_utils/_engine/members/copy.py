@@ -34,7 +34,7 @@ from ..._registry.database import Database
 from ..tokens.child import Talk
 from ..tokens.connection import Target
 from ..tokens.refused_pins import note_login
-from .copy_sides import PRESENT, UNSURE, Giving, Taking, key_of_answer, serve
+from .copy_sides import PRESENT, UNSURE, Destination, Source, key_of_answer, serve
 
 SECONDS = 120.0  # for one answer of a token; making an RSA pair is the slowest
 COPIED, FINISHED = "copied", "finished"
@@ -60,7 +60,7 @@ class Copied:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Item:
     """A key that is to be copied: what the source says of it, as it is passed on, and the same as a value."""
 
     name: KeyName
@@ -88,8 +88,8 @@ def copy_keys(
     if sides[0][0] == sides[1][0]:
         raise TokenError(f"source and destination are the same token ({sides[0][0]}): nothing is copied.", code="same_token")
     with ExitStack() as stack:
-        giving = stack.enter_context(Talk(partial(serve, source, Giving, False), _named(source)))
-        taking = stack.enter_context(Talk(partial(serve, destination, Taking, not check_mode), _named(destination), [giving]))
+        giving = stack.enter_context(Talk(partial(serve, source, Source, False), _named(source)))
+        taking = stack.enter_context(Talk(partial(serve, destination, Destination, not check_mode), _named(destination), [giving]))
         slots = {}
         for _name, target in sorted(sides, key=lambda side: side[0]):
             slots[id(target)] = _open(giving if target is source else taking, target, database, seconds)
@@ -186,9 +186,9 @@ class _Exchange:
             if name not in self.results:
                 self.results[name] = Copied(name, False, f"not attempted: {why}", "not_attempted")
 
-    def _look(self, names: Sequence[KeyName]) -> list[_Work]:
+    def _look(self, names: Sequence[KeyName]) -> list[_Item]:
         """What is to be copied. The other names have their result afterwards."""
-        work: list[_Work] = []
+        work: list[_Item] = []
         used: dict[str | bytes, str] = {}
         for name in names:
             try:
@@ -197,7 +197,7 @@ class _Exchange:
                 if state == PRESENT:
                     self.results[name] = Copied(name, True, None, FINISHED if name[2] in self.notes else PRESENT)
                     continue
-                item = _Work(name, offer, key_of_answer(offer["key"]), state == UNSURE)
+                item = _Item(name, offer, key_of_answer(offer["key"]), state == UNSURE)
                 self._check_own(item, used)
             except KeyfleetError as error:
                 if self._fail(name, error):
@@ -207,7 +207,7 @@ class _Exchange:
             work.append(item)
         return work
 
-    def _check_own(self, item: _Work, used: dict[str | bytes, str]) -> None:
+    def _check_own(self, item: _Item, used: dict[str | bytes, str]) -> None:
         """Two keys of one call may have names in common on the source; on the destination the second one is refused."""
         own = {name for part in item.key.objects for name in (part.label, part.key_id) if name}
         if taken := own & used.keys():
@@ -219,7 +219,7 @@ class _Exchange:
             raise KeyfleetError("the tokens have no RSA-OAEP with keys of 2048 or 3072 bits in common.", code="mechanism_missing")
         used |= dict.fromkeys(own, item.name[2])
 
-    def _carry_out(self, work: list[_Work]) -> None:
+    def _carry_out(self, work: list[_Item]) -> None:
         names = [item.name for item in work]
         try:
             if self.notes:
@@ -265,14 +265,14 @@ class _Exchange:
         if failure is not None:
             raise failure
 
-    def _note(self, work: list[_Work]) -> None:
+    def _note(self, work: list[_Item]) -> None:
         """Before the first object is made on the token: so the next run knows what this one, if it dies, has left."""
         nameless = int(self._take("nameless"))
         rows = [PendingKey(self.token_id, item.name[2], item.name[1], True, False, nameless) for item in work]
         with self.database.transaction(durable=True):
             pending_keys.add(self.database, rows)
 
-    def _copy(self, item: _Work, left: set[str]) -> None:
+    def _copy(self, item: _Item, left: set[str]) -> None:
         blob = self._give("wrap", name=item.name)
         label = item.name[2]
         left.add(label)  # until the answer is here nobody knows what is on the token
@@ -303,7 +303,7 @@ class _Exchange:
             events.record(self.database, "copy_key", uids[1], source=uids[0], kind=kind, finished=code == FINISHED, **how)
             pending_keys.remove(self.database, self.token_id, [label])
 
-    def _take_back(self, work: list[_Work], left: set[str]) -> None:
+    def _take_back(self, work: list[_Item], left: set[str]) -> None:
         """The notes that nothing stands behind. Those of dead runs stay until their keys are done."""
         settled = {item.name[2] for item in work} - left - self.notes.keys()
         if not settled:

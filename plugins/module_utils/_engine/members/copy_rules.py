@@ -4,18 +4,22 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Which keys stay where they are: a copy of one that was compromised or destroyed would bring it back."""
+"""Which keys are copied from one member to another, and which stay where they are: a copy of one that was compromised or destroyed
+would bring it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..._model.groups.member_comparison import Disagreement
+from ..._model.keys.objects import KeyName
 from ..._model.keys.states import COMPROMISED, DESTROYED
 from ..._model.keys.types import PUBLIC, SECRET
 from ..._model.records import VirtualKey
 from ..._model.scope import Scope
-from ..virtual_keys.comparison import Met
+from ..virtual_keys.comparison import Match
 from ..virtual_keys.identity import PAIR, Fact, facts
 
 _ENDED = (COMPROMISED, DESTROYED)
@@ -26,11 +30,11 @@ class CopyRules:
     """What the records say against a copy. ``around`` are the group's scopes on each of its members, ``served`` the numbers of the
     members that serve."""
 
-    def __init__(self, scope: Scope, met: Iterable[Met], around: Sequence[Scope], served: set[int]) -> None:
+    def __init__(self, scope: Scope, matches: Iterable[Match], around: Sequence[Scope], served: set[int]) -> None:
         self._served = served
         own = {record.id: record for each in (scope, *around) for record in each.records if each.owns(record)}
         # A record that was met under another name is the record of that key all the same.
-        self._state_of = {record.name: record.state for record in own.values()} | {item.key.name: item.record.state for item in met}
+        self._state_of = {record.name: record.state for record in own.values()} | {match.key.name: match.record.state for match in matches}
         self._pairs = {record.public_fingerprint for record in own.values()} - {None}
         self._ended: dict[Fact, VirtualKey] = {}
         for record in own.values():
@@ -64,6 +68,48 @@ class CopyRules:
         if not states and public not in self._pairs and not self._served & {*row.have, *row.twice}:
             return "the group has no record of it, so it may have been destroyed on purpose: declare it with hsm_key, or remove it there"
         return None
+
+
+class Order(NamedTuple):
+    """A key of a row, to be copied from one member to another. ``name`` is that on the source."""
+
+    row: Disagreement
+    source: int
+    lacking: int
+    name: KeyName
+
+
+class Refusal(NamedTuple):
+    """Why a key of a row is not copied to a member that lacks it."""
+
+    row: Disagreement
+    lacking: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """``orders`` stand together that have one source and one destination."""
+
+    orders: tuple[Order, ...]
+    refused: tuple[Refusal, ...]
+
+
+def plan_copies(found: Iterable[Disagreement], rules: CopyRules) -> CopyPlan:
+    """What is copied to members that lack it: each key from the first member that has it exactly once."""
+    orders: list[Order] = []
+    refused: list[Refusal] = []
+    for row in found:
+        reason = rules.refusal(row) if row.lack else None
+        if reason is None and not row.have:
+            reason = "no member has it exactly once, so it is not clear which one to copy"
+        if reason is not None:
+            refused += [Refusal(row, lacking, reason) for lacking in row.lack]
+            continue
+        source = row.have[0]
+        label, key_id = row.renamed.get(source, (row.label, row.key_id))
+        orders += [Order(row, source, lacking, (row.kind, key_id, label)) for lacking in row.lack]
+    return CopyPlan(tuple(sorted(orders, key=lambda order: order[1:3])), tuple(refused))
 
 
 def _of_others(scope: Scope) -> Iterator[tuple[str, VirtualKey]]:

@@ -39,7 +39,7 @@ def key_of_answer(fields: dict[str, Any]) -> Key:
     return Key(**parts)
 
 
-def serve(target: Target, side: type[Giving] | type[Taking], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:
+def serve(target: Target, side: type[Source] | type[Destination], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:
     """In the child: open the token when told to, and answer until there are no more requests."""
     if next(requests, None) is None:
         return
@@ -56,7 +56,7 @@ def serve(target: Target, side: type[Giving] | type[Taking], read_write: bool, r
         yield _told(error)
 
 
-def _answer(side: Giving | Taking, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(side: Source | Destination, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"ok": getattr(side, request.pop("do"))(**request)}
     except Cryptoki as error:
@@ -73,7 +73,7 @@ def _told(error: KeyfleetError) -> dict[str, Any]:
     return {"error": {**told, "rv": rv, "device": device}}
 
 
-class Giving:
+class Source:
     """The source. It is asked for what may leave it; nothing on it changes."""
 
     def __init__(self, session: Session) -> None:
@@ -149,7 +149,7 @@ def _not_one(found: Sequence[Key]) -> tuple[str, str] | None:
     return ("several_keys", f"{len(found)} keys have this name") if len(found) > 1 else None
 
 
-class Taking:
+class Destination:
     """The destination."""
 
     def __init__(self, session: Session) -> None:

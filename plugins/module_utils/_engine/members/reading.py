@@ -16,12 +16,12 @@ from typing import Any
 from ..._cryptoki.comparing import check_value, whole_check
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.session import Session
-from ..._model.groups.member_comparison import Disagreement, Held
+from ..._model.groups.member_comparison import Disagreement, MemberKey
 from ..._model.keys.objects import Key
 from ..._model.keys.types import SECRET
 
 
-def held(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[Held]:
+def member_keys(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[MemberKey]:
     """The keys as values that :func:`compare_members` takes, in the same order.
 
     Attributes that were read already are enough, but for two kinds of secret keys, which are used once (C_Encrypt): those
@@ -38,7 +38,7 @@ def held(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[He
     return found
 
 
-def _described(session: Session, inventory: Inventory, key: Key) -> Held:
+def _described(session: Session, inventory: Inventory, key: Key) -> MemberKey:
     main, fingerprint = key.main, key.fingerprint
     size = main.size or (key.public.size if key.public is not None else None)
     if fingerprint is None and main.kind == SECRET:
@@ -46,10 +46,10 @@ def _described(session: Session, inventory: Inventory, key: Key) -> Held:
         fingerprint = value.hex() if value is not None else None
     elif fingerprint is None:
         fingerprint = key.public_fingerprint
-    return Held(main.kind, main.key_id, main.label, main.type, size, fingerprint)
+    return MemberKey(main.kind, main.key_id, main.label, main.type, size, fingerprint)
 
 
-def report(rows: Iterable[Disagreement], connections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def report_rows(rows: Iterable[Disagreement], connections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with each member's number replaced by what ``connections`` says of it, in the same order as the members compared."""
 
     def named(members: Iterable[int]) -> list[dict[str, Any]]:

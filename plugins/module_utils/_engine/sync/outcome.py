@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What hsm_sync answers: the diff, the lists and the summary."""
+"""What hsm_sync answers, from the plans and what was done of them: the diff, the lists and the summary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ..._model.keys.objects import describe_key
 from ..._model.plan import CHANGE, CREATE, DELETE, Outcome, Step, diff_of
 from ..._model.records import VirtualKey
 from ..members.comparison import MemberReport
+from ..members.repair import Repairs
 from ..virtual_keys.addresses import Addresses
 from .export_file import ExportPlan
-from .work import Work
+from .plan import RecordChanges, SyncPlan
 
 
 def _record_fields(record: VirtualKey) -> dict[str, Any]:
@@ -31,26 +32,24 @@ def _record_fields(record: VirtualKey) -> dict[str, Any]:
     }
 
 
-def _steps(works: Sequence[Work], addresses: Addresses) -> list[Step]:
-    named = _subjects(works, addresses)
+def _steps(done: Sequence[RecordChanges], addresses: Addresses) -> list[Step]:
+    named = _subjects(done, addresses)
     steps: list[Step] = []
-    for work in works:
-        found = {key.name: describe_key(key) for key in work.comparison.added}
-        steps += [Step(CREATE, named(record), None, found.get(record.name)) for record in work.added]
-        of_record = {met.record.name: describe_key(met.key) for met in work.taken_over}
-        steps += [Step(CREATE, named(change.before), None, of_record.get(change.before.name)) for change in work.adopted]
-        for before, after, _restored in work.refreshed:
+    for changes in done:
+        steps += [Step(CREATE, named(new.record), None, describe_key(new.key)) for new in changes.added]
+        steps += [Step(CREATE, named(change.before), None, describe_key(change.key)) for change in changes.adopted]
+        for before, after, _key, _restored in changes.refreshed:
             was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
             steps.append(Step(CHANGE, named(before), was, becomes))
-        for before, after in work.moved:
+        for before, after, _key, _restored in changes.moved:
             steps.append(Step(CHANGE, f"virtual key {after.label}", {"address": addresses.of(before)}, {"address": addresses.of(after)}))
-        steps += [Step(DELETE, named(record), _record_fields(record), None) for record in work.pruned]
+        steps += [Step(DELETE, named(record), _record_fields(record), None) for record in changes.pruned]
     return steps
 
 
-def _subjects(works: Sequence[Work], addresses: Addresses) -> Callable[[VirtualKey], str]:
+def _subjects(done: Sequence[RecordChanges], addresses: Addresses) -> Callable[[VirtualKey], str]:
     """What the diff calls a record: its UID, with the label, and if need be the kind, where several have that one."""
-    records = [record for work in works for record in (*work.new, *(change.before for change in work.refreshed), *work.pruned)]
+    records = [record for made in done for record in (*made.new, *(change.before for change in made.refreshed), *made.pruned)]
     uids = Counter(addresses.of(record) for record in records)
     longer = Counter(f"{addresses.of(record)} ({record.label})" for record in records)
 
@@ -64,37 +63,41 @@ def _subjects(works: Sequence[Work], addresses: Addresses) -> Callable[[VirtualK
     return named
 
 
-def _outcome(
-    works: Sequence[Work],
+def outcome_of(
+    plans: Sequence[SyncPlan],
+    done: Sequence[RecordChanges],
     addresses: Addresses,
-    served_by: dict[str, Any] | None,
-    report: MemberReport | None,
-    export: ExportPlan | None,
+    *,
+    export: ExportPlan | None = None,
+    served_by: dict[str, Any] | None = None,
+    report: MemberReport | None = None,
+    repairs: Repairs | None = None,
 ) -> Outcome:
-    added = sorted(addresses.of(record) for work in works for record in work.new)
-    missing = sorted(addresses.of(record) for work in works for record in work.comparison.missing)
-    drifted = [met for work in works for met in work.drifted]
-    steps = _steps(works, addresses)
+    """What hsm_sync returns. ``done`` is what was written of each plan, in check mode what would be."""
+    added = sorted(addresses.of(record) for changes in done for record in changes.new)
+    missing = sorted(addresses.of(record) for plan in plans for record in plan.missing)
+    drifted = [match for plan in plans for match in plan.drifted]
+    steps = _steps(done, addresses)
     if export is not None:
         steps.append(export.step)
-    if report is not None:
-        steps += report.steps
+    if repairs is not None:
+        steps += repairs.steps
     return Outcome(
         changed=any(step.changes for step in steps),
         diff=diff_of(steps),
         values={
             "added": added,
             "missing": missing,
-            "drift": _entries((addresses.of(met.record), met.drift) for met in drifted),
-            "refreshed": _entries((addresses.of(before), restored) for work in works for before, _after, restored in work.restored),
-            "pruned": sorted(addresses.of(record) for work in works for record in work.pruned),
+            "drift": _entries((addresses.of(match.record), match.drift) for match in drifted),
+            "refreshed": _entries((addresses.of(change.before), change.restored) for changes in done for change in changes.restored),
+            "pruned": sorted(addresses.of(record) for changes in done for record in changes.pruned),
             "members": report.rows if report is not None else [],
-            "unread": report.unread if report is not None else [],
-            "repaired": report.repaired if report is not None else [],
-            "not_repaired": report.not_repaired if report is not None else [],
+            "unread": list(report.unread) if report is not None else [],
+            "repaired": list(repairs.repaired) if repairs is not None else [],
+            "not_repaired": list(repairs.not_repaired) if repairs is not None else [],
             "summary": {
                 "added": len(added),
-                "known": sum(len(work.comparison.met) + work.known_elsewhere for work in works),
+                "known": sum(plan.known for plan in plans),
                 "missing": len(missing),
                 "drifted": len(drifted),
             },

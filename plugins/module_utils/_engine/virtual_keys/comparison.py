@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..._model.keys.objects import Key, KeyName, describe_key
@@ -20,7 +20,7 @@ from .identity import is_another
 
 
 @dataclass(frozen=True)
-class Met:
+class Match:
     """A record and the key that it points at. ``drift`` holds (field, recorded, found) for what differs."""
 
     record: VirtualKey
@@ -28,14 +28,14 @@ class Met:
     drift: tuple[tuple[str, Any, Any], ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
     """``nameless`` are keys without any name that no record was found for by their public key."""
 
-    met: list[Met] = field(default_factory=list)
-    added: list[Key] = field(default_factory=list)
-    missing: list[VirtualKey] = field(default_factory=list)
-    nameless: list[Key] = field(default_factory=list)
+    matches: tuple[Match, ...]
+    added: tuple[Key, ...]
+    missing: tuple[VirtualKey, ...]
+    nameless: tuple[Key, ...]
 
 
 def compare(keys: Iterable[Key], records: Iterable[VirtualKey], nameless: Iterable[Key] = ()) -> Comparison:
@@ -48,32 +48,39 @@ def compare(keys: Iterable[Key], records: Iterable[VirtualKey], nameless: Iterab
     which is drift and no new key. A check value is no ground to match by: it has 24 bits. A record of a destroyed key meets
     only the key of its whole name: any other is a new one.
     """
-    found = Comparison()
-    open_keys: dict[object, Key] = {key.name: key for key in keys}
-    open_records: dict[KeyName, VirtualKey] = {record.name: record for record in records}
-    for name in [name for name in open_records if name in open_keys]:
-        found.met.append(_meet(open_keys.pop(name), open_records.pop(name)))
-    open_records = {name: record for name, record in open_records.items() if record.state != DESTROYED}
     without: dict[object, Key] = dict(enumerate(nameless))
-    matching = _Matching(found, {**open_keys, **without}, open_records)
+    matching = _Matching({key.name: key for key in keys}, {record.name: record for record in records})
+    matching.match_names(lambda name: name)
+    matching.records = {name: record for name, record in matching.records.items() if record.state != DESTROYED}
+    matching.keys |= without
     matching.match(lambda key: key.public_fingerprint, lambda record: record.public_fingerprint)
-    for name in [name for name in open_records if name[0] == PUBLIC and (PRIVATE, *name[1:]) in matching.keys]:
-        found.met.append(_meet(matching.keys.pop((PRIVATE, *name[1:])), open_records.pop(name)))
+    matching.match_names(lambda name: (PRIVATE, *name[1:]) if name[0] == PUBLIC else None)
     matching.match(lambda key: key.main.key_id, lambda record: record.key_id)
     matching.match(lambda key: key.main.label, lambda record: record.label)
-    found.added = [key for name, key in matching.keys.items() if name not in without]
-    found.nameless = [key for name, key in matching.keys.items() if name in without]
-    found.missing = list(open_records.values())
-    return found
+    return Comparison(
+        tuple(matching.matches),
+        tuple(key for name, key in matching.keys.items() if name not in without),
+        tuple(matching.records.values()),
+        tuple(key for name, key in matching.keys.items() if name in without),
+    )
 
 
 class _Matching:
-    """Keys and records that are still open. Those that are found to belong together go to ``found``."""
+    """Keys and records that are still open, and the matches among those that were."""
 
-    def __init__(self, found: Comparison, keys: dict[object, Key], records: dict[KeyName, VirtualKey]) -> None:
-        self.found = found
+    def __init__(self, keys: dict[object, Key], records: dict[KeyName, VirtualKey]) -> None:
         self.keys = keys
         self.records = records
+        self.matches: list[Match] = []
+
+    def _meet(self, name: object, record_name: KeyName) -> None:
+        self.matches.append(_match(self.keys.pop(name), self.records.pop(record_name)))
+
+    def match_names(self, wanted: Callable[[KeyName], KeyName | None]) -> None:
+        """Each record and the key of the name that ``wanted`` gives for it."""
+        for record_name in list(self.records):
+            if (name := wanted(record_name)) in self.keys:
+                self._meet(name, record_name)
 
     def match(self, of_key: Callable[[Key], object], of_record: Callable[[VirtualKey], object]) -> None:
         """Those that agree in kind and in one thing, once on each side, and not empty."""
@@ -90,10 +97,10 @@ class _Matching:
             if len(names) != 1 or len(others) != 1:
                 continue
             if not is_another(self.keys[names[0]], self.records[others[0]], check_values=True, sizes=True):
-                self.found.met.append(_meet(self.keys.pop(names[0]), self.records.pop(others[0])))
+                self._meet(names[0], others[0])
 
 
-def _meet(key: Key, record: VirtualKey) -> Met:
+def _match(key: Key, record: VirtualKey) -> Match:
     described = describe_key(key)
     pairs: list[tuple[str, Any, Any]] = [
         ("id", record.key_id.hex(), described["id"]),
@@ -108,4 +115,4 @@ def _meet(key: Key, record: VirtualKey) -> Met:
         pairs.append(("fingerprint", record.fingerprint, key.fingerprint))
     if record.state == DESTROYED:
         pairs.append(("state", record.state, "in the HSM"))
-    return Met(record, key, tuple((name, old, new) for name, old, new in pairs if old != new))
+    return Match(record, key, tuple((name, old, new) for name, old, new in pairs if old != new))

@@ -89,3 +89,10 @@ def facts_of_keys(keys: Iterable[Key]) -> set[Fact]:
 def facts_of_record(record: VirtualKey) -> set[Fact]:
     """The same of a record."""
     return set(facts(record.kind, record.label, record.key_id, record.public_fingerprint))
+
+
+def marks(item: Key | VirtualKey) -> set[object]:
+    """What a group's own keys are looked for by on its members: whole name, label, fingerprint. A check value does, too: what is
+    found is only compared."""
+    kind, _key_id, label = item.name
+    return {item.name, *facts(kind, label), *([item.fingerprint] if item.fingerprint else [])}

@@ -21,7 +21,7 @@ from ..keys.types import PRIVATE, PUBLIC, SECRET
 
 
 @dataclass(frozen=True)
-class Held:
+class MemberKey:
     """One key on a member. ``kind`` is secret, private (a pair, or its private half) or public (only the public half).
 
     ``fingerprint``: hex of the public key's SHA-256, of a secret key its key check value; None where neither can be known.
@@ -78,7 +78,7 @@ class _Object:
 
     rank: int
     member: int
-    held: Held
+    held: MemberKey
     size: int | None
 
     @property
@@ -158,7 +158,7 @@ class _Names:
         return short if short is not None and len(short.objects) == len(self.of(item)[1].objects) == 1 else None
 
 
-def compare_members(members: Sequence[Iterable[Held]]) -> list[Disagreement]:
+def compare_members(members: Sequence[Iterable[MemberKey]]) -> list[Disagreement]:
     """The keys on which ``members``, in priority order, do not agree, by name. Members that could not be read are left out.
 
     The order of a member's keys does not matter. Takes time in proportion to the number of keys.
@@ -172,8 +172,8 @@ def compare_members(members: Sequence[Iterable[Held]]) -> list[Disagreement]:
     return sorted(_rows(keys, loose, halves, len(members)), key=_order)
 
 
-def _order(item: Held | Disagreement) -> tuple[str, bytes, str, str, int, str, str]:
-    exact = item.exact or "" if isinstance(item, Held) else ""
+def _order(item: MemberKey | Disagreement) -> tuple[str, bytes, str, str, int, str, str]:
+    exact = item.exact or "" if isinstance(item, MemberKey) else ""
     return (item.label, item.key_id, item.kind, item.type, item.size or 0, item.fingerprint or "", exact)
 
 
@@ -218,7 +218,7 @@ def _secret_keys(objects: list[_Object], count: int) -> tuple[list[_Key], list[_
 
 def _fill_sizes(objects: list[_Object]) -> None:
     """Some tokens give no CKA_VALUE_LEN: a size that is missing is that of the same name and check value, or of the check value."""
-    parts: tuple[Callable[[Held], Hashable], ...] = (
+    parts: tuple[Callable[[MemberKey], Hashable], ...] = (
         lambda held: (held.type, held.fingerprint, held.name),
         lambda held: (held.type, held.fingerprint),
     )

@@ -13,27 +13,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import report
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Disagreement, Held, compare_members
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import report_rows
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Disagreement, MemberKey, compare_members
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LISTS = ("have", "lack", "twice", "different", "unknown")
 
 
-def pair(label: str, value: str | None, key_id: bytes | None = None, kind: str = "private", kty: str = "EC") -> Held:
-    return Held(kind, label.encode() if key_id is None else key_id, label, kty, 256, value)
+def pair(label: str, value: str | None, key_id: bytes | None = None, kind: str = "private", kty: str = "EC") -> MemberKey:
+    return MemberKey(kind, label.encode() if key_id is None else key_id, label, kty, 256, value)
 
 
-def public(label: str, value: str | None, key_id: bytes | None = None) -> Held:
+def public(label: str, value: str | None, key_id: bytes | None = None) -> MemberKey:
     return pair(label, value, key_id, kind="public")
 
 
-def aes(label: str, value: str | None, exact: str | None = None, key_id: bytes | None = None, size: int | None = 256) -> Held:
-    return Held("secret", label.encode() if key_id is None else key_id, label, "AES", size, value, exact)
+def aes(label: str, value: str | None, exact: str | None = None, key_id: bytes | None = None, size: int | None = 256) -> MemberKey:
+    return MemberKey("secret", label.encode() if key_id is None else key_id, label, "AES", size, value, exact)
 
 
-def told(*members: list[Held]) -> list[str]:
+def told(*members: list[MemberKey]) -> list[str]:
     """The rows: a key's label, and what is not empty of its lists. A member's other name is ``member:label/id``."""
     rows = []
     for row in compare_members(members):
@@ -128,14 +128,14 @@ X, Y = aes("k", "aaaaaa"), aes("k", "bbbbbb")
         ),
     ],
 )
-def test_cases(members: list[list[Held]], rows: list[str]) -> None:
+def test_cases(members: list[list[MemberKey]], rows: list[str]) -> None:
     assert told(*members) == rows
 
 
 def test_what_explains_a_row() -> None:
     connections = [{"priority": 1, "instance": "east"}, {"priority": 2, "instance": "west"}]
     members = [[P, aes("s", "aaaaaa", "secret of the key")], [Q, aes("t", "aaaaaa"), public("pub", "r")]]
-    rows = report(compare_members(members), connections)
+    rows = report_rows(compare_members(members), connections)
     east, west = connections
     nothing: dict[str, Any] = {name: [] for name in (*LISTS, "public_only", "renamed")}
     assert rows == [
@@ -163,26 +163,26 @@ NAMELESS = st.one_of(
 ANY = st.one_of(PAIRS, SECRETS, NAMELESS)
 
 
-def fleets(keys: st.SearchStrategy[Held], least: int = 1, most: int = 3) -> st.SearchStrategy[list[list[Held]]]:
+def fleets(keys: st.SearchStrategy[MemberKey], least: int = 1, most: int = 3) -> st.SearchStrategy[list[list[MemberKey]]]:
     return st.lists(st.lists(keys, max_size=5), min_size=least, max_size=most)
 
 
 @settings(deadline=None)
 @given(st.lists(ANY.filter(lambda key: key.fingerprint is not None), unique_by=lambda key: (key.label, key.key_id, key.kind)), st.data())
-def test_the_same_keys_in_another_order_give_no_row(keys: list[Held], data: st.DataObject) -> None:
+def test_the_same_keys_in_another_order_give_no_row(keys: list[MemberKey], data: st.DataObject) -> None:
     one_of_each = list({(key.fingerprint, key.exact) if key.kind != "secret" or key.exact else key.name: key for key in keys}.values())
     assert compare_members([data.draw(st.permutations(one_of_each)) for _number in range(3)]) == []
 
 
 @settings(deadline=None)
 @given(fleets(ANY), st.data())
-def test_the_order_of_a_members_keys_does_not_matter(members: list[list[Held]], data: st.DataObject) -> None:
+def test_the_order_of_a_members_keys_does_not_matter(members: list[list[MemberKey]], data: st.DataObject) -> None:
     assert compare_members([data.draw(st.permutations(keys)) for keys in members]) == compare_members(members)
 
 
 @settings(deadline=None)
 @given(fleets(ANY))
-def test_every_row_is_justified(members: list[list[Held]]) -> None:
+def test_every_row_is_justified(members: list[list[MemberKey]]) -> None:
     everyone = list(range(len(members)))
     for row in compare_members(members):
         assert sorted(member for name in LISTS for member in getattr(row, name)) == everyone
@@ -220,7 +220,7 @@ def test_every_row_is_justified(members: list[list[Held]]) -> None:
 
 @settings(deadline=None)
 @given(fleets(ANY))
-def test_nothing_is_passed_over(members: list[list[Held]]) -> None:
+def test_nothing_is_passed_over(members: list[list[MemberKey]]) -> None:
     """A key has a row or is mentioned in one, unless every member has one that looks the same under its name."""
     rows = compare_members(members)
     privates = {key.fingerprint for keys in members for key in keys if key.kind == "private"}
@@ -240,11 +240,11 @@ def test_nothing_is_passed_over(members: list[list[Held]]) -> None:
             assert halves or everywhere or mentioned, key
 
 
-def brute_force(members: list[list[Held]], values: list[list[Hashable]]) -> Counter[tuple[Any, ...]]:
+def brute_force(members: list[list[MemberKey]], values: list[list[Hashable]]) -> Counter[tuple[Any, ...]]:
     """Who has each key how often, where the value of each is known, for the keys that are not once everywhere under one name."""
     found: Counter[tuple[Any, ...]] = Counter()
     for value in {value for member in values for value in member}:
-        held: list[list[Held]] = [
+        held: list[list[MemberKey]] = [
             [key for key, other in zip(keys, others, strict=True) if other == value] for keys, others in zip(members, values, strict=True)
         ]
         private = any(key.kind == "private" for keys in held for key in keys)
@@ -266,7 +266,7 @@ def counted(rows: Iterable[Disagreement], count: int) -> Counter[tuple[Any, ...]
 @pytest.mark.parametrize("keys", [PAIRS, EXACT], ids=["pairs", "secret keys with a check of all bits"])
 @settings(deadline=None)
 @given(data=st.data())
-def test_against_brute_force(keys: st.SearchStrategy[Held], data: st.DataObject) -> None:
+def test_against_brute_force(keys: st.SearchStrategy[MemberKey], data: st.DataObject) -> None:
     members = data.draw(fleets(keys))
     values: list[list[Hashable]] = [[key.exact or key.fingerprint for key in member] for member in members]
     rows = compare_members(members)
@@ -287,7 +287,7 @@ def having(rows: Iterable[Disagreement]) -> set[tuple[str | None, int]]:
 
 @settings(deadline=None)
 @given(fleets(st.one_of(PAIRS, EXACT), 2, 2))
-def test_two_members_say_the_same_of_each_other(members: list[list[Held]]) -> None:
+def test_two_members_say_the_same_of_each_other(members: list[list[MemberKey]]) -> None:
     there, back = compare_members(members), compare_members(members[::-1])
     # What one row tells of another key of the name may have two rows the other way round; who has what is the same.
     assert having(there) == {(fingerprint, 1 - member) for fingerprint, member in having(back)}
@@ -299,7 +299,7 @@ def test_two_members_say_the_same_of_each_other(members: list[list[Held]]) -> No
 
 @pytest.mark.parametrize("kind", ["plain", "one name", "one check value", "one of both", "nameless"])
 def test_time_grows_with_the_number_of_keys(kind: str) -> None:
-    def key(member: int, number: int) -> Held:
+    def key(member: int, number: int) -> MemberKey:
         if kind == "one name":
             return pair("k", f"{member} {number}", b"")
         if kind == "one check value":

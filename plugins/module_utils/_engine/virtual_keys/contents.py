@@ -13,38 +13,44 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..._model.keys.objects import Key
-from ..._model.plan import Context
 from ..._model.quoting import listed
 from ..._model.records import VirtualKey
 from .identity import Fact, facts_of_keys, facts_of_record
 
 
 @dataclass(frozen=True)
-class Seen:
+class TokenContents:
     """What was read of a token while it was held. ``pending`` are the labels that a run which was cut off was making on it."""
 
     token: str
     keys: Sequence[Key]
-    pending: Collection[str]
+    pending: Collection[str] = ()
 
     def repeated_labels(self) -> set[str]:
         counted = Counter(key.main.label for key in self.keys)
         return {label for label, number in counted.items() if label and number > 1}
 
 
-def may_be_pruned(
-    missing: Sequence[VirtualKey], here: Seen, others: Sequence[Seen], context: Context | None, group: str | None = None
-) -> list[VirtualKey]:
-    """The records that nothing speaks for: neither a key nor a run that was cut off, on this token or on another member.
+def prunable(
+    missing: Sequence[VirtualKey], here: TokenContents, others: Sequence[TokenContents] | None, where: str
+) -> tuple[tuple[VirtualKey, ...], tuple[str, ...]]:
+    """The records that nothing speaks for: neither a key nor a run that was cut off, on this token or on another member; and, as
+    warnings that begin with ``where``, why others are kept.
 
     What shares a label, an id or a public key with a record may be its key, also when it has a record of its own by now.
+    ``others`` is None where a member could not be read: it may have any of them.
     """
     if not missing:
-        return []
-    pending = {label for seen in (here, *others) for label in seen.pending}
+        return (), ()
+    if others is None:
+        return (), (f"{where}: nothing was pruned, because a member could not be read and may have the keys that are missing.",)
+    pending = {label for contents in (here, *others) for label in contents.pending}
     sides: list[tuple[set[Fact], str]] = [
         (facts_of_keys(here.keys), f"{here.token} has a key with the same label, id or public key"),
-        (facts_of_keys(key for seen in others for key in seen.keys), "another member has it, or a key of that label or id, see members"),
+        (
+            facts_of_keys(key for contents in others for key in contents.keys),
+            "another member has it, or a key of that label or id, see members",
+        ),
     ]
     kept: dict[str, list[str]] = {}
     gone: list[VirtualKey] = []
@@ -57,8 +63,4 @@ def may_be_pruned(
             gone.append(record)
         else:
             kept.setdefault(reason, []).append(record.label or record.key_id.hex())
-    where = f"group '{group}'" if group is not None else here.token
-    for reason, labels in kept.items():
-        if context is not None:
-            context.warn(f"{where}: {listed(labels)} not pruned: {reason}.")
-    return gone
+    return tuple(gone), tuple(f"{where}: {listed(labels)} not pruned: {reason}." for reason, labels in kept.items())

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""``repair: wrap``: what a member lacks is copied from the first one that has it. What differs is never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ..._model.errors import KeyfleetError
+from ..._model.groups.member_comparison import Disagreement
+from ..._model.plan import CREATE, Context, Step
+from ..._model.records import GroupRecord
+from ..._model.scope import Scope
+from ..._registry.database import Database
+from ..virtual_keys.comparison import Match
+from ..virtual_keys.scope import group_scope
+from .comparison import MemberReport
+from .copy_rules import CopyRules, Order, plan_copies
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What was copied, in check mode what would be, and what was not. ``steps`` are the copies as the diff shows them."""
+
+    repaired: tuple[dict[str, Any], ...] = ()
+    not_repaired: tuple[dict[str, Any], ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+class Repair:
+    """Copies between the members of a ``report``. No session is open."""
+
+    def __init__(self, report: MemberReport, database: Database, context: Context) -> None:
+        self.report = report
+        self.database = database
+        self.context = context
+
+    def run(self, group: GroupRecord, scope: Scope, matches: Sequence[Match]) -> Repairs:
+        """``matches`` are the group's records and the keys of the serving member that they point at."""
+        if not any(row.lack for row in self.report.found):
+            return Repairs()
+        around = [group_scope(self.database, group, token_id) for token_id in group.members]
+        plan = plan_copies(self.report.found, CopyRules(scope, matches, around, {self.report.serving}))
+        left = [self._entry(row, None, lacking, code="not_copied", reason=reason) for row, lacking, reason in plan.refused]
+        done = [result for _way, orders in groupby(plan.orders, key=lambda order: order[1:3]) for result in self._copy(list(orders))]
+        return Repairs(
+            tuple(entry for entry, step in done if step is not None),
+            (*left, *(entry for entry, step in done if step is None)),
+            tuple(step for _entry, step in done if step is not None),
+        )
+
+    def _copy(self, orders: Sequence[Order]) -> Iterator[tuple[dict[str, Any], Step | None]]:
+        """Copies from one member to another: an entry of the answer for each, and a step where one was made."""
+        from .copy import copy_keys
+        from .copy_sides import PRESENT  # most runs only read
+
+        _row, source, lacking, _name = orders[0]
+        try:
+            copied = copy_keys(
+                self.report.members[source].target,
+                self.report.members[lacking].target,
+                [order.name for order in orders],
+                self.database,
+                check_mode=self.context.check_mode,
+            )
+        except KeyfleetError as error:
+            for order in orders:
+                yield self._entry(order.row, source, lacking, code=error.code, reason=error.message), None
+            return
+        for order, answer in zip(orders, copied, strict=True):
+            if not answer.done:
+                yield self._entry(order.row, source, lacking, code=answer.code, reason=answer.reason), None
+            elif answer.code != PRESENT:  # else another run was quicker
+                yield self._entry(order.row, source, lacking), self._step(order)
+
+    def _step(self, order: Order) -> Step:
+        source, lacking = (self.report.members[number].connection for number in (order.source, order.lacking))
+        after = {"id": order.row.key_id.hex(), "type": order.row.type, "from": str(source)}
+        return Step(CREATE, f"key {order.row.label} on connection {lacking}", None, after)
+
+    def _entry(self, row: Disagreement, source: int | None, lacking: int, **more: Any) -> dict[str, Any]:
+        members = self.report.members
+        shown_from = members[source].shown if source is not None else None
+        return {"label": row.label, "id": row.key_id.hex(), "from": shown_from, "to": members[lacking].shown, **more}

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from dataclasses import fields
 
 from .._model.records import GroupRecord
-from . import events
+from . import columns, events
 from .database import Database, now
+
+_COLUMNS = [field.name for field in fields(GroupRecord) if field.name != "members"]
+# The name and the scan mode of a group that is there stay as they are.
+_BORN_WITH = ("id", "name", "key_scan", "created_at")
+_INSERT = columns.insert("hsm_group", _COLUMNS)
+_UPDATE = columns.update("hsm_group", [name for name in _COLUMNS if name not in _BORN_WITH])
 
 
 def all_groups(database: Database) -> list[GroupRecord]:
@@ -21,18 +28,13 @@ def all_groups(database: Database) -> list[GroupRecord]:
     members: dict[str, list[int]] = {}
     for row in database.connection.execute("SELECT group_id, token_id FROM group_member ORDER BY group_id, priority"):
         members.setdefault(row["group_id"], []).append(row["token_id"])
+    rows = database.connection.execute("SELECT * FROM hsm_group ORDER BY name")
     return [
         GroupRecord(
-            id=row["id"],
-            name=row["name"],
-            description=row["description"],
-            apply_changes=bool(row["apply_changes"]),
-            key_scan=row["key_scan"],
+            **{name: row[name] for name in _COLUMNS} | {"apply_changes": bool(row["apply_changes"])},
             members=tuple(members.get(row["id"], ())),
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
         )
-        for row in database.connection.execute("SELECT * FROM hsm_group ORDER BY name")
+        for row in rows
     ]
 
 
@@ -45,25 +47,11 @@ def of_tokens(database: Database, token_ids: Collection[int]) -> list[str]:
     return [group.name for group in all_groups(database) if set(group.members) & set(token_ids)]
 
 
-_INSERT = (
-    "INSERT INTO hsm_group (id, name, description, apply_changes, key_scan, created_at, updated_at) "
-    "VALUES (:id, :name, :description, :apply_changes, :key_scan, :moment, :moment)"
-)
-_UPDATE = "UPDATE hsm_group SET description = :description, apply_changes = :apply_changes, updated_at = :moment WHERE id = :id"
-
-
 def save(database: Database, record: GroupRecord) -> None:
-    """Insert or update a group (by its ``id``) in the caller's transaction; priorities are 1 to n. The scan mode of a group that is
-    there stays as it is."""
+    """Insert or update a group (by its ``id``) in the caller's transaction; priorities are 1 to n."""
+    moment = now()
     identity = record.id or str(uuid.uuid4())
-    values = {
-        "id": identity,
-        "name": record.name,
-        "description": record.description,
-        "apply_changes": record.apply_changes,
-        "key_scan": record.key_scan,
-        "moment": now(),
-    }
+    values = {**vars(record), "id": identity, "created_at": moment, "updated_at": moment}
     connection = database.connection
     connection.execute(_INSERT if record.id is None else _UPDATE, values)
     connection.execute("DELETE FROM group_member WHERE group_id = ?", (identity,))

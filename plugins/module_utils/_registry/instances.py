@@ -11,11 +11,22 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from dataclasses import fields
 
 from .._model.records import InstanceRecord, TokenRecord
 from .._model.tokens.selectors import TokenSelector
-from . import events
+from . import columns, events
 from .database import Database, now
+
+_COLUMNS = [field.name for field in fields(InstanceRecord) if field.name != "tokens"]
+_BORN_WITH = ("id", "position", "created_at")
+_INSERT = columns.insert("instance", _COLUMNS)
+_UPDATE = columns.update("instance", [name for name in _COLUMNS if name not in _BORN_WITH])
+# What the record of a token and its row call alike. The state of a refused PIN file is written by ``note_refusal`` alone.
+_TOKEN_COLUMNS = [field.name for field in fields(TokenRecord) if field.name not in ("id", "selector", "refused")]
+_TOKEN_CHANGING = ["position", "selector_kind", "selector_value", *_TOKEN_COLUMNS]
+_ADD_ROW = columns.insert("token", ["instance_id", *_TOKEN_CHANGING])
+_CHANGE_ROW = columns.update("token", _TOKEN_CHANGING)
 
 
 def _selector(kind: str, value: str) -> TokenSelector:
@@ -24,14 +35,10 @@ def _selector(kind: str, value: str) -> TokenSelector:
 
 def _token(row: sqlite3.Row) -> TokenRecord:
     return TokenRecord(
+        **{name: row[name] for name in _TOKEN_COLUMNS}
+        | {"slot": None if row["slot"] is None else int(row["slot"]), "login": bool(row["login"])},
         id=row["id"],
         selector=_selector(row["selector_kind"], row["selector_value"]),
-        label=row["label"],
-        serial=row["serial"],
-        slot=None if row["slot"] is None else int(row["slot"]),
-        login=bool(row["login"]),
-        user_type=row["user_type"],
-        pin_file=row["pin_file"],
         refused=row["refused_pin_file"],
     )
 
@@ -41,63 +48,31 @@ def all_instances(database: Database) -> list[InstanceRecord]:
     tokens: dict[str, list[TokenRecord]] = {}
     for row in database.connection.execute("SELECT * FROM token ORDER BY instance_id, position"):
         tokens.setdefault(row["instance_id"], []).append(_token(row))
+    rows = database.connection.execute("SELECT * FROM instance ORDER BY position")
     return [
         InstanceRecord(
-            id=row["id"],
-            position=row["position"],
-            name=row["name"],
-            description=row["description"],
-            model=row["model"],
-            library=row["library"],
-            admins=tuple(json.loads(row["admins"])),
-            max_sessions=row["max_sessions"],
-            connection_timeout=row["connection_timeout"],
-            environment=json.loads(row["environment"]),
+            **{name: row[name] for name in _COLUMNS}
+            | {"admins": tuple(json.loads(row["admins"])), "environment": json.loads(row["environment"])},
             tokens=tuple(tokens.get(row["id"], ())),
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
         )
-        for row in database.connection.execute("SELECT * FROM instance ORDER BY position")
+        for row in rows
     ]
-
-
-_INSERT = (
-    "INSERT INTO instance (id, position, name, description, model, library, admins, max_sessions, connection_timeout, environment, "
-    "created_at, updated_at) VALUES (:id, (SELECT coalesce(max(position), 0) + 1 FROM instance), :name, :description, :model, "
-    ":library, :admins, :max_sessions, :connection_timeout, :environment, :moment, :moment)"
-)
-_UPDATE = (
-    "UPDATE instance SET name = :name, description = :description, model = :model, library = :library, admins = :admins, "
-    "max_sessions = :max_sessions, connection_timeout = :connection_timeout, environment = :environment, updated_at = :moment "
-    "WHERE id = :id"
-)
-_ADD_ROW = (
-    "INSERT INTO token (instance_id, position, selector_kind, selector_value, label, serial, slot, login, user_type, pin_file) "
-    "VALUES (:instance_id, :position, :selector_kind, :selector_value, :label, :serial, :slot, :login, :user_type, :pin_file)"
-)
-_CHANGE_ROW = (
-    "UPDATE token SET position = :position, selector_kind = :selector_kind, selector_value = :selector_value, label = :label, "
-    "serial = :serial, slot = :slot, login = :login, user_type = :user_type, pin_file = :pin_file WHERE id = :id"
-)
 
 
 def save(database: Database, record: InstanceRecord, action: str) -> None:
     """Insert or update an instance (by its ``id``) and its tokens (by theirs) in the caller's transaction."""
-    identity = record.id or str(uuid.uuid4())
+    connection, moment = database.connection, now()
     values = {
-        "id": identity,
-        "name": record.name,
-        "description": record.description,
-        "model": record.model,
-        "library": record.library,
+        **vars(record),
+        "id": record.id or str(uuid.uuid4()),
+        "position": connection.execute("SELECT coalesce(max(position), 0) + 1 FROM instance").fetchone()[0],
         "admins": json.dumps(list(record.admins)),
-        "max_sessions": record.max_sessions,
-        "connection_timeout": record.connection_timeout,
         "environment": json.dumps(dict(record.environment), sort_keys=True),
-        "moment": now(),
+        "created_at": moment,
+        "updated_at": moment,
     }
-    database.connection.execute(_INSERT if record.id is None else _UPDATE, values)
-    _save_tokens(database.connection, identity, record.tokens)
+    connection.execute(_INSERT if record.id is None else _UPDATE, values)
+    _save_tokens(connection, values["id"], record.tokens)
     events.record(database, action, record.name, model=record.model, library=record.library)
 
 
@@ -108,17 +83,12 @@ def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple
             connection.execute("DELETE FROM token WHERE id = ?", (row["id"],))
     for position, token in enumerate(tokens):
         values = {
-            "id": token.id,
+            **vars(token),
             "instance_id": instance_id,
             "position": position,
             "selector_kind": token.selector.kind,
             "selector_value": str(token.selector.value),
-            "label": token.label,
-            "serial": token.serial,
             "slot": None if token.slot is None else str(token.slot),
-            "login": int(token.login),
-            "user_type": token.user_type,
-            "pin_file": token.pin_file,
         }
         connection.execute(_ADD_ROW if token.id is None else _CHANGE_ROW, values)
 

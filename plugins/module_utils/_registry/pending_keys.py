@@ -12,9 +12,17 @@ A run deletes its rows before it ends. Rows that are there when the token's lock
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 from .._model.records import PendingKey
+from . import columns
 from .database import Database, now
+
+_COLUMNS = [field.name for field in fields(PendingKey)]
+_ADD = columns.insert("pending_key", [*_COLUMNS, "run", "at"]) + (
+    " ON CONFLICT (token_id, label) DO UPDATE SET key_id = excluded.key_id, imported = excluded.imported, "
+    "replaces = max(replaces, excluded.replaces), run = excluded.run"
+)
 
 
 def of_token(database: Database, token_id: int) -> dict[str, PendingKey]:
@@ -22,7 +30,7 @@ def of_token(database: Database, token_id: int) -> dict[str, PendingKey]:
     rows = database.connection.execute("SELECT * FROM pending_key WHERE token_id = ?", (token_id,))
     return {
         row["label"]: PendingKey(
-            token_id, row["label"], bytes(row["key_id"]), bool(row["imported"]), bool(row["replaces"]), row["nameless"]
+            **{name: row[name] for name in _COLUMNS} | {"imported": bool(row["imported"]), "replaces": bool(row["replaces"])}
         )
         for row in rows
     }
@@ -30,13 +38,8 @@ def of_token(database: Database, token_id: int) -> dict[str, PendingKey]:
 
 def add(database: Database, keys: Iterable[PendingKey]) -> None:
     """Note the keys in the caller's transaction. A row of a dead run keeps its count of nameless objects: ours was taken later."""
-    moment = now()
-    database.connection.executemany(
-        "INSERT INTO pending_key (token_id, label, key_id, imported, replaces, nameless, run, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (token_id, label) DO UPDATE SET key_id = excluded.key_id, imported = excluded.imported, "
-        "replaces = max(replaces, excluded.replaces), run = excluded.run",
-        [(key.token_id, key.label, key.key_id, key.imported, key.replaces, key.nameless, database.run, moment) for key in keys],
-    )
+    run = {"run": database.run, "at": now()}
+    database.connection.executemany(_ADD, [{**vars(key), **run} for key in keys])
 
 
 def remove(database: Database, token_id: int, labels: Iterable[str]) -> None:

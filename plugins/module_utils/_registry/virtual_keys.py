@@ -12,46 +12,33 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable
+from dataclasses import fields
 from typing import Any
 
 from .._model.records import VirtualKey
-from . import events
+from . import columns, events
 from .database import Database, now
 
-_INSERT = (
-    "INSERT INTO virtual_key (id, group_id, token_id, kind, key_id, label, type, size, curve, operations, origin, state, created_at, "
-    "updated_at, fingerprint, public_key, made_at, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-)
-_IN_NO_GROUP = "ON CONFLICT (token_id, kind, key_id, label) WHERE group_id IS NULL "
-_IN_GROUP = "ON CONFLICT (group_id, kind, key_id, label) WHERE group_id IS NOT NULL "
+_COLUMNS = tuple(field.name for field in fields(VirtualKey))
+_BORN_WITH = ("id", "origin", "created_at")
+_CHANGING = [name for name in _COLUMNS if name not in _BORN_WITH] + ["updated_at"]
+
+_INSERT = columns.insert("virtual_key", [*_COLUMNS, "updated_at"])
+_UPDATE = columns.update("virtual_key", _CHANGING)
+_IN_NO_GROUP = " ON CONFLICT (token_id, kind, key_id, label) WHERE group_id IS NULL "
+_IN_GROUP = " ON CONFLICT (group_id, kind, key_id, label) WHERE group_id IS NOT NULL "
 _KEEP = "DO NOTHING"
-_OVERWRITE = (
-    "DO UPDATE SET token_id = excluded.token_id, type = excluded.type, size = excluded.size, curve = excluded.curve, "
-    "operations = excluded.operations, state = excluded.state, updated_at = excluded.updated_at, fingerprint = excluded.fingerprint, "
-    "public_key = excluded.public_key, made_at = coalesce(excluded.made_at, made_at), generation = max(generation, excluded.generation)"
-)
+# A number or a moment that another run has noted is not lost by one that does not know it.
+_MERGED = {"made_at": "coalesce(excluded.made_at, made_at)", "generation": "max(generation, excluded.generation)"}
+_OVERWRITE = "DO UPDATE SET " + ", ".join(f"{name} = {_MERGED.get(name, f'excluded.{name}')}" for name in _CHANGING)
 
 
 def _virtual_key(row: sqlite3.Row) -> VirtualKey:
-    return VirtualKey(
-        id=row["id"],
-        token_id=row["token_id"],
-        kind=row["kind"],
-        key_id=bytes(row["key_id"]),
-        label=row["label"],
-        type=row["type"],
-        size=row["size"],
-        curve=row["curve"],
-        operations=tuple(json.loads(row["operations"])),
-        origin=row["origin"],
-        state=row["state"],
-        fingerprint=row["fingerprint"],
-        public_key=row["public_key"],
-        made_at=row["made_at"],
-        created_at=row["created_at"],
-        generation=row["generation"],
-        group_id=row["group_id"],
-    )
+    return VirtualKey(**{name: row[name] for name in _COLUMNS} | {"operations": tuple(json.loads(row["operations"]))})
+
+
+def _values(key: VirtualKey, moment: str) -> dict[str, Any]:
+    return {**{name: getattr(key, name) for name in _COLUMNS}, "operations": json.dumps(list(key.operations)), "updated_at": moment}
 
 
 def of_tokens(database: Database, token_ids: Collection[int]) -> list[VirtualKey]:
@@ -77,26 +64,7 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
     for uid, key in keys:
         cursor = database.connection.execute(
             _INSERT + (_IN_NO_GROUP if key.group_id is None else _IN_GROUP) + (_OVERWRITE if overwrite else _KEEP),
-            (
-                str(uuid.uuid4()),
-                key.group_id,
-                key.token_id,
-                key.kind,
-                key.key_id,
-                key.label,
-                key.type,
-                key.size,
-                key.curve,
-                json.dumps(list(key.operations)),
-                key.origin,
-                key.state,
-                moment,
-                moment,
-                key.fingerprint,
-                key.public_key,
-                key.made_at,
-                key.generation,
-            ),
+            {**_values(key, moment), "id": str(uuid.uuid4()), "created_at": moment},
         )
         written.append(bool(cursor.rowcount))
         if cursor.rowcount:
@@ -105,27 +73,11 @@ def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite
 
 
 def update(database: Database, uid: str, key: VirtualKey, action: str = "change_key", **details: Any) -> None:
-    """Write what a run changed on purpose in the caller's transaction: the record that has the ``id`` of ``key`` becomes ``key``."""
-    database.connection.execute(
-        "UPDATE virtual_key SET group_id = ?, token_id = ?, kind = ?, key_id = ?, label = ?, type = ?, size = ?, curve = ?, "
-        "operations = ?, state = ?, fingerprint = ?, public_key = ?, updated_at = ? WHERE id = ?",
-        (
-            key.group_id,
-            key.token_id,
-            key.kind,
-            key.key_id,
-            key.label,
-            key.type,
-            key.size,
-            key.curve,
-            json.dumps(list(key.operations)),
-            key.state,
-            key.fingerprint,
-            key.public_key,
-            now(),
-            key.id,
-        ),
-    )
+    """Write what a run changed on purpose in the caller's transaction: the record that has the ``id`` of ``key`` becomes ``key``.
+
+    Where it came from and when it was made stay as they are.
+    """
+    database.connection.execute(_UPDATE, _values(key, now()))
     events.record(database, action, uid, operations=list(key.operations), state=key.state, **details)
 
 

@@ -298,6 +298,28 @@ def test_what_an_instance_recorded_goes_with_the_key_into_the_group(pair: Pair) 
     assert pair.rows("SELECT made_at, generation FROM virtual_key") == made
 
 
+def test_a_generation_that_another_program_made_goes_into_the_group_as_such(pair: Pair) -> None:
+    for label in ("dek-1", "dek-1@2"):
+        pair.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", label.encode().hex())
+    ok(pair.hsm.run("hsm_sync", instance="primary"))
+    ok(pair.group(apply_changes=True))
+    done = four_steps(lambda check: pair.keys({"label": "dek-1", "type": "AES", "generation": 2}, check=check))
+    assert [entry["action"] for entry in done["applied"]] == ["record"]
+    assert pair.rows("SELECT label, generation FROM virtual_key WHERE group_id IS NOT NULL") == [("dek-1@2", 2)]
+    four_steps(lambda check: pair.keys({"label": "dek-1", "generation": 1, "state": "destroyed"}, check=check))
+    assert ok(pair.keys({"label": "dek-1", "type": "AES"}))["keys"][0]["generation"] == 2
+
+
+@pytest.mark.parametrize("wish", [{"type": "AES", "operations": ["decrypt"]}, {"state": "suspended"}])
+def test_a_change_records_the_generation_that_was_declared(pair: Pair, wish: dict[str, object]) -> None:
+    for label in ("dek-1", "dek-1@2"):
+        pair.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", label.encode().hex())
+    ok(pair.sync())
+    ok(pair.group(apply_changes=True))
+    four_steps(lambda check: pair.keys({"label": "dek-1", "generation": 2, **wish}, check=check))
+    assert pair.rows("SELECT generation FROM virtual_key WHERE label = 'dek-1@2'") == [(2,)]
+
+
 @pytest.mark.parametrize(
     ("fault", "served"),
     [("missing", 2), ("invalid", 2), ("C_OpenSession:1:before=0x30", 2), ("C_OpenSession:1:before=0x7", None)],

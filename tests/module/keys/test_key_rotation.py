@@ -125,6 +125,17 @@ def test_a_generation_is_not_taken_back(primary: Hsm) -> None:
     assert did(ok(primary.keys(KEK))) == [("kek@3", "create")]
 
 
+def test_a_generation_that_another_program_made_is_recorded_as_such(primary: Hsm) -> None:
+    """hsm_sync cannot know that 'kek@2' is one; whoever declares its number says so."""
+    for label in ("kek", "kek@2"):
+        primary.tool("--keygen", "--key-type", "AES:24", "--label", label, "--id", label.encode().hex())
+    ok(primary.run("hsm_sync", instance="primary"))
+    done = steps(primary, {"label": "kek", "type": "AES", "generation": 2})
+    assert did(done) == [("kek@2", "record")] and done["diff"]["after"]["key kek@2"]["virtual_key"] == {"generation": 2}
+    steps(primary, {"label": "kek", "generation": 1, "state": "absent"})
+    assert ok(primary.keys({"label": "kek", "type": "AES"}))["keys"][0]["generation"] == 2
+
+
 def test_max_age_makes_the_next_generation_when_it_is_time(primary: Hsm) -> None:
     young = {**KEK, "max_age": "90d"}
     steps(primary, young)

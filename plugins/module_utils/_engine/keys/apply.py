@@ -153,8 +153,10 @@ class Applier:
             for plan in found:
                 key = plan.recorded_as or plan.key
                 if key is not None:
-                    operations, number = self.records.operations(plan, key), plan.spec.generation or 1
-                    self.records.write(key, made=False, generation=number, old=plan.virtual, operations=operations, state=plan.new_state)
+                    operations = self.records.operations(plan, key)
+                    self.records.write(
+                        key, made=False, generation=plan.generation, old=plan.virtual, operations=operations, state=plan.new_state
+                    )
         for plan in found:
             plan.done = True
 
@@ -187,8 +189,8 @@ class Applier:
             raise
         self.keys[plan.spec.label] = key
         with recording(self.database):
-            fingerprint, number = predicted_fingerprint(plan.spec), plan.spec.generation or 1
-            self.records.write(key, made=True, generation=number, fingerprint=fingerprint, state=plan.new_state)
+            fingerprint = predicted_fingerprint(plan.spec)
+            self.records.write(key, made=True, generation=plan.generation, fingerprint=fingerprint, state=plan.new_state)
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec
@@ -218,7 +220,7 @@ class Applier:
         self._use_once(mended)
         self.keys[spec.label] = mended
         with recording(self.database):
-            self.records.write(mended, made=False, generation=spec.generation or 1, old=plan.virtual)
+            self.records.write(mended, made=False, generation=plan.generation, old=plan.virtual)
 
     def _destroy(self, plan: KeyPlan, key: Key) -> None:
         done = 0
@@ -241,7 +243,7 @@ class Applier:
                 # The key is gone, what is known of it stays.
                 virtual_keys.update(database, self.records.uid(key), replace(plan.virtual, state=plan.new_state), before=plan.virtual.state)
             elif plan.new_state is not None:
-                self.records.write(key, made=False, generation=plan.spec.generation or 1, old=plan.virtual, state=plan.new_state)
+                self.records.write(key, made=False, generation=plan.generation, old=plan.virtual, state=plan.new_state)
             if plan.new_state is not None:
                 events.record(database, "destroy_key", self.records.uid(key), label=key.main.label, state=plan.new_state)
             elif plan.virtual is not None:
@@ -261,11 +263,12 @@ class Applier:
                 return
             if old is not None and self.scope.owns(old):
                 operations = self.records.operations(plan, after) if after is not None else old.operations
-                record = replace(old, operations=operations, state=plan.new_state or old.state)
+                record = replace(old, operations=operations, state=plan.new_state or old.state, generation=plan.generation)
                 address = self.records.uid(after) if after is not None else self.records.uid_of(old)
                 virtual_keys.update(database, address, record, before=old.state)
             elif after is not None and (old is None or self.scope.group is not None):
-                self.records.write(after, made=False, state=plan.new_state, old=old, operations=self.records.operations(plan, after))
+                operations = self.records.operations(plan, after)
+                self.records.write(after, made=False, generation=plan.generation, state=plan.new_state, old=old, operations=operations)
             elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
                 events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
 
@@ -291,7 +294,7 @@ class Applier:
         with recording(self.database) as database:
             if database is not None:
                 events.record(database, "remove_private", self.records.uid(key), label=key.main.label)
-                self.records.write(left, made=False, old=plan.virtual)
+                self.records.write(left, made=False, generation=plan.generation, old=plan.virtual)
 
     def _create(self, spec: KeySpec) -> Key:
         """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""

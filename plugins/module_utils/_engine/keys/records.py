@@ -55,7 +55,7 @@ class Recorder:
         key: Key,
         *,
         made: bool,
-        generation: int = 1,
+        generation: int,
         operations: tuple[str, ...] | None = None,
         state: str | None = None,
         old: VirtualKey | None = None,
@@ -70,7 +70,6 @@ class Recorder:
         if old is not None and not adopted and (old.name != key.name or not owned):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
             virtual_keys.remove(database, self.uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
-        generation = generation if generation > 1 else (old.generation if old is not None else 1)
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
         state = state or (old.state if old is not None and not made else None)
         fingerprint = self.look.fingerprint(key) or fingerprint

@@ -141,8 +141,7 @@ class Results:
         predicted = self.check_mode and plan.action != KEEP
         fields: dict[str, Any] = {"label": spec.base, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
         fields |= {"operations": [], "sensitive": None, "extractable": None, "local": None, "public_key": None, "state": "absent"}
-        recorded = plan.virtual.generation if plan.virtual is not None else 1
-        fields |= {"generation": max(spec.generation or 1, recorded), "fingerprint": None}
+        fields |= {"generation": plan.generation, "fingerprint": None}
         if predicted and plan.makes_key:
             der = predicted_public_key(spec)
             pem, fingerprint = to_pem(der) if der else None, predicted_fingerprint(spec)

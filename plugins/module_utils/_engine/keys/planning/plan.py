@@ -61,6 +61,11 @@ class KeyPlan:
     destroyed: bool = False
 
     @property
+    def generation(self) -> int:
+        """The number that is recorded. One that is known is not taken back by an entry that names the label as it is."""
+        return max(self.spec.generation or 1, self.virtual.generation if self.virtual is not None else 1)
+
+    @property
     def makes_key(self) -> bool:
         """Whether a whole key is made, generated or imported, or the private half of one."""
         return self.action in (CREATE, REPLACE) or (self.action == REPAIR and self.mend is None)
@@ -100,8 +105,9 @@ class KeyPlan:
         if self.virtual is None or key is None:
             return None, "recorded"
         operations = self.operations if self.operations is not None else key.operations
-        was = {"kind": self.virtual.kind, "id": self.virtual.key_id.hex(), "operations": list(self.virtual.operations)}
-        becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations)}
+        known = self.virtual
+        was = {"kind": known.kind, "id": known.key_id.hex(), "operations": list(known.operations), "generation": known.generation}
+        becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations), "generation": self.generation}
         differing = [name for name in was if was[name] != becomes[name]]
         if not differing:
             return "recorded elsewhere", "recorded"

@@ -296,12 +296,12 @@ class Planner:
         return None if failure is None else f"{spec.where}.source: {failure.message}. The key that is there was left as it is"
 
     def _record_differs(self, plan: KeyPlan) -> bool:
-        """No record in this scope yet, or one with another id, token or other operations than those that were asked for."""
+        """No record in this scope yet, or one with another id, token, generation or other operations than those that were asked for."""
         if plan.virtual is None or plan.key is None:
             return True
         if not self.scope.owns(plan.virtual):
             return self.scope.group is not None  # what a group has recorded is known to the token's own scope too
-        if plan.virtual.name != plan.key.name or not self.scope.is_home(plan.virtual):
+        if plan.virtual.name != plan.key.name or not self.scope.is_home(plan.virtual) or plan.virtual.generation != plan.generation:
             return True
         wanted = plan.operations if plan.operations is not None else plan.key.operations
         return plan.spec.operations is not None and plan.virtual.operations != wanted

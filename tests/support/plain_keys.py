@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey, virtual_of
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, VirtualKey, virtual_of
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
 
 _handles = count(1)
 _ids = count(1)
@@ -23,7 +24,8 @@ def der(type: str, value: str) -> bytes:
 
 
 def _object(kind: str, label: str, key_id: bytes | None, **fields: Any) -> KeyObject:
-    return KeyObject(next(_handles), kind, label, label.encode() if key_id is None else key_id, **fields)
+    named = {"handle": next(_handles), "label": label, "key_id": label.encode() if key_id is None else key_id}
+    return KeyObject(kind=kind, **{**named, **fields})
 
 
 def secret(label: str = "dek", key_id: bytes | None = None, *, value: str | None = "aa0001", type: str = "AES", **fields: Any) -> Key:
@@ -57,3 +59,16 @@ def named(key: Key, label: str | None = None, key_id: bytes | None = None) -> Ke
 def record_of(key: Key, token_id: int = 1, **changes: Any) -> VirtualKey:
     """The record of a key that was found on a token, with an id of its own."""
     return replace(virtual_of(key, token_id, "hsm_sync"), id=f"record-{next(_ids)}", **changes)
+
+
+HERE, STANDBY, GONE = 1, 2, 3  # tokens: the one that serves, another member of the group, one that is a member no more
+GROUP = GroupRecord("payments", members=(HERE, STANDBY), id="group-1")
+
+
+def scope_of(*records: VirtualKey, group: GroupRecord | None = None, **more: Any) -> Scope:
+    """The scope of a group, or of a token's keys that are in none. Records of the group are those that have its id."""
+    return Scope(HERE, group, records, same_token=frozenset({HERE}), **more)
+
+
+def in_group(record: VirtualKey, group: GroupRecord = GROUP) -> VirtualKey:
+    return replace(record, group_id=group.id)

@@ -24,7 +24,6 @@ from ..._registry.database import Database
 from ..tokens.connection import Target
 from ..tokens.serving import Connection, Reached, connections_of, reach
 from ..virtual_keys.contents import TokenContents
-from ..virtual_keys.identity import marks
 from .reading import member_keys, report_rows
 
 
@@ -79,14 +78,9 @@ class Members:
 
         The notes of dead runs are read while the token is held: later ones are of runs that are at work.
         """
-        keys = group_keys(reached.inventory.objects)
-        pending = pending_keys.of_token(self.database, reached.target.token_id or 0)
-        compared = [key for key in keys if (key.main.label or key.main.key_id) and key.main.label not in pending]
-        if scope.only_own:
-            own = {mark for record in scope.records if scope.owns(record) for mark in marks(record)}
-            compared = [key for key in compared if not own.isdisjoint(marks(key))]
-        found = member_keys(reached.session, reached.inventory, compared) if self.several else []
-        contents = TokenContents(str(reached.session.token), keys, frozenset(pending))
+        pending = frozenset(pending_keys.of_token(self.database, reached.target.token_id or 0))
+        contents = TokenContents(str(reached.session.token), group_keys(reached.inventory.objects), pending)
+        found = member_keys(reached.session, reached.inventory, contents.compared(scope)) if self.several else []
         return Member(reached.connection, reached.target, reached.shown, contents, found)
 
     def compare(self, serving: Member, reached: Reached, scope: Scope) -> MemberReport:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from ..._model.keys.objects import Key
 from ..._model.quoting import listed
 from ..._model.records import VirtualKey
-from .identity import Fact, facts_of_keys, facts_of_record
+from ..._model.scope import Scope
+from .identity import Fact, facts_of_keys, facts_of_record, marks
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class TokenContents:
     def repeated_labels(self) -> set[str]:
         counted = Counter(key.main.label for key in self.keys)
         return {label for label, number in counted.items() if label and number > 1}
+
+    def compared(self, scope: Scope) -> list[Key]:
+        """The keys that a group compares with those of its other members: with a name, and not left by a run that was cut off."""
+        named = [key for key in self.keys if (key.main.label or key.main.key_id) and key.main.label not in self.pending]
+        if not scope.only_own:
+            return named
+        own = {mark for record in scope.records if scope.owns(record) for mark in marks(record)}
+        return [key for key in named if not own.isdisjoint(marks(key))]
 
 
 def prunable(

@@ -15,11 +15,12 @@ from typing import Any
 from .._model.errors import InputError, Refused, RegistryError, TokenError
 from .._model.groups.spec import ConnectionSpec, GroupSpec, group_name_problem, parse_group, selector_options
 from .._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
-from .._model.records import SCAN_ALL, GroupRecord, InstanceRecord, TokenRecord
+from .._model.quoting import listed
+from .._model.records import SCAN_ALL, GroupRecord, InstanceRecord, TokenRecord, is_same_token
 from .._registry import groups, virtual_keys
 from .._registry import instances as table
 from .._registry.database import Database, open_database, registry_exists
-from .tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
+from .tokens.choice import NOT_YET_REGISTERED, chosen_token, find_instance
 
 _TO_COME = "In check mode it is taken for one that an earlier task of this play would register."
 
@@ -33,14 +34,6 @@ class _Registered:
 
     def __str__(self) -> str:
         return f"token '{self.token.named()}' of instance '{self.instance.name}'"
-
-    def is_same(self, other: _Registered) -> bool:
-        """Whether both are one token, which may be registered through two instances. The model ``other`` may be any."""
-        if self.token.id == other.token.id:
-            return True
-        one, two = self.instance, other.instance
-        one_kind = one.library == two.library or (one.model == two.model != "other")
-        return self.token.serial is not None and self.token.serial == other.token.serial and one_kind
 
 
 @dataclass(frozen=True)
@@ -121,15 +114,7 @@ def _members(
 def _token_of(known: Sequence[InstanceRecord], entry: ConnectionSpec, registry: str) -> _Registered:
     """The registered token that an entry means. Raises :class:`TokenError`."""
     record = find_instance(known, entry.instance, registry)
-    tokens = chosen_tokens(record, entry.selector)
-    if not tokens:
-        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
-    if len(tokens) > 1:
-        names = ", ".join(f"'{token.named()}'" for token in tokens)
-        raise TokenError(
-            f"token_label: instance '{record.name}' has several tokens ({names}): say which with token_label.", code="several_tokens"
-        )
-    return _Registered(record, tokens[0])
+    return _Registered(record, chosen_token(record, entry.selector))
 
 
 def _repeated(members: Sequence[_Member]) -> list[tuple[int, str]]:
@@ -138,7 +123,10 @@ def _repeated(members: Sequence[_Member]) -> list[tuple[int, str]]:
     problems = []
     for place, member in enumerate(written):
         for above in written[:place]:
-            if member.found and above.found and member.found.is_same(above.found):
+            if member.found is None or above.found is None:
+                continue
+            one, two = member.found, above.found
+            if is_same_token(one.instance, one.token, two.instance, two.token, any_model=False):
                 text = f"{member.spec.where}: names the same token as {above.spec.where}: {member.found}"
                 if member.token_id != above.token_id:
                     text += f" and {above.found} both have serial {member.found.token.serial}"
@@ -269,10 +257,9 @@ def _remove(params: Mapping[str, Any], context: Context) -> Outcome:
             return nothing
         labels = [key.label for key in virtual_keys.of_group(database, existing.id)]
         if labels and not params["force"]:
-            listed = ", ".join(f"'{label}'" for label in labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
             raise Refused(
-                f"group '{name}': refused, {len(labels)} virtual keys are in it: {listed}. Make those keys absent first, or say force: "
-                "true, which removes the records and never the keys in the HSM.",
+                f"group '{name}': refused, {len(labels)} virtual keys are in it: {listed(labels)}. Make those keys absent first, or say "
+                "force: true, which removes the records and never the keys in the HSM.",
                 code="in_use",
                 details={"virtual_keys": labels},
             )

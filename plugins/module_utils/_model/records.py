@@ -58,6 +58,20 @@ class InstanceRecord:
     updated_at: str | None = None
 
 
+def is_same_token(
+    instance: InstanceRecord, token: TokenRecord, other_instance: InstanceRecord, other: TokenRecord, *, any_model: bool
+) -> bool:
+    """Whether both are one token, which may be registered through two instances.
+
+    A serial number is its maker's own (PKCS#11 3.1, section 3.2). The model ``other`` may be any maker's; with ``any_model`` two of
+    it count as one maker's all the same.
+    """
+    if token.id is not None and token.id == other.id:
+        return True
+    one_model = instance.model == other_instance.model and (any_model or instance.model != "other")
+    return bool(token.serial) and token.serial == other.serial and (one_model or instance.library == other_instance.library)
+
+
 # What a sync of a group records: every key of the token, or only those that were made or named through the group.
 SCAN_ALL, SCAN_OWN = "all", "own"
 

@@ -17,6 +17,7 @@ from ..._cryptoki.provider import Provider, open_provider
 from ..._model.addresses import check_addresses, prefix_of, renumberings
 from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
+from ..._model.quoting import listed
 from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.instance_spec import InstanceSpec, TokenSpec, name_problem, require_instance
 from ..._model.tokens.selectors import TokenSelector
@@ -260,20 +261,19 @@ def _drop_or_refuse(database: Database, tokens: Sequence[TokenRecord], params: M
     identities = [token.id for token in tokens if token.id is not None]
     names = groups.of_tokens(database, identities)
     if names:
-        listed = ", ".join(f"'{name}'" for name in names)
         raise Refused(
-            f"{what}: refused, these groups have a connection to it: {listed}. Take it out of those groups first with hsm_group.",
+            f"{what}: refused, these groups have a connection to it: {listed(names)}. Take it out of those groups first with hsm_group.",
             code="in_use",
             details={"groups": names},
         )
     keys = virtual_keys.of_tokens(database, identities)
     if keys and not params["force"]:
-        labels = ", ".join(f"'{key.label}'" for key in keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")
+        labels = [key.label for key in keys]
         raise Refused(
-            f"{what}: refused, {len(keys)} virtual keys refer to it: {labels}. Make those keys absent first, or say force: true to "
+            f"{what}: refused, {len(keys)} virtual keys refer to it: {listed(labels)}. Make those keys absent first, or say force: true to "
             "forget the records (the keys in the HSM stay).",
             code="in_use",
-            details={"virtual_keys": [key.label for key in keys]},
+            details={"virtual_keys": labels},
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..._cryptoki.objects import read_inventory
-from ..._model.errors import InputError, KeyfleetError, TokenError
+from ..._model.errors import InputError, KeyfleetError
 from ..._model.export_document import export_document
 from ..._model.keys.objects import group_keys
 from ..._model.keys.states import DESTROYED
@@ -107,8 +107,6 @@ class _InstanceSync(_Sync):
         asked = self.request.connection
         record = find_instance(self.known, asked.instance or "", self.database.path)
         tokens = chosen_tokens(record, asked.selector)
-        if not tokens:
-            raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
         problems = []
         if len(tokens) > 1 and asked.login.option:
             problems.append(

@@ -9,25 +9,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ..._model.errors import TokenError
-from ..._model.records import InstanceRecord, TokenRecord
+from ..._model.quoting import listed
+from ..._model.records import GroupRecord, InstanceRecord, TokenRecord
 from ..._model.tokens.selectors import TokenSelector
 
 # In check mode these may be what an earlier task of the same play would have registered.
 NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared", "no_group")
 
 
+_Record = TypeVar("_Record", InstanceRecord, GroupRecord)
+
+
 def find_instance(known: Sequence[InstanceRecord], name: str, registry: str) -> InstanceRecord:
     """The instance called ``name``. Raises :class:`TokenError` that lists those there are."""
-    for record in known:
-        if record.name == name:
-            return record
-    names = ", ".join(f"'{record.name}'" for record in known) or "none"
+    return find_named(known, name, registry, "instance", "registered")
+
+
+def find_named(known: Sequence[_Record], name: str, registry: str, what: str, in_details: str) -> _Record:
+    """The record of this name. Raises :class:`TokenError` that lists those there are, also in its details."""
+    names = [record.name for record in known]
+    if name in names:
+        return known[names.index(name)]
     raise TokenError(
-        f"instance: there is no instance '{name}' in {registry}; registered: {names}. Register it with hsm_instance first.",
-        code="no_instance",
-        details={"registered": [record.name for record in known]},
+        f"{what}: there is no {what} '{name}' in {registry}; registered: {listed(names) or 'none'}. Register it with hsm_{what} first.",
+        code=f"no_{what}",
+        details={in_details: names},
     )
 
 
@@ -37,16 +46,19 @@ def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
 
 
 def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> list[TokenRecord]:
-    """The tokens of ``record`` that the task's selector names; all of them without one. Raises :class:`TokenError`."""
+    """The tokens of ``record`` that the task's selector names; all of them without one. Never none. Raises :class:`TokenError`."""
     tokens = list(record.tokens)
     if selector is not None:
         tokens = [token for token in tokens if _answers(token, selector)]
         if len(tokens) != 1:
             option = "slot" if selector.kind == "slot" else f"token_{selector.kind}"
+            there = listed([token.named() for token in record.tokens]) or "no tokens"
             raise TokenError(
-                f"{option}: instance '{record.name}' has {len(tokens) or 'no'} token with {selector}; it has {_listed(record)}.",
+                f"{option}: instance '{record.name}' has {len(tokens) or 'no'} token with {selector}; it has {there}.",
                 code="token_not_declared",
             )
+    if not tokens:
+        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
     for token in tokens:
         if token.user_type == "so":
             raise TokenError(
@@ -57,5 +69,12 @@ def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> lis
     return tokens
 
 
-def _listed(record: InstanceRecord) -> str:
-    return ", ".join(f"'{token.named()}'" for token in record.tokens) or "no tokens"
+def chosen_token(record: InstanceRecord, selector: TokenSelector | None) -> TokenRecord:
+    """The one token that is meant. Raises :class:`TokenError`."""
+    tokens = chosen_tokens(record, selector)
+    if len(tokens) > 1:
+        names = listed([token.named() for token in tokens])
+        raise TokenError(
+            f"token_label: instance '{record.name}' has several tokens ({names}): say which with token_label.", code="several_tokens"
+        )
+    return tokens[0]

@@ -23,7 +23,7 @@ from ..._model.tokens.selectors import TokenSelector
 from ..._registry import instances as table
 from ..._registry.database import Database
 from ..files.private_files import read_pin
-from .choice import _listed, chosen_tokens, find_instance
+from .choice import chosen_token, find_instance
 from .probe import pin_missing
 from .refused_pins import check_not_refused, note_login
 
@@ -87,15 +87,7 @@ def pin_path(token: TokenRecord, login: Login) -> str | None:
 def _instance_target(database: Database, request: ConnectionRequest) -> Target:
     known = table.all_instances(database)
     record = find_instance(known, request.instance or "", database.path)
-    tokens = chosen_tokens(record, request.selector)
-    if not tokens:
-        raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
-    if len(tokens) > 1:
-        raise TokenError(
-            f"token_label: instance '{record.name}' has several tokens ({_listed(record)}): say which with token_label.",
-            code="several_tokens",
-        )
-    return target_of(known, record, tokens[0], request.login)
+    return target_of(known, record, chosen_token(record, request.selector), request.login)
 
 
 def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: TokenRecord, login: Login) -> Target:

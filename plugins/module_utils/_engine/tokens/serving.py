@@ -26,6 +26,7 @@ from ..._model.tokens.connection_request import Login
 from ..._registry import groups
 from ..._registry import instances as table
 from ..._registry.database import Database
+from .choice import find_named
 from .connection import Target, open_target, target_of
 
 _UNREACHABLE = ("library_missing", "library_invalid", "library_init_failed", "no_token")
@@ -70,16 +71,7 @@ def is_unreachable(error: KeyfleetError) -> bool:
 
 def find_group(database: Database, name: str) -> GroupRecord:
     """The group called ``name``. Raises :class:`TokenError` that lists those there are."""
-    known = groups.all_groups(database)
-    for group in known:
-        if group.name == name:
-            return group
-    names = ", ".join(f"'{group.name}'" for group in known) or "none"
-    raise TokenError(
-        f"group: there is no group '{name}' in {database.path}; there are: {names}. Make it with hsm_group first.",
-        code="no_group",
-        details={"groups": [group.name for group in known]},
-    )
+    return find_named(groups.all_groups(database), name, database.path, "group", "groups")
 
 
 def connections_of(known: Sequence[InstanceRecord], group: GroupRecord) -> list[Connection]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from ..._model.keys.objects import KeyName
-from ..._model.records import GroupRecord, VirtualKey
+from ..._model.records import GroupRecord, VirtualKey, is_same_token
 from ..._model.scope import Scope
 from ..._registry import groups, instances, pending_keys, virtual_keys
 from ..._registry.database import Database
@@ -53,13 +53,11 @@ def _first_of_each(records: list[VirtualKey]) -> tuple[VirtualKey, ...]:
 
 
 def _same_token(database: Database, token_id: int) -> frozenset[int]:
-    """The rows of this token: two instances may have registered it. A serial number is its maker's own (PKCS#11 3.1, section 3.2)."""
+    """The rows of this token. Rather one too many: what a group has of its keys is protected through any of them."""
     rows = [(instance, token) for instance in instances.all_instances(database) for token in instance.tokens]
-    own = next(((instance, token) for instance, token in rows if token.id == token_id), None)
-    if own is None or not own[1].serial:
-        return frozenset({token_id})
-    of_maker = [(i, t) for i, t in rows if t.serial == own[1].serial and (i.library == own[0].library or i.model == own[0].model)]
-    return frozenset(token.id for _instance, token in of_maker if token.id is not None)
+    own = next((row for row in rows if row[1].id == token_id), None)
+    same = {row[1].id for row in rows if own is not None and is_same_token(*own, *row, any_model=True)}
+    return frozenset({token_id} | {row for row in same if row is not None})
 
 
 def _claims(database: Database, tokens: frozenset[int], own: str | None) -> dict[KeyName, dict[str, VirtualKey]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import pkcs11
 
@@ -25,7 +26,7 @@ def main() -> None:
     count: dict[str, int] = {}
     bad: list[str] = []
     with token.open(user_pin=sys.stdin.read().strip()) as session:
-        objects = list(session.get_objects())
+        objects: list[Any] = list(session.get_objects())
         publics = {item.label: item for item in objects if item.object_class == pkcs11.ObjectClass.PUBLIC_KEY}
         for item in objects:
             kind = item.key_type.name

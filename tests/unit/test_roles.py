@@ -329,7 +329,7 @@ FAULTS = [
     ("vars/main.yml", "runtime_manage_packages |", "true |", "runtime_manage_packages is an option that nothing uses"),
     ("vars/main.yml", "runtime_manage_packages | bool", "runtime_manage_packages", "is used in vars/main.yml without the filter bool"),
     ("vars/main.yml", "runtime_scratch:", "runtime_scrap:", "runtime_scratch is used in tasks/install.yml"),
-    ("meta/main.yml", 'min_ansible_version: "2.17"', "min_ansible_version: 2.17", "min_ansible_version is 2.17 and not '2.17'"),
+    ("meta/main.yml", 'min_ansible_version: "2.18"', "min_ansible_version: 2.18", "min_ansible_version is 2.18 and not '2.18'"),
     ("meta/main.yml", "role_name: runtime", "role_name: other", "role_name is 'other' and not 'runtime'"),
     ("meta/main.yml", "dependencies: []", "dependencies: [keyfleet.hsm.package]", "dependencies have to be an empty list"),
     ("meta/main.yml", "    - hsm\n", "    - HSM\n", "there are no galaxy_tags of small letters"),

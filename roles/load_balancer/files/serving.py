@@ -15,9 +15,10 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 
-def ask(path, command):
+def ask(path: str, command: str) -> list[str]:
     with socket.socket(socket.AF_UNIX) as haproxy:
         haproxy.settimeout(5)
         try:
@@ -32,12 +33,12 @@ def ask(path, command):
             return []
 
 
-def description(path):
+def description(path: str) -> str:
     told = dict(line.strip().partition(": ")[::2] for line in ask(path, "show info"))
     return told.get("description", "")
 
 
-def without_address(path):
+def without_address(path: str) -> Iterator[tuple[str, str]]:
     """Name and host name of each."""
     for line in ask(path, "show servers state gateways"):
         fields = line.split()
@@ -46,14 +47,14 @@ def without_address(path):
             yield fields[3], fields[17]
 
 
-def resolves(name):
+def resolves(name: str) -> bool:
     try:
         return bool(socket.getaddrinfo(name, None))
     except OSError:
         return False
 
 
-def main(path, expected, seconds):
+def main(path: str, expected: str, seconds: str) -> None:
     deadline = time.monotonic() + float(seconds)
     found = description(path)
     while found != expected and time.monotonic() < deadline:

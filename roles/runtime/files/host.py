@@ -18,18 +18,18 @@ MARK = ".keyfleet-runtime"
 HERE = ".".join(map(str, sys.version_info[:2]))
 
 
-def without_pip():
+def without_pip() -> "str | None":
     """Why a virtual environment made by this Python would have no pip, or None."""
     try:
         import ensurepip
         import venv
 
-        return None if venv.EnvBuilder and ensurepip.version() else "no pip"
+        return None if hasattr(venv, "EnvBuilder") and ensurepip.version() else "no pip"
     except Exception as error:  # pylint: disable=broad-exception-caught
         return str(error)
 
 
-def is_debian():
+def is_debian() -> bool:
     try:
         with open("/etc/os-release", encoding="utf-8") as lines:
             told = dict(line.strip().split("=", 1) for line in lines if "=" in line)
@@ -38,7 +38,7 @@ def is_debian():
     return "debian" in f"{told.get('ID', '')} {told.get('ID_LIKE', '')}".replace('"', "").split()
 
 
-def package():
+def package() -> "str | None":
     """The distribution's package that makes virtual environments complete. Only Debian splits it off."""
     if not is_debian():
         return None
@@ -47,13 +47,13 @@ def package():
     return f"python{HERE}-venv"
 
 
-def machine():
+def machine() -> str:
     """The architecture of this Python, which may be one of 32 bits on a machine of 64."""
     narrow = {"x86_64": "i686", "aarch64": "armv7l"} if sys.maxsize <= 2**32 else {}
     return narrow.get(platform.machine(), platform.machine())
 
 
-def state(venv):
+def state(venv: str) -> str:
     """absent, ours (also when nothing is in it), foreign, or unknown where one may not look."""
     if not os.path.lexists(venv):
         return "absent"
@@ -66,7 +66,7 @@ def state(venv):
     return "ours" if MARK in names or not names else "foreign"
 
 
-def unsafe(venv):
+def unsafe(venv: str) -> "str | None":
     """The first path that others may write to, may not read, or that is not root's."""
     for folder, folders, files in os.walk(venv):
         for path in [folder] + [os.path.join(folder, name) for name in folders + files]:
@@ -82,14 +82,14 @@ def unsafe(venv):
     return None
 
 
-def damage(venv):
+def damage(venv: str) -> "str | None":
     """Why a virtual environment of ours has to be made anew, as far as this can be told from outside."""
     if os.path.exists(os.path.join(venv, "scratch")):
         return "a run was interrupted"
     python = os.path.join(venv, "bin", "python")
     try:
         with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8") as lines:
-            told = dict(map(str.strip, line.split("=", 1)) for line in lines if "=" in line)
+            told = {name.strip(): value.strip() for name, equals, value in (line.partition("=") for line in lines) if equals}
     except OSError:
         return "it was not finished"
     made_by = ".".join(told.get("version", "").split(".")[:2])
@@ -102,7 +102,7 @@ def damage(venv):
     return unsafe(venv)
 
 
-def main(venv):
+def main(venv: str) -> None:
     there = state(venv)
     libc, libc_version = platform.libc_ver()
     facts = {

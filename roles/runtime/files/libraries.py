@@ -16,13 +16,15 @@ import json
 import os
 import sys
 import sysconfig
+from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 # By the names that the modules import.
 IMPORTS = ("pkcs11", "cryptography.x509.verification", "tomli_w")
 
 
-def damage(folder, distributions):
+def damage(folder: str, distributions: Sequence[metadata.Distribution]) -> str | None:
     """The first file that a library has lost, or that is not as long as it was, or what an interrupted pip left behind."""
     for name in sorted(os.listdir(folder)):
         if name.startswith("~"):
@@ -41,7 +43,7 @@ def damage(folder, distributions):
     return None
 
 
-def unimportable():
+def unimportable() -> str | None:
     for name in IMPORTS:
         try:
             importlib.import_module(name)
@@ -50,13 +52,15 @@ def unimportable():
     return None
 
 
-def missing(requirements, distributions):
+def missing(requirements: Sequence[str], distributions: Sequence[metadata.Distribution]) -> list[str]:
     """Requirements that are not met, those of the libraries included."""
     from pip._vendor.packaging.requirements import Requirement
     from pip._vendor.packaging.utils import canonicalize_name
 
     by_name = {canonicalize_name(distribution.metadata["Name"]): distribution for distribution in distributions}
-    wanted, seen, found = list(requirements), set(), []
+    wanted = list(requirements)
+    seen: set[str] = set()
+    found: list[str] = []
     while wanted:
         text = wanted.pop(0)
         requirement = Requirement(text)
@@ -71,9 +75,9 @@ def missing(requirements, distributions):
     return found
 
 
-def main(requirements):
+def main(requirements: Sequence[str]) -> None:
     folder = sysconfig.get_paths()["platlib"]
-    answer = {"installed": {}, "missing": [], "damage": None}
+    answer: dict[str, Any] = {"installed": {}, "missing": [], "damage": None}
     try:
         distributions = list(metadata.distributions(path=[folder]))
         answer["damage"] = damage(folder, distributions)

@@ -19,12 +19,15 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
+from email.message import Message
 from email.parser import Parser
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.tags import compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 # glibc's versions that wheels are built for. pip takes each only by its own name.
@@ -39,11 +42,11 @@ class Unusable(Exception):
 class Target:
     """What wheels have to fit: the Python and the platform of the host."""
 
-    def __init__(self, host):
-        self.python = tuple(host["python"][:2])
+    def __init__(self, host: Mapping[str, Any]) -> None:
+        self.python: tuple[int, ...] = tuple(host["python"][:2])
         self.version = ".".join(map(str, host["python"]))
-        self.machine = host["machine"]
-        self.libc = host["libc"]
+        self.machine: str = host["machine"]
+        self.libc: str = host["libc"]
         name, _blank, version = self.libc.partition(" ")
         # No number of glibc: it is another C library, or an old one, and no wheel with compiled parts fits.
         self.glibc = int(version.split(".")[1]) if name == "glibc" and version.startswith("2.") else 0
@@ -68,25 +71,25 @@ class Target:
             "sys_platform": "linux",
         }
 
-    def wants(self, requirement, extras):
+    def wants(self, requirement: Requirement, extras: frozenset[str]) -> bool:
         marker = requirement.marker
         return marker is None or any(marker.evaluate({**self.environment, "extra": extra}) for extra in extras or {""})
 
-    def platforms(self):
+    def platforms(self) -> list[str]:
         """For people and for pip: the platforms that cover nearly all wheels for this host."""
         return [f"{name}_{self.machine}" for number, name in sorted(COMMON.items(), reverse=True) if number <= self.glibc]
 
 
 class Wheel:
-    def __init__(self, folder, file):
+    def __init__(self, folder: str, file: str) -> None:
         self.file = file
         self.path = os.path.join(folder, file)
         self.name, self.version, _build, self.tags = parse_wheel_filename(file)
 
-    def rank(self, target):
+    def rank(self, target: Target) -> int | None:
         return min((target.rank[tag] for tag in self.tags if tag in target.rank), default=None)
 
-    def metadata(self):
+    def metadata(self) -> Message:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA") and name.count("/") == 1)
@@ -96,10 +99,10 @@ class Wheel:
 
 
 class Wheelhouse:
-    def __init__(self, folder, target):
+    def __init__(self, folder: str, target: Target) -> None:
         self.folder = folder
         self.target = target
-        self.wheels = {}
+        self.wheels: dict[NormalizedName, list[Wheel]] = {}
         for file in sorted(os.listdir(folder)):
             if file.endswith(".whl"):
                 try:
@@ -108,9 +111,9 @@ class Wheelhouse:
                     continue
                 self.wheels.setdefault(wheel.name, []).append(wheel)
 
-    def best(self, name, specifier):
+    def best(self, name: NormalizedName, specifier: SpecifierSet) -> tuple[Wheel, Message] | None:
         """The newest wheel that fits, as pip would choose it, and its metadata."""
-        fitting = {}
+        fitting: dict[Version, tuple[int, Wheel]] = {}
         for wheel in self.wheels.get(name, []):
             rank = wheel.rank(self.target)
             if rank is not None and (wheel.version not in fitting or rank < fitting[wheel.version][0]):
@@ -120,15 +123,18 @@ class Wheelhouse:
             metadata = wheel.metadata()
             if SpecifierSet(metadata.get("Requires-Python", "")).contains(self.target.version, prereleases=True):
                 return wheel, metadata
-        return None, None
+        return None
 
-    def choose(self, requirements, installed):
+    def choose(self, requirements: Sequence[str], installed: Mapping[str, str]) -> tuple[list[str], dict[NormalizedName, str]]:
         """Names of wheels, and requirements that none meets. What is installed and good enough needs no wheel."""
         have = {canonicalize_name(name): Version(version) for name, version in installed.items()}
-        limits = {}
+        limits: dict[NormalizedName, SpecifierSet] = {}
         while True:
-            before, chosen, lacking = dict(limits), {}, {}
-            wanted, seen = [(text, frozenset()) for text in requirements], set()
+            before = dict(limits)
+            chosen: dict[NormalizedName, str] = {}
+            lacking: dict[NormalizedName, str] = {}
+            wanted: list[tuple[str, frozenset[str]]] = [(text, frozenset()) for text in requirements]
+            seen: set[tuple[str, frozenset[str]]] = set()
             while wanted:
                 text, extras = wanted.pop(0)
                 requirement = Requirement(text)
@@ -139,10 +145,11 @@ class Wheelhouse:
                 limits[name] = limits.get(name, SpecifierSet()) & requirement.specifier
                 if name in have and limits[name].contains(have[name], prereleases=True):
                     continue
-                wheel, metadata = self.best(name, limits[name])
-                if wheel is None:
+                found = self.best(name, limits[name])
+                if found is None:
                     lacking[name] = f"{requirement.name}{limits[name]}"
                 else:
+                    wheel, metadata = found
                     chosen[name] = wheel.file
                     wanted += [(needed, frozenset(requirement.extras)) for needed in metadata.get_all("Requires-Dist", [])]
             # A limit that was met late may speak against an early choice.
@@ -150,7 +157,7 @@ class Wheelhouse:
                 return sorted(chosen.values()), lacking
 
 
-def problem(asked, target, house, lacking):
+def problem(asked: Mapping[str, Any], target: Target, house: Wheelhouse, lacking: Mapping[NormalizedName, str]) -> str:
     """What is not there, what is instead, and the command that fetches it."""
     parts = []
     for name, requirement in sorted(lacking.items()):
@@ -171,7 +178,7 @@ def problem(asked, target, house, lacking):
     )
 
 
-def pack(folder, wheels):
+def pack(folder: str, wheels: Sequence[str]) -> str:
     """The path of a new archive of these wheels."""
     with tempfile.NamedTemporaryFile(prefix="keyfleet-wheels-", suffix=".tar", delete=False) as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
@@ -184,9 +191,9 @@ def pack(folder, wheels):
         return file.name
 
 
-def main(asked, packing):
+def main(asked: Mapping[str, Any], packing: bool) -> None:
     target = Target(asked["host"])
-    answer = {"bundle": None, "problem": None}
+    answer: dict[str, Any] = {"bundle": None, "problem": None}
     try:
         house = Wheelhouse(asked["wheelhouse"], target)
         wheels, lacking = house.choose(asked["requirements"], asked["installed"])

@@ -17,7 +17,9 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # SoftHSM2 names the folder of a token so. A folder that was copied may have another name; then the token's file tells.
 TOKEN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,7 +36,7 @@ class Refused(Exception):
 
 
 @contextmanager
-def opened(name, parent, flags=os.O_RDONLY):
+def opened(name: str, parent: int, flags: int = os.O_RDONLY) -> Iterator[int]:
     descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     try:
         yield descriptor
@@ -42,7 +44,7 @@ def opened(name, parent, flags=os.O_RDONLY):
         os.close(descriptor)
 
 
-def open_folder(path):
+def open_folder(path: str) -> int:
     """The folder at ``path``. A link on the way has to be root's or our own: others could exchange theirs."""
     here = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     todo = [part for part in path.split("/") if part]
@@ -65,22 +67,23 @@ def open_folder(path):
     return here
 
 
-def holds_token(folder):
+def holds_token(folder: int) -> bool:
     return any(name in TOKEN_FILES for name in os.listdir(folder))
 
 
 class Pass:
     """One walk through the token directory."""
 
-    def __init__(self, path, group, check):
+    def __init__(self, path: str, group: int, check: bool) -> None:
         self.path = path
         self.group = group
         self.check = check
-        self.changed = []
-        self.left_alone = []
+        self.changed: list[str] = []
+        self.left_alone: list[str] = []
 
-    def walk(self, top):
-        tokens, others = [], []
+    def walk(self, top: int) -> None:
+        tokens: list[str] = []
+        others: list[str] = []
         for name in sorted(os.listdir(top)):
             found = os.lstat(name, dir_fd=top)
             (tokens if stat.S_ISDIR(found.st_mode) and self.is_token(name, top) else others).append(name)
@@ -94,13 +97,13 @@ class Pass:
         for name in tokens:
             self.token(name, top)
 
-    def is_token(self, name, top):
+    def is_token(self, name: str, top: int) -> bool:
         if TOKEN_NAME.fullmatch(name):
             return True
         with opened(name, top, os.O_DIRECTORY) as folder:
             return holds_token(folder)
 
-    def token(self, token, top):
+    def token(self, token: str, top: int) -> None:
         with opened(token, top, os.O_DIRECTORY) as folder:
             self.set(folder, token, FOLDER_BITS)
             for name in sorted(os.listdir(folder)):
@@ -110,14 +113,14 @@ class Pass:
                 except FileNotFoundError:
                     continue
 
-    def file(self, name, folder, shown):
+    def file(self, name: str, folder: int, shown: str) -> None:
         if not stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
             self.left_alone.append(shown)
             return
         with opened(name, folder) as descriptor:
             self.set(descriptor, shown, FILE_BITS)
 
-    def set(self, descriptor, shown, bits):
+    def set(self, descriptor: int, shown: str, bits: int) -> None:
         found = os.fstat(descriptor)
         mode = stat.S_IMODE(found.st_mode) & ~stat.S_IRWXO | bits
         if (found.st_gid, stat.S_IMODE(found.st_mode)) == (self.group, mode):
@@ -137,13 +140,13 @@ class Pass:
             raise Refused(f"{self.path}/{shown}: {error.strerror}") from error
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--path", required=True)
     parser.add_argument("--group", required=True)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    answer = {"count": 0, "names": [], "left_alone": [], "missing": False, "error": None}
+    answer: dict[str, Any] = {"count": 0, "names": [], "left_alone": [], "missing": False, "error": None}
     try:
         top = open_folder(arguments.path)
     except FileNotFoundError:

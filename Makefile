@@ -11,11 +11,12 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean test lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
 	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
+	@echo "make quick       lint, types, the tests with plain values, every module once on a real token; under three minutes"
 	@echo "make test        all of these: lint, sanity, build, quickstart, unit; beside them molecule and fleet (root)"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
@@ -34,6 +35,9 @@ demo:
 
 demo-clean:
 	rm -rf .demo
+
+quick:
+	tools/run.sh $(filter-out docs ansible-lint,$(LINTS)) quick
 
 test:
 	tools/run.sh --beside molecule,fleet $(LINTS) sanity package quickstart unit

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -31,3 +34,10 @@ if str(COLLECTIONS) not in sys.path:
 sys.path_importer_cache.pop(str(COLLECTIONS), None)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(COLLECTIONS), os.environ.get("PYTHONPATH", "")]))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Tests of opencryptoki stay in one process: the machine has one daemon and one token of it."""
+    for item in items:
+        if "locking" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("opencryptoki"))

@@ -111,3 +111,15 @@ copy_collection() {
   source_files | tar -C "$ROOT" --create --null --files-from=- | tar -C "$COPIED" --extract
   git init --quiet "$COPIED"
 }
+
+# test_in_shards ARGUMENT...: pytest in two processes side by side, each with locks of its own, and one answer of both.
+test_in_shards() {
+  local shards=()
+  if "$ROOT/tools/own_shm.sh" true 2>/dev/null; then
+    shards=(--dist loadgroup --tx "2*popen//python='$ROOT/tools/own_shm.sh' python")
+  else
+    echo "No mount namespace to be had here: the tests run in one process."
+  fi
+  export HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
+  python -m pytest "${shards[@]}" "$@"
+}

@@ -3,43 +3,47 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Runs stages (files of tools/stages) in turn and stops at the first that fails.
-#   run.sh [--beside STAGE,STAGE...] STAGE...
-# Those after --beside run in turn as well, at the same time as the others: tests on other hosts, which wait for SSH and systemd
-# while those of this host wait for each other. The first failure ends both.
-# The last stage's output comes last, so that a run which ends with the tests ends with their closing line.
+# Runs stages (files of tools/stages) in lanes. A lane runs its stages in turn, beside the other lanes; the first failure ends all.
+#   run.sh [--beside STAGE,STAGE...]... STAGE...
+# What a stage says is in .build/logs. One lane alone says it as it goes. Of several lanes what the last one's last stage said comes
+# at the end, below a table of what each stage took: a run that ends with the tests ends with their closing line.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-beside=()
-if [[ ${1:-} == --beside ]]; then
-  IFS=, read -ra beside <<<"${2:-}"
+lanes=()
+while [[ ${1:-} == --beside ]]; do
+  lanes+=("$2")
   shift 2
-fi
-(($#)) || die "usage: run.sh [--beside STAGE,STAGE...] STAGE..."
+done
+(($#)) || die "usage: run.sh [--beside STAGE,STAGE...]... STAGE..."
+lanes+=("$(IFS=, && echo "$*")")
+IFS=, read -ra stages <<<"$(IFS=, && echo "${lanes[*]}")"
+last=${stages[-1]}
+logs=$BUILD/logs
 
-need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev
-need_venv "$ROOT/.venv-dev" dev
-link_collection
+# busy: seconds of CPU that all programs of this machine have used, whichever container they are in.
+busy() {
+  local user nice system hard soft
+  read -r _ user nice system _ _ hard soft _ </proc/stat
+  echo $(((user + nice + system + hard + soft) / $(getconf CLK_TCK)))
+}
 
-export PATH=$ROOT/.venv-dev/bin:$PATH
-[[ -t 1 ]] || export NO_COLOR=1
-cd "$ROOT"
-printf 'ready after %s s\n' "$SECONDS"
-
-beside_log=$BUILD/beside.log
-held=$BUILD/last.log
-stages="${beside[*]} $*"
-declare -A running
-
-# begin NAME STAGE...: stages in turn, in the background and in a process group of their own.
-begin() {
-  local name=$1 stage
-  shift
-  set -m
-  for stage; do "$ROOT/tools/stages/$stage.sh"; done </dev/null &
-  set +m
-  running[$!]=$name
+# lane NUMBER: its stages in turn, and what each took: seconds, CPU seconds of its programs, those of the kernel for them.
+lane() {
+  local stage status in_turn TIMEFORMAT='%0R %0U %0S'
+  IFS=, read -ra in_turn <<<"${lanes[$1]}"
+  for stage in "${in_turn[@]}"; do
+    echo "$stage" >"$logs/lane$1"
+    status=0
+    if ((${#lanes[@]} == 1)); then
+      printf '\n==> %s\n' "$stage"
+      { time "$ROOT/tools/stages/$stage.sh" 2>&1 | tee "$logs/$stage.log" >&3; } 3>&1 2>"$logs/$stage.time" || status=$?
+    else
+      { time "$ROOT/tools/stages/$stage.sh" >"$logs/$stage.log" 2>&1; } 2>"$logs/$stage.time" || status=$?
+    fi
+    ((status == 0)) || exit "$status"
+    printf '==> %s passed (%s s so far)\n' "$stage" "$SECONDS"
+  done
 }
 
 stop() {
@@ -50,57 +54,59 @@ stop() {
   wait
   # What a stage of this run that was stopped left behind. Another run may be using the other's hosts.
   for home in molecule fleet; do
-    if [[ " $stages " == *" $home "* && -d $BUILD/$home ]]; then
+    if [[ " ${stages[*]} " == *" $home "* && -d $BUILD/$home ]]; then
       KEYFLEET_HOSTS=$BUILD/$home "$ROOT/tools/hosts.sh" down >/dev/null 2>&1 || true
     fi
   done
 }
 
-# until_ended NAME [FILE]: waits for what has this name, and whose output is held in FILE. A failure, of whatever runs, ends all.
-until_ended() {
-  local ended status name
-  while [[ " ${running[*]} " == *" $1 "* ]]; do
-    status=0
-    wait -n -p ended "${!running[@]}" || status=$?
-    name=${running[$ended]}
-    unset "running[$ended]"
-    ((status)) || continue
-    if [[ $name == beside ]]; then
-      tail -n 400 "$beside_log"
-      die "==> ${beside[*]} failed after $SECONDS s; all they said is in ${beside_log#"$ROOT/"}"
-    fi
-    [[ -z ${2:-} ]] || cat "$2"
-    die "==> $name failed after $((SECONDS - started)) s"
+table() {
+  local stage seconds user system
+  printf '\n%-14s%9s%9s\n' stage seconds 'CPU s'
+  for stage in "${stages[@]}"; do
+    read -r seconds user system <"$logs/$stage.time"
+    printf '%-14s%9s%9s\n' "$stage" "$seconds" "$((user + system))"
   done
+  printf '%-14s%9s%9s  (all that ran on this machine; the test hosts are counted here alone)\n\n' together "$SECONDS" "$(($(busy) - before))"
 }
 
-trap stop EXIT
-if ((${#beside[@]})); then
-  printf '\n==> %s, beside the others\n' "${beside[*]}"
-  begin beside "${beside[@]}" >"$beside_log" 2>&1
-fi
+before=$(busy)
+need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev
+need_venv "$ROOT/.venv-dev" dev
+link_collection
 
-number=0
-for stage; do
-  number=$((number + 1))
-  started=$SECONDS
-  printf '\n==> %s/%s %s\n' "$number" "$#" "$stage"
-  if ((number == $# && ${#beside[@]})); then
-    begin "$stage" "$stage" >"$held" 2>&1
-    until_ended "$stage" "$held"
-  else
-    begin "$stage" "$stage"
-    until_ended "$stage"
-  fi
-  ((number == $#)) || printf '==> %s passed in %s s (%s s so far)\n' "$stage" "$((SECONDS - started))" "$SECONDS"
+export PATH=$ROOT/.venv-dev/bin:$PATH
+[[ -t 1 ]] || export NO_COLOR=1
+cd "$ROOT"
+rm -rf "$logs"
+mkdir -p "$logs"
+printf 'ready after %s s\n' "$SECONDS"
+
+declare -A running
+trap stop EXIT
+for number in "${!lanes[@]}"; do
+  # A process group of its own, to be ended as one.
+  set -m
+  lane "$number" </dev/null &
+  set +m
+  running[$!]=$number
 done
 
-if ((${#beside[@]})); then
-  printf '==> %s passed in %s s (%s s so far)\n' "$stage" "$((SECONDS - started))" "$SECONDS"
-  until_ended beside
-  printf '==> %s passed (%s s so far)\n\n' "${beside[*]}" "$SECONDS"
-  grep -E ': actions=|^=+ .* (passed|failed)' "$beside_log" || true
-  printf '\n==> %s\n' "$stage"
-  cat "$held"
-fi
+while ((${#running[@]})); do
+  status=0
+  wait -n -p ended "${!running[@]}" || status=$?
+  number=${running[$ended]}
+  unset "running[$ended]"
+  ((status)) || continue
+  stage=$(<"$logs/lane$number")
+  ((${#lanes[@]} == 1)) || tail -n 400 "$logs/$stage.log"
+  die "==> $stage failed after $SECONDS s; what it said is in ${logs#"$ROOT/"}/$stage.log"
+done
 trap - EXIT
+
+((${#lanes[@]} == 1)) && exit
+for stage in "${stages[@]}"; do
+  [[ $stage == "$last" ]] || grep -hE ': actions=|^=+ .* (passed|failed)' "$logs/$stage.log" || true
+done
+table
+cat "$logs/$last.log"

@@ -5,5 +5,4 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-export HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
-exec python -m pytest tests/unit tests/module
+test_in_shards tests/unit tests/module

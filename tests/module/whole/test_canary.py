@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from hsm_fixture import Hsm
 
+pytestmark = pytest.mark.xdist_group("system-log")  # one listener for all programs of the machine
+
 PIN, SO_PIN = "830561", "47110815"
 CANARIES = (PIN.encode(), SO_PIN.encode())
 QUICKSTART = Path(__file__).resolve().parents[3] / "playbooks" / "quickstart.yml"

@@ -38,30 +38,19 @@ def serials(pair: Pair) -> list[tuple[Any, ...]]:
     return pair.rows("SELECT id, label, key_id, state, operations, created_at, updated_at FROM virtual_key ORDER BY label")
 
 
-def test_151_keys_of_another_program(pair: Pair) -> None:
-    make(pair.tool, *(f"k{number:03}" for number in range(150)))
-    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "pair", "--id", "70")
-    first = ok(pair.sync())
-    assert first["summary"] == {"added": 151, "known": 0, "missing": 0, "drifted": 0}
-    assert len(set(first["added"])) == 151 and first["served_by"]["priority"] == 1
-    second = ok(pair.sync())
-    assert second["changed"] is False and second["summary"] == {"added": 0, "known": 151, "missing": 0, "drifted": 0}
-    before = serials(pair)
-    make(pair.tool, *(f"more{number}" for number in range(10)))
-    third = ok(pair.sync())
-    assert third["summary"] == {"added": 10, "known": 151, "missing": 0, "drifted": 0}
-    assert all("::more" in address for address in third["added"])
-    assert [row for row in serials(pair) if not row[1].startswith("more")] == before
-
-
 def test_four_steps(pair: Pair) -> None:
     make(pair.tool, "a", "b")
+    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "pair", "--id", "70")
     done = four_steps(lambda check: pair.sync(check=check))
     slot = pair.hsm.register()["tokens"][0]["slot"]
-    assert done["added"] == [f"hsm::softhsm2::{slot}::a", f"hsm::softhsm2::{slot}::b"]
+    assert done["added"] == [f"hsm::softhsm2::{slot}::{name}" for name in ("a", "b", "p")]
     assert pair.rows("SELECT action, subject FROM event WHERE action = 'add_key' ORDER BY subject") == [
         ("add_key", address) for address in done["added"]
     ]
+    before = serials(pair)
+    make(pair.tool, "more")
+    assert ok(pair.sync())["summary"] == {"added": 1, "known": 3, "missing": 0, "drifted": 0}
+    assert [row for row in serials(pair) if row[1] != "more"] == before
 
 
 def test_scan_modes_on_one_token(pair: Pair) -> None:
@@ -75,17 +64,6 @@ def test_scan_modes_on_one_token(pair: Pair) -> None:
     for label in ("dek-1", "stranger"):
         pair.tool("--delete-object", "--type", "secrkey", "--label", label)
     assert len(ok(pair.sync(group="mine"))["missing"]) == 1 and len(ok(pair.sync())["missing"]) == 2
-
-
-def test_keys_that_were_imported_before_stay_managed(pair: Pair) -> None:
-    make(pair.tool, "found")
-    ok(pair.hsm.run("hsm_sync", instance="primary"))
-    ok(pair.group("mine", key_scan="own"))
-    assert ok(pair.sync(group="mine"))["changed"] is False
-    ok(pair.keys({"label": "found", "type": "AES"}, group="mine"))
-    assert pair.records(None) == {} and ok(pair.sync(group="mine"))["summary"]["known"] == 1
-    # The instance knows it through the group, and does not record it twice.
-    assert ok(pair.hsm.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
 
 
 def test_a_group_takes_over_what_was_in_none(pair: Pair) -> None:
@@ -117,15 +95,6 @@ def test_refresh_restores_what_was_edited_by_mistake(pair: Pair, field: str) -> 
     assert [(entry["field"], entry["hsm"]) for entry in done["refreshed"]] == [(field, {"id": b"dek-1".hex(), "label": "dek-1"}[field])]
     assert [row[:5] for row in serials(pair)] == [row[:5] for row in right]
     assert pair.rows("SELECT count(*) FROM event WHERE action = 'refresh_key'") == [(1,)]
-
-
-def test_both_names_edited_a_pair_is_known_by_its_public_key(pair: Pair) -> None:
-    ok(pair.keys(EC, AES))
-    edit(pair, "UPDATE virtual_key SET key_id = x'00', label = 'x' || label")
-    done = ok(pair.sync(refresh=["id", "label"]))
-    assert {entry["hsm"] for entry in done["refreshed"]} == {"web", b"web".hex()}
-    # A secret key's check value has 24 bits: too few to take one key for another.
-    assert done["summary"]["missing"] == 1 and done["summary"]["added"] == 1
 
 
 def test_vanished_keys_are_told_and_removed_only_on_request(pair: Pair) -> None:
@@ -190,32 +159,6 @@ def write(tool: Callable[..., str], folder: Path, label: str, *key_id: str) -> N
     tool("--write-object", str(folder / "value"), "--type", "secrkey", "--key-type", "AES:16", *named)
 
 
-def test_what_a_record_is_matched_by(pair: Pair, tmp_path: Path) -> None:
-    """Never what is empty, of another kind, there twice, or known to be another key."""
-    for label, *key_id in (("a", "0a"), ("no-id",), ("twin", "01")):
-        write(pair.tool, tmp_path, label, *key_id)
-    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "pair", "--id", "70")
-    ok(pair.sync())
-    for kind, label in (("secrkey", "a"), ("secrkey", "no-id"), ("secrkey", "twin"), ("privkey", "pair"), ("pubkey", "pair")):
-        pair.tool("--delete-object", "--type", kind, "--label", label)
-    for label, *key_id in (("b", "0a"), ("a", "0b"), ("pair", "70"), ("twin", "02"), ("twin", "03"), ("other",)):
-        write(pair.tool, tmp_path, label, *key_id)
-    found = ok(pair.sync(check=True))
-    assert [(entry["field"], entry["virtual"], entry["hsm"]) for entry in found["drift"]] == [("label", "a", "b")]
-    assert found["summary"] == {"added": 5, "known": 1, "missing": 3, "drifted": 1}
-
-
-def test_drift_tells_all_that_differs(pair: Pair) -> None:
-    make(pair.tool, "dek-1")
-    ok(pair.sync())
-    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
-    direct = {"library": pair.hsm.library, "environment": pair.hsm.environment, "token_label": "payments", "pin": "739184"}
-    ok(pair.hsm.run("hsm_key", keys=[{"label": "dek-1", "type": "DES3", "operations": ["wrap"]}], **direct))
-    found = {entry["field"]: (entry["virtual"], entry["hsm"]) for entry in ok(pair.sync())["drift"]}
-    assert found.keys() == {"type", "size", "operations", "fingerprint"}
-    assert found["type"] == ("AES", "DES3") and found["size"] == (256, 192)
-
-
 def test_what_one_side_does_not_say_is_no_drift(pair: Pair) -> None:
     ok(pair.keys({**AES, "extractable": True}))
     ok(pair.sync(repair="wrap"))
@@ -225,35 +168,6 @@ def test_what_one_side_does_not_say_is_no_drift(pair: Pair) -> None:
     edit(pair, "UPDATE virtual_key SET size = NULL, fingerprint = NULL")
     assert ok(pair.sync())["drift"] == []
     assert ok(pair.keys(AES))["changed"] is False
-
-
-def test_what_a_dead_run_was_making_is_let_alone(pair: Pair) -> None:
-    ok(pair.keys(AES))
-    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
-    make(pair.tool, "half")
-    for label in ("half", "dek-1"):
-        edit(pair, "INSERT INTO pending_key SELECT token_id, ?, x'00', 0, 0, 0, 'dead', 'then' FROM virtual_key", label)
-    answer = ok(pair.sync(prune=True))
-    assert (answer["added"], answer["pruned"], answer["members"]) == ([], [], []) and len(answer["missing"]) == 1
-    assert "a run that was cut off was making 'half'" in str(answer["warnings"])
-
-
-@pytest.mark.parametrize("way", ["label", "id", "key"])
-def test_a_member_may_have_a_missing_key_under_another_name(pair: Pair, way: str) -> None:
-    ok(pair.keys({**AES, "id": "01"}, {**EC, "extractable": True}))
-    ok(pair.sync(repair="wrap"))
-    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
-    pair.tool("--delete-object", "--type", "privkey", "--label", "web")
-    pair.tool("--delete-object", "--type", "pubkey", "--label", "web")
-    if way == "key":
-        pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "web-2", "--id", "77")
-        edit(pair, "UPDATE virtual_key SET label = 'x', key_id = x'99' WHERE label = 'web'")
-    else:
-        label, key_id = ("dek-1", "02") if way == "label" else ("dek-2", "01")
-        pair.tool_b("--keygen", "--key-type", "AES:32", "--label", label, "--id", key_id)
-    left = {"label": {"dek-1", "web"}, "id": {"dek-1", "web"}, "key": {"x", "web-2"}}[way]
-    done = ok(pair.sync(prune=True))
-    assert "another member has it" in str(done["warnings"]) and set(pair.records()) == left
 
 
 def test_a_record_is_restored_and_moved_at_once(pair: Pair, tmp_path: Path) -> None:
@@ -304,16 +218,6 @@ def test_what_another_run_wrote_meanwhile_is_not_overwritten(pair: Pair) -> None
     assert len(pair.rows("SELECT DISTINCT token_id FROM virtual_key")) == 2
 
 
-def test_names_that_no_record_can_tell_apart(pair: Pair) -> None:
-    for label, key_id in (("a", "01"), ("a", "02"), ("b", "01"), ("b", "02"), ("b", "02")):
-        pair.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", key_id)
-    pair.tool("--keygen", "--key-type", "AES:32")
-    done = ok(pair.sync())
-    assert done["summary"]["added"] == 4 and ok(pair.sync())["summary"]["known"] == 4
-    assert set(by_label(done)) == {"a", "b"}
-    assert "'b' stand there more than once" in str(done["warnings"]) and "1 keys have neither" in str(done["warnings"])
-
-
 # Members
 
 
@@ -344,19 +248,6 @@ def test_members_are_compared_by_key_and_not_by_label(pair: Pair) -> None:
     assert other and other != found["namesake"]["fingerprint"]
 
 
-def test_a_key_that_a_member_has_twice_or_under_another_name(pair: Pair) -> None:
-    value = {"type": "AES", "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}}
-    ok(pair.hsm.keys({**value, "label": "dek-1"}))
-    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{**value, "label": "dek-1"}, {**value, "label": "copy"}]))
-    assert places(by_label(ok(pair.sync()))["dek-1"]) == {"have": ["primary"], "twice": ["standby"]}
-    ok(pair.group(connections=[{"instance": "primary"}]))  # who names the instance ends no key of a group
-    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{"label": "dek-1", "state": "absent"}]))
-    ok(pair.group())
-    row = by_label(ok(pair.sync()))["dek-1"]
-    assert places(row) == {"have": ["primary", "standby"]}
-    assert [(entry["instance"], entry["label"]) for entry in row["renamed"]] == [("standby", "copy")]
-
-
 def test_own_scan_compares_own_keys_only(pair: Pair) -> None:
     ok(pair.group("mine", key_scan="own"))
     ok(pair.keys(AES, group="mine"))
@@ -367,23 +258,6 @@ def test_own_scan_compares_own_keys_only(pair: Pair) -> None:
     assert places(by_label(ok(pair.sync(group="mine")))["dek-1"]) == {"have": ["primary"], "different": ["standby"]}
     assert set(by_label(ok(pair.sync(group="mine")))) == {"dek-1"}
     assert set(by_label(ok(pair.sync()))) == {"dek-1", "stranger", "another"}
-
-
-def test_own_scan_knows_its_key_under_another_name(pair: Pair) -> None:
-    value = {"type": "AES", "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}}
-    ok(pair.group("mine", key_scan="own"))
-    ok(pair.keys({**value, "label": "dek-1"}, group="mine"))
-    ok(pair.hsm.run("hsm_key", instance="standby", keys=[{**value, "label": "copy"}]))
-    row = by_label(ok(pair.sync(group="mine")))["dek-1"]
-    assert places(row) == {"have": ["primary", "standby"]} and row["renamed"][0]["label"] == "copy"
-
-
-def test_members_that_agree_give_no_rows(pair: Pair) -> None:
-    value = {"type": "AES", "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}, "label": "dek-1"}
-    for instance in ("primary", "standby"):
-        ok(pair.hsm.run("hsm_key", instance=instance, keys=[value]))
-    answer = ok(pair.sync())
-    assert answer["members"] == [] and answer["unread"] == []
 
 
 def test_repair_by_wrapping(pair: Pair) -> None:
@@ -401,25 +275,6 @@ def test_repair_by_wrapping(pair: Pair) -> None:
     pair.away(pair.hsm)
     served = ok(pair.keys({**AES, "extractable": True}, {**EC, "extractable": True}))
     assert served["changed"] is False and served["served_by"]["instance"] == "standby"
-
-
-def test_a_compromised_key_is_not_copied(pair: Pair) -> None:
-    ok(pair.keys({**AES, "extractable": True}))
-    ok(pair.keys({"label": "dek-1", "state": "compromised"}))
-    answer = ok(pair.sync(repair="wrap"))
-    assert answer["repaired"] == [] and "compromised" in answer["not_repaired"][0]["reason"]
-
-
-def test_what_is_not_clear_or_no_whole_key_is_not_copied(pair: Pair) -> None:
-    value = {"type": "AES", "extractable": True, "source": {"content": "ffeeddccbbaa99887766554433221100", "format": "hex"}}
-    ok(pair.keys({**value, "label": "one"}, {**value, "label": "two"}, {**EC, "extractable": True}))
-    pair.tool("--delete-object", "--type", "privkey", "--label", "web")
-    answer = ok(pair.sync(repair="wrap"))
-    assert answer["repaired"] == []
-    assert {entry["reason"].split(",")[0] for entry in answer["not_repaired"]} == {
-        "it is a public key alone",
-        "no member has it exactly once",
-    }
 
 
 def test_who_was_passed_over_is_unread(pair: Pair) -> None:

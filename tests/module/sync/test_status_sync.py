@@ -139,7 +139,7 @@ def test_sync_four_steps(primary: Hsm) -> None:
         assert again["summary"] == {"added": 0, "known": 6, "missing": 0, "drifted": 0}
 
 
-def test_sync_only_appends_and_reports_the_rest(primary: Hsm) -> None:
+def test_sync_only_appends_and_reports_the_rest_unless_asked(primary: Hsm) -> None:
     ok(primary.keys({"label": "dek-1", "type": "AES"}, {"label": "gone", "type": "AES"}, {"label": "narrow", "type": "AES"}))
     primary.tool("--delete-object", "--type", "secrkey", "--label", "gone")
     primary.tool("--keygen", "--key-type", "AES:32", "--label", "new", "--id", "6e6577")
@@ -158,6 +158,8 @@ def test_sync_only_appends_and_reports_the_rest(primary: Hsm) -> None:
     assert answer["summary"] == {"added": 1, "known": 2, "missing": 1, "drifted": 2}
     after = ok(primary.run("hsm_sync", instance="primary"))
     assert after["changed"] is False and after["missing"] == answer["missing"] and after["drift"] == answer["drift"]
+    asked = ok(primary.run("hsm_sync", instance="primary", prune=True, refresh=["label"]))
+    assert asked["pruned"] == answer["missing"] and [entry["field"] for entry in asked["refreshed"]] == ["label"]
 
 
 def test_sync_of_several_tokens_is_all_or_nothing(primary: Hsm) -> None:

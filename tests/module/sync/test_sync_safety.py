@@ -57,67 +57,18 @@ def instance(hsm: Hsm, **args: Any) -> dict[str, Any]:
     return ok(hsm.run("hsm_sync", instance="primary", **args))
 
 
-def write(pair: Pair, statement: str, *values: Any) -> None:
-    """Somebody writes into the registry."""
+def note(pair: Pair, label: str, name: str) -> None:
+    """A run died while it made a key of this label."""
     with closing(sqlite3.connect(pair.hsm.registry)) as registry:
-        registry.execute(statement, values)
+        registry.execute(
+            "INSERT INTO pending_key SELECT token.id, ?, ?, 1, 0, 0, 'dead', '2026-01-01T00:00:00Z' FROM token "
+            "JOIN instance ON instance.id = instance_id WHERE name = ?",
+            (label, label.encode(), name),
+        )
         registry.commit()
 
 
-def note(pair: Pair, label: str, name: str) -> None:
-    """A run died while it made a key of this label."""
-    write(
-        pair,
-        "INSERT INTO pending_key SELECT token.id, ?, ?, 1, 0, 0, 'dead', '2026-01-01T00:00:00Z' FROM token "
-        "JOIN instance ON instance.id = instance_id WHERE name = ?",
-        label,
-        label.encode(),
-        name,
-    )
-
-
-def names(answer: dict[str, Any], field: str) -> list[str]:
-    return [uid.rsplit("::", 1)[1] for uid in answer[field]]
-
-
-# Which record is whose
-
-
-def test_a_new_key_does_not_take_the_record_of_a_destroyed_one(pair: Pair) -> None:
-    ok(pair.hsm.keys({**AES, "id": "01"}))
-    ok(pair.hsm.keys({"label": "dek", "id": "01", "state": "destroyed"}))
-    make(pair.tool, "other", "01")
-    assert instance(pair.hsm, refresh=["label"])["summary"] == {"added": 1, "known": 0, "missing": 0, "drifted": 0}
-    assert {label: state for label, (state, _may) in pair.records(None).items()} == {"dek": "destroyed", "other": "active"}
-
-
-def test_what_is_known_to_be_another_key_is_not_matched_by_one_name(pair: Pair) -> None:
-    ok(pair.hsm.keys({**EC, "id": "01"}, {**AES, "id": "02"}))
-    for label in ("sig", "dek"):
-        ok(pair.hsm.keys({"label": label, "state": "compromised"}))
-    edit(pair.hsm, {"sig": None, "dek": None})
-    pair.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "fresh", "--id", "01")
-    make(pair.tool, "dek", "03")
-    done = instance(pair.hsm, refresh=["id", "label"], prune=True)
-    assert done["summary"] == {"added": 2, "known": 0, "missing": 2, "drifted": 0}
-    # They have a name in common with what is there, so they are not removed either; also not the next time.
-    for answer in (done, instance(pair.hsm, prune=True)):
-        assert answer["pruned"] == [] and "'sig', 'dek' not pruned" in str(answer["warnings"])
-
-
-def test_a_public_key_is_worth_more_than_a_name(pair: Pair) -> None:
-    ok(pair.hsm.keys({**EC, "label": "a", "id": "01"}, {**EC, "label": "b", "id": "02"}))
-    edit(pair.hsm, {"a": {"LABEL": "c", "ID": "03"}, "b": {"LABEL": "d", "ID": "01"}})
-    drift = {(entry["virtual"], entry["hsm"]) for entry in instance(pair.hsm)["drift"]}
-    assert drift == {("01", "03"), ("02", "01"), ("a", "c"), ("b", "d")}
-
-
-def test_a_pair_that_lost_its_name_keeps_its_record(pair: Pair) -> None:
-    ok(pair.hsm.keys(EC))
-    edit(pair.hsm, {"sig": {"LABEL": "", "ID": ""}})
-    done = instance(pair.hsm, prune=True, refresh=["id", "label"])
-    assert done["changed"] is False and {entry["field"] for entry in done["drift"]} == {"id", "label"}
-    assert "not refreshed" in str(done["warnings"])
+# Which record is whose, and what is not removed
 
 
 def test_a_group_takes_over_a_key_that_was_renamed_with_its_state(pair: Pair) -> None:
@@ -131,48 +82,12 @@ def test_a_group_takes_over_a_key_that_was_renamed_with_its_state(pair: Pair) ->
     assert pair.records(None) == {}
 
 
-def test_a_field_that_would_give_a_name_twice_stays_as_it_is(pair: Pair) -> None:
-    ok(pair.hsm.keys({**EC, "label": "a", "id": "01"}, {**EC, "label": "b", "id": "04"}))
-    edit(pair.hsm, {"a": {"LABEL": "b", "ID": "02"}, "b": None})
-    write(pair, "UPDATE virtual_key SET key_id = x'01' WHERE label = 'b'")
-    kept = instance(pair.hsm, refresh=["label"])
-    assert kept["refreshed"] == [] and "restore id and label together" in str(kept["warnings"])
-    four_steps(lambda check: pair.hsm.run("hsm_sync", instance="primary", check=check, refresh=["label", "id"]))
-
-
-# What is not removed
-
-
-def test_a_member_holds_more_than_what_is_compared(pair: Pair) -> None:
-    ok(pair.group("mine", key_scan="own"))
-    ok(pair.keys(AES, group="mine"))
-    edit(pair.hsm, {"dek": None})
-    make(pair.tool_b, "renamed", b"dek".hex())
-    assert ok(pair.sync(group="mine", prune=True))["pruned"] == []
-
-
 def test_what_a_dead_run_was_at_work_on_stays(pair: Pair) -> None:
     ok(pair.keys(AES))
     edit(pair.hsm, {"dek": None})
     note(pair, "dek", "standby")
     done = ok(pair.sync(prune=True))
     assert done["pruned"] == [] and "'dek' not pruned: a run that was cut off" in str(done["warnings"])
-
-
-def test_a_recorded_key_with_a_note_is_known(pair: Pair) -> None:
-    ok(pair.hsm.keys(AES))
-    note(pair, "dek", "primary")
-    assert instance(pair.hsm, prune=True)["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
-
-
-def test_keys_with_one_uid_are_shown_and_counted_each(pair: Pair) -> None:
-    for label in "ab":
-        make(pair.tool, label, b"key".hex())
-    done = instance(pair.hsm)
-    assert names(done, "added") == ["key", "key"]
-    assert {subject.rsplit("::", 1)[1] for subject in done["diff"]["after"]} == {"key (a)", "key (b)"}
-    write(pair, "UPDATE virtual_key SET operations = '[]'")
-    assert instance(pair.hsm)["summary"]["drifted"] == 2
 
 
 # What is not copied
@@ -186,15 +101,6 @@ def test_a_compromised_key_is_not_copied_under_another_name(pair: Pair) -> None:
         answer = ok(pair.sync(repair="wrap", check=check))
         assert answer["repaired"] == [] and "compromised" in answer["not_repaired"][0]["reason"]
     assert not usage(pair.tool_b, "dek-2")
-
-
-def test_what_another_group_has_as_compromised_is_told_and_not_copied(pair: Pair) -> None:
-    ok(pair.group("other"))
-    ok(pair.keys(AES, group="other"))
-    ok(pair.keys({"label": "dek", "state": "compromised"}, group="other"))
-    answer = ok(pair.sync(repair="wrap"))
-    assert "group 'other' has it as compromised" in str(answer["warnings"])
-    assert answer["repaired"] == [] and answer["not_repaired"][0]["reason"] == "group 'other' has it as compromised"
 
 
 def test_pairs_of_another_program_are_copied(pair: Pair) -> None:

@@ -10,7 +10,6 @@ would bring it back."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..._model.groups.member_comparison import Disagreement
@@ -87,16 +86,11 @@ class Refusal(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True)
-class CopyPlan:
-    """``orders`` stand together that have one source and one destination."""
+def plan_copies(found: Iterable[Disagreement], rules: CopyRules) -> tuple[list[Order], list[Refusal]]:
+    """What is copied to members that lack it, each key from the first member that has it exactly once; and what is not.
 
-    orders: tuple[Order, ...]
-    refused: tuple[Refusal, ...]
-
-
-def plan_copies(found: Iterable[Disagreement], rules: CopyRules) -> CopyPlan:
-    """What is copied to members that lack it: each key from the first member that has it exactly once."""
+    Orders stand together that have one source and one destination.
+    """
     orders: list[Order] = []
     refused: list[Refusal] = []
     for row in found:
@@ -109,7 +103,7 @@ def plan_copies(found: Iterable[Disagreement], rules: CopyRules) -> CopyPlan:
         source = row.have[0]
         label, key_id = row.renamed.get(source, (row.label, row.key_id))
         orders += [Order(row, source, lacking, (row.kind, key_id, label)) for lacking in row.lack]
-    return CopyPlan(tuple(sorted(orders, key=lambda order: order[1:3])), tuple(refused))
+    return sorted(orders, key=lambda order: order[1:3]), refused
 
 
 def _of_others(scope: Scope) -> Iterator[tuple[str, VirtualKey]]:

@@ -47,9 +47,9 @@ class Repair:
         if not any(row.lack for row in self.report.found):
             return Repairs()
         around = [group_scope(self.database, group, token_id) for token_id in group.members]
-        plan = plan_copies(self.report.found, CopyRules(scope, matches, around, {self.report.serving}))
-        left = [self._entry(row, None, lacking, code="not_copied", reason=reason) for row, lacking, reason in plan.refused]
-        done = [result for _way, orders in groupby(plan.orders, key=lambda order: order[1:3]) for result in self._copy(list(orders))]
+        orders, refused = plan_copies(self.report.found, CopyRules(scope, matches, around, {self.report.serving}))
+        left = [self._entry(row, None, lacking, code="not_copied", reason=reason) for row, lacking, reason in refused]
+        done = [one for _way, same in groupby(orders, key=lambda order: order[1:3]) for one in self._copy(list(same))]
         return Repairs(
             tuple(entry for entry, step in done if step is not None),
             (*left, *(entry for entry, step in done if step is None)),

@@ -24,13 +24,6 @@ from ..virtual_keys.contents import TokenContents, prunable
 _NAMES = {"id": "key_id", "label": "label"}  # what can be restored, and the field of a record that has it
 
 
-class Addition(NamedTuple):
-    """A key that the scope has no record of, and the record that it gets."""
-
-    record: VirtualKey
-    key: Key
-
-
 class Change(NamedTuple):
     """A record as it is and as it will be, and its key. ``restored`` holds (field, recorded, found)."""
 
@@ -47,7 +40,7 @@ class RecordChanges:
     ``adopted`` are in no group, and become the group's; ``moved`` are found on another token from now on.
     """
 
-    added: tuple[Addition, ...] = ()
+    added: tuple[Match, ...] = ()
     adopted: tuple[Change, ...] = ()
     refreshed: tuple[Change, ...] = ()
     moved: tuple[Change, ...] = ()
@@ -65,7 +58,7 @@ class RecordChanges:
     @property
     def new(self) -> list[VirtualKey]:
         """What the scope lacked: records that are made, and those that it takes over."""
-        return [*(addition.record for addition in self.added), *(change.before for change in self.adopted)]
+        return [*(match.record for match in self.added), *(change.before for change in self.adopted)]
 
     @property
     def restored(self) -> list[Change]:
@@ -126,7 +119,7 @@ def plan_sync(
         found = compare(comparison.added, loose, comparison.nameless)
         new, taken_over, left = found.added, found.matches, found.nameless
     added = tuple(
-        Addition(replace(virtual_of(key, scope.token_id or 0, "hsm_sync"), group_id=scope.group_id), key)
+        Match(replace(virtual_of(key, scope.token_id or 0, "hsm_sync"), group_id=scope.group_id), key)
         for key in new
         if key.main.label not in contents.pending
     )
@@ -171,7 +164,7 @@ def _left_out(nameless: Sequence[Key], unfinished: Sequence[str]) -> Iterator[st
         yield f"a run that was cut off was making {listed(unfinished)}: not recorded, run hsm_key with them again."
 
 
-def _retired(recorded: Iterable[Addition | Match], scope: Scope) -> Iterator[str]:
+def _retired(recorded: Iterable[Match], scope: Scope) -> Iterator[str]:
     """What another group has put out of use, and this run records."""
     retired: dict[object, tuple[str, str]] = {}
     for by_group in scope.groups_of.values():
@@ -179,17 +172,17 @@ def _retired(recorded: Iterable[Addition | Match], scope: Scope) -> Iterator[str
             if record.state in RETIRED:
                 retired |= dict.fromkeys((record.name, record.public_fingerprint), (group, record.state))
     retired.pop(None, None)
-    for item in recorded:
-        found = retired.get(item.key.name) or retired.get(item.key.public_fingerprint)
+    for key, state in ((match.key, match.record.state) for match in recorded):
+        found = retired.get(key.name) or retired.get(key.public_fingerprint)
         if found is not None:
             yield (
-                f"'{item.key.main.label}' is recorded as {item.record.state}, and group '{found[0]}' has it as {found[1]}: give it its "
-                "state here too (hsm_key)."
+                f"'{key.main.label}' is recorded as {state}, and group '{found[0]}' has it as {found[1]}: give it its state here too "
+                "(hsm_key)."
             )
 
 
 def _restored(
-    matches: Sequence[Match], scope: Scope, added: Iterable[Addition], refresh: Collection[str]
+    matches: Sequence[Match], scope: Scope, added: Iterable[Match], refresh: Collection[str]
 ) -> tuple[dict[int, Change], list[str]]:
     """What is restored in the records of ``matches``, by number and in an order in which no two have one name at any time; and
     warnings of what is not."""
@@ -203,7 +196,7 @@ def _restored(
         elif restored:
             wanted[number] = Change(match.record, after, match.key, restored)
     taken = {record.name for record in scope.records if scope.owns(record)}
-    taken |= {addition.record.name for addition in added} | {match.record.name for match in matches}
+    taken |= {match.record.name for match in (*added, *matches)}
     done = _free_names(wanted, taken)
     refused = [change.before.label for number, change in wanted.items() if number not in done]
     warnings = []

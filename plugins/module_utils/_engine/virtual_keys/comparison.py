@@ -25,7 +25,7 @@ class Match:
 
     record: VirtualKey
     key: Key
-    drift: tuple[tuple[str, Any, Any], ...]
+    drift: tuple[tuple[str, Any, Any], ...] = ()
 
 
 @dataclass(frozen=True)

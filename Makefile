@@ -4,14 +4,14 @@
 
 # Thin targets: what they do is in tools/.
 
-LINTS = ruff mypy shellcheck yamllint reuse changelog docs ansible-lint
+LINTS = ruff mypy shellcheck yamllint actionlint reuse changelog docs ansible-lint
 
 # Test hosts: how many, of which releases, how many more without a way out. ALL=1 makes hosts-down delete the images, too.
 N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean quick test lint docs-lint sanity build quickstart unit fleet molecule hosts-up hosts-down bench clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -20,7 +20,8 @@ help:
 	@echo "make test        all of these: lint, sanity, build, quickstart, unit; beside them molecule and fleet (root)"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
-	@echo "make sanity      ansible-test sanity"
+	@echo "make sanity      ansible-test sanity, with the ansible-core of .venv-dev and with the newest that a Python here takes"
+	@echo "make matrix      sanity and tests/unit on each ansible-core and Python (MATRIX_CORE=2.18 MATRIX_PYTHON=3.11 for one)"
 	@echo "make build       the archive in .build/dist, installed and read once"
 	@echo "make quickstart  the quickstart twice, the second time without a change"
 	@echo "make unit        pytest"
@@ -50,6 +51,9 @@ docs-lint:
 
 sanity:
 	tools/run.sh sanity
+
+matrix:
+	tools/run.sh matrix
 
 build:
 	tools/run.sh package

@@ -16,7 +16,7 @@ from pathlib import Path
 # Made by ansible-galaxy, in place of galaxy.yml.
 GENERATED = {"MANIFEST.json", "FILES.json"}
 # Sources that build_ignore keeps at home.
-AT_HOME = {".ci/run", ".gitignore", "galaxy.yml"}
+AT_HOME = {".ci/run", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "galaxy.yml"}
 
 
 def main(folder: Path, sources: Path, dump: Path) -> int:

@@ -60,7 +60,7 @@ need_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
 
-# ansible-core 2.19 runs on these. A name on the PATH proves nothing (pyenv's shims), so it is run.
+# ansible-core runs on these, 2.19 on the first and newer ones on the others. A name on the PATH proves nothing (pyenv's shims), so it is run.
 python_version_fits() {
   "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
 }

@@ -6,13 +6,16 @@
 ansible-test passes HOME on to pip, but none of the PIP_* variables, so that an index, a certificate or a
 wheelhouse that is set there would be lost: what pip knows here is written to that home's pip.conf.
 It also downloads a script that installs pip into its virtual environments. That host is out of reach for
-many machines that do have a package index; Python's own ensurepip serves in the script's place.
+many machines that do have a package index: here pip comes from the index, as a wheel that is unpacked.
+Neither pip nor what it installs is compiled before it is imported: most of it never is, and it takes seconds
+for each of about ten virtual environments.
 """
 
 from __future__ import annotations
 
 import ast
 import configparser
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +23,10 @@ from types import SimpleNamespace
 from ansible_test._internal.python_requirements import get_venv_packages
 
 GET_PIP = """\
-import subprocess
-import sys
+import sysconfig
+import zipfile
 
-for command in (["ensurepip", "--default-pip"], ["pip", "uninstall", "--quiet", "--yes", "setuptools"]):
-    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+zipfile.ZipFile({wheel!r}).extractall(sysconfig.get_path("purelib"))
 """
 
 
@@ -38,21 +40,26 @@ def pip_settings(listing: str) -> configparser.RawConfigParser:
             section = "global" if section == ":env:" else section
             settings.read_dict({section: {key: ast.literal_eval(value)}})
     settings.read_dict({"global": {"quiet": "1", "root-user-action": "ignore"}})
+    # Whoever wants an option with "no" in its name says no.
+    settings.read_dict({"install": {"no-compile": "no"}})
     return settings
 
 
 def main(home: Path) -> None:
-    """Write both files."""
+    """Write both files, and fetch the pip that this ansible-test wants."""
     pip_conf = home / ".config/pip/pip.conf"
     pip_conf.parent.mkdir(parents=True, exist_ok=True)
     with pip_conf.open("w") as file:
         pip_settings(sys.stdin.read()).write(file)
 
-    python = SimpleNamespace(version="{}.{}".format(*sys.version_info))
-    pip = get_venv_packages(python)["pip"].replace(".", "_")
-    get_pip = home / f".ansible/test/cache/get_pip_{pip}.py"
-    get_pip.parent.mkdir(parents=True, exist_ok=True)
-    get_pip.write_text(GET_PIP)
+    pip = get_venv_packages(SimpleNamespace(version="{}.{}".format(*sys.version_info)))["pip"]
+    cache = home / ".ansible/test/cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    wheel = cache / f"pip-{pip}-py3-none-any.whl"
+    if not wheel.exists():
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(cache)]
+        subprocess.run([sys.executable, "-m", "pip", "download", *options, f"pip=={pip}"], check=True)
+    (cache / f"get_pip_{pip.replace('.', '_')}.py").write_text(GET_PIP.format(wheel=str(wheel.resolve())))
 
 
 if __name__ == "__main__":

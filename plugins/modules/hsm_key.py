@@ -365,11 +365,11 @@ EXAMPLES = r"""
 
 - name: Show how they are addressed
   ansible.builtin.debug:
-    msg: "{{ made['keys'] | selectattr('state', 'equalto', 'present') | map(attribute='uid') }}"
+    msg: "{{ made.key_results | selectattr('state', 'equalto', 'present') | map(attribute='uid') }}"
 
 - name: Save the public key for others to verify with
   ansible.builtin.copy:
-    content: "{{ made['keys'][1].public_key }}"
+    content: "{{ made.key_results[1].public_key }}"
     dest: /etc/keyfleet/web-tls.pem
     mode: "0644"
 
@@ -562,11 +562,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+key_results:
   description:
     - One entry for each entry of O(keys), in the same order. What exists was read from the token; check mode predicts
       what would be made.
-    - Jinja2 takes C(result.keys) for the method of a dictionary, so write C(result['keys']).
+    - The same list comes back as C(keys), for playbooks that read it by that name. They write C(result['keys']), since
+      C(result.keys) is a method of every dictionary in Jinja2.
   returned: when the keys could be planned
   type: list
   elements: dict
@@ -576,7 +577,7 @@ keys:
       returned: always
       type: str
     generation:
-      description: Which generation of the key this is. The RV(keys[].id) and the RV(keys[].uid) are those of this one.
+      description: Which generation of the key this is. The RV(key_results[].id) and the RV(key_results[].uid) are those of this one.
       returned: always
       type: int
     current:
@@ -612,7 +613,7 @@ keys:
           returned: always
           type: str
         state:
-          description: As RV(keys[].state). V(present) stands for V(active) where no state was asked for.
+          description: As RV(key_results[].state). V(present) stands for V(active) where no state was asked for.
           returned: always
           type: str
     id:

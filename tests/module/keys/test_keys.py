@@ -42,6 +42,7 @@ def test_four_steps(primary: Hsm, name: str) -> None:
     assert planned["changed"] is done["changed"] is True
     assert planned["diff"] == done["diff"]
     made = done["keys"][0]
+    assert all(answer["key_results"] == answer["keys"] for answer in (planned, done))
     predicted = {**planned["keys"][0], **{name: made[name] for name in ("public_key", "fingerprint")}}
     assert predicted == made
     assert planned["applied"] == done["applied"] == [{"index": 0, "label": key["label"], "action": "create"}]

@@ -60,11 +60,14 @@ class Results:
         removed_now = [item for item, removed in left_overs if removed]
         # Not by handle: those change from one session to the next, and check mode is to show the same diff.
         steps = [self._left_over_step(item, number) for number, item in enumerate(removed_now, 1)]
+        entries = self._entries()
         outcome = Outcome(
             changed=bool(applied) or bool(steps) or any(entry["changed_hsm"] for entry in self.failed),
             diff=diff_of([*steps, *(plan.step for plan in self.plans if plan.destroyed or plan.spec.label in shown)]),
             values={
-                "keys": self._entries(),
+                "key_results": entries,
+                # The older name, which Jinja2 cannot read with a dot.
+                "keys": entries,
                 "applied": [_named(plan) for plan in applied],
                 # Not "failed": Ansible keeps that name for its own boolean, and overwrites a list in it.
                 "failed_keys": [{name: value for name, value in entry.items() if name != "changed_hsm"} for entry in self.failed],

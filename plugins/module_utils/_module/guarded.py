@@ -38,6 +38,8 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
         super()._load_params()
         # Before the arguments are converted: afterwards nobody can tell a number from its text.
         self._numbers = list(_numbers(self.params, self.argument_spec))
+        # As Python would write the JSON of them, without defaults.
+        self.given_bytes = len(repr(self.jsonify(self.params)))
 
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
         if not self._accepted:

@@ -13,11 +13,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ansible.module_utils.basic import AnsibleModule
-
 from .._model.errors import KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
+from .guarded import GuardedModule
 from .runtime import require_python
 from .secrets import hide_private_keys, take_secrets
 
@@ -34,7 +33,7 @@ def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
 
 
 def run(
-    module: AnsibleModule,
+    module: GuardedModule,
     parse: Callable[[Mapping[str, Any]], Request],
     engine: Callable[[Request, Context], Outcome],
     *,

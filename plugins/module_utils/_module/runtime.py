@@ -12,11 +12,12 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common import respawn
+
+from .guarded import GuardedModule
 
 # Where the runtime role puts its venv, then interpreters that a distribution may have given the libraries to.
 CANDIDATES = ("/opt/keyfleet/venv/bin/python", "/usr/bin/python3", "/usr/local/bin/python3")
@@ -42,8 +43,9 @@ sys.exit(reason) if reason else print("good")
 """
 # Seconds that an interpreter has for its answer. It takes less than one where nothing is wrong.
 PATIENCE = 20.0
-# respawn_module writes all parameters into a pipe before anyone reads it: more than the pipe holds would wait for ever.
-_PIPE_BYTES = 48 * 1024
+# respawn_module writes all parameters into a pipe before anyone reads it: more than the pipe holds (64 KiB) would wait for ever. The
+# rest is for the program around them.
+_MOST_BYTES = 48 * 1024
 
 
 def lacking(wanted: Wanted) -> str | None:
@@ -82,7 +84,7 @@ def identity(interpreter: str) -> tuple[str, str]:
     return os.path.realpath(interpreter), venv
 
 
-def refusal(module: AnsibleModule, interpreter: str, needed: Wanted) -> str | None:
+def refusal(module: GuardedModule, interpreter: str, needed: Wanted) -> str | None:
     """Why ``interpreter`` will not do, or None."""
     if not os.path.exists(interpreter):
         return "is not there"
@@ -114,24 +116,16 @@ def refusal(module: AnsibleModule, interpreter: str, needed: Wanted) -> str | No
     return complaint.strip().rpartition("\n")[2] or f"is no Python that works (exit {code})"
 
 
-def payload_maker() -> Callable[[], str] | None:
-    """Ansible's own function that writes a module's next life. Ansible keeps it private, and has moved it once."""
-    found = getattr(respawn, "_create_payload", None) or getattr(getattr(respawn, "_respawn", None), "create_payload", None)
-    return found if callable(found) else None
-
-
-def go_on(module: AnsibleModule, interpreter: str) -> str:
-    """Run this module in ``interpreter`` and end with what it ends with. Returns only when it cannot: why."""
-    size = len(module.jsonify(module.params))
-    maker = payload_maker()
-    if size <= _PIPE_BYTES:
-        respawn.respawn_module(interpreter)
-    elif maker is not None:
-        code, out, complaint = module.run_command([interpreter, "--"], data=maker(), expand_user_and_vars=False)
-        sys.stdout.write(out)
-        sys.stderr.write(complaint)
-        raise SystemExit(code)
-    return f"has them, but {size} bytes of parameters are too many to hand over; set ansible_python_interpreter to it"
+def go_on(module: GuardedModule, interpreter: str) -> None:
+    """Run this module in ``interpreter`` and end with what it ends with, or fail where the parameters are too many for that."""
+    if module.given_bytes > _MOST_BYTES:
+        module.fail_json(
+            msg=f"{module.given_bytes} bytes of parameters are too many to hand over to another interpreter. Set "
+            f"ansible_python_interpreter to {interpreter}, under vars of this task or for the host in the inventory, or give fewer "
+            "entries in one task.",
+            failure={"code": "parameters_too_large", "details": {"bytes": module.given_bytes, "interpreter": interpreter}},
+        )
+    respawn.respawn_module(interpreter)
 
 
 def others(candidates: Sequence[str]) -> Iterator[str]:
@@ -143,7 +137,7 @@ def others(candidates: Sequence[str]) -> Iterator[str]:
             yield candidate
 
 
-def require_python(module: AnsibleModule, names: Sequence[str], candidates: Sequence[str] = CANDIDATES) -> None:
+def require_python(module: GuardedModule, names: Sequence[str], candidates: Sequence[str] = CANDIDATES) -> None:
     """Return when all of ``names`` can be imported here; otherwise go on in an interpreter where they can, or fail.
 
     The failure says which interpreters were tried and why each was refused.
@@ -155,7 +149,9 @@ def require_python(module: AnsibleModule, names: Sequence[str], candidates: Sequ
     refused = [f"{sys.executable}: {problem}"]
     if not respawn.has_respawned():
         for interpreter in others(candidates):
-            reason = refusal(module, interpreter, needed) or go_on(module, interpreter)
+            reason = refusal(module, interpreter, needed)
+            if reason is None:
+                go_on(module, interpreter)
             refused.append(f"{interpreter}: {reason}")
     libraries = ", ".join(f"{library} {least} or later" for _name, library, least, _new in needed)
     module.fail_json(

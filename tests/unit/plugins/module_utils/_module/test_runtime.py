@@ -26,10 +26,10 @@ ALL = tuple(runtime.LIBRARIES)
 # What a module does: it is given arguments, and it needs libraries.
 MODULE = """
 import sys
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import runtime
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 
-module = AnsibleModule({"candidates": {"type": "list", "elements": "str"}, "patience": {"type": "float"}, "ballast": {"type": "str"}})
+module = GuardedModule({"candidates": {"type": "list", "elements": "str"}, "patience": {"type": "float"}, "ballast": {"type": "str"}})
 runtime.PATIENCE = module.params["patience"]
 runtime.require_python(module, ["pkcs11", "cryptography.x509.verification", "tomli_w"], module.params["candidates"])
 module.exit_json(python=sys.executable, size=len(module.params["ballast"]), loaded=sorted(sys.modules))
@@ -179,13 +179,27 @@ def test_every_interpreter_is_named_with_what_is_wrong_with_it(make: Make, answe
     assert "keyfleet.hsm.runtime" in told["msg"] and "ansible_python_interpreter" in told["msg"]
 
 
-# The second is more than a pipe holds.
-@pytest.mark.parametrize("size", [10, 300 * 1024])
-def test_a_module_goes_on_where_the_libraries_are(make: Make, play: Any, size: int) -> None:
+# As much as is handed over, in characters that take the most room in the pipe. The rest is for the other parameters.
+ROOM = runtime._MOST_BYTES - 1500
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\U0001f600", '"'])
+def test_a_module_goes_on_where_the_libraries_are(make: Make, play: Any, letter: str) -> None:
     """Both virtual environments are made by one Python, so both have the same program."""
     bare, some, good = make("bare", {}), make("some", PKCS11), make("good", GOOD)
-    told = play(bare, some, good, ballast=f"{{{{ 'ü' * {size} }}}}")
+    size = ROOM // len(repr(json.dumps(letter))[2:-2])
+    told = play(bare, some, good, ballast=f"{{{{ '{letter}' * {size} }}}}")
     assert (told.get("python"), told.get("size")) == (good, size), told
+
+
+def test_more_than_can_be_handed_over_is_refused_with_the_interpreter_that_would_do(make: Make, play: Any) -> None:
+    bare, good = make("bare", {}), make("good", GOOD)
+    told = play(bare, good, ballast=f"{{{{ 'a' * {runtime._MOST_BYTES} }}}}")
+    assert told["failure"]["code"] == "parameters_too_large"
+    assert told["failure"]["details"] == {"bytes": pytest.approx(runtime._MOST_BYTES, abs=2000), "interpreter": good}
+    assert f"Set ansible_python_interpreter to {good}, under vars of this task" in told["msg"]
+    # And so it goes.
+    assert play(good, bare, ballast=f"{{{{ 'a' * {runtime._MOST_BYTES} }}}}")["python"] == good
 
 
 def test_each_interpreter_is_tried_once(make: Make, tmp_path: Path) -> None:

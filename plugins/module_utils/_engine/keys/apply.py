@@ -8,9 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
@@ -28,6 +27,7 @@ from ..._model.scope import Scope
 from ..._registry import events, pending_keys, virtual_keys
 from ..._registry.database import Database, recording
 from ..tokens.connection import Target
+from .done import Done, Failure, LeftOver, Work
 from .look import TokenLook, wrapping_key
 from .planning.plan import (
     DEACTIVATE,
@@ -39,13 +39,12 @@ from .planning.plan import (
     SET_STATE,
     KeyPlan,
     mended_operations,
-    predicted_fingerprint,
 )
 from .records import Recorder
 
 
 class Applier:
-    """The writing half of one run. ``keys`` holds what is on the token afterwards, by CKA_LABEL; ``failed`` what went wrong."""
+    """The writing half of one run."""
 
     def __init__(
         self,
@@ -64,58 +63,68 @@ class Applier:
         self.look = look
         self.scope = scope
         self.pending = pending
-        self.failed: list[dict[str, Any]] = []
-        self.keys: dict[str, Key | None] = {}
-        self.cleared: list[KeyObject] = []
-        self.complaints: list[str] = []
         self.records = Recorder(session, database, target, look, scope, pending)
+        # By CKA_LABEL: what is on the token after a step, what is gone from it, what was finished and what failed.
+        self._after: dict[str, Key | None] = {}
+        self._destroyed: set[str] = set()
+        self._finished: set[str] = set()
+        self._failures: dict[str, Failure] = {}
 
-    def apply(self, plans: list[KeyPlan], left_overs: Iterable[tuple[KeyObject, bool]]) -> None:
-        """Carry out ``plans`` in order. What fails is noted in ``failed``; after a fault of the device nothing more is tried."""
+    def apply(self, plans: Sequence[KeyPlan], left_overs: Sequence[LeftOver]) -> Work:
+        """Carry out ``plans`` in order. What fails is told in the result; after a fault of the device nothing more is tried."""
         self._record_known(plans)
+        cleared: set[int] = set()
+        complaints: list[str] = []
         try:
             self._begin(plans)
-            self._clear([item for item, removed in left_overs if removed])
+            self._clear([item for item, removed in left_overs if removed], cleared, complaints)
         except KeyfleetError as error:
-            error.changed = error.changed or bool(self.cleared) or any(plan.done for plan in plans)
+            error.changed = error.changed or bool(cleared) or bool(self._finished)
             raise
         broken: set[int] = set()
         for plan in plans:
             # What an entry brings along comes after its own key, and only when that is in place.
-            if plan.done or plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
+            if plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
                 continue
             try:
                 self._apply_one(plan)
-                plan.done = True
+                self._finished.add(plan.spec.label)
             except KeyfleetError as error:
                 broken.add(plan.spec.index)
-                self._note_failure(plan, error)
+                self._failures[plan.spec.label] = self._failure(plan, error)
                 if not isinstance(error, Cryptoki) or error.device:
                     break  # the device or the registry is in trouble: the rest is not attempted
-        self._end(plans)
+        self._end()
+        removed = tuple((item, item.handle in cleared) for item, _planned in left_overs)
+        return Work(tuple(self._done(plan) for plan in plans), removed, tuple(complaints))
 
-    def _clear(self, left_overs: Iterable[KeyObject]) -> None:
+    def _done(self, plan: KeyPlan) -> Done:
+        label = plan.spec.label
+        destroyed = label in self._destroyed
+        key = self._after.get(label, None if plan.makes_key and destroyed else plan.key)
+        fingerprint = self.look.fingerprint(key) if key is not None else None
+        return Done(key, fingerprint, label in self._finished, destroyed, self._failures.get(label))
+
+    def _clear(self, left_overs: Iterable[KeyObject], cleared: set[int], complaints: list[str]) -> None:
         for item in left_overs:
             try:
                 cryptoki.destroy(self.inventory, item)
             except Cryptoki as error:
-                self.complaints.append(f"a left-over without a name stays on the token: {error.message}")
+                complaints.append(f"a left-over without a name stays on the token: {error.message}")
                 continue
-            self.cleared.append(item)
+            cleared.add(item.handle)
             with recording(self.database) as database:
                 if database is not None:
                     events.record(database, "destroy_left_over", str(self.session.token), kind=item.kind, type=item.type)
 
-    def _note_failure(self, plan: KeyPlan, error: KeyfleetError) -> None:
-        touched = isinstance(error, RegistryError) or plan.destroyed or bool(error.details.get("changed_hsm"))
-        if isinstance(error, RegistryError):
-            error.message += "; the work in the HSM is done, and the next run records it"
-        entry = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
-        self.failed.append({**entry, "code": error.code, "error": error.message, "changed_hsm": touched})
+    def _failure(self, plan: KeyPlan, error: KeyfleetError) -> Failure:
+        unrecorded = isinstance(error, RegistryError)
+        text = f"{error.message}; the work in the HSM is done, and the next run records it" if unrecorded else error.message
+        return Failure(error.code, text, unrecorded or plan.spec.label in self._destroyed or bool(error.details.get("changed_hsm")))
 
     # The note of what is about to be made
 
-    def _begin(self, plans: list[KeyPlan]) -> None:
+    def _begin(self, plans: Sequence[KeyPlan]) -> None:
         """Note what is about to be made, in one transaction, before the first call."""
         token_id = self.target.token_id
         making_now = [plan for plan in plans if plan.makes_key]
@@ -130,13 +139,13 @@ class Applier:
         spec, replaces = plan.spec, plan.action == REPLACE or bool(plan.clear)
         return PendingKey(token_id, spec.label, spec.key_id, spec.material is not None, replaces, before)
 
-    def _end(self, plans: list[KeyPlan]) -> None:
+    def _end(self) -> None:
         """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
         token_id = self.target.token_id
         if self.database is None or token_id is None:
             return
-        left = {entry["label"] for entry in self.failed if entry["changed_hsm"]}
-        settled = self.records.begun - {plan.spec.label for plan in plans if plan.done} - left - self.pending.keys()
+        left = {label for label, failure in self._failures.items() if failure.changed_hsm}
+        settled = self.records.begun - self._finished - left - self.pending.keys()
         there = {item.label for item in self.inventory.objects}
         settled |= {label for label in self.pending if label not in there and label not in self.records.begun}
         if settled:
@@ -145,20 +154,14 @@ class Applier:
 
     # Records
 
-    def _record_known(self, plans: list[KeyPlan]) -> None:
-        found = [plan for plan in plans if plan.action == RECORD and plan.key is not None]
+    def _record_known(self, plans: Sequence[KeyPlan]) -> None:
+        found = [(plan, key) for plan in plans if plan.action == RECORD and (key := plan.recorded_as or plan.key) is not None]
         if not found:
             return
         with recording(self.database):
-            for plan in found:
-                key = plan.recorded_as or plan.key
-                if key is not None:
-                    operations = self.records.operations(plan, key)
-                    self.records.write(
-                        key, made=False, generation=plan.generation, old=plan.virtual, operations=operations, state=plan.new_state
-                    )
-        for plan in found:
-            plan.done = True
+            for plan, key in found:
+                self.records.write(plan, key)
+        self._finished |= {plan.spec.label for plan, _key in found}
 
     # The steps
 
@@ -183,14 +186,12 @@ class Applier:
         try:
             key = self._create(plan.spec)
         except Cryptoki as error:
-            if plan.destroyed:
-                error.details["changed_hsm"] = True
+            if plan.spec.label in self._destroyed:
                 error.message += "; the key that was to be replaced is destroyed"
             raise
-        self.keys[plan.spec.label] = key
+        self._after[plan.spec.label] = key
         with recording(self.database):
-            fingerprint = predicted_fingerprint(plan.spec)
-            self.records.write(key, made=True, generation=plan.generation, fingerprint=fingerprint, state=plan.new_state)
+            self.records.write(plan, key, made=True)
 
     def _repair(self, plan: KeyPlan) -> None:
         key, spec = plan.key, plan.spec
@@ -199,7 +200,7 @@ class Applier:
         if plan.clear:
             for item in plan.clear:
                 cryptoki.destroy(self.inventory, item)
-                plan.destroyed = True
+                self._destroyed.add(spec.label)
             with recording(self.database) as database:
                 if database is not None:
                     events.record(database, "destroy_left_over", self.records.uid(key), label=key.main.label)
@@ -218,9 +219,9 @@ class Applier:
         else:
             return
         self._use_once(mended)
-        self.keys[spec.label] = mended
+        self._after[spec.label] = mended
         with recording(self.database):
-            self.records.write(mended, made=False, generation=plan.generation, old=plan.virtual)
+            self.records.write(plan, mended)
 
     def _destroy(self, plan: KeyPlan, key: Key) -> None:
         done = 0
@@ -233,17 +234,18 @@ class Applier:
                 error.details["changed_hsm"] = True
                 error.message += "; its other half is destroyed already"
             raise
-        plan.destroyed = True
+        self._destroyed.add(plan.spec.label)
         self.look.forget(key)
-        self.keys[plan.spec.label] = None
+        self._after[plan.spec.label] = None
         with recording(self.database) as database:
             if database is None:
                 return
             if plan.new_state is not None and plan.virtual is not None and self.scope.owns(plan.virtual):
                 # The key is gone, what is known of it stays.
-                virtual_keys.update(database, self.records.uid(key), replace(plan.virtual, state=plan.new_state), before=plan.virtual.state)
+                record = replace(plan.virtual, state=plan.new_state, generation=plan.generation)
+                virtual_keys.update(database, self.records.uid(key), record, before=plan.virtual.state)
             elif plan.new_state is not None:
-                self.records.write(key, made=False, generation=plan.generation, old=plan.virtual, state=plan.new_state)
+                self.records.write(plan, key)
             if plan.new_state is not None:
                 events.record(database, "destroy_key", self.records.uid(key), label=key.main.label, state=plan.new_state)
             elif plan.virtual is not None:
@@ -256,19 +258,18 @@ class Applier:
     def _change(self, plan: KeyPlan, key: Key | None) -> None:
         after = self._with_changes(plan, key) if key is not None else None
         if after is not None:
-            self.keys[plan.spec.label] = after
+            self._after[plan.spec.label] = after
         old = plan.virtual
         with recording(self.database) as database:
             if database is None:
                 return
             if old is not None and self.scope.owns(old):
-                operations = self.records.operations(plan, after) if after is not None else old.operations
+                operations = plan.virtual_operations(after.operations) if after is not None else old.operations
                 record = replace(old, operations=operations, state=plan.new_state or old.state, generation=plan.generation)
                 address = self.records.uid(after) if after is not None else self.records.uid_of(old)
                 virtual_keys.update(database, address, record, before=old.state)
             elif after is not None and (old is None or self.scope.group is not None):
-                operations = self.records.operations(plan, after)
-                self.records.write(after, made=False, generation=plan.generation, state=plan.new_state, old=old, operations=operations)
+                self.records.write(plan, after)
             elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
                 events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
 
@@ -288,13 +289,13 @@ class Applier:
         if key.private is None:
             return
         cryptoki.destroy(self.inventory, key.private)
-        plan.destroyed = True
+        self._destroyed.add(plan.spec.label)
         left = Key(public=key.public)
-        self.keys[plan.spec.label] = left
+        self._after[plan.spec.label] = left
         with recording(self.database) as database:
             if database is not None:
                 events.record(database, "remove_private", self.records.uid(key), label=key.main.label)
-                self.records.write(left, made=False, generation=plan.generation, old=plan.virtual)
+                self.records.write(plan, left)
 
     def _create(self, spec: KeySpec) -> Key:
         """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""

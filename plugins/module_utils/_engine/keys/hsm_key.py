@@ -32,6 +32,7 @@ from ..tokens.connection import Target, open_target, target_of_request
 from ..tokens.serving import Reached, check_pin, find_group, first_reachable
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
+from .done import nothing_done
 from .look import EmptyToken, TokenLook, wrapping_key
 from .planning.circumstances import Circumstances
 from .planning.generations import expand
@@ -93,16 +94,16 @@ def converge(request: KeyRequest, context: Context) -> Outcome:
 
 
 def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
-    specs, _families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
+    specs, families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
     circumstances = Circumstances(
         recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()), check_mode=True
     )
-    plans, more = Planner([], circumstances).plan(specs)
+    plans, more = Planner([], circumstances).plan(specs, families)
     if problems or more:
         raise InputError([*problems, *more])
     for text in (text for plan in plans for text in plan.warnings):
         context.warn(text)
-    return Results(plans, [], context.check_mode).outcome()
+    return Results(plans, nothing_done(plans, [], circumstances.look), context.check_mode).outcome()
 
 
 def _cannot_plan(problems: list[str]) -> KeyfleetError:
@@ -142,22 +143,22 @@ class _Batch:
         planner = Planner(inventory.objects, circumstances)
         plans = self._plan(planner, scope)
         left_overs = self._left_overs(circumstances)
-        applier = Applier(session, inventory, self.database, target, self.look, pending, scope)
-        if not self.context.check_mode:
-            applier.apply(plans, left_overs)
-            for text in applier.complaints:
-                self.context.warn(text)
+        if self.context.check_mode:
+            work = nothing_done(plans, left_overs, self.look)
+        else:
+            work = Applier(session, inventory, self.database, target, self.look, pending, scope).apply(plans, left_overs)
+        for text in work.complaints:
+            self.context.warn(text)
         address = (target.prefix, session.token.slot_id) if target.prefix else None
-        results = Results(plans, left_overs, self.context.check_mode, applier, planner, address)
-        return results.outcome()
+        return Results(plans, work, self.context.check_mode, address).outcome()
 
     def _plan(self, planner: Planner, scope: Scope) -> list[KeyPlan]:
         labels = set(planner.by_label)
         if scope.group is not None:  # what another member has is there as well
             labels |= {record.label for record in scope.records if scope.owns(record) and record.state != DESTROYED}
-        specs, planner.families, problems = expand(self.specs, labels, self.by_label, datetime.now(timezone.utc))
+        specs, families, problems = expand(self.specs, labels, self.by_label, datetime.now(timezone.utc))
         specs, unusable = self._with_wrapping_keys(specs)
-        plans, found = planner.plan(specs)
+        plans, found = planner.plan(specs, families)
         problems += [*unusable, *found, *self._unsupported(plans), *self._unsafe(plans)]
         if problems:
             raise _cannot_plan(problems)

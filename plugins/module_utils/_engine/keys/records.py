@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from ..._cryptoki.session import Session
 from ..._model.keys.objects import Key
-from ..._model.keys.types import PUBLIC
 from ..._model.records import PendingKey, VirtualKey, virtual_of
 from ..._model.scope import Scope
 from ..._model.uids import uid as uid_of_key
@@ -21,7 +20,7 @@ from ..._registry import pending_keys, virtual_keys
 from ..._registry.database import Database, now
 from ..tokens.connection import Target
 from .look import TokenLook
-from .planning.plan import KeyPlan
+from .planning.plan import KeyPlan, predicted_fingerprint
 
 
 class Recorder:
@@ -50,49 +49,30 @@ class Recorder:
     def uid_of(self, record: VirtualKey) -> str:
         return uid_of_key(self.target.prefix or "", self.session.token.slot_id, record.key_id_text)
 
-    def write(
-        self,
-        key: Key,
-        *,
-        made: bool,
-        generation: int,
-        operations: tuple[str, ...] | None = None,
-        state: str | None = None,
-        old: VirtualKey | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        """Write the key's record in the caller's transaction, and take the note back. ``operations``: the virtual key's own."""
+    def write(self, plan: KeyPlan, key: Key, *, made: bool = False) -> None:
+        """Write the record of ``key`` in the caller's transaction, and take the note back. ``made``: it is another key than before."""
         token_id, database = self.target.token_id, self.database
         if database is None or token_id is None:
             return
+        old = None if made else plan.virtual
         owned = self.scope.owns(old)
-        adopted = old is not None and not owned and old.group_id is None and not made
+        adopted = old is not None and not owned and old.group_id is None
         if old is not None and not adopted and (old.name != key.name or not owned):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
             virtual_keys.remove(database, self.uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
-        state = state or (old.state if old is not None and not made else None)
-        fingerprint = self.look.fingerprint(key) or fingerprint
-        if operations is None and self.scope.group is not None and old is not None and owned and not made:
-            operations = tuple(name for name in key.operations if name in old.operations)  # what was narrowed stays so
-        record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=generation)
-        operations = record.operations if operations is None else operations
-        size = record.size or (old.size if old is not None and not made else None)  # not every token says it of a copy
-        record = replace(record, state=state or record.state, operations=operations, size=size, group_id=self.scope.group_id)
+        fingerprint = self.look.fingerprint(key) or (predicted_fingerprint(plan.spec) if made else None)
+        record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=plan.generation)
+        record = replace(
+            record,
+            state=plan.new_state or (old.state if old is not None else record.state),
+            operations=plan.virtual_operations(record.operations),
+            size=record.size or (old.size if old is not None else None),  # not every token says it of a copy
+            group_id=self.scope.group_id,
+        )
         if adopted and old is not None:  # it stays the same record: since when the key is known does not begin anew
             virtual_keys.update(database, self.uid(key), replace(record, id=old.id), "adopt_key")
         else:
             virtual_keys.add(database, [(self.uid(key), record)], overwrite=True)
         if key.main.label in self.begun or key.main.label in self.pending:
             pending_keys.remove(database, token_id, [key.main.label])
-
-    def operations(self, plan: KeyPlan, after: Key) -> tuple[str, ...]:
-        """What the virtual key may do afterwards: never more than the key in the HSM, and what was narrowed before stays so."""
-        if plan.operations is not None:
-            return plan.operations
-        old = plan.virtual
-        if self.scope.group is None or old is None or not self.scope.owns(old) or plan.spec.operations is not None:
-            return after.operations
-        if old.kind == PUBLIC and after.public is not None:  # its private half was given up on the virtual key only
-            after = Key(public=after.public)
-        return tuple(name for name in after.operations if name in old.operations)

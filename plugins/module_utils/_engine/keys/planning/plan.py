@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...._model.keys.material import KeyMaterial
@@ -33,37 +33,58 @@ class AttributeChange:
     value: bool
 
 
-@dataclass
-class KeyPlan:
-    """What one key needs. ``mismatches`` is filled where on_mismatch says keep.
+@dataclass(frozen=True)
+class Sibling:
+    """Another generation of a plan's key. ``key`` is None where the token has none, and where another plan of the batch is about it."""
 
-    ``operations`` are the virtual key's where a group's policy makes them narrower than the HSM key's, ``new_state`` is the state
-    that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear`` are left-overs that are destroyed
-    before the key is made; ``mend`` is the value of a missing public half, as attributes without ``CKA_``.
-    ``vanished``: the registry has a key that is not on the token any more.
+    label: str
+    number: int
+    key: Key | None = None
+    state: str = ACTIVE
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an entry of ``keys:`` cannot be carried out, for a person."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class KeyPlan:
+    """What one key needs. The planner makes it, and nobody changes it afterwards.
+
+    ``mismatches`` is filled where on_mismatch says keep. ``operations`` are what the virtual key may do at most where a group has
+    narrowed it, ``new_state`` is the state that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear``
+    are left-overs that are destroyed before the key is made; ``mend`` is the value of a missing public half, as attributes without
+    ``CKA_``. ``vanished``: the registry has a key that is not on the token any more.
     """
 
     spec: KeySpec
     action: str
     key: Key | None = None
-    changes: list[AttributeChange] = field(default_factory=list)
+    changes: tuple[AttributeChange, ...] = ()
     virtual: VirtualKey | None = None
-    stale: list[VirtualKey] = field(default_factory=list)
-    mismatches: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    stale: tuple[VirtualKey, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     clear: tuple[KeyObject, ...] = ()
     mend: Mapping[str, bytes] | None = None
     vanished: bool = False
     operations: tuple[str, ...] | None = None
     new_state: str | None = None
     recorded_as: Key | None = None
-    done: bool = False
-    destroyed: bool = False
+    siblings: tuple[Sibling, ...] = ()
 
     @property
     def generation(self) -> int:
         """The number that is recorded. One that is known is not taken back by an entry that names the label as it is."""
         return max(self.spec.generation or 1, self.virtual.generation if self.virtual is not None else 1)
+
+    def virtual_operations(self, allowed: Iterable[str]) -> tuple[str, ...]:
+        """What the virtual key may do of what the HSM allows."""
+        limits = (self.operations, self.recorded_as.operations if self.recorded_as is not None else None)
+        return tuple(name for name in allowed if all(limit is None or name in limit for limit in limits))
 
     @property
     def makes_key(self) -> bool:
@@ -75,8 +96,6 @@ class KeyPlan:
         """The plan's line in the diff: the same before the work and after it."""
         subject = f"key {self.spec.label}"
         before = describe_key(self.key) if self.key else None
-        if self.destroyed and self.action in (REPLACE, REPAIR) and not self.done:
-            return Step(DELETE, subject, before, None)
         if self.action == REPAIR:
             return Step(CHANGE, subject, {**(before or {}), "defect": self._defect()}, self._mended(before))
         if self.makes_key:
@@ -104,7 +123,7 @@ class KeyPlan:
         key = self.recorded_as or self.key
         if self.virtual is None or key is None:
             return None, "recorded"
-        operations = self.operations if self.operations is not None else key.operations
+        operations = self.virtual_operations(key.operations)
         known = self.virtual
         was = {"kind": known.kind, "id": known.key_id.hex(), "operations": list(known.operations), "generation": known.generation}
         becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations), "generation": self.generation}
@@ -140,6 +159,11 @@ class KeyPlan:
                 operations.discard(name)
         fields["operations"] = list(ordered(operations))
         return fields
+
+
+def unless(problem: str | None, plan: KeyPlan) -> KeyPlan | Refusal:
+    """The plan, where nothing speaks against it."""
+    return plan if problem is None else Refusal(problem)
 
 
 def mended_operations(spec: KeySpec, key: Key | None) -> tuple[str, ...]:

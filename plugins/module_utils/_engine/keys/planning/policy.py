@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import MADE, KeySpec
@@ -19,45 +19,43 @@ from ...._model.records import VirtualKey
 from ...._model.scope import Scope
 from ...virtual_keys.identity import PAIR, facts, family, is_another
 from .circumstances import Look
-from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan
+from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan, Refusal, unless
 
 _BY_NAME = {name.upper() for name in OPERATIONS}
 _DESTROYING = (DELETE, REPLACE, REMOVE_PRIVATE)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Division:
     """``changes`` reach the HSM. ``operations`` are the virtual key's where they are narrower than the HSM key's, else None."""
 
-    changes: list[AttributeChange]
+    changes: tuple[AttributeChange, ...]
     operations: tuple[str, ...] | None = None
-    mismatches: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    mismatches: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def divide(spec: KeySpec, changes: Sequence[AttributeChange], scope: Scope) -> Division:
     """Which of ``changes`` reach the HSM. Operations that are taken away may stay on the virtual key; nothing else can."""
     if scope.group is None:
-        return Division(list(changes))
+        return Division(tuple(changes))
     narrowing = [change for change in changes if change.name in _BY_NAME and not change.value]
-    if scope.applies_changes:
-        virtual = [change for change in narrowing if change.item.modifiable is False]
-        found = Division([change for change in changes if change not in virtual], spec.operations if virtual else None)
-        if virtual:
-            found.warnings.append(
-                f"key '{spec.label}' is not modifiable in the HSM, so its operations are narrowed on the virtual key only: "
-                f"the HSM still allows {', '.join(sorted({change.name.lower() for change in virtual}))}."
-            )
-        return found
-    found = Division([], spec.operations if narrowing else None)
-    for change in changes:
-        if change not in narrowing:
-            now = str(not change.value).lower()
-            found.mismatches.append(
-                f"{change.name.lower()} of the {change.item.kind} key is {now} in the HSM, and group '{scope.group.name}' does not apply "
-                "changes to it (apply_changes: false)"
-            )
-    return found
+    if not scope.applies_changes:
+        mismatches = [
+            f"{change.name.lower()} of the {change.item.kind} key is {str(not change.value).lower()} in the HSM, and group "
+            f"'{scope.group.name}' does not apply changes to it (apply_changes: false)"
+            for change in changes
+            if change not in narrowing
+        ]
+        return Division((), spec.operations if narrowing else None, tuple(mismatches))
+    virtual = [change for change in narrowing if change.item.modifiable is False]
+    if not virtual:
+        return Division(tuple(changes))
+    warning = (
+        f"key '{spec.label}' is not modifiable in the HSM, so its operations are narrowed on the virtual key only: "
+        f"the HSM still allows {', '.join(sorted({change.name.lower() for change in virtual}))}."
+    )
+    return Division(tuple(change for change in changes if change not in virtual), spec.operations, warnings=(warning,))
 
 
 def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | None:
@@ -126,11 +124,16 @@ class Claims:
                     found.add(name)
         return sorted(found)
 
-    def problem(self, plan: KeyPlan) -> str | None:
-        """Why this scope may not do what is planned; warnings are added to the plan."""
+    def judged(self, plan: KeyPlan) -> KeyPlan | Refusal:
+        """The plan, with what there is to tell about other groups, or why this scope may not do it."""
         if plan.action == KEEP:
-            return None
-        return self._stranger(plan) or self._of_others(plan) or self._another(plan)
+            return plan
+        others = self.others(plan.key, plan.spec.label)
+        problem = self._stranger(plan) or (self._of_others(plan, others) if others else None) or self._another(plan)
+        if problem is None and others and plan.action in _DESTROYING and self.scope.group is not None and self.scope.owns(plan.virtual):
+            text = f"key '{plan.spec.label}' was also recorded by group {_listed(others)}, which will report it as missing."
+            return replace(plan, warnings=(*plan.warnings, text))
+        return unless(problem, plan)
 
     def _stranger(self, plan: KeyPlan) -> str | None:
         """A group with ``key_scan: own`` takes a key over by declaring it, and does nothing else to one that is not its own."""
@@ -143,11 +146,7 @@ class Claims:
             "(key_scan: own): declare it present first, and it becomes the group's."
         )
 
-    def _of_others(self, plan: KeyPlan) -> str | None:
-        others = self.others(plan.key, plan.spec.label)
-        if not others:
-            return None
-        listed = " and ".join(f"'{name}'" for name in others)
+    def _of_others(self, plan: KeyPlan, others: Sequence[str]) -> str | None:
         where = f"{plan.spec.where}: '{plan.spec.label}'"
         imported = plan.action == CREATE and plan.spec.material is not None  # a copy that is brought along is no other key
         if self.scope.group is None:
@@ -155,19 +154,17 @@ class Claims:
             if imported or (plan.action == CHANGE and plan.new_state is None):
                 return None
             return (
-                f"{where} belongs to group {listed}, whose policy decides about it: say group instead of instance, or take the token out "
-                "of the group first."
+                f"{where} belongs to group {_listed(others)}, whose policy decides about it: say group instead of instance, or take the "
+                "token out of the group first."
             )
         if self.scope.owns(plan.virtual):
             veto = [name for name in others if name in self.scope.held_back]
             if plan.action in _DESTROYING and veto:
                 return f"{where} belongs to group '{veto[0]}' too, which does not apply changes to the HSM (apply_changes: false)."
-            if plan.action in _DESTROYING:
-                plan.warnings.append(f"key '{plan.spec.label}' was also recorded by group {listed}, which will report it as missing.")
             return None
         if imported or not (self.scope.only_own or plan.action == CREATE or touches(plan)):
             return None
-        return f"{where} belongs to group {listed} and not to '{self.scope.group.name}': choose another label, or say that group."
+        return f"{where} belongs to group {_listed(others)} and not to '{self.scope.group.name}': choose another label, or say that group."
 
     def _another(self, plan: KeyPlan) -> str | None:
         """What is destroyed or taken out of use in the HSM must be the key that the group recorded."""
@@ -186,3 +183,7 @@ class Claims:
 def touches(plan: KeyPlan) -> bool:
     """Whether the plan changes or destroys something in the HSM that is there."""
     return plan.action in _DESTROYING or plan.action == REPAIR or bool(plan.changes)
+
+
+def _listed(groups: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in groups)

@@ -21,10 +21,9 @@ from ...._model.keys.material import KeyMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.types import KEY_TYPES, PUBLIC
-from ...._model.plan import KEEP
 from ...._model.records import VirtualKey
 from .circumstances import Circumstances, Look
-from .plan import REPAIR, KeyPlan
+from .plan import REPAIR, KeyPlan, Refusal
 
 _REPAIR = "say repair: true"
 
@@ -76,13 +75,11 @@ def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumsta
     return None
 
 
-def _blocked(spec: KeySpec, key: Key, what: str, reason: str) -> tuple[KeyPlan, str]:
-    return KeyPlan(spec, KEEP, key), (
-        f"{spec.where}: {what} ({key.main.named()}): {reason}. Nothing was changed. To give the key up, make it absent by name."
-    )
+def _blocked(spec: KeySpec, key: Key, what: str, reason: str) -> Refusal:
+    return Refusal(f"{spec.where}: {what} ({key.main.named()}): {reason}. Nothing was changed. To give the key up, make it absent by name.")
 
 
-def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
+def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
     """Half a pair on the token, and a whole one wanted: complete it where the missing half is known, else see whether it may go."""
     if spec.type != key.main.type:
         return _blocked(spec, key, "only half of a key pair is on the token", f"it is of type {key.main.type}, asked for {spec.type}")
@@ -95,11 +92,11 @@ def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances:
     if isinstance(material, KeyMaterial) and key.public is not None and key.public.public_key == material.public_key:
         if beside := circumstances.neighbours.reason(key):
             return _blocked(spec, key, what, beside)
-        return KeyPlan(spec, REPAIR, key, virtual=record), None  # the source has the other half
+        return KeyPlan(spec, REPAIR, key, virtual=record)  # the source has the other half
     reason = _may_be_remade(spec, key, record, circumstances)
     if reason is not None:
         return _blocked(spec, key, what, reason)
-    return KeyPlan(spec, REPAIR, key, clear=key.objects), None
+    return KeyPlan(spec, REPAIR, key, clear=key.objects)
 
 
 def _known_public(spec: KeySpec, private: KeyObject, record: VirtualKey | None, circumstances: Circumstances) -> Mapping[str, bytes] | None:
@@ -115,7 +112,7 @@ def _known_public(spec: KeySpec, private: KeyObject, record: VirtualKey | None, 
 
 def _public_missing(
     spec: KeySpec, key: Key, private: KeyObject, record: VirtualKey | None, circumstances: Circumstances
-) -> tuple[KeyPlan, str | None]:
+) -> KeyPlan | Refusal:
     what = "only half of this key pair is on the token, its public key is missing"
     ours = record is None and _ours(spec, key.objects, circumstances)
     if beside := circumstances.neighbours.reason(key):
@@ -128,7 +125,7 @@ def _public_missing(
         reason = _may_be_remade(spec, key, record, circumstances) if ours else "nothing tells what its public key was"
         if reason is not None:
             return _blocked(spec, key, what, f"{reason}; give source with the key, or import its public half with the vendor's tools")
-        return KeyPlan(spec, REPAIR, key, clear=key.objects), None
+        return KeyPlan(spec, REPAIR, key, clear=key.objects)
     belongs = circumstances.look.belongs(private, public)
     if not belongs:
         known = (
@@ -137,10 +134,10 @@ def _public_missing(
             else "whether the known public key belongs to it cannot be told"
         )
         return _blocked(spec, key, what, known)
-    return KeyPlan(spec, REPAIR, key, mend=public, virtual=record), None
+    return KeyPlan(spec, REPAIR, key, mend=public, virtual=record)
 
 
-def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
+def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Circumstances) -> KeyPlan | Refusal:
     """A key that is there and that no run has vouched for, and a use of it failed."""
     what = f"exists, and using it once failed ({failure.rv})"
     if failure.rv == WRONG_ANSWER and key.public is not None:
@@ -150,4 +147,4 @@ def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Cir
         reason = "it is not certain that the key has no value: the fault may be the token's or passing, so nothing is destroyed"
     if reason is not None:
         return _blocked(spec, key, what, reason)
-    return KeyPlan(spec, REPAIR, key, clear=key.objects), None
+    return KeyPlan(spec, REPAIR, key, clear=key.objects)

@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
-from ...._model.plan import CHANGE, KEEP
+from ...._model.plan import CHANGE, DELETE, KEEP
 from ...._model.records import VirtualKey
 from .circumstances import Circumstances
-from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan
+from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan, Refusal
 from .policy import elsewhere
 
 # What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
@@ -29,90 +31,77 @@ def stays(spec: KeySpec, state: str) -> str:
     )
 
 
-def with_state(plan: KeyPlan, known: VirtualKey | None) -> str | None:
-    """``state: active`` or ``pre-active`` on top of the plan for a key that is to be there. Returns why it may not be."""
+def with_state(plan: KeyPlan, known: VirtualKey | None) -> KeyPlan | Refusal:
+    """``state: active`` or ``pre-active`` on top of the plan for a key that is to be there."""
     spec = plan.spec
     if plan.makes_key:
-        plan.new_state = spec.state
-        return None
+        return replace(plan, new_state=spec.state)
     before = known.state if known is not None else ACTIVE
     if problem := move_problem(before, spec.state):
-        return f"{spec.where}.state: '{spec.label}' {problem}"
-    if before != spec.state or known is None:
-        plan.new_state = spec.state
-        if plan.action in (KEEP, RECORD) and before != spec.state:
-            plan.action = SET_STATE
-    return None
+        return Refusal(f"{spec.where}.state: '{spec.label}' {problem}")
+    if before == spec.state:
+        return plan if known is not None else replace(plan, new_state=spec.state)
+    return replace(plan, new_state=spec.state, action=SET_STATE if plan.action in (KEEP, RECORD) else plan.action)
 
 
-def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> tuple[KeyPlan, str | None]:
+def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
     """``state: suspended``, ``deactivated`` or ``compromised``. The key stays in the HSM; ``enforce`` takes operations away there."""
     scope = circumstances.scope
     plan = KeyPlan(spec, KEEP, key, virtual=known)
+    action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
     if key is None and known is None and circumstances.check_mode:
-        return _predicted(plan, DEACTIVATE if spec.state == DEACTIVATED else SET_STATE), None
+        return _predicted(spec, action)
     if key is None and (known is None or not scope.owns(known) or spec.enforce):
-        return plan, not_there(spec, spec.state)
+        return Refusal(not_there(spec, spec.state))
     if key is not None and spec.type not in (None, key.main.type):
-        return plan, f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out"
+        return Refusal(f"{spec.where}.type: the key is of type {key.main.type}: give that, or leave type out")
     before = known.state if known is not None else ACTIVE
     beyond = not spec.lead and before in RETIRED and before != spec.state  # brought along by another entry, and out of use already
     if not beyond and (problem := move_problem(before, spec.state)):
         option = "state" if spec.lead else "previous"
-        return plan, f"{spec.where}.{option}: '{spec.label}' {problem}"
+        return Refusal(f"{spec.where}.{option}: '{spec.label}' {problem}")
     if spec.enforce and key is not None:
         if not scope.applies_changes:
-            return plan, (
+            return Refusal(
                 f"{spec.where}.enforce: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false): leave "
                 "enforce out, or change the group first"
             )
-        plan.changes = [
-            AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations
-        ]
-        frozen = [change for change in plan.changes if change.item.modifiable is False]
+        changes = [AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations]
+        frozen = [change for change in changes if change.item.modifiable is False]
         if frozen:
-            return plan, f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}"
+            return Refusal(f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}")
+        plan = replace(plan, action=CHANGE if changes else KEEP, changes=tuple(changes))
     if circumstances.recorded and not beyond and (known is None or known.state != spec.state):
-        plan.action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
-        plan.new_state = spec.state
-    elif plan.changes:
-        plan.action = CHANGE
-    return plan, None
+        return replace(plan, action=action, new_state=spec.state)
+    return plan
 
 
-def check_destroyed(plan: KeyPlan, known: VirtualKey | None, circumstances: Circumstances) -> str | None:
-    """``state: destroyed`` on top of the plan for ``absent``: the key goes, its record stays. Returns why it may not be."""
-    spec, scope = plan.spec, circumstances.scope
-    if known is not None and known.state == DESTROYED and plan.key is None:
-        plan.action = KEEP
-        return None
-    if plan.key is None and known is None and circumstances.check_mode:
-        _predicted(plan, SET_STATE)
-        return None
-    if plan.key is None and (known is None or not scope.owns(known)):
-        return not_there(spec, "destroyed")
-    if plan.key is None and known is not None and scope.group is not None and not scope.is_here(known):
-        return elsewhere(spec, scope)
-    if not scope.applies_changes and plan.key is not None:
-        return (
+def plan_destroyed(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
+    """``state: destroyed``: the key goes, its record stays."""
+    scope = circumstances.scope
+    if key is None:
+        if known is not None and known.state == DESTROYED:
+            return KeyPlan(spec, KEEP, virtual=known)
+        if known is None and circumstances.check_mode:
+            return _predicted(spec, SET_STATE)
+        if known is None or not scope.owns(known):
+            return Refusal(not_there(spec, "destroyed"))
+        if scope.group is not None and not scope.is_here(known):
+            return Refusal(elsewhere(spec, scope))
+    elif not scope.applies_changes:
+        return Refusal(
             f"{spec.where}.state: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
             "be destroyed: say absent to forget the virtual key, or change the group first"
         )
     if problem := move_problem(known.state if known is not None else ACTIVE, DESTROYED):
-        return f"{spec.where}.state: '{spec.label}' {problem}"
-    plan.new_state = DESTROYED
-    if plan.key is None:
-        plan.action, plan.virtual, plan.stale = SET_STATE, known, []
-    return None
+        return Refusal(f"{spec.where}.state: '{spec.label}' {problem}")
+    return KeyPlan(spec, SET_STATE if key is None else DELETE, key, virtual=known, new_state=DESTROYED)
 
 
-def _predicted(plan: KeyPlan, action: str) -> KeyPlan:
+def _predicted(spec: KeySpec, action: str) -> KeyPlan:
     """In check mode a key that is not there may be what an earlier task of the play would make."""
-    plan.action, plan.new_state = action, plan.spec.state
-    plan.warnings.append(
-        f"there is no key '{plan.spec.label}' on the token. In check mode it is taken for one that an earlier task of this play would make."
-    )
-    return plan
+    text = f"there is no key '{spec.label}' on the token. In check mode it is taken for one that an earlier task of this play would make."
+    return KeyPlan(spec, action, new_state=spec.state, warnings=(text,))
 
 
 def not_there(spec: KeySpec, wanted: str) -> str:

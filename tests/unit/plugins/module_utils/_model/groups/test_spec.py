@@ -77,8 +77,9 @@ def test_a_whole_group() -> None:
 
 
 def test_absent_looks_at_the_name_alone() -> None:
-    found = parse(state="absent", connections=[{"instance": "a", "priority": 0}])
-    assert (found.absent, found.connections, found.problems) == (True, (), ())
+    for connections in ([{"instance": "a", "priority": 0}], [], None):
+        found = parse(state="absent", connections=connections)
+        assert (found.absent, found.connections, found.problems) == (True, (), ())
     assert [problem[:11] for problem in parse(state="absent", name="a b").problems] == ["name: 'a b'"]
 
 

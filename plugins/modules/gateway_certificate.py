@@ -260,13 +260,15 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import CRYPTOGRAPHY, run
 
 
 def main() -> None:
-    run(GuardedModule(argument_spec=options.GATEWAY_CERTIFICATE, supports_check_mode=True), dict, converge, needs=(CRYPTOGRAPHY,))
+    module = GuardedModule(argument_spec=options.GATEWAY_CERTIFICATE, supports_check_mode=True)
+    run(module, GatewayCertificateRequest.parse, converge, needs=(CRYPTOGRAPHY,))
 
 
 if __name__ == "__main__":

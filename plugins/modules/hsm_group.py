@@ -287,6 +287,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_group import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.spec import GroupRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
@@ -294,7 +295,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.GROUP)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, converge, needs=())
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), GroupRequest.parse, converge, needs=())
 
 
 if __name__ == "__main__":

@@ -258,6 +258,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.status_request import StatusRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
@@ -265,7 +266,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.STATUS, options.PIN_SAFETY)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, report)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), StatusRequest.parse, report)
 
 
 if __name__ == "__main__":

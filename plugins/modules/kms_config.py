@@ -228,6 +228,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms.kms_config import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.request import KmsConfigRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
@@ -235,7 +236,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.KMS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), dict, converge, needs=("pkcs11", "tomli_w"))
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KmsConfigRequest.parse, converge, needs=("pkcs11", "tomli_w"))
 
 
 if __name__ == "__main__":

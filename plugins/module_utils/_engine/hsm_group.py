@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._model.errors import InputError, Refused, RegistryError, TokenError
-from .._model.groups.spec import ConnectionSpec, GroupSpec, group_name_problem, parse_group, selector_options
+from .._model.groups.spec import ConnectionSpec, GroupRequest, selector_options
 from .._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
 from .._model.quoting import listed
-from .._model.records import SCAN_ALL, GroupRecord, InstanceRecord, TokenRecord, is_same_token
+from .._model.records import GroupRecord, InstanceRecord, TokenRecord, is_same_token
 from .._registry import groups, virtual_keys
 from .._registry import instances as table
 from .._registry.database import Database, open_database, registry_exists
@@ -48,54 +48,51 @@ class _Member:
         return self.found.token.id if self.found is not None else None
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+def converge(request: GroupRequest, context: Context) -> Outcome:
     """hsm_group. Raises :class:`KeyfleetError`, and then nothing was changed."""
-    if params["state"] == "absent":
-        return _remove(params, context)
-    spec, problems = parse_group(params)
+    if request.absent:
+        return _remove(request, context)
     try:
-        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database, database.transaction():
-            return _save(database, spec, problems, context)
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database, database.transaction():
+            return _save(database, request, context)
     except RegistryError as error:
         if error.code != "registry_missing":
             raise
-        if problems:
-            raise InputError(problems) from None
+        if request.problems:
+            raise InputError(request.problems) from None
         if not context.check_mode:
             raise
         context.warn(f"{error.message} {_TO_COME}")
-        return _outcome([], None, spec, [_Member(entry) for entry in spec.connections])
+        return _outcome([], None, request, [_Member(entry) for entry in request.connections])
 
 
-def _save(database: Database, spec: GroupSpec, problems: Sequence[str], context: Context) -> Outcome:
+def _save(database: Database, request: GroupRequest, context: Context) -> Outcome:
     """Look at everything under the write lock, and write what changes. Raises :class:`InputError`, :class:`Refused`."""
     known = table.all_instances(database)
-    members, found, to_come = _members(known, spec, database.path, context)
-    if problems or found:
-        raise InputError([*problems, *found])
-    existing = groups.named(database, spec.name)
-    _check_scan(existing, spec)
+    members, found, to_come = _members(known, request, context)
+    if request.problems or found:
+        raise InputError([*request.problems, *found])
+    existing = groups.named(database, request.name)
+    _check_scan(existing, request)
     for text in to_come:
         context.warn(f"{text} {_TO_COME}")
-    outcome = _outcome(known, existing, spec, members)
+    outcome = _outcome(known, existing, request, members)
     if outcome.changed and existing is not None:
         _tell_of_left_keys(database, known, existing, members, context)
     if outcome.changed and not context.check_mode:
-        groups.save(database, _record(existing, spec, members))
-        outcome.values = _values(groups.named(database, spec.name), members)
+        groups.save(database, _record(existing, request, members))
+        outcome.values = _values(groups.named(database, request.name), members)
     return outcome
 
 
-def _members(
-    known: Sequence[InstanceRecord], spec: GroupSpec, registry: str, context: Context
-) -> tuple[list[_Member], list[str], list[str]]:
+def _members(known: Sequence[InstanceRecord], request: GroupRequest, context: Context) -> tuple[list[_Member], list[str], list[str]]:
     """The connections in their order, every problem, and what check mode takes as to come."""
     members: list[_Member] = []
     problems: list[tuple[int, str]] = []
     to_come: list[str] = []
-    for entry in spec.connections:
+    for entry in request.connections:
         try:
-            found = _token_of(known, entry, registry)
+            found = _token_of(known, entry, request.registry)
         except TokenError as error:
             option, _colon, _rest = error.message.partition(": ")
             names_option = option in ("instance", "token_label", "token_serial", "slot")
@@ -135,15 +132,15 @@ def _repeated(members: Sequence[_Member]) -> list[tuple[int, str]]:
     return problems
 
 
-def _check_scan(existing: GroupRecord | None, spec: GroupSpec) -> None:
-    if existing is None or spec.key_scan in (None, existing.key_scan):
+def _check_scan(existing: GroupRecord | None, request: GroupRequest) -> None:
+    if existing is None or request.key_scan in (None, existing.key_scan):
         return
+    was, asked = existing.key_scan, request.key_scan
     raise Refused(
-        f"group '{spec.name}': refused, key_scan is fixed once a group is saved. It is '{existing.key_scan}', and '{spec.key_scan}' is "
-        f"asked for. Leave key_scan out or say key_scan: {existing.key_scan}. For the other mode declare a new group, or make this one "
-        "absent and declare it anew.",
+        f"group '{request.name}': refused, key_scan is fixed once a group is saved. It is '{was}', and '{asked}' is asked for. Leave "
+        f"key_scan out or say key_scan: {was}. For the other mode declare a new group, or make this one absent and declare it anew.",
         code="key_scan_fixed",
-        details={"key_scan": existing.key_scan, "asked": spec.key_scan},
+        details={"key_scan": was, "asked": asked},
     )
 
 
@@ -166,30 +163,28 @@ def _registered(known: Sequence[InstanceRecord], group: GroupRecord) -> list[tup
     return [(token_id, tokens[token_id]) for token_id in group.members]
 
 
-def _record(existing: GroupRecord | None, spec: GroupSpec, members: Sequence[_Member]) -> GroupRecord:
-    return GroupRecord(
-        id=existing.id if existing else None,
-        created_at=existing.created_at if existing else None,
-        updated_at=existing.updated_at if existing else None,
-        name=spec.name,
-        description=spec.description,
-        apply_changes=spec.apply_changes,
-        key_scan=spec.key_scan or (existing.key_scan if existing else SCAN_ALL),
+def _record(existing: GroupRecord | None, request: GroupRequest, members: Sequence[_Member]) -> GroupRecord:
+    before = existing or GroupRecord(request.name)
+    return replace(
+        before,
+        description=request.description,
+        apply_changes=request.apply_changes,
+        key_scan=request.key_scan or before.key_scan,
         members=tuple(member.token_id for member in members if member.token_id is not None),
     )
 
 
-def _outcome(known: Sequence[InstanceRecord], existing: GroupRecord | None, spec: GroupSpec, members: Sequence[_Member]) -> Outcome:
-    record = _record(existing, spec, members)
+def _outcome(known: Sequence[InstanceRecord], existing: GroupRecord | None, request: GroupRequest, members: Sequence[_Member]) -> Outcome:
+    record = _record(existing, request, members)
     kept = dict(_registered(known, existing)) if existing else {}
     # A new member stands in the diff as it was declared, so that check mode shows the same for one that is not registered yet.
     rows = [_named(kept[member.token_id]) if member.token_id in kept else _as_declared(member.spec) for member in members]
     after = _declared(record, rows)
     if existing is None:
-        step = Step(CREATE, f"group {spec.name}", None, after)
+        step = Step(CREATE, f"group {request.name}", None, after)
     else:
         same = record == existing and all(member.found for member in members)
-        step = Step(KEEP if same else CHANGE, f"group {spec.name}", _before(known, existing), after)
+        step = Step(KEEP if same else CHANGE, f"group {request.name}", _before(known, existing), after)
     return Outcome(changed=step.changes, diff=diff_of([step]), values=_values(record, members))
 
 
@@ -244,19 +239,19 @@ def _describe(record: GroupRecord | None, rows: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def _remove(params: Mapping[str, Any], context: Context) -> Outcome:
-    name = params["name"]
-    if problem := group_name_problem(name):
-        raise InputError([f"name: {problem}"])
+def _remove(request: GroupRequest, context: Context) -> Outcome:
+    name = request.name
+    if request.problems:
+        raise InputError(request.problems)
     nothing = Outcome(changed=False, values={"group": None, "forgotten": []})
-    if not registry_exists(params["registry"]):
+    if not registry_exists(request.registry):
         return nothing
-    with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database, database.transaction():
+    with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database, database.transaction():
         existing = groups.named(database, name)
         if existing is None or existing.id is None:
             return nothing
         labels = [key.label for key in virtual_keys.of_group(database, existing.id)]
-        if labels and not params["force"]:
+        if labels and not request.force:
             raise Refused(
                 f"group '{name}': refused, {len(labels)} virtual keys are in it: {listed(labels)}. Make those keys absent first, or say "
                 "force: true, which removes the records and never the keys in the HSM.",

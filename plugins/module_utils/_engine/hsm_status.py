@@ -15,10 +15,10 @@ from typing import Any
 
 from .._cryptoki.provider import Provider, open_provider
 from .._model.addresses import prefix_of
-from .._model.errors import InputError, KeyfleetError, TokenError
+from .._model.errors import KeyfleetError, TokenError
 from .._model.plan import Context, Outcome
 from .._model.records import InstanceRecord, TokenRecord
-from .._model.tokens.connection_request import Login
+from .._model.status_request import StatusRequest
 from .._model.tokens.pin_state import pin_state
 from .._model.tokens.status import TokenStatus, fault_fields
 from .._model.uids import prefix_order
@@ -34,12 +34,10 @@ _LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
 _LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
 
 
-def report(params: Mapping[str, Any], context: Context) -> Outcome:
+def report(request: StatusRequest, context: Context) -> Outcome:
     """hsm_status. Never changes anything; ``require`` decides whether what it found is a failure."""
-    if params["timeout"] <= 0:
-        raise InputError([f"timeout: {params['timeout']} is too short: give seconds above 0"])
     try:
-        with open_database(params["registry"], run=context.run, check_mode=True) as database:
+        with open_database(request.registry, run=context.run, check_mode=True) as database:
             known = table.all_instances(database)
     except KeyfleetError as error:
         if error.code != "registry_missing" or not context.check_mode:
@@ -47,19 +45,19 @@ def report(params: Mapping[str, Any], context: Context) -> Outcome:
         context.warn(f"{error.message} In check mode there is nothing to probe yet.")
         return Outcome(changed=False, values={"healthy": False, "instances": []})
     chosen = known
-    if params["instances"] is not None:
+    if request.instances is not None:
         chosen = []
-        for name in params["instances"]:
+        for name in request.instances:
             try:
-                chosen.append(find_instance(known, name, params["registry"]))
+                chosen.append(find_instance(known, name, request.registry))
             except TokenError as error:
                 if not context.check_mode:
                     raise
                 context.warn(f"{error.message} In check mode there is nothing to probe yet.")
-    instances = probe_instances(known, chosen, params)
+    instances = probe_instances(known, chosen, request)
     if not context.check_mode:
-        _note_logins(params["registry"], context, chosen, instances)
-    return _judge(instances, params["require"])
+        _note_logins(request.registry, context, chosen, instances)
+    return _judge(instances, request.require)
 
 
 def _note_logins(registry: str, context: Context, chosen: Sequence[InstanceRecord], instances: Sequence[Mapping[str, Any]]) -> None:
@@ -94,7 +92,7 @@ def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:
     return outcome
 
 
-def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], request: StatusRequest) -> list[dict[str, Any]]:
     """The answer's ``instances``, sorted by prefix, slots by number. Each instance in a child of its own.
 
     A PIN that one instance's token refused is not tried again through another instance of the same token.
@@ -103,7 +101,7 @@ def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRe
     refused: set[str] = set()
     answer = []
     for record in sorted(chosen, key=lambda item: (prefix_order(prefixes[item.name]), item.name)):
-        slots = _in_child(record, params, sorted(refused))
+        slots = _in_child(record, request, sorted(refused))
         # Whoever compares has to know whether there was a PIN to be right or wrong.
         slots = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
         refused |= {slot["serial"] for slot in slots if slot["code"] == "pin_incorrect" and slot["serial"]}
@@ -112,8 +110,8 @@ def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRe
     return answer
 
 
-def _in_child(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> list[dict[str, Any]]:
-    slots, error = run_in_child(lambda: _probe_tokens(record, params, refused), params["timeout"], f"instance '{record.name}'")
+def _in_child(record: InstanceRecord, request: StatusRequest, refused: Sequence[str]) -> list[dict[str, Any]]:
+    slots, error = run_in_child(lambda: _probe_tokens(record, request, refused), request.timeout, f"instance '{record.name}'")
     if error is not None:
         # The token that was being probed is to blame for it; those behind it were not looked at.
         rest = record.tokens[len(slots) :]
@@ -127,25 +125,25 @@ def _last_seen(token: TokenRecord) -> TokenStatus:
     return TokenStatus(slot_id=token.slot, label=token.label, serial=token.serial)
 
 
-def _probe_tokens(record: InstanceRecord, params: Mapping[str, Any], refused: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Sequence[str]) -> Iterator[dict[str, Any]]:
     """In the child: every token of one instance. An error of one token, or of the library, is its answer.
 
     A token that another run keeps busy may take its share of the time, not the others'.
     """
-    end = time.monotonic() + params["timeout"] * _LOCK_SHARE
+    end = time.monotonic() + request.timeout * _LOCK_SHARE
     done = 0
     try:
-        with open_provider((record.library,), record.environment, params["timeout"] * _LOCK_SHARE) as provider:
+        with open_provider((record.library,), record.environment, request.timeout * _LOCK_SHARE) as provider:
             for token in record.tokens:
                 share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
                 wait = min(record.connection_timeout or share, share)
-                yield _probe_one(provider, token, params, refused, wait).as_slot()
+                yield _probe_one(provider, token, request, refused, wait).as_slot()
                 done += 1
     except KeyfleetError as error:
         yield from (replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens[done:])
 
 
-def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any], refused: Sequence[str], wait: float) -> TokenStatus:
+def _probe_one(provider: Provider, known: TokenRecord, request: StatusRequest, refused: Sequence[str], wait: float) -> TokenStatus:
     found = find_token(provider, known.selector)
     if isinstance(found, KeyfleetError):
         return replace(_last_seen(known), **fault_fields(found))
@@ -162,7 +160,7 @@ def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any]
         error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
         return replace(seen, **fault_fields(error))
     try:
-        pin = instance_pin(known, Login(allow_low_pin_count=params["allow_low_pin_count"]))
+        pin = instance_pin(known, request.login)
     except KeyfleetError as error:
         return replace(seen, **fault_fields(error))
     return probe_token(
@@ -171,7 +169,7 @@ def _probe_one(provider: Provider, known: TokenRecord, params: Mapping[str, Any]
         pin=pin,
         login=known.login,
         so=known.user_type == "so",
-        kind=params["probe"],
-        allow_low_pin_count=params["allow_low_pin_count"],
+        kind=request.probe,
+        allow_low_pin_count=request.login.allow_low_pin_count,
         timeout=wait,
     )

@@ -22,7 +22,7 @@ from .uids import key_id_text
 class TokenRecord:
     """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was.
 
-    ``refused`` is the state (no content) of a PIN file whose PIN the token refused: see ``_engine.refusals``.
+    ``refused`` is the state (no content) of a PIN file whose PIN the token refused: see ``_engine.tokens.refused_pins``.
     """
 
     selector: TokenSelector

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -28,8 +29,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway import gateway_certificate as engine
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.p12_file import GIVEN, SELF_SIGNED
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import GATEWAY_CERTIFICATE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -49,6 +51,11 @@ def parameters(args: dict[str, Any]) -> dict[str, Any]:
     assert not result.error_messages
     validated: dict[str, Any] = result.validated_parameters
     return validated
+
+
+def converge(args: dict[str, Any], *, check: bool = False, warn: Callable[[str], None] = print) -> Outcome:
+    """The module without the start of a Python, which takes far longer than all the rest."""
+    return engine.converge(GatewayCertificateRequest.parse(parameters(args)), Context(check_mode=check, run="r", warn=warn))
 
 
 class Place:
@@ -74,11 +81,10 @@ class Place:
         return self.hsm.finish(self.hsm.start("gateway_certificate", args, check=check))
 
     def in_process(self, args: dict[str, Any], check: bool) -> dict[str, Any]:
-        """The same without the start of a Python, which takes far longer than all the rest."""
         told: list[str] = []
         answer: dict[str, Any]
         try:
-            outcome = engine.converge(parameters(args), Context(check_mode=check, run="r", warn=told.append))
+            outcome = converge(args, check=check, warn=told.append)
         except KeyfleetError as error:
             failure = {"code": error.code, "details": error.details}
             answer = {"failed": True, "msg": error.message, "changed": error.changed, "failure": failure}
@@ -516,13 +522,11 @@ def test_a_given_file_that_is_not_there(place: Place) -> None:
     assert "is not a regular file" in place.refused("invalid_input", source=source)
 
 
-def test_all_problems_of_a_call_at_once(place: Place) -> None:
-    message = place.refused("invalid_input", common_name="", subject_alt_names=["x"], valid_days=0, mode="0777", renew_before="1")
-    assert message.startswith("5 problems in the input:")
-    assert all(f"- {name}" in message for name in ("common_name:", "subject_alt_names[0]:", "valid_days:", "mode:", "renew_before:"))
-    assert "source: is the same file as path" in place.refused("invalid_input", source=str(place.path))
-    answer = place.run(owner="nobody-there", group="nobody-there")
-    assert "2 problems" in answer["msg"] and "there is no user 'nobody-there' on the target" in answer["msg"]
+def test_owners_that_are_not_there_are_told_beside_all_else(place: Place) -> None:
+    wrong = {"owner": "nobody-there", "group": "nobody-there", "mode": "0777", "source": str(place.source)}
+    answer = place.run(**wrong)
+    assert [problem.partition(":")[0] for problem in answer["failure"]["details"]["problems"]] == ["mode", "source", "owner", "group"]
+    assert "there is no user 'nobody-there' on the target" in answer["msg"]
     planned = ok(place.run(check=True, owner="nobody-there", group="nobody-there"))
     assert "there is no group 'nobody-there'" in warnings(planned)
 
@@ -568,7 +572,7 @@ def test_a_write_that_fails_leaves_the_old_file(place: Place, monkeypatch: pytes
 
     monkeypatch.setattr(private_files.os, call, broken)
     with pytest.raises(KeyfleetError, match="cannot be written: Read-only file system") as caught:
-        engine.converge(parameters({"path": str(place.path), "common_name": "new"}), Context(check_mode=False, run="r", warn=print))
+        converge({"path": str(place.path), "common_name": "new"})
     assert (caught.value.code, caught.value.changed) == ("path_unwritable", False)
     assert place.path.read_bytes() == before
     assert os.listdir(place.path.parent) == ["cert.p12"]
@@ -580,9 +584,7 @@ def test_an_owner_that_cannot_be_set_is_told_as_a_change(place: Place, monkeypat
 
     monkeypatch.setattr(os, "fchown", refuse)
     with pytest.raises(KeyfleetError, match="its mode and owner cannot be set: Operation not permitted") as caught:
-        engine.converge(
-            parameters({"path": str(place.path), "common_name": NAME, "owner": "nobody"}), Context(check_mode=False, run="r", warn=print)
-        )
+        converge({"path": str(place.path), "common_name": NAME, "owner": "nobody"})
     assert caught.value.changed is True
     assert stat.S_IMODE(place.path.stat().st_mode) == 0o400
 
@@ -616,9 +618,11 @@ def test_a_run_that_is_killed_leaves_the_old_file(place: Place) -> None:
         "import os, signal, sys, json\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge\n"
+        "from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context\n"
         "private_files.os.replace = lambda *_args: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "converge(json.load(sys.stdin), Context(check_mode=False, run='r', warn=print))\n"
+        "request = GatewayCertificateRequest.parse(json.load(sys.stdin))\n"
+        "converge(request, Context(check_mode=False, run='r', warn=print))\n"
     )
     given = json.dumps(parameters({"path": str(place.path), "common_name": "gateway2.example.com"}))
     done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, check=False)
@@ -634,5 +638,5 @@ def test_a_run_that_is_killed_leaves_the_old_file(place: Place) -> None:
 def test_what_does_not_read_back_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "read_existing", lambda _path: None)
     with pytest.raises(KeyfleetError, match="does not read back as it was written") as caught:
-        engine.converge(parameters({"path": str(place.path), "common_name": NAME}), Context(check_mode=False, run="r", warn=print))
+        converge({"path": str(place.path), "common_name": NAME})
     assert caught.value.code == "read_back_failed"

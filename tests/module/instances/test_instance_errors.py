@@ -169,31 +169,6 @@ def test_one_bad_token_keeps_the_good_one_from_being_created(hsm: Hsm) -> None:
     assert "payments" not in hsm.tool("--list-slots", pin=None, token="")
 
 
-def test_bad_input_is_reported_at_once_before_anything_is_loaded(hsm: Hsm) -> None:
-    bad = hsm.instance(
-        name="not a name",
-        model="12",
-        library="relative.so",
-        max_sessions=0,
-        connection_timeout=-1,
-        **tokens({"label": "a", "slot": 3}, {"slot": "0xzz"}, {"label": "x" * 33, "initialize": True}, {"label": "b", "pin_file": "rel"}),
-    )
-    message = refused(hsm, "invalid_input", **bad)
-    for part in (
-        "name: 'not a name'",
-        "model: '12'",
-        "library: 'relative.so' is not an absolute path",
-        "max_sessions: 0",
-        "connection_timeout: -1",
-        "tokens[0]: give exactly one of label, serial, slot; found label and slot",
-        "tokens[1].slot: '0xzz'",
-        "tokens[2].label",
-        "tokens[2].initialize: creating a token needs so_pin",
-        "tokens[3].pin_file: 'rel'",
-    ):
-        assert part in message, part
-
-
 def test_validate_false_saves_what_fails_and_says_why(hsm: Hsm) -> None:
     ready(hsm)
     args = hsm.instance(validate=False, **tokens({"label": "ledger", "pin": PIN}))

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,11 +15,10 @@ from ..._cryptoki import certificates as cryptoki
 from ..._cryptoki.objects import read_inventory
 from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
-from ..._model.certificates.spec import CertificateSpec, parse_certificate
+from ..._model.certificates.spec import CertificateRequest, CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, RegistryError
 from ..._model.keys.states import ACTIVE
 from ..._model.plan import Context, Outcome, Step, diff_of
-from ..._model.tokens.connection_request import ConnectionRequest
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
 from ..._registry.database import Database, open_database, recording
@@ -37,15 +35,14 @@ _MAX_BYTES = 1024 * 1024
 _VALUES = ("certificate", "fingerprint", "not_before", "not_after", "serial_number", "subject")
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+def converge(request: CertificateRequest, context: Context) -> Outcome:
     """hsm_certificate. Raises :class:`KeyfleetError`; its ``changed`` says whether something had been done before."""
-    connection, spec, given = _parse(params, context)
-    run = _Run(context, spec, given)
-    if connection.library:
-        return run.converge(target_of_request(None, connection), None)
+    run = _Run(context, *_checked(request, context))
+    if request.connection.library:
+        return run.converge(target_of_request(None, request.connection), None)
     try:
-        with open_database(params["registry"], run=context.run, check_mode=context.check_mode) as database:
-            return run.converge(target_of_request(database, connection), database)
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+            return run.converge(target_of_request(database, request.connection), database)
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(
@@ -56,20 +53,18 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
         raise
 
 
-def _parse(params: Mapping[str, Any], context: Context) -> tuple[ConnectionRequest, CertificateSpec, FoundCertificate | None]:
-    """The spec and the given certificate, with everything that is wrong in one error. Loads no PKCS#11 library."""
-    connection, problems = ConnectionRequest.parse(params)
-    spec, found = parse_certificate(params)
-    problems += found
+def _checked(request: CertificateRequest, context: Context) -> tuple[CertificateSpec, FoundCertificate | None]:
+    """What is asked for, and the given certificate. Raises :class:`InputError` with every problem of the request."""
+    spec, problems = request.spec, list(request.problems)
     given: FoundCertificate | None = None
-    if spec.imports and not found:
+    if spec is not None and spec.imports:
         try:
             given = _given(spec, context)
         except ValueError as error:
             problems.append(f"{'content' if spec.content is not None else 'src'}: {error}")
-    if problems:
+    if spec is None or problems:
         raise InputError(problems)
-    return connection, spec, given
+    return spec, given
 
 
 def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:

@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..._model.certificates.p12_spec import KEEP as ON_MISMATCH_KEEP
-from ..._model.certificates.p12_spec import REPLACE, P12Spec, parse_p12
+from ..._model.certificates.gateway_request import KEEP as ON_MISMATCH_KEEP
+from ..._model.certificates.gateway_request import REPLACE, GatewayCertificateRequest
 from ..._model.certificates.scheme import EC, RSA, Scheme
-from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, KEEP, Context, Outcome, Step, diff_of
 from ..x509.building import build_self_signed, wanted_profile
@@ -30,10 +28,10 @@ with suppress(ImportError):  # _module.runtime reports it before anything here i
 _VALUES = ("certificate", "fingerprint_sha256", "not_before", "not_after", "subject", "subject_alt_names", "self_signed", "renewal_due")
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
+def converge(request: GatewayCertificateRequest, context: Context) -> Outcome:
     """gateway_certificate. Raises :class:`KeyfleetError`: nothing was written."""
-    run = _Run(context, *_checked(params, context))
-    plan = run.plan(read_existing(run.spec.path))
+    run = _Run(context, request, _given(request, context))
+    plan = run.plan(read_existing(request.path))
     if not context.check_mode:
         run.apply(plan)
     return run.outcome(plan)
@@ -57,19 +55,19 @@ class _Plan:
     after: Bundle | None
 
 
-def _checked(params: Mapping[str, Any], context: Context) -> tuple[P12Spec, Given]:
-    """The spec and what is given, with all that is wrong in one error. Raises :class:`InputError`."""
-    spec, problems = parse_p12(params)
+def _given(request: GatewayCertificateRequest, context: Context) -> Given:
+    """What the task brings. Raises :class:`InputError` with every problem of the request."""
+    problems = list(request.problems)
     bundle: Bundle | None = None
-    if spec.source is not None and spec.source != spec.path:
+    if request.source is not None and request.source != request.path:
         try:
-            bundle = _source(spec.source, context)
+            bundle = _source(request.source, context)
         except P12Fault as fault:
-            problems.append(f"source: {spec.source} {fault}")
-    ids = [_id_of("owner", spec.owner, context, problems), _id_of("group", spec.group, context, problems)]
+            problems.append(f"source: {request.source} {fault}")
+    ids = [_id_of("owner", request.owner, context, problems), _id_of("group", request.group, context, problems)]
     if problems:
         raise InputError(problems)
-    return spec, Given(bundle, *ids)
+    return Given(bundle, *ids)
 
 
 def _source(path: str, context: Context) -> Bundle | None:
@@ -113,21 +111,17 @@ def _id_of(option: str, name: str | None, context: Context, problems: list[str])
 class _Run:
     """One call."""
 
-    def __init__(self, context: Context, spec: P12Spec, given: Given) -> None:
+    def __init__(self, context: Context, request: GatewayCertificateRequest, given: Given) -> None:
         self.context = context
-        self.spec = spec
+        self.request = request
+        self.self_signs = request.certificate
         self.given = given
         self.now = datetime.now(timezone.utc)
-        self.scheme = Scheme(RSA if spec.key_type == RSA else EC, "sha256")
-
-    @property
-    def self_signs(self) -> CertificateSpec | None:
-        """What the certificate says that is made here; None where one is given."""
-        return self.spec.certificate
+        self.scheme = Scheme(RSA if request.key_type == RSA else EC, "sha256")
 
     def plan(self, existing: Existing | None) -> _Plan:
         """What becomes of the file. Nothing is made or written yet. Raises :class:`Refused`."""
-        subject = f"certificate {self.spec.path}"
+        subject = f"certificate {self.request.path}"
         stays = existing is not None and self._stays(existing)
         self._warn_of_end(existing.bundle if stays and existing is not None else self.given.bundle)
         if existing is None:
@@ -153,21 +147,21 @@ class _Run:
         """For the diff: what the file will say, as far as it is known before it is made, so that check mode says the same."""
         if self.self_signs is not None:
             said = dict(wanted_profile(self.self_signs, self.scheme))
-            return {**said, "issuer": said["subject"], "key": self.spec.key, "valid_days": self.self_signs.valid_days}
-        return {"from": self.spec.source} if self.given.bundle is None else self.given.bundle.described()
+            return {**said, "issuer": said["subject"], "key": self.request.key, "valid_days": self.self_signs.valid_days}
+        return {"from": self.request.source} if self.given.bundle is None else self.given.bundle.described()
 
     def _attributes(self) -> dict[str, str]:
         """Mode and owner as declared."""
-        declared = {"mode": f"{self.spec.mode:04o}", "owner": self.spec.owner, "group": self.spec.group}
+        declared = {"mode": f"{self.request.mode:04o}", "owner": self.request.owner, "group": self.request.group}
         return {name: value for name, value in declared.items() if value is not None}
 
     def _attributes_of(self, existing: Existing) -> dict[str, str]:
         """The same of the file, by the names that were declared where they mean the same."""
         found = {"mode": f"{existing.mode:04o}", "owner": existing.owner, "group": existing.group}
-        if self.spec.owner is not None and existing.uid == self.given.uid:
-            found["owner"] = self.spec.owner
-        if self.spec.group is not None and existing.gid == self.given.gid:
-            found["group"] = self.spec.group
+        if self.request.owner is not None and existing.uid == self.given.uid:
+            found["owner"] = self.request.owner
+        if self.request.group is not None and existing.gid == self.given.gid:
+            found["group"] = self.request.group
         return {name: found[name] for name in self._attributes()}
 
     def _stays(self, existing: Existing) -> bool:
@@ -196,7 +190,7 @@ class _Run:
 
     def _says(self, bundle: Bundle) -> bool:
         """Whether a certificate of our own is still what the options ask for."""
-        if self.self_signs is None or bundle.certificate.parsed is None or bundle.key_kind() != self.spec.key:
+        if self.self_signs is None or bundle.certificate.parsed is None or bundle.key_kind() != self.request.key:
             return False
         return profile(bundle.certificate.parsed) == wanted_profile(self.self_signs, self.scheme)
 
@@ -211,24 +205,24 @@ class _Run:
             bundle.check_time(self.now)
         except P12Fault:
             return False
-        return not is_due(bundle.certificate, self.now, self.spec.renew_before)
+        return not is_due(bundle.certificate, self.now, self.request.renew_before)
 
     def _mismatch(self, fault: str, code: str, *, useful: bool) -> bool:
         """Decide by ``on_mismatch``: False to replace, True to keep. Raises :class:`Refused`."""
-        if self.spec.on_mismatch == REPLACE:
+        if self.request.on_mismatch == REPLACE:
             return False
-        if self.spec.on_mismatch == ON_MISMATCH_KEEP and useful:
-            self.context.warn(f"path: {self.spec.path} {fault}. It is kept as it is (on_mismatch: keep).")
+        if self.request.on_mismatch == ON_MISMATCH_KEEP and useful:
+            self.context.warn(f"path: {self.request.path} {fault}. It is kept as it is (on_mismatch: keep).")
             return True
         ways = "say on_mismatch: replace to have it overwritten (its key is lost then)"
         if useful:
             own = "" if self.self_signs is None else "give it as source from another path, "
             ways = f"{own}say on_mismatch: keep to have it stay, or {ways}"
-        elif self.spec.on_mismatch == ON_MISMATCH_KEEP:
+        elif self.request.on_mismatch == ON_MISMATCH_KEEP:
             ways = f"on_mismatch: keep does not help, since the gateway cannot use it; {ways}, or move it away"
         else:
             ways += ", or move it away"
-        raise Refused(f"path: refused, {self.spec.path} is there and {fault}. Nothing was changed. Way out: {ways}.", code=code)
+        raise Refused(f"path: refused, {self.request.path} is there and {fault}. Nothing was changed. Way out: {ways}.", code=code)
 
     def _of(self, bundle: Bundle) -> str:
         found = bundle.certificate.described()
@@ -242,15 +236,15 @@ class _Run:
         if existing.bundle is None:
             return
         self.context.warn(
-            f"path: the certificate in {self.spec.path} changes. Clients that hold the old one, SHA-256 fingerprint "
+            f"path: the certificate in {self.request.path} changes. Clients that hold the old one, SHA-256 fingerprint "
             f"{existing.bundle.certificate.fingerprint}, have to be given the new one."
         )
 
     def _warn_of_readers(self, existing: Existing) -> None:
         if existing.mode & 0o007:
             self.context.warn(
-                f"path: {self.spec.path} had mode {existing.mode:04o}, so others could read its key. Have a new certificate made if they "
-                "may have."
+                f"path: {self.request.path} had mode {existing.mode:04o}, so others could read its key. Have a new certificate made if "
+                "they may have."
             )
 
     def _warn_of_end(self, found: Bundle | None) -> None:
@@ -260,11 +254,11 @@ class _Run:
         try:
             found.check_time(self.now)
         except P12Fault as fault:
-            self.context.warn(f"path: {self.spec.path} {fault}.")
+            self.context.warn(f"path: {self.request.path} {fault}.")
             return
-        if is_due(found.certificate, self.now, self.spec.renew_before):
+        if is_due(found.certificate, self.now, self.request.renew_before):
             end = iso(found.certificate.not_after)
-            self.context.warn(f"path: the certificate in {self.spec.path} expires at {end}, within renew_before: have a new one issued.")
+            self.context.warn(f"path: the certificate in {self.request.path} expires at {end}, within renew_before: have a new one issued.")
 
     def apply(self, plan: _Plan) -> None:
         """Carry the plan out, and look at what is in the file then. Raises :class:`KeyfleetError`."""
@@ -274,11 +268,13 @@ class _Run:
         if plan.writes:
             bundle = plan.after or self._made()
             content = serialized(bundle, GIVEN if self.self_signs is None else SELF_SIGNED)
-            load(content, self.spec.path)
-        put(self.spec.path, content, self.spec.mode, self.given.uid, self.given.gid)
-        there = read_existing(self.spec.path)
+            load(content, self.request.path)
+        put(self.request.path, content, self.request.mode, self.given.uid, self.given.gid)
+        there = read_existing(self.request.path)
         if there is None or there.bundle is None:
-            raise KeyfleetError(f"path: {self.spec.path} does not read back as it was written, please report it.", code="read_back_failed")
+            raise KeyfleetError(
+                f"path: {self.request.path} does not read back as it was written, please report it.", code="read_back_failed"
+            )
         plan.after = there.bundle
 
     def _made(self) -> Bundle:
@@ -286,15 +282,15 @@ class _Run:
         if self.self_signs is None:
             raise KeyfleetError("source: is not there.", code="unexpected")
         private: Any
-        if self.spec.key_type == RSA:
-            private = rsa.generate_private_key(public_exponent=65537, key_size=self.spec.key_size)
+        if self.request.key_type == RSA:
+            private = rsa.generate_private_key(public_exponent=65537, key_size=self.request.key_size)
         else:
             private = ec.generate_private_key(ec.SECP256R1())
         return Bundle(private, build_self_signed(self.self_signs, private, self.scheme, self.now))
 
     def outcome(self, plan: _Plan) -> Outcome:
         """What is returned: of what check mode would make, only what can be told beforehand."""
-        values: dict[str, Any] = {**dict.fromkeys(_VALUES), "path": self.spec.path, "differs": plan.step.changes}
+        values: dict[str, Any] = {**dict.fromkeys(_VALUES), "path": self.request.path, "differs": plan.step.changes}
         if plan.after is not None:
             found = plan.after.certificate.described()
             values |= {name: found[name] for name in ("not_before", "not_after", "subject")}
@@ -303,7 +299,7 @@ class _Run:
                 "fingerprint_sha256": plan.after.certificate.fingerprint,
                 "subject_alt_names": found.get("subject_alt_names", []),
                 "self_signed": plan.after.certificate.signed_itself(),
-                "renewal_due": is_due(plan.after.certificate, self.now, self.spec.renew_before),
+                "renewal_due": is_due(plan.after.certificate, self.now, self.request.renew_before),
             }
         elif self.self_signs is not None:
             said = self._wanted()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..._model.certificates.p12_spec import key_words
+from ..._model.certificates.gateway_request import key_words
 from ..._model.errors import KeyfleetError
 from ..files.private_files import write_private
 from ..x509.reading import FoundCertificate, iso, read_certificate, spki_of, unreadable

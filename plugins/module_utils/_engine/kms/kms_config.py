@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..._model.addresses import check_addresses, prefix_of
@@ -21,15 +20,14 @@ from ..._model.kms.config import (
     Served,
     admin_warnings,
     document,
-    parse_instances,
     prefix_by_name,
     registry_moves,
     served_slots,
-    settings_problems,
     slot_moves,
     slot_prefixes,
 )
 from ..._model.kms.masking import masked_pair
+from ..._model.kms.request import KmsConfigRequest
 from ..._model.plan import Context, Outcome
 from ..._model.records import InstanceRecord
 from ..._model.toml_values import same
@@ -53,16 +51,16 @@ class Existing:
     mode: int
 
 
-def converge(params: Mapping[str, Any], context: Context) -> Outcome:
-    """kms_config. ``params`` are its options, PINs as Secret. Raises :class:`KeyfleetError`: nothing was written."""
-    path = params["config_path"]
-    settings, declared, pins = _checked(params, context)
+def converge(request: KmsConfigRequest, context: Context) -> Outcome:
+    """kms_config. Raises :class:`KeyfleetError`: nothing was written."""
+    path = request.config_path
+    pins = _passwords(request, context)
     existing = read_existing(path)
-    instances = kms_tokens.serve(declared, pins, context)
-    wanted = document(settings, instances)
-    known, referred = _registered(params, context)
-    _check_moves(path, existing, instances, known, params)
-    _warn(existing, instances, known, params, context)
+    instances = kms_tokens.serve(request.instances, pins, context)
+    wanted = document(request.settings, instances)
+    known, referred = _registered(request, context)
+    _check_moves(request, existing, instances, known)
+    _warn(request, existing, instances, known, context)
     changed = existing is None or existing.mode != MODE or not same(existing.document, wanted)
     # Outside check mode every slot is a number by now.
     text = _BANNER + render(wanted)
@@ -73,13 +71,13 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
                 code="render_failed",
             )
         if changed or (known and referred != _identities(known, instances)):
-            _write(params, context, instances, (lambda: _put(path, text)) if changed else None)
+            _write(request, context, instances, (lambda: _put(path, text)) if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
         "differs": changed,
         "complete": all(None not in instance.slots and all(instance.passwords) for instance in instances),
-        "unit": unit_needs(settings, instances),
+        "unit": unit_needs(request.settings, instances),
         "instances": [
             {
                 "name": instance.spec.name,
@@ -93,23 +91,14 @@ def converge(params: Mapping[str, Any], context: Context) -> Outcome:
     return Outcome(changed=changed, diff=_diff(path, existing, wanted, changed), values=values)
 
 
-def _checked(params: Mapping[str, Any], context: Context) -> tuple[dict[str, Any], kms_tokens.Declared, dict[str, tuple[str, ...]]]:
-    """Settings, instances and PINs, with all that is wrong with any of them in one error. Loads no library."""
-    problems = []
-    path = params["config_path"]
-    if not PurePosixPath(path).is_absolute():
-        problems.append(f"config_path: {path!r} is not an absolute path on the target")
-    settings, faults = settings_problems(params["settings"])
-    problems += faults
-    declared, faults = parse_instances(params["instances"])
-    problems += faults
-    pins, errors = kms_tokens.passwords(declared, context)
-    if not problems and len(errors) == 1:
+def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[str, ...]]:
+    """The PINs by instance. Raises what is wrong with them, and :class:`InputError` with every problem of the request."""
+    pins, errors = kms_tokens.passwords(request.instances, context)
+    if not request.problems and len(errors) == 1:
         raise errors[0]
-    problems += [error.message for error in errors]
-    if problems:
-        raise InputError(problems)
-    return settings, declared, pins
+    if request.problems or errors:
+        raise InputError([*request.problems, *(error.message for error in errors)])
+    return pins
 
 
 def read_existing(path: str) -> Existing | None:
@@ -146,13 +135,13 @@ def _invalid(path: str, fault: str) -> Refused:
     )
 
 
-def _registered(params: Mapping[str, Any], context: Context) -> tuple[list[InstanceRecord], set[str]]:
+def _registered(request: KmsConfigRequest, context: Context) -> tuple[list[InstanceRecord], set[str]]:
     """The registered instances, and the ids of those that the file named when it was last written."""
-    if not registry_exists(params["registry"]):
+    if not registry_exists(request.registry):
         return [], set()
     # A copy in memory: looking leaves no trace.
-    with open_database(params["registry"], run=context.run, check_mode=True) as database:
-        return table.all_instances(database), references.of_path(database, params["config_path"])
+    with open_database(request.registry, run=context.run, check_mode=True) as database:
+        return table.all_instances(database), references.of_path(database, request.config_path)
 
 
 def _identities(known: Sequence[InstanceRecord], instances: Sequence[Served]) -> set[str]:
@@ -161,24 +150,20 @@ def _identities(known: Sequence[InstanceRecord], instances: Sequence[Served]) ->
 
 
 def _check_moves(
-    path: str,
-    existing: Existing | None,
-    instances: Sequence[Served],
-    known: Sequence[InstanceRecord],
-    params: Mapping[str, Any],
+    request: KmsConfigRequest, existing: Existing | None, instances: Sequence[Served], known: Sequence[InstanceRecord]
 ) -> None:
     """Refuse what would re-address stored UIDs, by the file that the server has now and by the registry."""
     moved = registry_moves(prefix_of(known), prefix_by_name(instances))
     if existing is not None:
-        moved += slot_moves(slot_prefixes(existing.document, path), served_slots(instances))
-    check_addresses(moved, allowed=params["allow_renumber"])
+        moved += slot_moves(slot_prefixes(existing.document, request.config_path), served_slots(instances))
+    check_addresses(moved, allowed=request.allow_renumber)
 
 
 def _warn(
+    request: KmsConfigRequest,
     existing: Existing | None,
     instances: Sequence[Served],
     known: Sequence[InstanceRecord],
-    params: Mapping[str, Any],
     context: Context,
 ) -> None:
     for warning in admin_warnings(instances):
@@ -187,19 +172,19 @@ def _warn(
         context.warn("instances: is empty, so the server will serve no HSM.")
     if existing is not None and existing.mode & 0o077:
         context.warn(
-            f"config_path: {params['config_path']} had mode {existing.mode:04o}, so others could read what it held. "
+            f"config_path: {request.config_path} had mode {existing.mode:04o}, so others could read what it held. "
             "Change its PINs and passwords if they may have."
         )
-    if not context.check_mode and not registry_exists(params["registry"]):
+    if not context.check_mode and not registry_exists(request.registry):
         context.warn(
-            f"registry: there is none at {params['registry']}, so the prefixes were not compared with it, and hsm_instance cannot "
+            f"registry: there is none at {request.registry}, so the prefixes were not compared with it, and hsm_instance cannot "
             "keep what the file refers to."
         )
     names = {record.name for record in known}
     strangers = [instance.spec.name for instance in instances if instance.spec.name not in names]
     if known and strangers and not context.check_mode:
         context.warn(
-            f"registry: {params['registry']} does not know {', '.join(repr(name) for name in strangers)}, so hsm_instance cannot "
+            f"registry: {request.registry} does not know {', '.join(repr(name) for name in strangers)}, so hsm_instance cannot "
             "keep what the file refers to. Register it with hsm_instance."
         )
 
@@ -215,23 +200,23 @@ def _put(path: str, text: str) -> None:
         ) from None
 
 
-def _write(params: Mapping[str, Any], context: Context, instances: Sequence[Served], put: Callable[[], None] | None) -> None:
+def _write(request: KmsConfigRequest, context: Context, instances: Sequence[Served], put: Callable[[], None] | None) -> None:
     """The file, and which instances it names. A crash between the two is mended by the next run."""
-    if not registry_exists(params["registry"]):
+    if not registry_exists(request.registry):
         if put is not None:
             put()
         return
-    with open_database(params["registry"], run=context.run) as database, database.transaction():
+    with open_database(request.registry, run=context.run) as database, database.transaction():
         # Looked at again under the write lock: no instance is registered or removed until the file is there.
         known = table.all_instances(database)
         moved = registry_moves(prefix_of(known), prefix_by_name(instances))
-        check_addresses(moved, allowed=params["allow_renumber"])
-        references.replace(database, params["config_path"], _identities(known, instances))
+        check_addresses(moved, allowed=request.allow_renumber)
+        references.replace(database, request.config_path, _identities(known, instances))
         if put is not None:
             events.record(
                 database,
                 "write_config",
-                params["config_path"],
+                request.config_path,
                 instances=[instance.spec.name for instance in instances],
             )
             put()

@@ -15,15 +15,13 @@ from typing import Any
 
 from ..._cryptoki.provider import find_library, open_provider
 from ..._model.errors import InputError, KeyfleetError, PinError, ProviderError
-from ..._model.kms.config import NO_LOGIN, Served, library_problems, pin_problem, slot_problems
+from ..._model.kms.config import NO_LOGIN, Declared, Served, library_problems, pin_problem, slot_problems
 from ..._model.plan import Context
-from ..._model.tokens.instance_spec import InstanceSpec, TokenSpec
+from ..._model.tokens.instance_spec import TokenSpec
 from ..files.private_files import pin_of, read_pin
 from ..tokens.child import run_in_child
 
 _SECONDS = 120  # for a library to list its slots; more is a hang
-
-Declared = Sequence[tuple[str, InstanceSpec]]
 
 
 @dataclass(frozen=True)
@@ -34,18 +32,18 @@ class Fault:
     code: str
 
 
-def passwords(declared: Declared, context: Context) -> tuple[dict[str, tuple[str, ...]], list[KeyfleetError]]:
+def passwords(declared: Sequence[Declared], context: Context) -> tuple[dict[str, tuple[str, ...]], list[KeyfleetError]]:
     """The PINs of each instance by name, in the order of its tokens, and all that is wrong with them."""
     found: dict[str, tuple[str, ...]] = {}
     errors: list[KeyfleetError] = []
-    for where, spec in declared:
+    for one in declared:
         texts = []
-        for token in spec.tokens:
+        for token in one.spec.tokens:
             try:
-                texts.append(_password(token, f"{where}.{token.where}", context))
+                texts.append(_password(token, f"{one.where}.{token.where}", context))
             except KeyfleetError as error:
                 errors.append(error)
-        found[spec.name] = tuple(texts)
+        found[one.spec.name] = tuple(texts)
     return found, errors
 
 
@@ -78,17 +76,17 @@ def _password(token: TokenSpec, where: str, context: Context) -> str:
     return pin.reveal()
 
 
-def serve(declared: Declared, pins: Mapping[str, tuple[str, ...]], context: Context) -> list[Served]:
+def serve(declared: Sequence[Declared], pins: Mapping[str, tuple[str, ...]], context: Context) -> list[Served]:
     """Every declared instance with library, slots and PINs. Raises :class:`KeyfleetError` with all that is wrong."""
     instances, missing = [], {}
-    for where, spec in declared:
+    for one in declared:
         try:
-            named = find_library(spec.libraries)
+            named = find_library(one.spec.libraries)
             library = os.path.realpath(named)
         except ProviderError as error:
-            named = library = spec.libraries[0]
-            missing[library] = ProviderError(f"{where}.{error.message}", code=error.code, details=error.details)
-        instances.append(Served(where=where, spec=spec, library=library, named=named, passwords=pins[spec.name]))
+            named = library = one.spec.libraries[0]
+            missing[library] = ProviderError(f"{one.where}.{error.message}", code=error.code, details=error.details)
+        instances.append(Served(one.where, one.spec, library, named, passwords=pins[one.spec.name]))
     if problems := library_problems(instances):
         raise InputError(problems)
     errors: list[Fault] = []

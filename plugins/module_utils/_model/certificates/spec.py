@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What hsm_certificate is asked for, checked before any library is loaded."""
+"""The options of hsm_certificate as one value, checked before any library is loaded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..durations import parse_duration
+from ..tokens.connection_request import ConnectionRequest
 from .names import parse_alt_names, parse_subject
 
 # RFC 5280, section 4.2.1.3, in the order of its bits. nonRepudiation is the old name of contentCommitment.
@@ -53,7 +54,7 @@ _OF_A_SUBJECT = ("subject_alt_names", "key_usage", "extended_key_usage", "basic_
 
 @dataclass(frozen=True)
 class CertificateSpec:
-    """The options of hsm_certificate, checked.
+    """What a certificate or a request shall say, and where it comes from or goes to.
 
     ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind (DNS, IP, email, URI) and a text.
     ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
@@ -250,3 +251,24 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
         renew_before=before,
     )
     return spec, problems
+
+
+@dataclass(frozen=True)
+class CertificateRequest:
+    """``registry`` is a path on the target. ``spec`` is None where the options of the certificate are wrong.
+
+    ``problems`` are those of all options. They are not raised here, since what is wrong with the given certificate is told in the
+    same error.
+    """
+
+    registry: str
+    connection: ConnectionRequest
+    spec: CertificateSpec | None
+    problems: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> CertificateRequest:
+        """The request that ``params``, the module's options, make."""
+        connection, problems = ConnectionRequest.parse(params)
+        spec, found = parse_certificate(params)
+        return cls(params["registry"], connection, None if found else spec, (*problems, *found))

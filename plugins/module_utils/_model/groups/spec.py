@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""A group as it is declared, checked before the registry is opened."""
+"""The options of hsm_group as one value, checked before the registry is opened."""
 
 from __future__ import annotations
 
@@ -33,14 +33,38 @@ class ConnectionSpec:
 
 
 @dataclass(frozen=True)
-class GroupSpec:
-    """What hsm_group takes for ``state: present``. ``connections`` are in priority order; ``key_scan`` is None where it was left out."""
+class GroupRequest:
+    """The options of hsm_group. ``registry`` is a path on the target. With ``absent`` only ``name`` and ``force`` count.
 
+    ``connections`` are the sound ones, in priority order; ``key_scan`` is None where it was left out. ``problems`` are those of all
+    options. They are not raised here, since what the registry has against the sound connections is told in the same error.
+    """
+
+    registry: str
     name: str
-    description: str = ""
-    connections: tuple[ConnectionSpec, ...] = ()
-    apply_changes: bool = False
-    key_scan: str | None = None
+    absent: bool
+    description: str
+    connections: tuple[ConnectionSpec, ...]
+    apply_changes: bool
+    key_scan: str | None
+    force: bool
+    problems: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> GroupRequest:
+        """The request that ``params``, the module's options, make."""
+        absent, entries = params["state"] == "absent", params["connections"]
+        problem = group_name_problem(params["name"])
+        problems = [f"name: {problem}"] if problem else []
+        if not entries and not absent:
+            problems.append("connections: is missing: a group needs at least one, or state: absent to remove it")
+        connections, found = parse_connections([] if absent or not entries else entries)
+        return cls(
+            **{name: params[name] for name in ("registry", "name", "description", "apply_changes", "key_scan", "force")},
+            absent=absent,
+            connections=in_order(connections),
+            problems=(*problems, *found),
+        )
 
 
 def selector_options(selector: TokenSelector | None) -> dict[str, str | int]:
@@ -95,21 +119,3 @@ def parse_connections(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Connec
         tokens[token] = where
         connections.append(ConnectionSpec(index=index, instance=options["instance"], selector=selector, priority=priority))
     return connections, problems
-
-
-def parse_group(options: Mapping[str, Any]) -> tuple[GroupSpec, list[str]]:
-    """A group from its options, and every problem found. With problems it holds what can be read, for more to be found."""
-    problems: list[str] = []
-    if problem := group_name_problem(options["name"]):
-        problems.append(f"name: {problem}")
-    if not options.get("connections"):
-        problems.append("connections: is missing: a group needs at least one, or state: absent to remove it")
-    connections, found = parse_connections(options.get("connections") or [])
-    spec = GroupSpec(
-        name=options["name"],
-        description=options.get("description") or "",
-        connections=in_order(connections),
-        apply_changes=bool(options.get("apply_changes")),
-        key_scan=options.get("key_scan"),
-    )
-    return spec, [*problems, *found]

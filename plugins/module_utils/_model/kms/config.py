@@ -4,58 +4,21 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""The configuration of the Eviden KMS server as rules: what it knows, what it must not hold, what addresses it gives.
-
-The server takes much silently: it merges flat ``hsm_*`` keys with the array, ignores misspelt tables, and drops slots
-without a password. So all of that is refused here, before anything is written.
-"""
+"""The configuration of the Eviden KMS server as rules: what it must not hold, what addresses it gives."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..addresses import renumberings
 from ..errors import Refused
-from ..tokens.instance_spec import InstanceSpec, parse_instance
+from ..tokens.instance_spec import InstanceSpec
 from ..tokens.secret import Secret
 from ..toml_values import plain
-from ..uids import model_problem, prefixes
+from ..uids import prefixes
 
-MODELS = ("softhsm2", "utimaco", "proteccio", "crypt2pay", "smartcardhsm", "other")
-VALUES = (
-    "default_username",
-    "force_default_username",
-    "vendor_identification",
-    "kms_public_url",
-    "ms_dke_service_url",
-    "info",
-    "key_encryption_key",
-    "default_unwrap_type",
-    "privileged_users",
-    "auto_rotation_check_interval_secs",
-    "keyset_warn_depth",
-)
-TABLES = (
-    "db",
-    "tls",
-    "http",
-    "socket_server",
-    "proxy",
-    "idp_auth",
-    "workspace",
-    "logging",
-    "ui_config",
-    "kmip",
-    "jwks_endpoint",
-    "auth_verifier",
-    "vault",
-    "google_cse_config",
-    "azure_ekm_config",
-    "aws_xks_config",
-)
 INSTANCES = "hsm_instances"
 FLAT = ("hsm_model", "hsm_admin", "hsm_slot", "hsm_password")
 FLAT_PREFIX = "hsm"
@@ -66,98 +29,24 @@ _MAX_SLOT = 2**63 - 1  # a TOML integer has a sign
 
 
 @dataclass(frozen=True)
-class Served:
+class Declared:
+    """An instance as it is declared. ``where`` names its place in error texts."""
+
+    where: str
+    spec: InstanceSpec
+
+
+@dataclass(frozen=True)
+class Served(Declared):
     """An instance as the server will have it. A slot is None while its token is not there yet, in check mode only.
 
     ``library`` is the file itself, by which libraries are compared; ``named`` is its path as declared, which outlives an upgrade.
     """
 
-    where: str
-    spec: InstanceSpec
     library: str
     named: str
     slots: tuple[int | None, ...] = ()
     passwords: tuple[str, ...] = ()
-
-
-def settings_problems(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings in plain types, and everything in them that the server would refuse, ignore or merge."""
-    clean, problems = plain(settings, "settings")
-    for name, value in clean.items():
-        place = f"settings.{name}"
-        if name in FLAT:
-            problems.append(
-                f"{place}: the server would take the flat hsm_* keys for one more HSM, beside those of "
-                "instances and under the prefix "
-                f"'{FLAT_PREFIX}': leave it out and declare that HSM in instances"
-            )
-        elif name == INSTANCES:
-            problems.append(f"{place}: is written from the option instances: declare the HSMs there and leave it out here")
-        elif name in TABLES:
-            if not isinstance(value, dict):
-                problems.append(f"{place}: is a table of the server: give a mapping of its keys")
-        elif name in VALUES:
-            if isinstance(value, dict):
-                problems.append(f"{place}: is a single value of the server, not a table: give the value")
-        else:
-            problems.append(f"{place}: {_unknown(name)}")
-    return clean, problems
-
-
-def _unknown(name: str) -> str:
-    text = "the server has no such key or table, and it would ignore it silently"
-    near = difflib.get_close_matches(name.lower(), [INSTANCES, *FLAT, *TABLES, *VALUES], n=1)
-    if near and near[0] in (INSTANCES, *FLAT):
-        return f"{text}; HSMs are declared in the option instances: leave it out here"
-    if near:
-        return f"{text}; did you mean {near[0]}?"
-    return f"{text}. Known are the tables {', '.join(TABLES)} and the keys {', '.join(VALUES)}"
-
-
-def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, InstanceSpec]], list[str]]:
-    """Each sound instance with the words that name its place, in declared order, and every problem of all of them."""
-    found: list[tuple[str, InstanceSpec]] = []
-    problems: list[str] = []
-    names: dict[str, int] = {}
-    for index, options in enumerate(entries):
-        where = f"instances[{index}] ({options['name']})"
-        spec, faults = parse_instance(options, f"{where}.")
-        problems += faults
-        problems += _server_problems(options, where)
-        if options["name"] in names:
-            problems.append(f"{where}.name: instances[{names[options['name']]}] has the same name: give each instance its own")
-        names.setdefault(options["name"], index)
-        if spec is not None:
-            found.append((where, spec))
-    return found, problems
-
-
-def _server_problems(options: Mapping[str, Any], where: str) -> list[str]:
-    """What hsm_instance takes and this server cannot serve."""
-    problems: list[str] = []
-    model = options.get("model") or ""
-    if model_problem(model) is None and model.lower() not in MODELS:
-        problems.append(
-            f"{where}.model: the server does not know {model!r}. It knows {', '.join(MODELS)}; an HSM of "
-            "another kind is served as "
-            "model other, with its library"
-        )
-    tokens = options.get("tokens") or []
-    if not tokens:
-        problems.append(f"{where}.tokens: is empty, and the server would skip the instance: declare a token or remove the instance")
-    for index, token in enumerate(tokens):
-        place = f"{where}.tokens[{index}]"
-        if token.get("login") is False:
-            continue
-        if token.get("user_type") == "so":
-            problems.append(f"{place}.user_type: the server logs in as user and cannot use a security officer's: give user_type: user")
-        elif not any(token.get(name) is not None for name in ("pin", "pin_file", "new_pin")) and not token.get("initialize"):
-            problems.append(
-                f"{place}.pin: is missing, and the server would silently drop the slot: give pin or pin_file, "
-                "or login: false for a "
-                "token that needs none"
-            )
-    return problems
 
 
 def pin_problem(pin: Secret) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -185,9 +185,30 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
     )
 
 
-def require_instance(options: Mapping[str, Any]) -> InstanceSpec:
-    """:func:`parse_instance`, raising :class:`InputError` with all problems."""
-    spec, problems = parse_instance(options)
-    if spec is None:
-        raise InputError(problems)
-    return spec
+@dataclass(frozen=True)
+class InstanceRequest:
+    """The options of hsm_instance. ``registry`` is a path on the target. ``spec`` is None for ``state: absent``.
+
+    ``expect_prefix`` is the prefix that the instance has to have in the end, None for any.
+    """
+
+    registry: str
+    name: str
+    validate: bool
+    allow_renumber: bool
+    expect_prefix: str | None
+    force: bool
+    allow_low_pin_count: bool
+    spec: InstanceSpec | None = None
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> InstanceRequest:
+        """The request that ``params``, the module's options, make. Raises :class:`InputError` with every problem."""
+        if params["state"] == "absent":
+            spec, problem = None, name_problem(params["name"])
+            problems = [f"name: {problem}"] if problem else []
+        else:
+            spec, problems = parse_instance(params)
+        if problems:
+            raise InputError(problems)
+        return cls(**{field.name: params[field.name] for field in fields(cls) if field.name != "spec"}, spec=spec)

@@ -12,9 +12,12 @@ import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import (
     EXTENDED_KEY_USAGES,
     KEY_USAGES,
+    CertificateRequest,
     parse_certificate,
 )
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import CERTIFICATE
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connection_request import ConnectionRequest, Login
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import CERTIFICATE, CONNECTION, PIN_SAFETY, PROVIDER, merge
 from cryptography import x509
 
 SUBJECT = {"CN": "web01.example.com"}
@@ -84,6 +87,9 @@ def test_the_choices_are_the_usages() -> None:
         ({"subject": SUBJECT, "key_usage": ["digitalSignature"], "basic_constraints": {"ca": True}}, "key_usage: without keyCertSign"),
         ({"subject": SUBJECT, "basic_constraints": {"path_length": 0}}, "only a CA has one"),
         ({"subject_alt_names": ["DNS:a"]}, "subject: is missing: subject_alt_names needs"),
+        ({"csr_path": "/x.csr"}, "subject: is missing: csr_path needs"),
+        ({"self_signed": {}}, "subject: is missing: self_signed needs"),
+        ({"key_usage": ["cRLSign"]}, "subject: is missing: key_usage needs"),
         ({"src": "a.pem"}, "src: 'a.pem' is not an absolute path"),
         ({"src": "/a", "content": PEM}, "give one of content, src and self_signed; found content and src"),
         ({"content": ""}, "content: holds no certificate"),
@@ -126,3 +132,70 @@ def test_less_than_the_days_is_no_problem() -> None:
 
 def test_absent_looks_at_nothing_else() -> None:
     assert parse(state="absent", csr_path="relative", renew_before="?", content="x")[1] == []
+
+
+def requested(**options: Any) -> CertificateRequest:
+    """With the defaults that Ansible fills in."""
+    spec = merge(CONNECTION, PROVIDER, PIN_SAFETY, CERTIFICATE)
+    defaults = {name: option.get("default") for name, option in spec.items()}
+    return CertificateRequest.parse({**defaults, "registry": "/r.db", "key_label": "web-tls", **options})
+
+
+def test_a_whole_request() -> None:
+    found = requested(instance="primary", pin=Secret("canary"), subject=SUBJECT, self_signed={"valid_days": 7})
+    assert found.connection == ConnectionRequest("primary", login=Login(Secret("canary")))
+    assert found.spec is not None and (found.spec.key_label, found.spec.valid_days) == ("web-tls", 7)
+    assert (found.registry, found.problems) == ("/r.db", ()) and "canary" not in repr(found)
+
+
+def test_a_wrong_connection_leaves_the_certificate_to_be_looked_at() -> None:
+    found = requested(src="/a.pem")
+    assert found.spec is not None and found.spec.src == "/a.pem"
+    assert [problem.partition(":")[0] for problem in found.problems] == ["instance"]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = requested(
+        key_label=" web",
+        pin=Secret("1"),
+        pin_file="relative",
+        subject={"CN": "a", "commonName": "b", "countryName": "Germany", "commonname": "c", "O": "", "serialNumber": 7},
+        subject_alt_names=["web01", "DNS:ü.example", "IP:192.0.2.0/24", "email:x", "URI:web01", "DNS:a", "dns:a"],
+        key_usage=["keyCertSign", "encipherOnly"],
+        extended_key_usage=["serverauth", "clientAuth", "1.3.6.1.5.5.7.3.2"],
+        basic_constraints={"path_length": 1},
+        csr_path="web01.csr",
+        content="-----BEGIN PRIVATE KEY-----",
+        self_signed={"valid_days": 0},
+        renew_before="a month",
+    )
+    parts = (
+        "instance: give either instance, or library",
+        "pin: give pin or pin_file, not both",
+        "pin_file: 'relative' is not an absolute path",
+        "key_label: ' web' begins or ends with a blank",
+        "subject.commonName: is the same as CN",
+        "subject.countryName: 'Germany' is no country code",
+        "subject.commonname: is no name that a subject can hold: did you mean commonName?",
+        "subject.O: is empty",
+        "subject.serialNumber: 7 is a number in YAML",
+        "subject_alt_names[0]: 'web01' has no kind",
+        "subject_alt_names[1]: 'ü.example' contains a character outside ASCII",
+        "subject_alt_names[2]: '192.0.2.0/24' is no IP address",
+        "subject_alt_names[3]: 'x' is no mail address",
+        "subject_alt_names[4]: 'web01' is no URI",
+        "subject_alt_names[6]: 'dns:a' stands there twice",
+        "key_usage: encipherOnly and decipherOnly mean nothing without keyAgreement",
+        "extended_key_usage[0]: 'serverauth' is no usage that is known",
+        "extended_key_usage[2]: '1.3.6.1.5.5.7.3.2' stands there twice",
+        "basic_constraints.path_length: only a CA has one",
+        "key_usage: keyCertSign is for a CA",
+        "content: give one of content, src and self_signed; found content and self_signed",
+        "csr_path: 'web01.csr' is not an absolute path",
+        "content: holds a private key",
+        "self_signed.valid_days: 0 is out of range",
+        "renew_before: 'a month' is no duration",
+    )
+    assert found.spec is None and len(found.problems) == len(parts)
+    for problem, part in zip(found.problems, parts, strict=True):
+        assert part in problem

@@ -11,15 +11,22 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.spec import (
     ConnectionSpec,
+    GroupRequest,
     group_name_problem,
     in_order,
-    parse_group,
     selector_options,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import name_problem
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import GROUP
 from hypothesis import given
 from hypothesis import strategies as st
+
+
+def parse(**options: Any) -> GroupRequest:
+    """With the defaults that Ansible fills in."""
+    defaults = {name: option.get("default") for name, option in GROUP.items()}
+    return GroupRequest.parse({**defaults, "registry": "/r.db", "name": "payments", "connections": [{"instance": "a"}], **options})
 
 
 @st.composite
@@ -46,9 +53,9 @@ def test_the_order_is_settled(connections: list[ConnectionSpec]) -> None:
     names = [entry.instance for entry in in_order(connections)]
     with_numbers = [{"instance": name, "priority": place} for place, name in enumerate(names, 1)]
     for again in (with_numbers, with_numbers[::-1], [{"instance": name} for name in names]):
-        spec, problems = parse_group({"name": "g", "connections": again})
-        assert [entry.instance for entry in spec.connections] == names
-        assert bool(problems) is (not names)
+        found = parse(connections=again)
+        assert [entry.instance for entry in found.connections] == names
+        assert bool(found.problems) is (not names)
 
 
 @given(st.text(max_size=8))
@@ -58,15 +65,22 @@ def test_the_rule_of_names_is_that_of_instances(name: str) -> None:
 
 def test_a_whole_group() -> None:
     connections = [{"instance": "a", "slot": "0x10"}, {"instance": "b", "token_serial": "12", "priority": 7}, {"instance": "a"}]
-    spec, problems = parse_group({"name": "payments", "connections": connections, "key_scan": "own", "apply_changes": True})
-    assert problems == []
-    assert [(entry.where, entry.instance, selector_options(entry.selector)) for entry in spec.connections] == [
-        ("connections[1]", "b", {"token_serial": "12"}),
-        ("connections[0]", "a", {"slot": 16}),
-        ("connections[2]", "a", {}),
-    ]
-    assert (spec.description, spec.apply_changes, spec.key_scan) == ("", True, "own")
-    assert parse_group({"name": "payments", "connections": connections})[0].key_scan is None
+    found = parse(connections=connections, key_scan="own", apply_changes=True, force=True)
+    in_priority_order = (
+        ConnectionSpec(1, "b", TokenSelector("serial", "12"), 7),
+        ConnectionSpec(0, "a", TokenSelector("slot", 16)),
+        ConnectionSpec(2, "a"),
+    )
+    assert found == GroupRequest("/r.db", "payments", False, "", in_priority_order, True, "own", True, ())
+    assert [entry.where for entry in found.connections] == ["connections[1]", "connections[0]", "connections[2]"]
+    assert parse(connections=connections).key_scan is None
+
+
+def test_absent_looks_at_the_name_alone() -> None:
+    for connections in ([{"instance": "a", "priority": 0}], [], None):
+        found = parse(state="absent", connections=connections)
+        assert (found.absent, found.connections, found.problems) == (True, (), ())
+    assert [problem[:11] for problem in parse(state="absent", name="a b").problems] == ["name: 'a b'"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_a_whole_group() -> None:
     ],
 )
 def test_every_problem_is_told_at_once(options: dict[str, Any], expected: list[str]) -> None:
-    _spec, problems = parse_group({"name": "payments", "connections": [{"instance": "a"}], **options})
+    problems = parse(**options).problems
     assert len(problems) == len(expected), problems
     for problem, beginning in zip(problems, expected, strict=True):
         assert problem.startswith(beginning)
@@ -106,9 +120,9 @@ def test_every_problem_is_told_at_once(options: dict[str, Any], expected: list[s
 
 def test_what_can_be_read_is_kept_beside_problems() -> None:
     """So that the registry can be asked for more problems of the same call."""
-    spec, problems = parse_group({"name": "g", "connections": [{"instance": "a", "slot": "x"}, {"instance": "b"}, {"instance": "b"}]})
-    assert len(problems) == 2
-    assert spec.connections == (ConnectionSpec(1, "b"),)
+    found = parse(connections=[{"instance": "a", "slot": "x"}, {"instance": "b"}, {"instance": "b"}])
+    assert len(found.problems) == 2
+    assert found.connections == (ConnectionSpec(1, "b"),)
 
 
 def test_a_selector_as_options() -> None:

@@ -14,20 +14,14 @@ import pytest
 import tomli_w
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Refused
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config import (
-    FLAT,
-    MODELS,
     NO_LOGIN,
-    TABLES,
-    VALUES,
     Served,
     admin_warnings,
     document,
     library_problems,
-    parse_instances,
     pin_problem,
     registry_moves,
     served_slots,
-    settings_problems,
     slot_moves,
     slot_prefixes,
     slot_problems,
@@ -43,15 +37,6 @@ from hypothesis import strategies as st
 PATH = "/etc/cosmian/kms.toml"
 
 
-def declared(name: str = "a", **options: Any) -> dict[str, Any]:
-    tokens = [{"label": "t", "pin": Secret("1234")}]
-    return {"name": name, "model": "softhsm2", "library": "/l.so", "tokens": tokens, **options}
-
-
-def token(**options: Any) -> dict[str, Any]:
-    return declared(tokens=[{"label": "t", **options}])
-
-
 def served(name: str, *slots: int | None, model: str = "softhsm2", library: str = "/l.so", **options: Any) -> Served:
     tokens = tuple(TokenSpec(index, TokenSelector("slot", index)) for index in range(len(slots)))
     spec = InstanceSpec(name, model, tokens=tokens, **options)
@@ -61,78 +46,6 @@ def served(name: str, *slots: int | None, model: str = "softhsm2", library: str 
 def only(problems: list[str]) -> str:
     assert len(problems) == 1, problems
     return problems[0]
-
-
-def test_everything_that_the_server_knows_is_taken() -> None:
-    settings: dict[str, Any] = {**{name: {"a": 1} for name in TABLES}, **dict.fromkeys(VALUES, "x")}
-    assert settings_problems(settings) == (settings, [])
-    for model in (*MODELS, "SoftHSM2"):
-        assert parse_instances([declared(model=model)])[1] == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        *(({name: "x"}, ("beside those of instances", "declare that HSM in instances")) for name in FLAT),
-        ({"hsm_instances": []}, ("settings.hsm_instances", "the option instances")),
-        ({"hsm_instance": []}, ("settings.hsm_instance:", "ignore it silently", "declared in the option instances")),
-        ({"HSM_Slots": []}, ("declared in the option instances",)),
-        ({"htpp": {}}, ("settings.htpp", "did you mean http?")),
-        ({"TLS": {}}, ("did you mean tls?",)),
-        ({"zzzz": {}}, ("Known are the tables db, tls", "default_username")),
-        ({"http": 9998}, ("settings.http: is a table", "give a mapping")),
-        ({"info": {"a": 1}}, ("settings.info: is a single value",)),
-        ({"http": {"port": None}}, ("settings.http.port: has no value", "leave the key out")),
-    ],
-)
-def test_settings_that_are_refused(settings: dict[str, Any], words: tuple[str, ...]) -> None:
-    problem = only(settings_problems(settings)[1])
-    assert all(word in problem for word in words), problem
-
-
-def test_a_problem_never_shows_a_value() -> None:
-    canary = "canary-value"
-    settings = {
-        "hsm_password": [canary],
-        "http": canary,
-        "info": {"a": canary},
-        "unknown": canary,
-        "tls": {"a": canary},
-    }
-    assert canary not in json.dumps(settings_problems({**settings, "db": {"x": {canary}}})[1])
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (declared(model="luna"), ("instances[0] (a).model", "'luna'", "softhsm2, utimaco", "model other")),
-        (declared(tokens=[]), ("instances[0] (a).tokens: is empty", "declare a token or remove the instance")),
-        (declared(tokens=None), ("tokens: is empty",)),
-        (token(), ("instances[0] (a).tokens[0].pin: is missing", "drop the slot", "pin_file, or login: false")),
-        (token(pin_file="/p", user_type="so"), ("tokens[0].user_type", "give user_type: user")),
-        (token(pin=Secret("")), ("tokens[0].pin: is empty",)),
-        (token(initialize=True, so_pin=Secret("1")), ("tokens[0].initialize: a new token needs a user PIN",)),
-        (declared(name="-"), ("is no instance name",)),
-        (declared(model=None), ("is no model name",)),
-    ],
-)
-def test_instances_that_are_refused(options: dict[str, Any], words: tuple[str, ...]) -> None:
-    problem = only(parse_instances([options])[1])
-    assert all(word in problem for word in words), problem
-
-
-def test_a_token_without_login_needs_no_pin() -> None:
-    assert parse_instances([token(login=False)])[1] == []
-
-
-def test_all_problems_of_all_instances_at_once() -> None:
-    problems = parse_instances([declared("a", model="luna", tokens=[]), declared("a", environment={"1": "x"})])[1]
-    assert [problem.split(":")[0] for problem in problems] == [
-        "instances[0] (a).model",
-        "instances[0] (a).tokens",
-        "instances[1] (a).environment",
-        "instances[1] (a).name",
-    ]
 
 
 @pytest.mark.parametrize(("pin", "word"), [(NO_LOGIN, "login: false"), ("secret://x", "look for it elsewhere")])

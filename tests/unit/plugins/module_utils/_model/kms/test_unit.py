@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config import MODELS, Served
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config import Served
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.request import MODELS
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.unit import LIBRARY_VARIABLES, folders_of, unit_environment
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceSpec
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.p12_spec import P12Spec, mode_of, parse_p12
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest, mode_of
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import GATEWAY_CERTIFICATE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,32 +18,32 @@ NAME = "gateway1.example.com"
 PATH = "/etc/fortanix/pki/cert.p12"
 
 
-def parse(**options: Any) -> tuple[P12Spec, list[str]]:
+def parse(**options: Any) -> GatewayCertificateRequest:
     """With the defaults that Ansible fills in; a self-signed certificate unless a source is given."""
     params = {name: option.get("default") for name, option in GATEWAY_CERTIFICATE.items()}
     names = {} if "source" in options else {"common_name": NAME}
-    return parse_p12({**params, "path": PATH, **names, **options})
+    return GatewayCertificateRequest.parse({**params, "path": PATH, **names, **options})
 
 
 def test_defaults() -> None:
-    spec, problems = parse()
-    assert problems == []
-    assert (spec.key, spec.mode, spec.on_mismatch, spec.renew_before) == ("EC P-256", 0o400, "fail", 30 * 24 * 3600)
-    assert spec.certificate is not None
-    assert (spec.certificate.alt_names, spec.certificate.valid_days) == ((("DNS", NAME),), 365)
-    assert (spec.certificate.ca, spec.certificate.key_usage) == (False, ("digitalSignature",))
+    request = parse()
+    assert request.problems == ()
+    assert (request.key, request.mode, request.on_mismatch, request.renew_before) == ("EC P-256", 0o400, "fail", 30 * 24 * 3600)
+    assert request.certificate is not None
+    assert (request.certificate.alt_names, request.certificate.valid_days) == ((("DNS", NAME),), 365)
+    assert (request.certificate.ca, request.certificate.key_usage) == (False, ("digitalSignature",))
 
 
 def test_a_source_has_names_of_its_own() -> None:
-    spec, problems = parse(source="/srv/given.p12")
-    assert problems == [] and spec.certificate is None
+    request = parse(source="/srv/given.p12")
+    assert request.problems == () and request.certificate is None
 
 
 @pytest.mark.parametrize(("size", "kind"), [(None, "RSA 3072"), (2048, "RSA 2048"), (4096, "RSA 4096")])
 def test_rsa(size: int | None, kind: str) -> None:
-    spec, problems = parse(key_type="RSA", key_size=size)
-    assert problems == [] and spec.key == kind
-    assert spec.certificate is not None and spec.certificate.key_usage == ("digitalSignature", "keyEncipherment")
+    request = parse(key_type="RSA", key_size=size)
+    assert request.problems == () and request.key == kind
+    assert request.certificate is not None and request.certificate.key_usage == ("digitalSignature", "keyEncipherment")
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_rsa(size: int | None, kind: str) -> None:
     [(NAME, ("DNS", NAME)), ("gateway1", ("DNS", "gateway1")), ("192.0.2.7", ("IP", "192.0.2.7")), ("2001:DB8::7", ("IP", "2001:db8::7"))],
 )
 def test_the_common_name_is_what_clients_check(name: str, pair: tuple[str, str]) -> None:
-    spec, problems = parse(common_name=name)
-    assert problems == [] and spec.certificate is not None and spec.certificate.alt_names == (pair,)
+    request = parse(common_name=name)
+    assert request.problems == () and request.certificate is not None and request.certificate.alt_names == (pair,)
 
 
 def test_a_common_name_for_people_with_names_for_clients() -> None:
-    spec, problems = parse(common_name="My gateway", subject_alt_names=["dns:gateway1"])
-    assert problems == [] and spec.certificate is not None and spec.certificate.alt_names == (("DNS", "gateway1"),)
+    request = parse(common_name="My gateway", subject_alt_names=["dns:gateway1"])
+    assert request.problems == () and request.certificate is not None and request.certificate.alt_names == (("DNS", "gateway1"),)
 
 
 @pytest.mark.parametrize(("given", "mode"), [("0400", 0o400), ("440", 0o440), ("0o600", 0o600), (0o640, 0o640), (256, 0o400)])
@@ -100,6 +100,11 @@ def test_no_mode_lets_others_read(mode: int) -> None:
     ],
 )
 def test_bad_input(options: dict[str, Any], words: str) -> None:
-    _spec, problems = parse(**options)
-    assert len(problems) == 1
-    assert words in problems[0]
+    (problem,) = parse(**options).problems
+    assert words in problem
+
+
+def test_every_problem_is_told_at_once() -> None:
+    wrong = parse(path="p", common_name="", subject_alt_names=["x"], key_size=2048, valid_days=0, mode="0777", renew_before="1")
+    names = [problem.partition(":")[0] for problem in wrong.problems]
+    assert names == ["path", "common_name", "subject_alt_names[0]", "valid_days", "key_size", "renew_before", "mode"]

@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What gateway_certificate is asked for, checked before any library is loaded."""
+"""The options of gateway_certificate as one value, checked before any library is loaded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 from ..durations import parse_duration
 from ..quoting import quoted
 from .names import parse_alt_names, parse_subject
+from .scheme import EC, RSA
 from .spec import EXTENDED_KEY_USAGES, CertificateSpec
 
-EC, RSA = "EC", "RSA"
 EC_CURVE = "P-256"
 RSA_SIZE = 3072  # NIST SP 800-57 part 1, table 2: the strength of P-256
 
@@ -32,28 +32,60 @@ _DAY = 24 * 3600
 
 
 @dataclass(frozen=True)
-class P12Spec:
-    """The options of gateway_certificate, checked.
+class GatewayCertificateRequest:
+    """``certificate`` is what a self-signed certificate says, and None with a ``source``. ``key_size`` counts for RSA only.
 
-    ``certificate`` is what a self-signed certificate says, and None with a ``source``. ``key_size`` counts for RSA only.
     ``renew_before`` is in seconds. ``owner`` and ``group`` are None where they stay as they are.
+    ``problems`` are those of all options. They are not raised here, since what is wrong with the given file and the owner is told
+    in the same error.
     """
 
     path: str
-    source: str | None = None
-    certificate: CertificateSpec | None = None
-    key_type: str = EC
-    key_size: int = RSA_SIZE
-    renew_before: int = 0
-    on_mismatch: str = FAIL
-    owner: str | None = None
-    group: str | None = None
-    mode: int = 0o400
+    source: str | None
+    certificate: CertificateSpec | None
+    key_type: str
+    key_size: int
+    renew_before: int
+    on_mismatch: str
+    owner: str | None
+    group: str | None
+    mode: int
+    problems: tuple[str, ...]
 
     @property
     def key(self) -> str:
         """The key of a self-signed certificate in words."""
         return key_words(self.key_type, self.key_size, EC_CURVE if self.key_type == EC else None)
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> GatewayCertificateRequest:
+        """The request that ``params``, the module's options, make."""
+        problems: list[str] = []
+        for name in ("path", "source"):
+            if params[name] is not None and not PurePosixPath(params[name]).is_absolute():
+                problems.append(f"{name}: {quoted(params[name])} is not an absolute path on the target")
+        certificate = _self_signed(params, problems) if params["source"] is None else None
+        if certificate is None:
+            problems += _source_problems(params)
+        before, mode = 0, 0o400
+        try:
+            before = parse_duration(params["renew_before"])
+        except ValueError as error:
+            problems.append(f"renew_before: {error}")
+        if certificate is not None and before >= (days := params["valid_days"]) * _DAY > 0:
+            problems.append(f"renew_before: is not less than the {days} days of valid_days, so each run would renew: give a shorter one")
+        try:
+            mode = mode_of(params["mode"])
+        except ValueError as error:
+            problems.append(f"mode: {error}")
+        return cls(
+            **{name: params[name] for name in ("path", "source", "key_type", "on_mismatch", "owner", "group")},
+            certificate=certificate,
+            key_size=params["key_size"] or RSA_SIZE,
+            renew_before=before,
+            mode=mode,
+            problems=tuple(problems),
+        )
 
 
 def key_words(kind: str, size: int, curve: str | None) -> str:
@@ -78,7 +110,7 @@ def mode_of(value: Any) -> int:
 
 def _names(params: Mapping[str, Any], problems: list[str]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     """The subject and the alternative names of a self-signed certificate."""
-    name, alt = params.get("common_name"), params.get("subject_alt_names")
+    name, alt = params["common_name"], params["subject_alt_names"]
     if name is None:
         problems.append("common_name: is missing: give the name that clients reach this host by, or a P12 file of your own as source")
         return (), ()
@@ -102,12 +134,12 @@ def _names(params: Mapping[str, Any], problems: list[str]) -> tuple[tuple[tuple[
     return subject, alt_names
 
 
-def _of_self_signed(params: Mapping[str, Any], problems: list[str]) -> CertificateSpec:
+def _self_signed(params: Mapping[str, Any], problems: list[str]) -> CertificateSpec:
     subject, alt_names = _names(params, problems)
     days = params["valid_days"]
     if not 1 <= days <= _MAX_DAYS:
         problems.append(f"valid_days: {days} is out of range: give 1 to {_MAX_DAYS} days")
-    if params.get("key_size") is not None and params["key_type"] != RSA:
+    if params["key_size"] is not None and params["key_type"] != RSA:
         problems.append(f"key_size: only an RSA key has a choice, an EC key is on {EC_CURVE}: set key_type to RSA, or leave it out")
     # RFC 8446 signs only; the encipherment is for clients that still exchange keys by RSA (RFC 5246).
     usages: Sequence[str] = ("digitalSignature", "keyEncipherment") if params["key_type"] == RSA else ("digitalSignature",)
@@ -122,48 +154,13 @@ def _of_self_signed(params: Mapping[str, Any], problems: list[str]) -> Certifica
     )
 
 
-def parse_p12(params: Mapping[str, Any]) -> tuple[P12Spec, list[str]]:
-    """The spec of a task's parameters, and every problem, each naming its option, the fault and the way out.
-
-    The spec is to be used only when there is no problem.
-    """
-    problems: list[str] = []
-    for name in ("path", "source"):
-        if params.get(name) is not None and not PurePosixPath(params[name]).is_absolute():
-            problems.append(f"{name}: {quoted(params[name])} is not an absolute path on the target")
-    source, certificate, before, mode = params.get("source"), None, 0, 0o400
-    if source is None:
-        certificate = _of_self_signed(params, problems)
-    else:
-        if source == params["path"]:
-            problems.append(
-                "source: is the same file as path: give another one, or leave source out and say on_mismatch: keep, and the file stays"
-            )
-        beside = [name for name in ("common_name", "subject_alt_names", "key_size") if params.get(name) is not None]
-        if beside:
-            problems.append(f"source: goes without {' and '.join(beside)}: a given certificate has names of its own, leave one out")
-    try:
-        before = parse_duration(params["renew_before"])
-    except ValueError as error:
-        problems.append(f"renew_before: {error}")
-    if certificate is not None and before >= (certificate.valid_days or 0) * _DAY > 0:
+def _source_problems(params: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if params["source"] == params["path"]:
         problems.append(
-            f"renew_before: is not less than the {certificate.valid_days} days of valid_days, so each run would renew: give a shorter one"
+            "source: is the same file as path: give another one, or leave source out and say on_mismatch: keep, and the file stays"
         )
-    try:
-        mode = mode_of(params["mode"])
-    except ValueError as error:
-        problems.append(f"mode: {error}")
-    spec = P12Spec(
-        path=params["path"],
-        source=source,
-        certificate=certificate,
-        key_type=params["key_type"],
-        key_size=params.get("key_size") or RSA_SIZE,
-        renew_before=before,
-        on_mismatch=params["on_mismatch"],
-        owner=params.get("owner"),
-        group=params.get("group"),
-        mode=mode,
-    )
-    return spec, problems
+    beside = [name for name in ("common_name", "subject_alt_names", "key_size") if params[name] is not None]
+    if beside:
+        problems.append(f"source: goes without {' and '.join(beside)}: a given certificate has names of its own, leave one out")
+    return problems

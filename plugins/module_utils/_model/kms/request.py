@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The options of kms_config as one value, checked before any library is loaded.
+
+The server takes much silently: it merges flat ``hsm_*`` keys with the array, ignores misspelt tables, and drops slots
+without a password. So all of that is refused here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..tokens.instance_spec import parse_instance
+from ..toml_values import plain
+from ..uids import model_problem
+from .config import FLAT, FLAT_PREFIX, INSTANCES, Declared
+
+MODELS = ("softhsm2", "utimaco", "proteccio", "crypt2pay", "smartcardhsm", "other")
+VALUES = (
+    "default_username",
+    "force_default_username",
+    "vendor_identification",
+    "kms_public_url",
+    "ms_dke_service_url",
+    "info",
+    "key_encryption_key",
+    "default_unwrap_type",
+    "privileged_users",
+    "auto_rotation_check_interval_secs",
+    "keyset_warn_depth",
+)
+TABLES = (
+    "db",
+    "tls",
+    "http",
+    "socket_server",
+    "proxy",
+    "idp_auth",
+    "workspace",
+    "logging",
+    "ui_config",
+    "kmip",
+    "jwks_endpoint",
+    "auth_verifier",
+    "vault",
+    "google_cse_config",
+    "azure_ekm_config",
+    "aws_xks_config",
+)
+
+
+@dataclass(frozen=True)
+class KmsConfigRequest:
+    """``registry`` and ``config_path`` are paths on the target. ``settings`` are the server's own, in plain types.
+
+    ``instances`` are the sound ones. ``problems`` are those of all options. They are not raised here, since what is wrong with the
+    PIN files of the sound instances is told in the same error.
+    """
+
+    registry: str
+    config_path: str
+    settings: Mapping[str, Any] = field(repr=False)
+    instances: tuple[Declared, ...]
+    allow_renumber: bool
+    problems: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> KmsConfigRequest:
+        """The request that ``params``, the module's options, make."""
+        path = params["config_path"]
+        problems = [] if PurePosixPath(path).is_absolute() else [f"config_path: {path!r} is not an absolute path on the target"]
+        settings, of_settings = parse_settings(params["settings"])
+        instances, of_instances = parse_instances(params["instances"])
+        problems += [*of_settings, *of_instances]
+        return cls(params["registry"], path, settings, tuple(instances), params["allow_renumber"], tuple(problems))
+
+
+def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings in plain types, and everything in them that the server would refuse, ignore or merge."""
+    clean, problems = plain(settings, "settings")
+    for name, value in clean.items():
+        place = f"settings.{name}"
+        if name in FLAT:
+            problems.append(
+                f"{place}: the server would take the flat hsm_* keys for one more HSM, beside those of "
+                "instances and under the prefix "
+                f"'{FLAT_PREFIX}': leave it out and declare that HSM in instances"
+            )
+        elif name == INSTANCES:
+            problems.append(f"{place}: is written from the option instances: declare the HSMs there and leave it out here")
+        elif name in TABLES:
+            if not isinstance(value, dict):
+                problems.append(f"{place}: is a table of the server: give a mapping of its keys")
+        elif name in VALUES:
+            if isinstance(value, dict):
+                problems.append(f"{place}: is a single value of the server, not a table: give the value")
+        else:
+            problems.append(f"{place}: {_unknown(name)}")
+    return clean, problems
+
+
+def _unknown(name: str) -> str:
+    text = "the server has no such key or table, and it would ignore it silently"
+    near = difflib.get_close_matches(name.lower(), [INSTANCES, *FLAT, *TABLES, *VALUES], n=1)
+    if near and near[0] in (INSTANCES, *FLAT):
+        return f"{text}; HSMs are declared in the option instances: leave it out here"
+    if near:
+        return f"{text}; did you mean {near[0]}?"
+    return f"{text}. Known are the tables {', '.join(TABLES)} and the keys {', '.join(VALUES)}"
+
+
+def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Declared], list[str]]:
+    """The sound instances in declared order, and every problem of all of them."""
+    found: list[Declared] = []
+    problems: list[str] = []
+    names: dict[str, int] = {}
+    for index, options in enumerate(entries):
+        where = f"instances[{index}] ({options['name']})"
+        spec, faults = parse_instance(options, f"{where}.")
+        problems += faults
+        problems += _server_problems(options, where)
+        if options["name"] in names:
+            problems.append(f"{where}.name: instances[{names[options['name']]}] has the same name: give each instance its own")
+        names.setdefault(options["name"], index)
+        if spec is not None:
+            found.append(Declared(where, spec))
+    return found, problems
+
+
+def _server_problems(options: Mapping[str, Any], where: str) -> list[str]:
+    """What hsm_instance takes and this server cannot serve."""
+    problems: list[str] = []
+    model = options.get("model") or ""
+    if model_problem(model) is None and model.lower() not in MODELS:
+        problems.append(
+            f"{where}.model: the server does not know {model!r}. It knows {', '.join(MODELS)}; an HSM of "
+            "another kind is served as "
+            "model other, with its library"
+        )
+    tokens = options.get("tokens") or []
+    if not tokens:
+        problems.append(f"{where}.tokens: is empty, and the server would skip the instance: declare a token or remove the instance")
+    for index, token in enumerate(tokens):
+        place = f"{where}.tokens[{index}]"
+        if token.get("login") is False:
+            continue
+        if token.get("user_type") == "so":
+            problems.append(f"{place}.user_type: the server logs in as user and cannot use a security officer's: give user_type: user")
+        elif not any(token.get(name) is not None for name in ("pin", "pin_file", "new_pin")) and not token.get("initialize"):
+            problems.append(
+                f"{place}.pin: is missing, and the server would silently drop the slot: give pin or pin_file, "
+                "or login: false for a "
+                "token that needs none"
+            )
+    return problems

@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+
+"""The options of hsm_status as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .tokens.connection_request import Login
+
+
+@dataclass(frozen=True)
+class StatusRequest:
+    """``registry`` is a path on the target. ``instances`` are names, None for all that are registered.
+
+    ``probe`` is login or roundtrip; ``require`` is all, any or none; ``timeout`` is in seconds, for each instance.
+    """
+
+    registry: str
+    instances: tuple[str, ...] | None
+    probe: str
+    require: str
+    timeout: int
+    login: Login
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> StatusRequest:
+        """The request that ``params``, the module's options, make. Raises :class:`InputError`."""
+        names, timeout = params["instances"], params["timeout"]
+        if timeout <= 0:
+            raise InputError([f"timeout: {timeout} is too short: give seconds above 0"])
+        instances = None if names is None else tuple(names)
+        login = Login(allow_low_pin_count=params["allow_low_pin_count"])
+        return cls(params["registry"], instances, params["probe"], params["require"], timeout, login)

@@ -185,7 +185,7 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
     assert (problems, [spec.label for spec in specs]) == ([], meant)
     plans, problems = planner.plan(specs, families)
     assert problems == []
-    assert [(plan.action, plan.mismatches) for plan in plans] == [(KEEP, [])] * len(meant)
+    assert [(plan.action, plan.mismatches) for plan in plans] == [(KEEP, ())] * len(meant)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 
 # Thin targets: what they do is in tools/.
 
-LINTS = ruff mypy shellcheck yamllint actionlint reuse changelog docs ansible-lint
+LINTS = ruff mypy shellcheck yamllint workflows reuse changelog docs ansible-lint
 
 # Test hosts: how many, of which releases, how many more without a way out. ALL=1 makes hosts-down delete the images, too.
 N = 3

@@ -6,9 +6,8 @@
 ansible-test passes HOME on to pip, but none of the PIP_* variables, so that an index, a certificate or a
 wheelhouse that is set there would be lost: what pip knows here is written to that home's pip.conf.
 It also downloads a script that installs pip into its virtual environments. That host is out of reach for
-many machines that do have a package index: here pip comes from the index, as a wheel that is unpacked.
-Neither pip nor what it installs is compiled before it is imported: most of it never is, and it takes seconds
-for each of about ten virtual environments.
+many machines that do have a package index: here pip comes from the index, as a wheel that is only unpacked.
+To install it takes seconds, for each of about ten virtual environments.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ def pip_settings(listing: str) -> configparser.RawConfigParser:
             section = "global" if section == ":env:" else section
             settings.read_dict({section: {key: ast.literal_eval(value)}})
     settings.read_dict({"global": {"quiet": "1", "root-user-action": "ignore"}})
-    # Whoever wants an option with "no" in its name says no.
-    settings.read_dict({"install": {"no-compile": "no"}})
     return settings
 
 

@@ -92,6 +92,10 @@ def _port(value: Any) -> int | None:
     return number if number is not None and number < 65536 else None
 
 
+def _same_port(one: Any, other: Any) -> bool:
+    return _port(one) is not None and _port(one) == _port(other)
+
+
 def _loopback(address: str) -> bool:
     """Whether only this host can connect to it."""
     try:
@@ -138,7 +142,7 @@ def _gateways(gateways: Sequence[Mapping[str, Any]], given: Mapping[str, Any], h
                 "token_serial, or set load_balancer_check_tokens to false"
             )
         here = _everywhere(str(given["bind"])) or given["bind"] == gateway["address"]
-        if gateway["name"] == host and here and _port(gateway["port"]) == _port(given["port"]) is not None:
+        if gateway["name"] == host and here and _same_port(gateway["port"], given["port"]):
             yield (
                 f"load_balancer_port: {given['port']} is the port of the gateway on this host: give another one, or another address with "
                 "load_balancer_bind"
@@ -155,7 +159,7 @@ def _variables(given: Mapping[str, Any]) -> Iterator[str]:
     for name in ("port", "stats_port"):
         if _port(given[name]) is None:
             yield f"load_balancer_{name}: invalid port {given[name]}: give a number from 1 to 65535"
-    if _port(given["port"]) == _port(given["stats_port"]) is not None:
+    if _same_port(given["port"], given["stats_port"]):
         yield f"load_balancer_port, load_balancer_stats_port: both are {given['port']}: give two different ports"
     for name in ("bind", "stats_bind"):
         if given[name] != "*" and not _ADDRESS.fullmatch(str(given[name])):

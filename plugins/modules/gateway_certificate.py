@@ -233,30 +233,10 @@ renewal_due:
   type: bool
   sample: false
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, options that contradict each other, or a file at O(source) that cannot be
-          used. All of them are listed.
-        - V(path_foreign) - the file that is there holds a certificate that this module did not make, see
-          O(on_mismatch).
-        - V(path_unusable) - the file that is there has a password, is damaged, or does not hold a key with its
-          certificate, see O(on_mismatch).
-        - V(path_unreadable), V(path_unwritable) - the file cannot be read, is no regular file, or cannot be written.
-        - V(missing_library) - no Python on the target has cryptography. V(read_back_failed), V(unexpected) - a defect
-          of this collection.
-      returned: failure
-      type: str
-      sample: path_foreign
-    details:
-      description: What belongs to the code, for example C(problems) for V(invalid_input). May be empty.
-      returned: failure
-      type: dict
-      sample: {}
+  sample: {code: path_foreign, details: {}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge

@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.provider
   - keyfleet.hsm.registry
   - keyfleet.hsm.connection
   - keyfleet.hsm.pin_safety
@@ -46,36 +47,11 @@ attributes:
     details:
       - A request without O(csr_path) is signed anew in each run, which changes nothing.
 options:
-  registry:
-    description:
-      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
-        secret. M(keyfleet.hsm.hsm_instance) creates it. Outside check mode this module fails when it is missing.
-      - Not used together with O(library).
   instance:
     description:
       - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its library, its environment and its
         tokens are taken from the registry. What is stored and removed is recorded there as an event.
       - Exactly one of O(instance) and O(library) is required.
-  token_label:
-    description:
-      - Label of the token.
-      - At most one of O(token_label), O(token_serial) and O(slot) may be given. Exactly one is required together with
-        O(library), and together with an O(instance) that has several tokens.
-  pin:
-    description:
-      - The user PIN of the token. It is used in this task and kept nowhere.
-      - Not needed for an O(instance) whose token was registered with a PIN file.
-      - At most one of O(pin) and O(pin_file) may be given. One of them is required together with O(library).
-  library:
-    description:
-      - Absolute path of a PKCS#11 library on the target. With it the task reaches a token that no registry knows, and
-        nothing is recorded.
-    type: path
-  environment:
-    description:
-      - Environment variables that are set before the O(library) is loaded.
-      - Refused together with O(instance), which has an environment of its own.
-    type: dict
   key_label:
     description:
       - Label of the key pair, its C(CKA_LABEL). M(keyfleet.hsm.hsm_key) makes it.
@@ -385,60 +361,14 @@ renewal_due:
   type: bool
   sample: false
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, options that contradict each other, or no certificate in O(content) or
-          O(src). All of them are listed.
-        - V(no_key), V(several_keys), V(half_pair), V(unknown_public_key) - no key pair has this label, or more than
-          one, or only half of one, or its public key cannot be told.
-        - V(cannot_sign) - the key may not sign or is deactivated, the token has no mechanism for this signature, or the
-          options do not go with the type of the key.
-        - V(certificate_mismatch) - the given certificate belongs to another key. The fingerprints of both public keys
-          are in C(details).
-        - V(certificate_issued) - O(self_signed) would replace a certificate that a CA has issued, or that cannot be
-          read.
-        - V(bad_signature) - the token's signature does not verify with the public half of the pair.
-        - V(csr_unreadable), V(csr_unwritable) - the file at O(csr_path) cannot be read or written, or holds something
-          other than a request.
-        - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
-          there, or more than one token answers.
-        - V(token_not_declared) - the registered instance has no such token.
-        - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
-          slot.
-        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
-          login. Without a login as user its keys would look absent.
-        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
-          V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
-        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
-          a login. None was tried.
-        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
-        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
-        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
-          or does not start.
-        - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot be
-          used.
-        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
-          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
-          newer release's, or could not be written.
-        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_GENERAL_ERROR) - a call to the
-          library failed. What was done before is in C(msg), and C(changed) tells whether anything was.
-        - V(missing_library) - no Python on the target has python-pkcs11 and cryptography 42 or later.
-          V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: certificate_mismatch
+  sample:
+    code: certificate_mismatch
     details:
-      description: What belongs to the code, for example C(problems) for V(invalid_input). May be empty.
-      returned: failure
-      type: dict
-      sample:
-        certificate_key: 5d41f1dc8d6a4ba6ad0f5fd3a3f2ab3b8f0a6c49ef9a4d3c1f0b2e9d7c8a6b5f
-        key: 0c9a4f7d2b1e6a8c3d5f7091b2a4c6e8f0d1b3a5978c6e4d2f0a1b3c5d7e9f01
+      certificate_key: 5d41f1dc8d6a4ba6ad0f5fd3a3f2ab3b8f0a6c49ef9a4d3c1f0b2e9d7c8a6b5f
+      key: 0c9a4f7d2b1e6a8c3d5f7091b2a4c6e8f0d1b3a5978c6e4d2f0a1b3c5d7e9f01
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge

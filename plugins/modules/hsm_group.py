@@ -258,32 +258,10 @@ forgotten:
   elements: str
   sample: []
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, options that contradict each other, or connections to what is not
-          registered. All of them are listed.
-        - V(key_scan_fixed) - the group has another O(key_scan).
-        - V(in_use) - the group that would be removed has virtual keys, see O(force).
-        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
-          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
-          newer release's, or could not be written.
-        - V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: key_scan_fixed
-    details:
-      description: What belongs to the code - C(problems) for V(invalid_input), C(key_scan) and C(asked) for
-        V(key_scan_fixed), C(virtual_keys) for V(in_use). May be empty.
-      returned: failure
-      type: dict
-      sample:
-        key_scan: all
-        asked: own
+  sample: {code: key_scan_fixed, details: {key_scan: all, asked: own}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_group import converge

@@ -329,7 +329,7 @@ instance:
           returned: success
           type: str
         code:
-          description: The same as one of the words of RV(failure.code).
+          description: The same as C(code) in RV(failure).
           returned: success
           type: str
         pin_state:
@@ -369,57 +369,10 @@ instance:
           user_type: user
           initialized: true
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
-        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
-          or does not start, most often for want of its configuration.
-        - V(no_token), V(several_tokens), V(token_not_initialized), V(no_free_slot) - no token answers to the label,
-          serial number or slot, or more than one does, or it has to be initialised first, or there is no slot to
-          create one in. V(no_token) also when the registered token is not there, and O(tokens[].initialize) does not
-          create another in its place without O(allow_renumber=true).
-        - V(token_changed) - the token was swapped for another while the task ran.
-        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
-          V(pin_file_invalid), V(pin_file_unwritable) - no PIN is known, or its file cannot be used. No login was
-          tried.
-        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
-          a login. None was tried.
-        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
-        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once. V(pin_locked) and
-          V(pin_not_initialized) may also be the token's own answer.
-        - V(pin_not_accepted) - a PIN that is to be set has a length or a form that the token does not take. The
-          length is checked before anything is created.
-        - V(pin_change_unfinished) - an earlier change to another PIN was interrupted. The PIN in force may be that one.
-        - V(renumbering) - UIDs would move, see O(allow_renumber), or the prefix is not that of O(expect_prefix).
-        - V(in_use) - virtual keys, groups or configuration files refer to what would be removed, see O(force).
-        - V(lock_timeout), V(lock_unavailable) - another task held the token for longer than O(connection_timeout), or
-          the lock file cannot be used.
-        - V(registry_unavailable), V(registry_invalid), V(registry_too_new), V(registry_write_failed) - the registry
-          cannot be opened, is another program's file, is a newer release's, or could not be written.
-        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to the
-          library failed.
-        - V(several) - more than one token cannot be used, for different reasons, see RV(failure.details).
-        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: pin_incorrect
-    details:
-      description:
-        - What belongs to the code, for example C(problems) for V(invalid_input), C(tokens) for V(several_tokens) and
-          V(no_token), C(moved) for V(renumbering), C(virtual_keys), C(groups) or C(files) for V(in_use), C(pin_state),
-          C(serial) and C(device_fault) for V(pin_incorrect), C(errors) where several tokens cannot be used. May be
-          empty.
-      returned: failure
-      type: dict
-      sample:
-        device_fault: false
-        pin_state: low
-        serial: e00b4b43d3881a0c
+  sample: {code: pin_incorrect, details: {device_fault: false, pin_state: low, serial: e00b4b43d3881a0c}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances.hsm_instance import converge

@@ -33,6 +33,7 @@ description:
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.provider
   - keyfleet.hsm.registry
   - keyfleet.hsm.connection
   - keyfleet.hsm.in_group
@@ -51,11 +52,6 @@ attributes:
   idempotent:
     support: full
 options:
-  registry:
-    description:
-      - Absolute path of the registry on the target, the SQLite file that holds instances and virtual keys, and no
-        secret. M(keyfleet.hsm.hsm_instance) creates it. Outside check mode this module fails when it is missing.
-      - Not used together with O(library).
   instance:
     description:
       - Name of an instance that M(keyfleet.hsm.hsm_instance) has registered. Its library, its environment and its
@@ -63,26 +59,6 @@ options:
       - Exactly one of O(instance), O(group) and O(library) is required.
       - The operations of a key that a group has recorded on the token may be changed this way. To end such a key, say
         O(group).
-  token_label:
-    description:
-      - Label of the token.
-      - At most one of O(token_label), O(token_serial) and O(slot) may be given. Exactly one is required together with
-        O(library), and together with an O(instance) that has several tokens.
-  pin:
-    description:
-      - The user PIN of the token. It is used in this task and kept nowhere.
-      - Not needed for an O(instance) or a O(group) whose tokens were registered with PIN files.
-      - At most one of O(pin) and O(pin_file) may be given. One of them is required together with O(library).
-  library:
-    description:
-      - Absolute path of a PKCS#11 library on the target. With it the task reaches a token that no registry knows.
-        Nothing is recorded, and the keys have no UID.
-    type: path
-  environment:
-    description:
-      - Environment variables that are set before the O(library) is loaded.
-      - Refused together with O(instance) and O(group), whose instances have environments of their own.
-    type: dict
   keys:
     description:
       - The keys, each at most once, or several times with different values of O(keys[].generation). Omitted options are
@@ -825,7 +801,7 @@ failed_keys:
       returned: always
       type: str
     code:
-      description: Why it failed, as one of the words of RV(failure.code).
+      description: Why it failed, as C(code) in RV(failure).
       returned: always
       type: str
     error:
@@ -847,59 +823,16 @@ not_attempted:
     - {index: 4, label: web-3, action: create}
     - {index: 5, label: dek-3, action: create}
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
-        - V(cannot_plan) - a key exists and differs, several keys have its label, its id belongs to another key, only
-          half of a pair is there, it cannot be destroyed, it exists and cannot be used, its state forbids the move, a
-          generation would be taken back or destroyed without being named, or the token cannot generate or unwrap such
-          keys. In a group also - its policy holds the change back, the key belongs to another group, or the group has a
-          record of it and the serving token lacks it. All of them are listed, and nothing was changed.
-        - V(no_group), V(no_connection) - there is no such group, or none of its connections can be reached. For the
-          latter C(details.connections) has each of them with its own C(code) and C(error).
-        - V(group_changed) - the group was changed while the task waited for its token. Run again.
-        - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
-          there, or more than one token answers.
-        - V(token_not_declared) - the registered instance has no such token.
-        - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
-          slot.
-        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
-          login. Without a login as user its keys would look absent. In a group every token with C(user_type=so).
-        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
-          V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
-        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
-          a login. None was tried.
-        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
-        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
-        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
-          or does not start.
-        - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot be
-          used.
-        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
-          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
-          newer release's, or could not be written.
-        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_GENERAL_ERROR) - a call to the
-          library failed. When several keys failed, that of the first.
-        - V(missing_library) - no Python on the target has python-pkcs11, and cryptography where a key has a source.
-          V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: cannot_plan
+  sample:
+    code: cannot_plan
     details:
-      description: What belongs to the code, for example C(problems) for V(invalid_input) and V(cannot_plan). May be
-        empty.
-      returned: failure
-      type: dict
-      sample:
-        problems:
-          - >-
-            keys[0] (a): a key with this label exists and differs: size is 256, asked for 128. Nothing was changed.
-            Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
+      problems:
+        - >-
+          keys[0] (a): a key with this label exists and differs: size is 256, asked for 128. Nothing was changed.
+          Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge

@@ -170,25 +170,7 @@ instances:
           returned: always
           type: str
         code:
-          description:
-            - The same in one word that stays the same from release to release, else V(null).
-            - V(no_token), V(several_tokens), V(token_not_initialized), V(token_changed) - the registered token is not
-              there, or not alone, or it is another one.
-            - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
-              V(pin_file_invalid)
-              - no PIN is known, or its file cannot be used. No login was tried.
-            - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak
-              against a login. None was tried.
-            - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
-            - V(pin_not_tried) - the token refused this PIN file before, or its PIN under another instance just now.
-            - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is
-              none, or does not start.
-            - V(probe_timeout) - no answer within O(timeout). V(probe_crashed) - the library ended its process.
-              V(not_probed) - one of the two happened at another token of the instance before.
-            - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot
-              be used.
-            - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to
-              the library failed.
+          description: The same as C(code) in RV(failure), else V(null).
           returned: always
           type: str
         device_fault:
@@ -234,27 +216,10 @@ instances:
           device_fault: false
           pin_state: unknown
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(not_healthy) - fewer tokens are accessible than O(require) wants. RV(instances) tells which.
-        - V(invalid_input) - invalid values.
-        - V(no_instance) - O(instances) names one that is not registered.
-        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new) - the registry is not
-          there, cannot be opened, is another program's file, or is a newer release's.
-        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: not_healthy
-    details:
-      description: What belongs to the code, for example C(registered) for V(no_instance). May be empty.
-      returned: failure
-      type: dict
-      sample: {}
+  sample: {code: not_healthy, details: {}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report

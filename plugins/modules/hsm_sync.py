@@ -392,75 +392,15 @@ summary:
     missing: 0
     drifted: 0
 served_by:
-  description: The connection of the O(group) that served. V(null) without a group.
+  description: The connection of the O(group) that served, as in RV(keyfleet.hsm.hsm_key#module:served_by). V(null) without a group.
   returned: success
   type: dict
-  contains:
-    priority:
-      description: Its place in the group, from 1 on.
-      returned: always
-      type: int
-    instance:
-      description: Name of the instance.
-      returned: always
-      type: str
-    token_label:
-      description: Label of the token when it was registered or seen last.
-      returned: always
-      type: str
-    slot:
-      description: Number of the slot that the token is in.
-      returned: always
-      type: int
-  sample:
-    priority: 1
-    instance: primary
-    token_label: payments
-    slot: 976726751
+  sample: {priority: 1, instance: primary, token_label: payments, slot: 976726751}
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
-        - V(no_group), V(no_connection) - there is no such group, or none of its connections can be reached. For the
-          latter C(details.connections) has each of them with its own C(code) and C(error).
-        - V(export_unreadable), V(export_unwritable) - the file of O(export) cannot be read or may not be written. Nothing
-          was recorded, unless the file could not be replaced at the end.
-        - V(no_instance), V(no_token), V(several_tokens), V(token_not_initialized) - the instance or the token is not
-          there, or more than one token answers.
-        - V(token_not_declared) - the registered instance has no such token, or no token at all.
-        - V(token_changed) - the token is not the one that was registered, though it answers to the same label or
-          slot.
-        - V(login_needed) - the token is registered with C(user_type=so), or with C(login=false) though it requires a
-          login. Without a login as user its keys would look absent.
-        - V(pin_missing), V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty),
-          V(pin_file_invalid) - no PIN is known, or its file cannot be used. No login was tried.
-        - V(pin_count_low), V(pin_final_try), V(pin_locked), V(pin_not_initialized) - the token's flags speak against
-          a login. None was tried.
-        - V(pin_not_tried) - the token refused the PIN in this file before, and the file has not been written since.
-        - V(pin_incorrect), V(pin_expired) - the token refused the PIN. It was tried once.
-        - V(library_missing), V(library_invalid), V(library_init_failed) - the PKCS#11 library is not there, is none,
-          or does not start.
-        - V(lock_timeout), V(lock_unavailable) - another task held the token for too long, or the lock file cannot be
-          used.
-        - V(registry_missing), V(registry_unavailable), V(registry_invalid), V(registry_too_new),
-          V(registry_write_failed) - the registry is not there, cannot be opened, is another program's file, is a
-          newer release's, or could not be written.
-        - C(CKR_) and the rest of the name of a PKCS#11 return value, for example V(CKR_DEVICE_ERROR) - a call to the
-          library failed.
-        - V(missing_library) - no Python on the target has python-pkcs11. V(unexpected) - a defect of this collection.
-      returned: failure
-      type: str
-      sample: token_changed
-    details:
-      description: What belongs to the code, for example C(problems) for V(invalid_input). May be empty.
-      returned: failure
-      type: dict
-      sample: {}
+  sample: {code: token_changed, details: {}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge

@@ -188,43 +188,10 @@ unit:
       type: list
       elements: str
 failure:
-  description: Why the task failed, for programs. The text for people is in C(msg).
+  description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
   type: dict
-  contains:
-    code:
-      description:
-        - A word that stays the same from release to release.
-        - V(invalid_input) - invalid values, or options that contradict each other. All of them are listed.
-        - V(renumbering) - UIDs would move, see O(allow_renumber).
-        - V(config_invalid), V(config_unreadable), V(config_unwritable) - the file that is there cannot be understood
-          or read, or the new one cannot be written.
-        - V(pin_file_missing), V(pin_file_unreadable), V(pin_file_unsafe), V(pin_file_empty), V(pin_file_invalid) -
-          the file of a PIN cannot be used.
-        - V(pin_differs) - O(instances[].tokens[].pin) differs from what the PIN file holds.
-        - V(pin_not_changed) - the PIN file does not hold O(instances[].tokens[].new_pin) yet. Run
-          M(keyfleet.hsm.hsm_instance) first.
-        - V(pin_invalid) - the server would not log in with this PIN.
-        - V(no_token), V(several_tokens), V(token_not_initialized) - no token answers, or more than one, or it has to
-          be initialised first.
-        - V(library_missing), V(library_invalid), V(library_init_failed), V(probe_timeout), V(probe_crashed) - the
-          PKCS#11 library is not there, is none, does not start, hangs, or ends its process.
-        - V(lock_timeout), V(lock_unavailable) - another task held the library for too long, or the lock file cannot be
-          used.
-        - V(registry_unavailable), V(registry_invalid), V(registry_too_new), V(registry_write_failed) - the registry
-          cannot be opened, is another program's file, is a newer release's, or could not be written.
-        - C(CKR_) and the rest of the name of a PKCS#11 return value - a call to the library failed.
-        - V(several) - more than one token cannot be used, for different reasons, see RV(failure.details).
-        - V(missing_library) - no Python on the target has python-pkcs11 and tomli-w. V(render_failed), V(unexpected)
-          - a defect of this collection.
-      returned: failure
-      type: str
-      sample: renumbering
-    details:
-      description: Plain values that belong to the code. Never a secret.
-      returned: failure
-      type: dict
-      sample: {}
+  sample: {code: renumbering, details: {}}
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms.kms_config import converge

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts for the tests of this folder: each file has bare ones, shared by its tests and taken down after them."""
+"""Hosts for the tests of this folder. Those of test_site are bare when it begins."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def hosts(*wanted: str) -> Iterator[Fleet]:
         fleet.hosts("down")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """host1 and offline1 are bookworm, host2 is trixie."""
+    """host1 and offline1 are bookworm, host2 is trixie. For test_hosts and then test_offline, before ``five`` takes them down."""
     with hosts("--hosts", "2", "--offline", "1") as fleet:
         yield fleet
 

@@ -120,6 +120,7 @@ class Fleet:
             started = time.monotonic()
             # One stream, so that a warning stands beside its task. Without pipelining a run takes twice as long.
             environment = {**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
-            process: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "text": True}
-            done = subprocess.run(command, timeout=1200, check=False, **process)
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, timeout=1200, check=False
+            )
         return Run(done.returncode, done.stdout, read_recap(done.stdout), time.monotonic() - started)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -30,6 +31,8 @@ PACKAGES = (
     "python3-venv",
     "ca-certificates",
     "iproute2",
+    # Ansible's module apt installs it where it is missing. Scenario package takes it away first.
+    "python3-apt",
 )
 
 # These reach through a privileged container to the kernel, which is this machine's: settings, modules, file systems.
@@ -49,8 +52,13 @@ MASKED = (
     "e2scrub_all.timer",
 )
 
+# Python keeps the bytecode of what it imports, but not of what it imports from an archive, as Ansible's modules come.
+# Where an administrator's own start-up code goes, Debian has a file for each Python.
+BYTECODE = Path(__file__).with_name("host_bytecode.py").read_text()
+
 # Run with the image's root folder as $1, after its packages are there. The keys that the package openssh-server made
 # would be the same on every host: each gets its own when it is made. An empty machine-id is filled at the first start.
+# The lists of the archive stay, so that hosts fetch only what is newer.
 FINISH = f"""
 rm -f "$1"/etc/ssh/ssh_host_*
 : >"$1/etc/machine-id"
@@ -58,6 +66,10 @@ chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 {USER}
 printf '%s\\n' '{USER} ALL=(ALL:ALL) NOPASSWD: ALL' >"$1/etc/sudoers.d/{USER}"
 chmod 0440 "$1/etc/sudoers.d/{USER}"
 chroot "$1" systemctl --quiet mask {" ".join(MASKED)}
+for folder in "$1"/etc/python3.*; do
+  printf '%s' {shlex.quote(BYTECODE)} >"$folder/sitecustomize.py"
+done
+mkdir -m 1777 "$1/var/cache/bytecode"
 """
 
 
@@ -70,7 +82,8 @@ def recipe(release: str) -> list[str]:
         f"deb {mirror}-security {release}-security main",
     ]
     # A half-made image is thrown away, so nothing need be flushed to the disk.
-    options = ["--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--customize-hook={FINISH.strip()}"]
+    options = ["--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Languages none"]
+    options += ["--skip=cleanup/apt/lists", f"--customize-hook={FINISH.strip()}"]
     return ["mmdebstrap", *options, "--include=" + ",".join(PACKAGES), release, *sources]
 
 

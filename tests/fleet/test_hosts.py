@@ -122,9 +122,9 @@ def test_only_an_offline_host_has_no_way_to_the_mirror(fleet: Fleet) -> None:
 
 def test_a_file_is_brought_to_an_offline_host(fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "wheel").write_bytes(bytes(range(256)))
-    done = fleet.ansible("offline1", "-m", "copy", "-a", f"src={tmp_path}/wheel dest=/tmp/wheel")
+    done = fleet.ansible("offline1", "-m", "copy", "-a", f"src={tmp_path}/wheel dest=wheel")
     assert "offline1 | CHANGED" in done.stdout, done.stdout + done.stderr
-    assert fleet.ssh("offline1", "stat --format %s /tmp/wheel").stdout == "256\n"
+    assert fleet.ssh("offline1", "stat --format %s wheel; rm wheel").stdout == "256\n"
 
 
 def test_a_host_that_reboots_comes_back_with_its_files(fleet: Fleet) -> None:

@@ -4,11 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+source "$ROOT/tools/for_hosts.sh"
 
 # The tests bring up hosts of their own and take them down. Those of make hosts-up are other hosts and stay.
 
 export KEYFLEET_HOSTS=$BUILD/fleet
 export PYTHONPATH=$ROOT/tests/fleet
-"$ROOT/tools/wheelhouse.sh"
-export KEYFLEET_WHEELHOUSE=$BUILD/wheelhouse
 exec python -m pytest tests/fleet

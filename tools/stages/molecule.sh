@@ -4,19 +4,65 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+source "$ROOT/tools/for_hosts.sh"
 
-# Every scenario of extensions/molecule, each on bare hosts of its own. Arguments: only these scenarios.
+# The scenarios of extensions/molecule, on host1 (Debian 12) and host2 (Debian 13). Arguments: only these scenarios.
+
+# Roles that stand alone share two hosts: none has what another of them brings.
+alone=(package service softhsm runtime)
+# Roles that stand on runtime and softhsm share two others. The check mode of all comes first, as long as these are bare.
+above=(kms gateway load_balancer)
 
 export KEYFLEET_HOSTS=${KEYFLEET_HOSTS:-$BUILD/molecule}
-export MOLECULE_EPHEMERAL_DIRECTORY=$KEYFLEET_HOSTS-run
-"$ROOT/tools/wheelhouse.sh"
-export KEYFLEET_WHEELHOUSE=$BUILD/wheelhouse
+export KEYFLEET_DOUBLES=$KEYFLEET_HOSTS-doubles
+scratch=$KEYFLEET_HOSTS-run
+
 cd "$LINKED"
-if (($# == 0)); then
-  set -- extensions/molecule/*/molecule.yml
-  set -- "${@%/molecule.yml}"
-  set -- "${@##*/}"
-fi
-for scenario; do
-  molecule test --scenario-name "$scenario"
+for scenario in extensions/molecule/*/molecule.yml; do
+  scenario=$(basename "${scenario%/molecule.yml}")
+  [[ " ${alone[*]} ${above[*]} " == *" $scenario "* ]] || die "Scenario $scenario is in no list of tools/stages/molecule.sh."
 done
+wanted=" ${*:-${alone[*]} ${above[*]}} "
+
+# run COMMAND SCENARIO: molecule keeps in a folder of the scenario's own how far it came.
+run() {
+  export MOLECULE_EPHEMERAL_DIRECTORY=$scratch/$2
+  molecule "$1" --scenario-name "$2"
+}
+
+bare_hosts() {
+  "$ROOT/tools/hosts.sh" down
+  "$ROOT/tools/hosts.sh" up --hosts 2 --debian bookworm,trixie
+}
+
+# each COMMAND SCENARIO...: those of them that are wanted.
+each() {
+  local command=$1 scenario
+  shift
+  for scenario; do
+    [[ $wanted != *" $scenario "* ]] || run "$command" "$scenario"
+  done
+}
+
+any() {
+  local scenario
+  for scenario; do
+    [[ $wanted != *" $scenario "* ]] || return 0
+  done
+  return 1
+}
+
+rm -rf "$scratch"
+trap '"$ROOT/tools/hosts.sh" down' EXIT
+if any "${alone[@]}"; then
+  bare_hosts
+  each test "${alone[@]}"
+fi
+if any "${above[@]}"; then
+  for version in 5.26.0 5.27.0; do
+    python tests/doubles/build.py --out "$KEYFLEET_DOUBLES/$version" --kms-version "$version"
+  done
+  bare_hosts
+  each check "${above[@]}"
+  each test "${above[@]}"
+fi

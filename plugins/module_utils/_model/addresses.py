@@ -30,14 +30,14 @@ def renumberings(before: dict[str, str | None], after: dict[str, str | None]) ->
     ]
 
 
-def check_addresses(moved: Iterable[str], *, allowed: bool, option: str = "allow_renumber") -> None:
+def check_addresses(moved: Iterable[str], *, allowed: bool) -> None:
     """Raise :class:`Refused` when addresses move and that was not asked for by name."""
     moved = list(moved)
     if moved and not allowed:
         raise Refused(
             "refused: stored UIDs would point elsewhere: "
             + "; ".join(moved)
-            + f". Keep the instances, their order and their tokens, or say {option}: true after the stored UIDs have been dealt with.",
+            + ". Keep the instances, their order and their tokens, or say allow_renumber: true after the stored UIDs have been dealt with.",
             code="renumbering",
             details={"moved": moved},
         )

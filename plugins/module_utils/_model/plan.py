@@ -55,4 +55,4 @@ class Outcome:
     diff: dict[str, Any] = field(default_factory=lambda: {"before": {}, "after": {}})
     values: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
-    failure_code: str = "failed"
+    failure_code: str = "unexpected"

@@ -17,8 +17,8 @@ WORKER = """
 import sys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.provider import open_provider
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.session import open_session
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.secret import Secret
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
 library, configuration, pin, rounds = sys.argv[1:]
 for _round in range(int(rounds)):

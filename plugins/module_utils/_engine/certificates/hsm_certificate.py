@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -49,7 +50,8 @@ def converge(request: CertificateRequest, context: Context) -> Outcome:
                 f"{error.message} In check mode it is taken for one that an earlier task of this play would register, with a new key "
                 "and without certificates."
             )
-            return run.outcome(*run.plan(None, [], None), None)
+            request_plan, plan = run.plan(None, [], None)
+            return run.outcome(request_plan, plan, None, _known(request_plan, plan))
         raise
 
 
@@ -84,6 +86,14 @@ def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:
         raise ValueError(f"{path} cannot be read: {error.strerror}: run as its owner (become: true), or give its text as content") from None
 
 
+@dataclass(frozen=True)
+class _Made:
+    """The request's PEM and the certificate as they are after the run; in check mode, as far as they are known. None otherwise."""
+
+    request: str | None
+    certificate: FoundCertificate | None
+
+
 class _Run:
     """One call of hsm_certificate against one token."""
 
@@ -104,9 +114,10 @@ class _Run:
             key, key_id = self._key(session)
             inventory = cryptoki.read_certificates(session)
             request, plan = self.plan(key, of_key(inventory.objects, self.spec.key_label, key_id), session)
+            made = _known(request, plan)
             if not self.context.check_mode:
-                self._apply(session, key, request, plan, inventory, _Log(database, target, session))
-        return self.outcome(request, plan, key)
+                made = self._apply(session, key, request, plan, inventory, _Log(database, target, session))
+        return self.outcome(request, plan, key, made)
 
     def _key(self, session: Session) -> tuple[CertifiedKey | None, bytes | None]:
         """The key, and the CKA_ID that its certificates have: None where any will do."""
@@ -184,21 +195,22 @@ class _Run:
         plan: CertificatePlan,
         inventory: cryptoki.CertificateInventory,
         log: _Log,
-    ) -> None:
+    ) -> _Made:
         try:
-            self._sign(session, key, request, plan)
-            if request is not None and request.changes and self.spec.csr_path and request.text:
-                write_request(self.spec.csr_path, request.text)
+            made = self._sign(session, key, request, plan)
+            if request is not None and request.changes and self.spec.csr_path and made.request:
+                write_request(self.spec.csr_path, made.request)
                 self.done.append(f"the request was written to {self.spec.csr_path}")
-            if plan.stores and plan.after is not None and key is not None:
+            if plan.stores and made.certificate is not None and key is not None:
                 # The new one before the old one goes: a crash in between leaves both, and the next run removes the old one.
-                made = cryptoki.store(session, inventory, self.spec.key_label, key.key_id, plan.after.der)
-                self.done.append(f"the new certificate was stored (handle {made.handle})")
-                log.add("add_certificate", made.key_id, made.label, plan.after)
+                item = cryptoki.store(session, inventory, self.spec.key_label, key.key_id, made.certificate.der)
+                self.done.append(f"the new certificate was stored (handle {item.handle})")
+                log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:
                 cryptoki.destroy(inventory, one.item)
                 self.done.append(f"a certificate was removed (handle {one.item.handle})")
                 log.add("remove_certificate", one.item.key_id, one.item.label, one.found)
+            return made
         except KeyfleetError as error:
             touched = bool(error.details.pop("changed_hsm", False))
             error.changed = touched or bool(self.done)
@@ -207,27 +219,34 @@ class _Run:
                 error.message += "." if isinstance(error, RegistryError) else ". Run again: the next run finishes it."
             raise
 
-    def _sign(self, session: Session, key: CertifiedKey | None, request: RequestPlan | None, plan: CertificatePlan) -> None:
+    def _sign(self, session: Session, key: CertifiedKey | None, request: RequestPlan | None, plan: CertificatePlan) -> _Made:
+        made = _known(request, plan)
         if key is None:
-            return
+            return made
         if request is not None and request.to_be_made:
-            request.make(session, key)
+            made = replace(made, request=request.made(session, key))
         if plan.stores and self.spec.self_signed and self.scheme is not None:
-            plan.after = build_self_signed(self.spec, key.signing(session), self.scheme, self.now)
+            made = replace(made, certificate=build_self_signed(self.spec, key.signing(session), self.scheme, self.now))
+        return made
 
-    def outcome(self, request: RequestPlan | None, plan: CertificatePlan, key: CertifiedKey | None) -> Outcome:
+    def outcome(self, request: RequestPlan | None, plan: CertificatePlan, key: CertifiedKey | None, made: _Made) -> Outcome:
         """What is returned: of what check mode would make, only what can be told beforehand."""
         steps: list[Step] = [request.step] if request is not None and request.step is not None else []
         steps += plan.steps
-        found = plan.after
+        found = made.certificate
         values: dict[str, Any] = dict.fromkeys(_VALUES)
-        values |= {"csr": request.text if request is not None else None, "matches_key": None, "renewal_due": None}
+        values |= {"csr": made.request, "matches_key": None, "renewal_due": None}
         if found is not None:
             values |= found.values()
             values["renewal_due"] = is_due(found, self.now, self.spec.renew_before)
             if key is not None:
                 values["matches_key"] = found.spki == key.spki
         return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values=values)
+
+
+def _known(request: RequestPlan | None, plan: CertificatePlan) -> _Made:
+    """What is known before anything is signed."""
+    return _Made(request.text if request is not None else None, plan.after)
 
 
 class _Log:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ class Stored:
     found: FoundCertificate
 
 
-@dataclass
+@dataclass(frozen=True)
 class CertificatePlan:
     """What becomes of the certificates of one key.
 
@@ -42,8 +42,8 @@ class CertificatePlan:
     stores: bool = False
     after: FoundCertificate | None = None
     kept: Stored | None = None
-    remove: list[Stored] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    remove: tuple[Stored, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -56,17 +56,17 @@ def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | Non
     return [Stored(item, read_certificate(item.der)) for item in mine]
 
 
-def _by_age(stored: Sequence[Stored]) -> list[Stored]:
+def _by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:
     """The one that lives longest first. In the same order in each run, whatever that of the token's search is."""
 
     def key(one: Stored) -> tuple[bool, float, str]:
         end = one.found.not_after
         return end is None, 0.0 if end is None else -end.timestamp(), one.found.fingerprint
 
-    return sorted(stored, key=key)
+    return tuple(sorted(stored, key=key))
 
 
-def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> list[Step]:
+def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> tuple[Step, ...]:
     """One line of the diff for the certificate, and one for each that is left over from a run that was cut off."""
     subject = f"certificate {spec.key_label}"
     left = list(remove)
@@ -79,7 +79,7 @@ def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | N
     elif left:
         steps.append(Step(DELETE, subject, left.pop(0).found.described(), None))
     steps += [Step(DELETE, f"{subject}, left over {number}", one.found.described(), None) for number, one in enumerate(left, 1)]
-    return steps
+    return tuple(steps)
 
 
 def _replace(spec: CertificateSpec, after: FoundCertificate | None, described: dict[str, Any], stored: Sequence[Stored]) -> CertificatePlan:
@@ -88,7 +88,7 @@ def _replace(spec: CertificateSpec, after: FoundCertificate | None, described: d
 
 
 def _keep(spec: CertificateSpec, kept: Stored, stored: Sequence[Stored]) -> CertificatePlan:
-    remove = [one for one in _by_age(stored) if one is not kept]
+    remove = tuple(one for one in _by_age(stored) if one is not kept)
     return CertificatePlan(False, kept.found, kept, remove, _steps(spec, None, kept, remove))
 
 

@@ -35,9 +35,9 @@ _MAX_BYTES = 1024 * 1024
 _PEM_KIND = re.compile(rb"-----BEGIN ([^-\r\n]*)-----")
 
 
-@dataclass
+@dataclass(frozen=True)
 class RequestPlan:
-    """What becomes of the request. ``step`` is None where it is returned only; ``text`` is its PEM, None until it is made."""
+    """What becomes of the request. ``step`` is None where it is returned only; ``text`` is its PEM, None where it has yet to be made."""
 
     spec: CertificateSpec
     scheme: Scheme | None
@@ -52,11 +52,12 @@ class RequestPlan:
     def to_be_made(self) -> bool:
         return self.text is None
 
-    def make(self, session: Session, key: CertifiedKey) -> None:
-        """Sign it in the HSM. Raises :class:`KeyfleetError`."""
-        if self.scheme is not None:
-            request = build_request(self.spec, key.signing(session), self.scheme)
-            self.text = request.public_bytes(Encoding.PEM).decode("ascii")
+    def made(self, session: Session, key: CertifiedKey) -> str | None:
+        """Its PEM, signed in the HSM. Raises :class:`KeyfleetError`."""
+        if self.scheme is None:
+            return None
+        request = build_request(self.spec, key.signing(session), self.scheme)
+        return request.public_bytes(Encoding.PEM).decode("ascii")
 
 
 def plan_request(spec: CertificateSpec, key: CertifiedKey | None, scheme: Scheme | None) -> RequestPlan | None:

@@ -32,9 +32,7 @@ def converge(request: GatewayCertificateRequest, context: Context) -> Outcome:
     """gateway_certificate. Raises :class:`KeyfleetError`: nothing was written."""
     run = _Run(context, request, _given(request, context))
     plan = run.plan(read_existing(request.path))
-    if not context.check_mode:
-        run.apply(plan)
-    return run.outcome(plan)
+    return run.outcome(plan, plan.after if context.check_mode else run.apply(plan))
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Given:
     gid: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Plan:
     """``after`` is what will be in the file; None for one that has yet to be made or seen. ``writes``: the contents change."""
 
@@ -260,10 +258,10 @@ class _Run:
             end = iso(found.certificate.not_after)
             self.context.warn(f"path: the certificate in {self.request.path} expires at {end}, within renew_before: have a new one issued.")
 
-    def apply(self, plan: _Plan) -> None:
-        """Carry the plan out, and look at what is in the file then. Raises :class:`KeyfleetError`."""
+    def apply(self, plan: _Plan) -> Bundle | None:
+        """Carry the plan out, and return what is in the file then. Raises :class:`KeyfleetError`."""
         if not plan.step.changes:
-            return
+            return plan.after
         content: bytes | None = None
         if plan.writes:
             bundle = plan.after or self._made()
@@ -275,7 +273,7 @@ class _Run:
             raise KeyfleetError(
                 f"path: {self.request.path} does not read back as it was written, please report it.", code="read_back_failed"
             )
-        plan.after = there.bundle
+        return there.bundle
 
     def _made(self) -> Bundle:
         """A new key with its certificate."""
@@ -288,18 +286,18 @@ class _Run:
             private = ec.generate_private_key(ec.SECP256R1())
         return Bundle(private, build_self_signed(self.self_signs, private, self.scheme, self.now))
 
-    def outcome(self, plan: _Plan) -> Outcome:
-        """What is returned: of what check mode would make, only what can be told beforehand."""
+    def outcome(self, plan: _Plan, after: Bundle | None) -> Outcome:
+        """What is returned: of what check mode would make, only what can be told beforehand. ``after`` is in the file now, or will be."""
         values: dict[str, Any] = {**dict.fromkeys(_VALUES), "path": self.request.path, "differs": plan.step.changes}
-        if plan.after is not None:
-            found = plan.after.certificate.described()
+        if after is not None:
+            found = after.certificate.described()
             values |= {name: found[name] for name in ("not_before", "not_after", "subject")}
             values |= {
-                "certificate": plan.after.certificate.pem,
-                "fingerprint_sha256": plan.after.certificate.fingerprint,
+                "certificate": after.certificate.pem,
+                "fingerprint_sha256": after.certificate.fingerprint,
                 "subject_alt_names": found.get("subject_alt_names", []),
-                "self_signed": plan.after.certificate.signed_itself(),
-                "renewal_due": is_due(plan.after.certificate, self.now, self.request.renew_before),
+                "self_signed": after.certificate.signed_itself(),
+                "renewal_due": is_due(after.certificate, self.now, self.request.renew_before),
             }
         elif self.self_signs is not None:
             said = self._wanted()

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..addresses import renumberings
@@ -46,7 +46,7 @@ class Served(Declared):
     library: str
     named: str
     slots: tuple[int | None, ...] = ()
-    passwords: tuple[str, ...] = ()
+    passwords: tuple[str, ...] = field(default=(), repr=False)  # revealed PINs
 
 
 def pin_problem(pin: Secret) -> str | None:

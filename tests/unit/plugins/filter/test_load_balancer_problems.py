@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ VARIABLES: dict[str, Any] = {
 }
 
 
-def problems(gateways: list[dict[str, Any]] = GATEWAYS, host: str = "lb1", **changed: Any) -> list[str]:
+def problems(gateways: Sequence[dict[str, Any]] = tuple(GATEWAYS), host: str = "lb1", **changed: Any) -> list[str]:
     return load_balancer_problems(gateways, {**VARIABLES, **changed}, HOSTS, host)
 
 

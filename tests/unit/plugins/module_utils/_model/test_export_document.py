@@ -181,11 +181,11 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
     planner = Planner(objects, Circumstances(True, False, {}, EmptyToken(), Neighbours(objects, ()), scope))
     specs = specs_of(exported(*records)["keys"])
     meant = [spec.label for spec in specs]
-    specs, planner.families, problems = expand(specs, planner.by_label.keys(), {one.label: one for one in records}, NOW)
+    specs, families, problems = expand(specs, planner.by_label.keys(), {one.label: one for one in records}, NOW)
     assert (problems, [spec.label for spec in specs]) == ([], meant)
-    plans, problems = planner.plan(specs)
+    plans, problems = planner.plan(specs, families)
     assert problems == []
-    assert [(plan.action, plan.mismatches) for plan in plans] == [(KEEP, [])] * len(meant)
+    assert [(plan.action, plan.mismatches) for plan in plans] == [(KEEP, ())] * len(meant)
 
 
 @pytest.mark.parametrize(

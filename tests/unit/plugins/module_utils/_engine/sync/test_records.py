@@ -57,7 +57,7 @@ class Registry:
 
     def events(self) -> set[tuple[str, str]]:
         rows = self.database.connection.execute("SELECT action, subject FROM event WHERE action LIKE '%_key' AND subject != 'uid'")
-        return {(action, subject) for action, subject in rows}
+        return {(row["action"], row["subject"]) for row in rows}
 
 
 def test_all_that_a_plan_does_is_written_and_noted(database: Database) -> None:

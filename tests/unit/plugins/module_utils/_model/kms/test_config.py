@@ -56,6 +56,10 @@ def test_a_pin_that_means_something_else_to_the_server(pin: str, word: str) -> N
     assert pin_problem(Secret(f"{pin[1:]}")) is None
 
 
+def test_an_instance_does_not_show_its_pins() -> None:
+    assert "'pin'" not in repr(served("one", 3))
+
+
 def test_a_pin_that_no_file_can_hold() -> None:
     problem = pin_problem(Secret("12\ud80034"))
     assert problem == "the PIN: is text that UTF-8 cannot hold: give Unicode text"

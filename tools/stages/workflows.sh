@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+# The workflows against the forge's own schema, which the tool brings along.
+
+check-jsonschema --builtin-schema vendor.github-workflows "$ROOT"/.github/workflows/*.yml

@@ -53,6 +53,10 @@ class Scope:
     def only_own(self) -> bool:
         return self.group is not None and self.group.key_scan == SCAN_OWN
 
+    def by_label(self) -> dict[str, VirtualKey]:
+        """One record of each label: the scope's own has the last word."""
+        return {record.label: record for record in reversed(self.records)}
+
     def owns(self, record: VirtualKey | None) -> bool:
         return record is not None and record.group_id == self.group_id
 

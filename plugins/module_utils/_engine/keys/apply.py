@@ -179,8 +179,11 @@ class Applier:
         elif plan.action == FORGET:
             with recording(self.database) as database:
                 if database is not None:
-                    for record in plan.stale:
-                        virtual_keys.remove(database, self.records.uid_of(record), record, "forget_key")
+                    self._forget(plan, database)
+
+    def _forget(self, plan: KeyPlan, database: Database) -> None:
+        for record in plan.stale:
+            virtual_keys.remove(database, self.records.uid_of(record), record, "forget_key")
 
     def _make(self, plan: KeyPlan) -> None:
         try:
@@ -252,6 +255,7 @@ class Applier:
                 virtual_keys.remove(database, self.records.uid(key), plan.virtual, "destroy_key")
             else:
                 events.record(database, "destroy_key", self.records.uid(key), label=key.main.label)
+            self._forget(plan, database)
             if self.target.token_id is not None and plan.spec.label not in self.records.begun:
                 pending_keys.remove(database, self.target.token_id, [plan.spec.label])
 
@@ -264,10 +268,8 @@ class Applier:
             if database is None:
                 return
             if old is not None and self.scope.owns(old):
-                operations = plan.virtual_operations(after.operations) if after is not None else old.operations
-                record = replace(old, operations=operations, state=plan.new_state or old.state, generation=plan.generation)
                 address = self.records.uid(after) if after is not None else self.records.uid_of(old)
-                virtual_keys.update(database, address, record, before=old.state)
+                virtual_keys.update(database, address, plan.changed_record(old, after, self.scope), before=old.state)
             elif after is not None and (old is None or self.scope.group is not None):
                 self.records.write(plan, after)
             elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference

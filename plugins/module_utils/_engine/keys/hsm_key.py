@@ -11,15 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from ..._cryptoki import making
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
-from ..._model.errors import Cryptoki, InputError, KeyfleetError
-from ..._model.keys.material import WrappedMaterial
+from ..._model.errors import InputError, KeyfleetError
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
-from ..._model.keys.spec import ABSENT, PRESENT, KeySpec
-from ..._model.keys.states import DESTROYED
+from ..._model.keys.spec import KeySpec
 from ..._model.keys.types import usable_types
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
@@ -33,12 +30,11 @@ from ..tokens.serving import Reached, check_pin, find_group, first_reachable
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
 from .done import nothing_done
-from .look import EmptyToken, TokenLook, wrapping_key
+from .look import EmptyToken, TokenLook
 from .planning.circumstances import Circumstances
-from .planning.generations import expand
 from .planning.neighbours import Neighbours
 from .planning.plan import KeyPlan
-from .planning.planner import Planner
+from .planning.planner import plan_keys
 from .planning.repair import is_hollow
 from .results import Results
 
@@ -94,13 +90,12 @@ def converge(request: KeyRequest, context: Context) -> Outcome:
 
 
 def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
-    specs, families, problems = expand(specs, [], {}, datetime.now(timezone.utc))
     circumstances = Circumstances(
         recorded=True, repair=False, pending={}, look=EmptyToken(), neighbours=Neighbours([], ()), check_mode=True
     )
-    plans, more = Planner([], circumstances).plan(specs, families)
-    if problems or more:
-        raise InputError([*problems, *more])
+    plans, problems = plan_keys(specs, [], circumstances, datetime.now(timezone.utc))
+    if problems:
+        raise InputError(problems)
     for text in (text for plan in plans for text in plan.warnings):
         context.warn(text)
     return Results(plans, nothing_done(plans, [], circumstances.look), context.check_mode).outcome()
@@ -132,16 +127,13 @@ class _Batch:
     def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
         self.session, self.inventory = session, inventory
         pending = self._pending(target)
-        # The scope's own records come first, and have the last word.
-        self.by_label = {record.label: record for record in reversed(scope.records)}
-        fingerprints = {label: record.fingerprint for label, record in self.by_label.items() if record.fingerprint}
+        fingerprints = {label: record.fingerprint for label, record in scope.by_label().items() if record.fingerprint}
         self.look = TokenLook(session, inventory, fingerprints)
         neighbours = Neighbours(inventory.objects, inventory.certified)
         circumstances = Circumstances(
             self.database is not None, self.request.repair, pending, self.look, neighbours, scope, self.context.check_mode
         )
-        planner = Planner(inventory.objects, circumstances)
-        plans = self._plan(planner, scope)
+        plans = self._plan(circumstances)
         left_overs = self._left_overs(circumstances)
         if self.context.check_mode:
             work = nothing_done(plans, left_overs, self.look)
@@ -152,14 +144,9 @@ class _Batch:
         address = (target.prefix, session.token.slot_id) if target.prefix else None
         return Results(plans, work, self.context.check_mode, address).outcome()
 
-    def _plan(self, planner: Planner, scope: Scope) -> list[KeyPlan]:
-        labels = set(planner.by_label)
-        if scope.group is not None:  # what another member has is there as well
-            labels |= {record.label for record in scope.records if scope.owns(record) and record.state != DESTROYED}
-        specs, families, problems = expand(self.specs, labels, self.by_label, datetime.now(timezone.utc))
-        specs, unusable = self._with_wrapping_keys(specs)
-        plans, found = planner.plan(specs, families)
-        problems += [*unusable, *found, *self._unsupported(plans), *self._unsafe(plans)]
+    def _plan(self, circumstances: Circumstances) -> list[KeyPlan]:
+        plans, problems = plan_keys(self.specs, self.inventory.objects, circumstances, datetime.now(timezone.utc))
+        problems += self._unsupported(plans)
         if problems:
             raise _cannot_plan(problems)
         for plan in plans:
@@ -171,36 +158,6 @@ class _Batch:
                 if change.name in ("SENSITIVE", "EXTRACTABLE"):
                     self.context.warn(f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone.")
         return plans
-
-    def _with_wrapping_keys(self, specs: list[KeySpec]) -> tuple[list[KeySpec], list[str]]:
-        """The specs whose source can be opened here, and why the others' cannot."""
-        good, problems = [], []
-        doomed = {spec.label: spec for spec in specs if spec.state in (ABSENT, DESTROYED) or spec.on_mismatch == "replace"}
-        for spec in specs:
-            if isinstance(spec.material, WrappedMaterial):
-                if spec.material.wrapping_key in doomed:
-                    problems.append(
-                        f"{spec.where}.source.wrapping_key: '{spec.material.wrapping_key}' may be destroyed by "
-                        f"{doomed[spec.material.wrapping_key].where} before it is used: do that in another task"
-                    )
-                    continue
-                if self.context.check_mode and not any(self.inventory.labelled(name) for name in (spec.material.wrapping_key, spec.label)):
-                    self.context.warn(
-                        f"{spec.where}.source.wrapping_key: there is no key '{spec.material.wrapping_key}' on the token. In check mode it "
-                        "is taken for one that an earlier task of this play would make."
-                    )
-                    good.append(spec)
-                    continue
-                try:
-                    making.unwrap_mechanism(self.session, spec, spec.material, wrapping_key(self.inventory, spec, spec.material))
-                except Cryptoki as error:
-                    problems.append(f"{spec.where}.source.mechanism: {error.message}")
-                    continue
-                except KeyfleetError as error:
-                    problems.append(error.message)
-                    continue
-            good.append(spec)
-        return good, problems
 
     def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
         """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""
@@ -230,27 +187,6 @@ class _Batch:
                     problems.append(
                         f"{spec.where}: {self.session.token} generates {spec.type} keys of {least} to {greatest} bits, not {size}"
                     )
-        return problems
-
-    def _unsafe(self, plans: list[KeyPlan]) -> list[str]:
-        """Earlier generations go only when the current one works."""
-        leaving = {plan.spec.index for plan in plans if not plan.spec.lead and plan.spec.state == ABSENT and plan.key is not None}
-        problems = []
-        for plan in plans:
-            if not plan.spec.lead or plan.spec.state != PRESENT or plan.spec.index not in leaving:
-                continue
-            where = f"{plan.spec.where}.previous: the current generation '{plan.spec.label}'"
-            if plan.vanished:
-                problems.append(
-                    f"{where} was lost by the token, so the earlier ones are not destroyed. Say previous: keep, and look into it."
-                )
-            if plan.mismatches:
-                problems.append(f"{where} is not what is declared ({', '.join(plan.mismatches)}), so the earlier ones are not destroyed.")
-            if plan.key is None or plan.makes_key:
-                continue
-            failure = self.look.use(plan.key)
-            if failure is not None:
-                problems.append(f"{where} cannot be used ({failure.rv}), so the earlier ones are not destroyed")
         return problems
 
     def _left_overs(self, circumstances: Circumstances) -> list[tuple[KeyObject, bool]]:

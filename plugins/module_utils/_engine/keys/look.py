@@ -60,6 +60,16 @@ class TokenLook:
             return False
         return works_with_another(self.session, key)
 
+    def openable(self, spec: KeySpec) -> str | None:
+        if isinstance(spec.material, WrappedMaterial):
+            try:
+                making.unwrap_mechanism(self.session, spec, spec.material, wrapping_key(self.inventory, spec, spec.material))
+            except Cryptoki as error:
+                return f"{spec.where}.source.mechanism: {error.message}"
+            except KeyfleetError as error:
+                return error.message
+        return None
+
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         material = spec.material
         if material is None:
@@ -170,6 +180,9 @@ class EmptyToken:
 
     def empty(self, key: Key) -> bool:
         return False
+
+    def openable(self, spec: KeySpec) -> str | None:
+        return None
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return None

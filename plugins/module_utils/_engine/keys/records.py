@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..._cryptoki.session import Session
 from ..._model.keys.objects import Key
-from ..._model.records import PendingKey, VirtualKey, virtual_of
+from ..._model.records import PendingKey, VirtualKey
 from ..._model.scope import Scope
 from ..._model.uids import uid as uid_of_key
 from ..._registry import pending_keys, virtual_keys
@@ -62,14 +62,7 @@ class Recorder:
             virtual_keys.remove(database, self.uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
         fingerprint = self.look.fingerprint(key) or (predicted_fingerprint(plan.spec) if made else None)
-        record = virtual_of(key, token_id, "hsm_key", fingerprint=fingerprint, made_at=made_at, generation=plan.generation)
-        record = replace(
-            record,
-            state=plan.new_state or (old.state if old is not None else record.state),
-            operations=plan.virtual_operations(record.operations),
-            size=record.size or (old.size if old is not None else None),  # not every token says it of a copy
-            group_id=self.scope.group_id,
-        )
+        record = replace(plan.record_of(key, token_id, made=made), fingerprint=fingerprint, made_at=made_at, group_id=self.scope.group_id)
         if adopted and old is not None:  # it stays the same record: since when the key is known does not begin anew
             virtual_keys.update(database, self.uid(key), replace(record, id=old.id), "adopt_key")
         else:

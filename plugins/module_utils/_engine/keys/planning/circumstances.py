@@ -39,6 +39,9 @@ class Look(Protocol):
         """Whether the key holds no usable value, for certain: used twice, it fails as such a key does, it is not restricted to
         mechanisms that were not tried, and a fresh key of its type does the same thing well."""
 
+    def openable(self, spec: KeySpec) -> str | None:
+        """Why the wrapped key in ``source`` cannot be opened here, as a problem of the entry; None where nothing speaks against it."""
+
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         """Why the token does not take the key in ``source``; None where it does, or where the key is to be generated."""
 

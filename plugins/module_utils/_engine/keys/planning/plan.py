@@ -9,16 +9,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...._model.keys.material import KeyMaterial
 from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of
-from ...._model.keys.spec import KeySpec
+from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.states import ACTIVE
 from ...._model.keys.types import ordered
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
-from ...._model.records import VirtualKey
+from ...._model.records import VirtualKey, virtual_of
+from ...._model.scope import Scope
 
 REPLACE, RECORD, FORGET = "replace", "record", "forget"
 DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE = "deactivate", "remove_private", "repair", "set_state"
@@ -85,6 +86,26 @@ class KeyPlan:
         """What the virtual key may do of what the HSM allows."""
         limits = (self.operations, self.recorded_as.operations if self.recorded_as is not None else None)
         return tuple(name for name in allowed if all(limit is None or name in limit for limit in limits))
+
+    def record_of(self, key: Key, token_id: int, *, made: bool = False) -> VirtualKey:
+        """The record of ``key``, which is what the plan has made or found. ``made``: it is another key than before."""
+        old, record = None if made else self.virtual, virtual_of(key, token_id, "hsm_key", generation=self.generation)
+        return replace(
+            record,
+            state=self.new_state or (old.state if old is not None else record.state),
+            operations=self.virtual_operations(record.operations),
+            size=record.size or (old.size if old is not None else None),  # not every token says it of a copy
+        )
+
+    def changed_record(self, old: VirtualKey, after: Key | None, scope: Scope) -> VirtualKey:
+        """The scope's own record of the key after a change, which is ``after`` where it is on the token."""
+        operations = self.virtual_operations(after.operations) if after is not None else old.operations
+        record = replace(old, operations=operations, state=self.new_state or old.state, generation=self.generation)
+        if after is None or self.spec.state not in MADE:
+            return record
+        # What is declared is recorded as it was found, also where its id was edited or its member has left the group.
+        token_id = old.token_id if scope.is_home(old) else scope.token_id or old.token_id
+        return replace(record, key_id=after.main.key_id, token_id=token_id)
 
     @property
     def makes_key(self) -> bool:

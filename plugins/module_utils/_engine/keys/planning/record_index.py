@@ -16,6 +16,7 @@ from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import DESTROYED
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
+from ...virtual_keys.identity import is_another
 
 
 class RecordIndex:
@@ -24,7 +25,6 @@ class RecordIndex:
     def __init__(self, scope: Scope, there: Collection[KeyName]) -> None:
         self.scope = scope
         self._there = there
-        self._by_name = {record.name: record for record in scope.records}
         self._by_label: dict[str, list[VirtualKey]] = defaultdict(list)
         self._by_id: dict[bytes, list[VirtualKey]] = defaultdict(list)
         for record in scope.records:
@@ -34,19 +34,24 @@ class RecordIndex:
     def labelled(self, label: str) -> list[VirtualKey]:
         return self._by_label.get(label, [])
 
+    def _possible(self, key: Key) -> list[VirtualKey]:
+        """The records of the key's label. Where no group is named, a group's record says nothing of a key that is certainly another."""
+        found = self.labelled(key.main.label)
+        if self.scope.group is not None:
+            return found
+        own = self.scope.owns
+        return [v for v in found if own(v) or not is_another(key, v, check_values=self.scope.is_here(v), unknown_types=True)]
+
     def of_key(self, key: Key) -> VirtualKey | None:
         """The record of this key; failing that, the one record of its kind and label that no key on the token answers to: its
         CKA_ID was edited since."""
-        exact = self._by_name.get(key.name)
-        if exact is not None:
-            return exact
-        same_label = self.labelled(key.main.label)
-        left = [v for v in same_label if v.kind == key.main.kind and v.name not in self._there]
+        same_kind = [v for v in self._possible(key) if v.kind == key.main.kind]
+        left = [v for v in same_kind if v.name == key.name] or [v for v in same_kind if v.name not in self._there]
         return left[0] if len(left) == 1 else None
 
     def any_of(self, key: Key) -> VirtualKey | None:
         """The record of a key that may have lost a half since, or got another CKA_ID: it is still the pair that was recorded."""
-        same = [v for v in self.labelled(key.main.label) if v.key_id == key.main.key_id]
+        same = [v for v in self._possible(key) if v.key_id == key.main.key_id]
         return next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None) or self.of_key(key)
 
     def elsewhere(self, label: str) -> VirtualKey | None:

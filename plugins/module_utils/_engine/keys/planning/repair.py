@@ -137,12 +137,12 @@ def _public_missing(
     return KeyPlan(spec, REPAIR, key, mend=public, virtual=record)
 
 
-def plan_unusable(spec: KeySpec, key: Key, failure: Cryptoki, circumstances: Circumstances) -> KeyPlan | Refusal:
+def plan_unusable(spec: KeySpec, key: Key, record: VirtualKey | None, failure: Cryptoki, circumstances: Circumstances) -> KeyPlan | Refusal:
     """A key that is there and that no run has vouched for, and a use of it failed."""
     what = f"exists, and using it once failed ({failure.rv})"
     if failure.rv == WRONG_ANSWER and key.public is not None:
         return _blocked(spec, key, what, "its two halves do not belong together")
-    reason = _may_be_remade(spec, key, None, circumstances)
+    reason = _may_be_remade(spec, key, record, circumstances)
     if reason is None and not circumstances.look.empty(key):
         reason = "it is not certain that the key has no value: the fault may be the token's or passing, so nothing is destroyed"
     if reason is not None:

@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
-from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
-from ...._model.plan import CHANGE, DELETE, KEEP
+from ...._model.keys.states import ACTIVE, DEACTIVATED, RETIRED, move_problem
+from ...._model.plan import CHANGE, KEEP
 from ...._model.records import VirtualKey
-from .circumstances import Circumstances
 from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan, Refusal
-from .policy import elsewhere
+from .view import View
 
 # What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
 PROTECTING = ("encrypt", "sign", "wrap", "derive")
@@ -44,13 +43,15 @@ def with_state(plan: KeyPlan, known: VirtualKey | None) -> KeyPlan | Refusal:
     return replace(plan, new_state=spec.state, action=SET_STATE if plan.action in (KEEP, RECORD) else plan.action)
 
 
-def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
+def plan_move(spec: KeySpec, key: Key | None, view: View) -> KeyPlan | Refusal:
     """``state: suspended``, ``deactivated`` or ``compromised``. The key stays in the HSM; ``enforce`` takes operations away there."""
-    scope = circumstances.scope
+    scope, circumstances, known = view.scope, view.circumstances, view.known(spec, key)
+    if isinstance(known, Refusal):
+        return known
     plan = KeyPlan(spec, KEEP, key, virtual=known)
     action = DEACTIVATE if spec.state == DEACTIVATED else SET_STATE
     if key is None and known is None and circumstances.check_mode:
-        return _predicted(spec, action)
+        return predicted(spec, action)
     if key is None and (known is None or not scope.owns(known) or spec.enforce):
         return Refusal(not_there(spec, spec.state))
     if key is not None and spec.type not in (None, key.main.type):
@@ -76,29 +77,7 @@ def plan_move(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumst
     return plan
 
 
-def plan_destroyed(spec: KeySpec, key: Key | None, known: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
-    """``state: destroyed``: the key goes, its record stays."""
-    scope = circumstances.scope
-    if key is None:
-        if known is not None and known.state == DESTROYED:
-            return KeyPlan(spec, KEEP, virtual=known)
-        if known is None and circumstances.check_mode:
-            return _predicted(spec, SET_STATE)
-        if known is None or not scope.owns(known):
-            return Refusal(not_there(spec, "destroyed"))
-        if scope.group is not None and not scope.is_here(known):
-            return Refusal(elsewhere(spec, scope))
-    elif not scope.applies_changes:
-        return Refusal(
-            f"{spec.where}.state: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false), so the key cannot "
-            "be destroyed: say absent to forget the virtual key, or change the group first"
-        )
-    if problem := move_problem(known.state if known is not None else ACTIVE, DESTROYED):
-        return Refusal(f"{spec.where}.state: '{spec.label}' {problem}")
-    return KeyPlan(spec, SET_STATE if key is None else DELETE, key, virtual=known, new_state=DESTROYED)
-
-
-def _predicted(spec: KeySpec, action: str) -> KeyPlan:
+def predicted(spec: KeySpec, action: str) -> KeyPlan:
     """In check mode a key that is not there may be what an earlier task of the play would make."""
     text = f"there is no key '{spec.label}' on the token. In check mode it is taken for one that an earlier task of this play would make."
     return KeyPlan(spec, action, new_state=spec.state, warnings=(text,))

@@ -17,9 +17,8 @@ import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.yaml_text import to_yaml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.look import EmptyToken
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.circumstances import Circumstances
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.generations import expand
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import Planner
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import plan_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import TEMPLATES, export_document
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label, stored_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
@@ -177,15 +176,11 @@ def test_the_order_of_the_records_does_not_matter(records: list[VirtualKey], cha
 @given(st.lists(usual_records() | ANY_RECORDS, max_size=8, unique_by=lambda one: one.name))
 def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> None:
     objects = on_the_token([one for one in records if one.state != DESTROYED])
-    scope = Scope(token_id=1, records=tuple(records))
-    planner = Planner(objects, Circumstances(True, False, {}, EmptyToken(), Neighbours(objects, ()), scope))
+    circumstances = Circumstances(True, False, {}, EmptyToken(), Neighbours(objects, ()), Scope(token_id=1, records=tuple(records)))
     specs = specs_of(exported(*records)["keys"])
-    meant = [spec.label for spec in specs]
-    specs, families, problems = expand(specs, planner.by_label.keys(), {one.label: one for one in records}, NOW)
-    assert (problems, [spec.label for spec in specs]) == ([], meant)
-    plans, problems = planner.plan(specs, families)
+    plans, problems = plan_keys(specs, objects, circumstances, NOW)
     assert problems == []
-    assert [(plan.action, plan.mismatches) for plan in plans] == [(KEEP, ())] * len(meant)
+    assert [(plan.spec.label, plan.action, plan.mismatches) for plan in plans] == [(spec.label, KEEP, ()) for spec in specs]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""The keys on a token, found by what they are called."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable
+
+from ...._model.keys.objects import Key, KeyObject, group_keys
+from ...._model.keys.spec import MADE, KeySpec
+from .plan import Refusal
+
+
+class KeyIndex:
+    """One pass over the token's objects; then each entry of ``keys:`` is a dictionary look-up."""
+
+    def __init__(self, objects: Iterable[KeyObject]) -> None:
+        objects = list(objects)
+        self._keys = {item.handle: key for key in group_keys(objects) for item in key.objects}
+        self._by_label: dict[str, list[KeyObject]] = defaultdict(list)
+        self._by_id: dict[bytes, list[KeyObject]] = defaultdict(list)
+        for item in objects:
+            # A public half may carry a name of its own (label_pk); it is no candidate for the label of its pair.
+            if self._keys[item.handle].main.label == item.label:
+                self._by_label[item.label].append(item)
+            self._by_id[item.key_id].append(item)
+        self.labels = frozenset(self._by_label)
+        self.names = frozenset(key.name for key in self._keys.values())
+
+    def _labelled(self, label: str) -> list[Key]:
+        return list({id(key): key for key in (self._keys[item.handle] for item in self._by_label.get(label, ()))}.values())
+
+    def only(self, label: str) -> Key | None:
+        """The one key with this label; None where there is none, or more than one."""
+        found = self._labelled(label)
+        return found[0] if len(found) == 1 else None
+
+    def meant(self, spec: KeySpec) -> Key | Refusal | None:
+        """The key that ``spec`` means, None where it is not there, or why that cannot be said. An ``id`` narrows several down."""
+        found = self._labelled(spec.label)
+        if spec.id_given and (spec.state not in MADE or len(found) > 1):
+            narrowed = [key for key in found if key.main.key_id == spec.key_id]
+            # What is destroyed or taken out of use must bear both names that were given.
+            found = narrowed if narrowed or spec.state not in MADE else found
+        if len(found) > 1:
+            listed = "; ".join(item.named() for item in self._by_label[spec.label])
+            return Refusal(
+                f"{spec.where}: several objects on the token have the label '{spec.label}': {listed}. Nothing is guessed: name the right "
+                "one by id, or remove the others with the vendor's tools."
+            )
+        return found[0] if found else None
+
+    def id_taken(self, spec: KeySpec, leaving: Container[str]) -> str | None:
+        """Why a new key cannot have the CKA_ID of ``spec``: another has it, whose label is not among those that are ``leaving``."""
+        taken = [item for item in self._by_id.get(spec.key_id, ()) if item.label != spec.label and item.label not in leaving]
+        if not taken:
+            return None
+        return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"

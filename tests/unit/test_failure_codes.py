@@ -26,7 +26,7 @@ DONE = {"copied", "finished", "present"}
 def words(node: ast.expr | None) -> Iterator[str]:
     """What an expression may give as a code. A code that is passed on comes from elsewhere."""
     match node:
-        case ast.Constant(value=str(word)):
+        case ast.Constant(value=str() as word):
             yield word
         case ast.IfExp(body=one, orelse=other):
             yield from (*words(one), *words(other))

@@ -25,7 +25,7 @@ from contextlib import suppress
 
 COLLECTION = "ansible_collections.keyfleet.hsm.plugins"
 # What the modules import when they need it.
-LATE = ("cryptography.x509.verification", "pkcs11._pkcs11", "pkcs11.attributes", "sqlite3", "tomli_w")
+LATE = ("cryptography.x509.verification", "pkcs11._pkcs11", "pkcs11.attributes", "sqlite3", "tomli_w", "yaml")
 LIMIT = 1 << 20  # bytes of a request: the environment is most of it
 
 

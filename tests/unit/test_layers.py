@@ -57,6 +57,7 @@ ALONE = {
     "asn1crypto": {"_cryptoki"},
     "cryptography": {"_engine"},
     "sqlite3": {"_registry"},
+    "yaml": {"_engine"},
     "ansible": {"_module", "modules", "filter"},
 }
 

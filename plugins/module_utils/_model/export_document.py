@@ -65,7 +65,7 @@ def export_document(
             others.append(_other(record, address(record), reason))
     return {
         "format": FORMAT,
-        **scope,
+        **{name: _plain(value) for name, value in scope.items()},
         "keys": sorted(keys, key=lambda entry: (entry["label"], entry.get("generation", 1))),
         "others": sorted(others, key=lambda other: [str(value) for value in other.values()]),  # by UID, then by the rest
         "fingerprints": _fingerprints(records, address),
@@ -213,9 +213,18 @@ def _fingerprints(records: Sequence[VirtualKey], address: Callable[[VirtualKey],
     return {uid: min(values) if len(values) == 1 else sorted(values) for uid, values in sorted(found.items())}
 
 
+def _plain(value: Any) -> Any:
+    """The same with every line of text as :func:`_text` has it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return "\n".join(map(_text, value.split("\n"))) if isinstance(value, str) else value
+
+
 def _text(value: str) -> str:
-    """Bytes that were not UTF-8 as ``\\udcff``: libyaml, which Ansible reads YAML with, takes no file with surrogates. The braces
-    of what looks like a template as ``\\x7b``."""
+    """What cannot be printed as Python escapes it: bytes that were not UTF-8 (``\\udcff``; libyaml takes no surrogates), and what
+    would turn a line around in a review (``\\u202e``). The braces of what looks like a template as ``\\x7b``."""
     if any(mark in value for mark in TEMPLATES):
         value = value.replace("{", "\\x7b")
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in value)

@@ -32,6 +32,11 @@ def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
     return (*PKCS11, CRYPTOGRAPHY) if any(entry.get("source") for entry in params["keys"]) else PKCS11
 
 
+def libraries_for_sync(params: Mapping[str, Any]) -> Sequence[str]:
+    """What hsm_sync needs: PyYAML for a file of YAML."""
+    return (*PKCS11, "yaml") if str(params["export"]).endswith((".yml", ".yaml")) else PKCS11
+
+
 def run(
     module: GuardedModule,
     parse: Callable[[Mapping[str, Any]], Request],

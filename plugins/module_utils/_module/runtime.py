@@ -21,7 +21,7 @@ from .guarded import GuardedModule
 
 # Where the runtime role puts its venv, then interpreters that a distribution may have given the libraries to.
 CANDIDATES = ("/opt/keyfleet/venv/bin/python", "/usr/bin/python3", "/usr/local/bin/python3")
-INSTALL = "pip install python-pkcs11 tomli-w 'cryptography>=42'"
+INSTALL = "pip install python-pkcs11 tomli-w PyYAML 'cryptography>=42'"
 
 # What is imported: the library that brings it, the first version that is enough, and a name that is new in that version. To look
 # for the name costs nothing, and to ask for the version costs more than the import.
@@ -29,6 +29,7 @@ LIBRARIES = {
     "pkcs11": ("python-pkcs11", "0.10", "EncapsulateMixin"),
     "cryptography.x509.verification": ("cryptography", "42", "PolicyBuilder"),
     "tomli_w": ("tomli-w", "1.0", "dumps"),
+    "yaml": ("PyYAML", "5.1", "full_load"),
 }
 Wanted = Sequence[tuple[str, str, str, str]]
 

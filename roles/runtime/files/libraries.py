@@ -21,7 +21,7 @@ from importlib import metadata
 from typing import Any
 
 # By the names that the modules import.
-IMPORTS = ("pkcs11", "cryptography.x509.verification", "tomli_w")
+IMPORTS = ("pkcs11", "cryptography.x509.verification", "tomli_w", "yaml")
 
 
 def damage(folder: str, distributions: Sequence[metadata.Distribution]) -> str | None:

@@ -22,19 +22,19 @@ from ..._model.errors import KeyfleetError, Refused
 from ..._model.export_document import FAMILY
 from ..._model.plan import CHANGE, CREATE, KEEP, Step
 from ..files.private_files import write_private
-from ..files.yaml_text import to_yaml
+from ..files.yaml_text import read_yaml, to_nice_yaml
 
 MODE = 0o644
 _MAX_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 1024
+_FAMILY = re.escape(FAMILY.encode("ascii"))
 # At the top of the document only: a file that holds an export among other things is more than one. Another program may have
 # laid it out anew.
-_FAMILY = re.escape(FAMILY.encode("ascii"))
 _MARK_YAML = re.compile(rb"""^["']?format["']?\s*:\s*["']?""" + _FAMILY, re.MULTILINE)
 _MARK_JSON = re.compile(rb'\A\s*\{\s*"format"\s*:\s*"' + _FAMILY)
+# As it is written, keys are sorted: the mark stands behind the fingerprints, with or without a conflict of Git in them.
+_MARK_SORTED = re.compile(rb"fingerprints:.*\n(?:(?:[ <=>|].*)?\n)*?format: " + _FAMILY)
 _SHOWN = 500  # entries in a diff
-_NO_ENTRIES = ("[]", "{}")
-_LEFT_OVER_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,20 @@ def plan_export(path: str, document: Mapping[str, Any]) -> ExportPlan:
 
     Raises :class:`Refused` where the file may not be written, :class:`KeyfleetError` where it cannot be read.
     """
-    text = _text(path, document)
-    content, subject = text.encode("ascii"), f"export {path}"
+    content, subject = _text(path, document).encode("utf-8"), f"export {path}"
     found = _read(path)
     if found is None or found[0] != content:
         _check_folder(os.path.dirname(path))
     if found is None:
-        before, after = _difference({}, _entries(text, path))
+        before, after = _difference({}, _entries(document))
         return ExportPlan(path, content, MODE, Step(CREATE, subject, None, after))
     raw, mode = found
     if raw == content:
         return ExportPlan(path, content, mode, Step(KEEP, subject, {}, {}))
-    if raw.strip() and not (_MARK_JSON if _is_json(path) else _MARK_YAML).search(raw[:_HEAD_BYTES]):
+    if raw.strip() and not _is_export(path, raw):
         raise _refused(f"{path} holds something other than an export, and is not overwritten. Give another path, or remove the file first.")
-    before, after = _difference(_entries(raw.decode("utf-8", "replace"), path), _entries(text, path))
-    if before == after:  # comments, quotes, the order of lines
+    before, after = _difference(_entries(_document(path, raw)), _entries(document))
+    if before == after:  # comments, quotes, the order of lines, the layout of another release
         before, after = {"layout": "edited"}, {"layout": "as exported"}
     return ExportPlan(path, content, mode, Step(CHANGE, subject, before, after))
 
@@ -96,7 +95,21 @@ def _is_json(path: str) -> bool:
 
 
 def _text(path: str, document: Mapping[str, Any]) -> str:
-    return f"{json.dumps(document, indent=2)}\n" if _is_json(path) else to_yaml(document)
+    return f"{json.dumps(document, indent=2)}\n" if _is_json(path) else to_nice_yaml(document)
+
+
+def _is_export(path: str, raw: bytes) -> bool:
+    if _is_json(path):
+        return _MARK_JSON.search(raw[:_HEAD_BYTES]) is not None
+    return (_MARK_YAML.search(raw[:_HEAD_BYTES]) or _MARK_SORTED.match(raw)) is not None
+
+
+def _document(path: str, raw: bytes) -> Any:
+    """What the file says, None where that cannot be told."""
+    try:
+        return json.loads(raw) if _is_json(path) else read_yaml(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refused(text: str) -> Refused:
@@ -151,48 +164,34 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[di
     return sides[0], sides[1]
 
 
-def _entries(text: str, path: str) -> dict[str, str]:
-    """Each entry of an export as one line, under its section and first field: ``keys: dek-1``.
-
-    It is read by its lines, since PyYAML need not be here, and so that also one that was edited by hand can be shown.
-    """
-    if _is_json(path):
-        try:
-            text = to_yaml(json.loads(text))
-        except (ValueError, TypeError, RecursionError):
-            return {"content": "not readable"}
+def _entries(document: Any) -> dict[str, str]:
+    """Each entry of an export as one line, under its section and its name: ``keys: dek-1``."""
     found: dict[str, list[str]] = defaultdict(list)
-    section = ""
-    for head, *rest in _paragraphs(text):
-        if not head.startswith(" "):
-            section, value = _field(head)
-            if value and value not in _NO_ENTRIES:
-                found[section].append(value)
-        elif head.startswith("  - "):  # of a list's entry the first field says which it is
-            first, value = _field(head[4:])
-            found[f"{section}: {value or first}"].append(", ".join(rest))
+    for section, content in (document if isinstance(document, Mapping) else {"content": "not readable"}).items():
+        if isinstance(content, Mapping):
+            for name, value in content.items():
+                found[f"{section}: {name}"].append(_line(value))
+        elif isinstance(content, list):
+            for entry in content:
+                name, rest = _named(entry)
+                found[f"{section}: {name}"].append(_line(rest))
         else:
-            first, value = _field(head[2:])
-            found[f"{section}: {first}"].append(", ".join([value, *rest] if value else rest))
+            found[section].append(_line(content))
     return {name: " | ".join(sorted(lines)) for name, lines in found.items()}
 
 
-def _paragraphs(text: str) -> list[list[str]]:
-    """The lines of the document's fields and of the entries in them, each with the deeper lines that follow it."""
-    found: list[list[str]] = []
-    for line in text.splitlines():
-        if line.startswith("   ") and found:
-            found[-1].append(line.strip())
-        elif line.strip() and not line.startswith("#"):
-            found.append([line.rstrip()])
-    return found
+def _named(entry: Any) -> tuple[str, Any]:
+    """What the entry of a list is called, and what else it holds."""
+    if not isinstance(entry, Mapping):
+        return "", entry
+    field = next((field for field in ("uid", "label") if field in entry), None)
+    return str(entry.get(field, "")), {name: value for name, value in entry.items() if name != field}
 
 
-def _field(text: str) -> tuple[str, str]:
-    """The key and the value of a line ``key: value``."""
-    if text.startswith('"'):
-        match = re.match(r'("(?:[^"\\]|\\.)*")\s*:?\s*(.*)', text)
-        if match:
-            return match[1], match[2]
-    key, _colon, value = text.partition(": ")
-    return key.removesuffix(":"), value
+def _line(value: Any) -> str:
+    """A value for people to compare, the same of YAML read as text and of plain values."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_line(item)}" for name, item in sorted(value.items()))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_line, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

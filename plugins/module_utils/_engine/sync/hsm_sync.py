@@ -12,6 +12,7 @@ All tokens are read before the first record is written, and every record is writ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ..._cryptoki.objects import read_inventory
@@ -33,9 +34,9 @@ from ..tokens.serving import check_pin, find_group, first_reachable
 from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.contents import TokenContents
 from ..virtual_keys.scope import group_scope, token_scope
-from .export_file import ExportPlan, plan_export
-from .outcome import outcome_of
-from .plan import RecordChanges, SyncPlan, plan_sync
+from .export_file import plan_export
+from .outcome import Written, outcome_of
+from .plan import SyncPlan, plan_sync
 from .records import write
 
 
@@ -48,7 +49,7 @@ def converge(request: SyncRequest, context: Context) -> Outcome:
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(f"{error.message} In check mode there is nothing to compare yet.")
-            return outcome_of([], [], Addresses([]))
+            return outcome_of([], Written([]), Addresses([]))
         raise
 
 
@@ -65,18 +66,18 @@ class _Sync:
             self.context.warn(text)
         return plan
 
-    def write(self, plans: Sequence[SyncPlan], document: Callable[[], Mapping[str, Any]]) -> tuple[list[RecordChanges], ExportPlan | None]:
-        """Every record in one transaction, then the file; it is looked at before anything is committed. What was done of each plan.
+    def write(self, plans: Sequence[SyncPlan], document: Callable[[], Mapping[str, Any]]) -> Written:
+        """Every record in one transaction, then the file; it is looked at before anything is committed.
 
         In check mode the registry is a copy in memory, so that what is planned is what would be. A run that dies before the file
         is written is mended by the next.
         """
         path = self.request.export
-        if not path and not any(plan.changes.any for plan in plans):
-            return [plan.changes for plan in plans], None
-        with self.database.transaction():
-            done = [write(self.database, self.addresses, plan, self.context) for plan in plans]
-            export = plan_export(path, document()) if path else None
+        due = bool(path) or any(plan.changes.any for plan in plans)
+        with self.database.transaction() if due else nullcontext():
+            done = [write(self.database, self.addresses, plan, self.context) if due else plan.changes for plan in plans]
+            found = document() if len(plans) == 1 else None
+            export = plan_export(path, found) if path and found else None
         if export is not None and not self.context.check_mode:
             try:
                 export.write()
@@ -84,7 +85,7 @@ class _Sync:
                 error.changed = any(changes.any for changes in done)
                 error.message += " The records are saved; run again when the cause is mended." if error.changed else ""
                 raise
-        return done, export
+        return Written(done, found, export)
 
 
 class _InstanceSync(_Sync):
@@ -100,8 +101,7 @@ class _InstanceSync(_Sync):
                 scope, slot = token_scope(self.database, token.id), session.token.slot_id
             self.addresses.seen(token.id, slot)
             plans.append(self.tell(plan_sync(contents, scope, refresh=self.request.refresh, prune=self.request.prune)))
-        done, export = self.write(plans, lambda: self._document(targets[0][0], plans[0]))
-        return outcome_of(plans, done, self.addresses, export=export)
+        return outcome_of(plans, self.write(plans, lambda: self._document(targets[0][0], plans[0])), self.addresses)
 
     def _targets(self) -> list[tuple[TokenRecord, Target]]:
         asked = self.request.connection
@@ -149,11 +149,11 @@ class _GroupSync(_Sync):
         report = members.compare(serving, reached, scope)
         refresh, prune = self.request.refresh, self.request.prune
         plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others))
-        done, export = self.write([plan], lambda: self._document(plan, report))
+        written = self.write([plan], lambda: self._document(plan, report))
         repairs = Repairs()
         if self.request.repair:
             repairs = Repair(report, self.database, self.context).run(self.group, scope, plan.comparison.matches)
-        return outcome_of([plan], done, self.addresses, export=export, served_by=serving.shown, report=report, repairs=repairs)
+        return outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs)
 
     def _document(self, plan: SyncPlan, report: MemberReport) -> Mapping[str, Any]:
         by_id = {token.id: (instance.name, token) for instance in self.known for token in instance.tokens}

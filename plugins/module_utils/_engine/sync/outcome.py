@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..._model.keys.objects import describe_key
@@ -20,6 +21,15 @@ from ..members.repair import Repairs
 from ..virtual_keys.addresses import Addresses
 from .export_file import ExportPlan
 from .plan import RecordChanges, SyncPlan
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done of each plan, in check mode what would be; the virtual keys as a document; and what became of the file."""
+
+    done: Sequence[RecordChanges]
+    document: Mapping[str, Any] | None = None
+    export: ExportPlan | None = None
 
 
 def _record_fields(record: VirtualKey) -> dict[str, Any]:
@@ -65,21 +75,21 @@ def _subjects(done: Sequence[RecordChanges], addresses: Addresses) -> Callable[[
 
 def outcome_of(
     plans: Sequence[SyncPlan],
-    done: Sequence[RecordChanges],
+    written: Written,
     addresses: Addresses,
     *,
-    export: ExportPlan | None = None,
     served_by: dict[str, Any] | None = None,
     report: MemberReport | None = None,
     repairs: Repairs | None = None,
 ) -> Outcome:
-    """What hsm_sync returns. ``done`` is what was written of each plan, in check mode what would be."""
+    """What hsm_sync returns."""
+    done = written.done
     added = sorted(addresses.of(record) for changes in done for record in changes.new)
     missing = sorted(addresses.of(record) for plan in plans for record in plan.missing)
     drifted = [match for plan in plans for match in plan.drifted]
     steps = _steps(done, addresses)
-    if export is not None:
-        steps.append(export.step)
+    if written.export is not None:
+        steps.append(written.export.step)
     if repairs is not None:
         steps += repairs.steps
     return Outcome(
@@ -102,6 +112,7 @@ def outcome_of(
                 "drifted": len(drifted),
             },
             "served_by": served_by,
+            "document": written.document,
         },
     )
 

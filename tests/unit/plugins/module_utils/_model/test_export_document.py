@@ -14,7 +14,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.yaml_text import to_yaml
+import yaml
+from ansible.plugins.filter.core import to_nice_yaml as filter_of_ansible
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.yaml_text import to_nice_yaml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.look import EmptyToken
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.circumstances import Circumstances
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
@@ -146,7 +148,7 @@ def on_the_token(records: Sequence[VirtualKey]) -> list[KeyObject]:
 def shown(label: str) -> str:
     if any(mark in label for mark in TEMPLATES):
         label = label.replace("{", "\\x7b")
-    return label.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in label)
 
 
 @given(RECORDS)
@@ -156,7 +158,10 @@ def test_every_key_is_declared_or_listed_with_its_reason_once(records: list[Virt
     listed = [other["label"] for other in document["others"]]
     assert Counter(declared + listed) == Counter(shown(one.label) for one in records)
     assert all(other["reason"] for other in document["others"])
-    json.dumps(document).encode()
+    text = to_nice_yaml(document)
+    assert yaml.safe_load(text) == json.loads(json.dumps(document)) == document
+    assert text == filter_of_ansible(json.loads(json.dumps(document)))
+    assert all(char.isprintable() or char == "\n" for char in text)
     assert list(document) == ["format", "instance", "token_label", "keys", "others", "fingerprints"]
 
 
@@ -243,9 +248,9 @@ def test_what_cannot_be_declared(label: str, fields: dict[str, Any], reason: str
     (other,) = document["others"]
     assert reason in other.pop("reason")
     assert other == {
-        "uid": address(one).replace("\udcff", "\\udcff"),
+        "uid": shown(address(one)),
         "kind": one.kind,
-        "label": label.replace("\udcff", "\\udcff"),
+        "label": shown(label),
         "id": one.key_id.hex(),
         "type": one.type,
         "size": one.size,
@@ -266,8 +271,15 @@ def test_no_text_of_the_document_can_be_run_as_a_template(label: str) -> None:
     one = record(label, key_id=b"", fingerprint="aa")
     document = exported(one, record(f"{label}@2", generation=2))
     assert document["keys"] == [] and all("looks like a template" in other["reason"] for other in document["others"])
-    text = json.dumps(document) + to_yaml(document)
+    text = json.dumps(document) + to_nice_yaml(document)
     assert not [mark for mark in TEMPLATES if mark in text.replace("{}", "")]
+
+
+def test_the_texts_at_the_head_are_as_harmless() -> None:
+    group = {"name": "a\udcff", "description": "{{ x }}\nsecond\u202e", "connections": [{"token_label": "{% x"}], "apply_changes": False}
+    head = export_document({"group": group}, [], address)["group"]
+    assert head["name"] == "a\\udcff" and head["description"] == "\\x7b\\x7b x }}\nsecond\\u202e"
+    assert head["connections"] == [{"token_label": "\\x7b% x"}] and head["apply_changes"] is False
 
 
 def test_what_the_hsm_lacks_or_has_more_than_once_is_listed() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.plugins.filter.core import to_nice_yaml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync import export_file
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.export_file import plan_export
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError, Refused
@@ -39,10 +40,10 @@ ENDINGS = ["yml", "yaml", "json"]
 WHOLE = {
     "format": "keyfleet.hsm.export/1",
     "group: name": "payments",
-    "group: members": "- instance: primary, token_label: a",
-    'keys: "a: b"': "type: AES, size: 256, operations: [encrypt, decrypt]",
-    "keys: x": "generation: 1, type: AES, state: deactivated | generation: 2, type: AES",
-    'fingerprints: "hsm::softhsm2::7::a: b"': '"0f"',
+    "group: members": "[instance: primary, token_label: a]",
+    "keys: a: b": "operations: [encrypt, decrypt], size: 256, type: AES",
+    "keys: x": "generation: 1, state: deactivated, type: AES | generation: 2, type: AES",
+    "fingerprints: hsm::softhsm2::7::a: b": "0f",
 }
 
 
@@ -122,11 +123,11 @@ def test_the_diff_has_what_differs_and_nothing_else(path: str) -> None:
     plan = plan_export(path, wanted)
     assert plan.step.action == CHANGE
     assert plan.step.before == {
-        'keys: "a: b"': "type: AES, size: 256, operations: [encrypt, decrypt]",
-        'fingerprints: "hsm::softhsm2::7::a: b"': '"0f"',
+        "keys: a: b": "operations: [encrypt, decrypt], size: 256, type: AES",
+        "fingerprints: hsm::softhsm2::7::a: b": "0f",
     }
     assert plan.step.after == {
-        'keys: "a: b"': "type: AES, size: 128, operations: [encrypt, decrypt]",
+        "keys: a: b": "operations: [encrypt, decrypt], size: 128, type: AES",
         "keys: z": "type: AES",
         "others: hsm::softhsm2::7::z": "kind: secret, reason: odd",
     }
@@ -138,7 +139,7 @@ def test_a_rotation_shows_both_generations(path: str) -> None:
     export(path, changed(keys=[{"label": "x", "type": "AES"}]))
     plan = plan_export(path, changed(keys=DOCUMENT["keys"][1:]))
     assert plan.step.before == {"keys: x": "type: AES"}
-    assert plan.step.after == {"keys: x": "generation: 1, type: AES, state: deactivated | generation: 2, type: AES"}
+    assert plan.step.after == {"keys: x": "generation: 1, state: deactivated, type: AES | generation: 2, type: AES"}
 
 
 def test_a_large_diff_is_cut_off_and_counted(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +182,66 @@ def test_an_export_in_any_condition_may_go(tmp_path: Path, ending: str, text: st
     assert content(str(file)) == DOCUMENT
 
 
+MANY = {f"hsm::softhsm2::7::{'k' * 200}-{number}": "0f" for number in range(20)}
+# As the releases before wrote it, in their own layout.
+EARLIER = """---
+# yamllint disable rule:line-length
+format: keyfleet.hsm.export/1
+group:
+  name: payments
+  members:
+    - instance: primary
+      token_label: a
+keys:
+  - label: "a: b"
+    type: AES
+    size: 256
+    operations: [encrypt, decrypt]
+  - label: x
+    generation: 1
+    type: AES
+    state: deactivated
+  - label: x
+    generation: 2
+    type: AES
+others: []
+fingerprints:
+  "hsm::softhsm2::7::a: b": "0f"
+"""
+
+
+def test_a_file_of_an_earlier_release_is_written_anew_once(tmp_path: Path) -> None:
+    path = tmp_path / "k.yml"
+    path.write_text(EARLIER)
+    plan = plan_export(str(path), DOCUMENT)
+    assert (plan.step.action, plan.step.before, plan.step.after) == (CHANGE, {"layout": "edited"}, {"layout": "as exported"})
+    plan.write()
+    assert plan_export(str(path), DOCUMENT).step.action == KEEP
+
+
+def test_what_copy_has_written_from_the_document_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "k.yml"
+    path.write_text(to_nice_yaml(json.loads(json.dumps(DOCUMENT))))
+    assert plan_export(str(path), DOCUMENT).step.action == KEEP
+
+
+@pytest.mark.parametrize("label", ["a", "line\n\nbreak", "# x", "<<<<<<< x", "format: y", "k" * 3000])
+def test_an_export_is_known_by_its_mark_behind_the_fingerprints(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "k.yml"
+    assert export(str(path), changed(fingerprints={**MANY, label: "0f"})) == CREATE
+    text = path.read_text()
+    assert text.index("format: keyfleet") > 1024
+    path.write_text(text.replace("fingerprints:\n", "fingerprints:\n<<<<<<< HEAD\n    a: b\n=======\n>>>>>>> main\n", 1))
+    assert export(str(path), DOCUMENT) == CHANGE
+    assert content(str(path)) == DOCUMENT
+
+
 @pytest.mark.parametrize(
     ("ending", "text"),
     [
         ("yml", "---\nhsm_instances: []\n"),
+        ("yml", f"fingerprints: {{}}\nmore:\n    a: {'b' * 1024}\nformat: keyfleet.hsm.export/1\n"),
+        ("yml", f"fingerprints:\n    a: {'b' * 1024}\n    format: keyfleet.hsm.export/1\n"),
         ("yml", "exported:\n  format: keyfleet.hsm.export/1\n"),
         ("yml", "# format: keyfleet.hsm.export/1\nkeys: []\n"),
         ("yml", "my_format: keyfleet.hsm.export/1\n"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.repair import Repairs
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.outcome import outcome_of
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.outcome import Written, outcome_of
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.plan import RecordChanges, SyncPlan, plan_sync
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.addresses import Addresses
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.contents import TokenContents
@@ -37,15 +37,15 @@ def planned(keys: Sequence[Key], *records: VirtualKey, **options: Any) -> SyncPl
 
 
 def answer(*plans: SyncPlan, **more: Any) -> Outcome:
-    return outcome_of(plans, [plan.changes for plan in plans], addresses(), **more)
+    return outcome_of(plans, Written([plan.changes for plan in plans]), addresses(), **more)
 
 
 def test_nothing_to_tell() -> None:
     nothing = {"added": 0, "known": 0, "missing": 0, "drifted": 0}
     for outcome in (answer(), answer(planned([]))):
         assert not outcome.changed and outcome.diff == {"before": {}, "after": {}}
-        assert outcome.values["summary"] == nothing and outcome.values["served_by"] is None
-        assert all(value == [] for name, value in outcome.values.items() if name not in ("summary", "served_by"))
+        assert outcome.values["summary"] == nothing and outcome.values["served_by"] is outcome.values["document"] is None
+        assert all(value == [] for name, value in outcome.values.items() if name not in ("summary", "served_by", "document"))
 
 
 def test_added_known_missing_and_drift() -> None:
@@ -87,7 +87,7 @@ def test_what_is_taken_over_counts_as_added() -> None:
 
 def test_only_what_was_written_is_told_as_done() -> None:
     plan = planned([AES], record_of(EC), prune=True)
-    outcome = outcome_of([plan], [RecordChanges()], addresses())
+    outcome = outcome_of([plan], Written([RecordChanges()]), addresses())
     assert not outcome.changed and outcome.values["added"] == outcome.values["pruned"] == []
     assert outcome.values["missing"] == [f"{BASE}::sig"]
 

@@ -18,8 +18,8 @@ description:
   - Only adds, unless told by name to do more. A key that has vanished from the HSM and a key that differs from its record
     are reported. O(refresh) restores what a key is called in its record, and O(prune) removes records whose key is gone.
   - Reads the other members of a group as well, and reports on which keys they disagree.
-  - Writes the virtual keys to a file for Git with O(export). The entries in it are declarations for
-    M(keyfleet.hsm.hsm_key).
+  - Returns the virtual keys as a RV(document) for Git, and writes it to a file with O(export). The entries in it are
+    declarations for M(keyfleet.hsm.hsm_key).
   - Only reads the HSM, except with O(repair=wrap), which makes keys on members of a group that lack them.
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
@@ -28,6 +28,8 @@ extends_documentation_fragment:
   - keyfleet.hsm.connection
   - keyfleet.hsm.in_group
   - keyfleet.hsm.pin_safety
+requirements:
+  - PyYAML on the target, for O(export) in YAML
 attributes:
   check_mode:
     support: full
@@ -92,13 +94,10 @@ options:
       - wrap
   export:
     description:
-      - Absolute path of a file on the target that the virtual keys of the group, or of the token, are written to. It ends
-        in C(.yml), C(.yaml) or C(.json), which says how.
-      - The same registry and the same keys give the same bytes. The file holds no secret, and a new one has the mode C(0644).
-      - What M(keyfleet.hsm.hsm_key) cannot declare is listed under C(others) with the reason, and so is what it would make
-        anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
-      - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is
-        run as a template where the file is read as variables.
+      - Absolute path of a file on the target that the RV(document) is written to. It ends in C(.yml), C(.yaml) or C(.json),
+        which says how. For a file on the controller, write RV(document) with M(ansible.builtin.copy).
+      - YAML has the bytes of the filter P(ansible.builtin.to_nice_yaml#filter) with its defaults.
+      - The same registry and the same keys give the same bytes. A new file has the mode C(0644).
       - It is replaced when it is an export. A file that holds anything else is refused, and so is a symbolic link.
       - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
     type: path
@@ -146,11 +145,23 @@ EXAMPLES = r"""
       - instance: standby
         token_label: payments-standby
 
-- name: Record the keys of the group, and write them to a file for Git
+- name: Record the keys of the group
+  keyfleet.hsm.hsm_sync:
+    group: payments
+  register: sync
+
+- name: Write them to a file in the repository
+  ansible.builtin.copy:
+    content: "{{ sync.document | to_nice_yaml }}"
+    dest: "{{ playbook_dir }}/payments.yml"
+    mode: "0644"
+  delegate_to: localhost
+  become: false
+
+- name: Write the same to a file on the target
   keyfleet.hsm.hsm_sync:
     group: payments
     export: /var/lib/keyfleet/payments.yml
-  register: sync
 
 - name: Show on which keys the members disagree
   ansible.builtin.debug:
@@ -396,6 +407,56 @@ served_by:
   returned: success
   type: dict
   sample: {priority: 1, instance: primary, token_label: payments, slot: 976726751}
+document:
+  description:
+    - The virtual keys of the group, or of the token, for Git. It holds no secret. V(null) where several tokens were read, and in
+      check mode where nothing is registered yet.
+    - What M(keyfleet.hsm.hsm_key) cannot declare is listed under C(others) with the reason, and so is what it would make
+      anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
+    - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is
+      run as a template where the document is read as variables.
+  returned: success
+  type: dict
+  contains:
+    format:
+      description: V(keyfleet.hsm.export/1).
+      returned: always
+      type: str
+    group:
+      description: The group, as M(keyfleet.hsm.hsm_group) takes it.
+      returned: with O(group)
+      type: dict
+    instance:
+      description: Name of the instance.
+      returned: with O(instance)
+      type: str
+    token_label:
+      description: Label of its token.
+      returned: with O(instance)
+      type: str
+    keys:
+      description: Entries for M(keyfleet.hsm.hsm_key), which changes nothing with them.
+      returned: always
+      type: list
+      elements: dict
+    others:
+      description: Keys that cannot be declared, with the C(reason).
+      returned: always
+      type: list
+      elements: dict
+    fingerprints:
+      description: By UID, SHA-256 of the public key's DER in hex, or the key check value of a secret key. A list where
+        several keys have one UID.
+      returned: always
+      type: dict
+  sample:
+    format: keyfleet.hsm.export/1
+    instance: primary
+    token_label: payments
+    keys:
+      - {label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}
+    others: []
+    fingerprints: {"hsm::softhsm2::976726751::dek-1": "7298ca"}
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure
@@ -407,12 +468,12 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import SyncRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_sync, run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, options.SYNC)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, converge)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, converge, needs=libraries_for_sync)
 
 
 if __name__ == "__main__":

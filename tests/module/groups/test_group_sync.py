@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.plugins.filter.core import to_nice_yaml
 from hsm_fixture import Hsm, Pair, calls, four_steps, ok
 
 AES = {"label": "dek-1", "type": "AES", "size": 256}
@@ -300,10 +301,13 @@ def test_sync_export_commit_converge(pair: Pair, tmp_path: Path, ending: str) ->
     ok(pair.keys({**AES, "generation": 2}, {**AES, "label": "old"}))
     ok(pair.keys({"label": "old", "state": "deactivated"}))
     path = tmp_path / f"payments.{ending}"
+    planned = ok(pair.sync(check=True))["document"]
     done = four_steps(lambda check: pair.sync(check=check, export=str(path)))
-    assert done["summary"]["added"] == 4
+    assert done["summary"]["added"] == 4 and done["document"] == planned
     text = path.read_text()
-    document = json.loads(text) if ending == "json" else yaml.safe_load(text)
+    document = done["document"]
+    assert text == (f"{json.dumps(document, indent=2)}\n" if ending == "json" else to_nice_yaml(document))
+    assert document == (json.loads(text) if ending == "json" else yaml.safe_load(text))
     assert document["group"]["connections"][0] == {"instance": "primary", "token_label": "payments"}
     assert document["others"] == [] and len(document["keys"]) == 6
     assert "739184" not in text and str(pair.hsm.scratch / "pins") not in text
@@ -318,8 +322,8 @@ def test_sync_export_commit_converge(pair: Pair, tmp_path: Path, ending: str) ->
 def test_an_instances_token_is_exported_too(pair: Pair, tmp_path: Path) -> None:
     make(pair.tool, "k1")
     path = tmp_path / "primary.yml"
-    ok(pair.hsm.run("hsm_sync", instance="primary", export=str(path)))
-    document = yaml.safe_load(path.read_text())
+    document = ok(pair.hsm.run("hsm_sync", instance="primary", export=str(path)))["document"]
+    assert document == yaml.safe_load(path.read_text())
     assert (document["instance"], document["token_label"]) == ("primary", "payments")
     assert ok(pair.hsm.keys(*document["keys"]))["changed"] is False
 

@@ -167,7 +167,7 @@ def test_the_job_fails_when_another_program_was_at_work(site: Site) -> None:
     assert sections(found) == {"drift", "git", "members", "missing", "unknown"}
 
     accept = ("-e", '{"hsm_refresh": ["id"], "hsm_prune": true, "hsm_repair": "wrap"}')
-    assert '"keys: dek-4"' in site.play("sync.yml", *accept, "--check", "--diff")
+    assert "+-   id: '99'\n+    label: dek-4\n" in site.play("sync.yml", *accept, "--check", "--diff")
     assert site.report() == found
     site.play("sync.yml", *accept)
     assert '"key dek-1"' in site.play("keys.yml", "--check", "--diff")

@@ -171,9 +171,10 @@ def test_sync_of_several_tokens_is_all_or_nothing(primary: Hsm) -> None:
     assert failed["failure"]["code"] == "pin_file_missing"
     (primary.scratch / "pin.away").rename(primary.scratch / "pins" / "second")
     answer = ok(primary.run("hsm_sync", instance="primary"))
-    assert answer["summary"]["added"] == 2
+    assert answer["summary"]["added"] == 2 and answer["document"] is None
     one = ok(primary.run("hsm_sync", instance="primary", token_label="second"))
     assert one["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
+    assert [entry["label"] for entry in one["document"]["keys"]] == ["second"]
 
 
 def test_sync_reads_once(hsm: Hsm) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.plan import REMOVE_PRIVATE, REPLACE
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label
@@ -58,14 +58,19 @@ def records(found: Key) -> list[VirtualKey]:
     ]
 
 
-Place = tuple[Key | None, VirtualKey | None, str]  # on the token, in the registry, and whose record it is
+class Place(NamedTuple):
+    """What is on the token under a label, what is recorded of it, and whose record that is."""
+
+    found: Key | None
+    record: VirtualKey | None
+    whose: str
 
 
 def places(label: str) -> list[Place]:
     there = keys(label)
-    unrecorded: list[Place] = [(None, None, ""), *((found, None, "") for found in there)]
-    recorded: list[Place] = [
-        (found, record, whose)
+    unrecorded = [Place(None, None, ""), *(Place(found, None, "") for found in there)]
+    recorded = [
+        Place(found, record, whose)
         for whose in ("own", "loose", "other")
         for whole in there
         for found in (whole, None)

@@ -83,7 +83,8 @@ def test_modules_find_the_libraries_by_themselves(fleet: Fleet) -> None:
     assert [instance["name"] for instance in status["instances"]] == ["primary"], status
 
 
-def test_parameters_that_are_more_than_a_pipe_holds_are_handed_over(fleet: Fleet) -> None:
+def test_parameters_that_are_more_than_a_pipe_holds_are_refused_with_the_interpreter_to_set(fleet: Fleet) -> None:
     names = [f"instance-{number:05}" for number in range(5000)]
-    status = module(fleet, "hsm_status", registry=REGISTRY, instances=names)
-    assert status["failure"]["code"] == "no_instance", status
+    refused = module(fleet, "hsm_status", registry=REGISTRY, instances=names)
+    assert refused["failure"]["code"] == "parameters_too_large", refused
+    assert refused["failure"]["details"]["interpreter"] == "/opt/keyfleet/venv/bin/python", refused

@@ -415,40 +415,12 @@ document:
       anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
     - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is
       run as a template where the document is read as variables.
+    - "Its fields: C(format); C(group), as M(keyfleet.hsm.hsm_group) takes it, or C(instance) and C(token_label); C(keys), entries for
+      M(keyfleet.hsm.hsm_key), which changes nothing with them; C(others), keys that cannot be declared, with the C(reason); and
+      C(fingerprints), by UID the SHA-256 of the public key's DER in hex, or the key check value of a secret key, a list where several
+      keys have one UID. Jinja2 reads C(keys) as C(document['keys']), not with a dot."
   returned: success
   type: dict
-  contains:
-    format:
-      description: V(keyfleet.hsm.export/1).
-      returned: always
-      type: str
-    group:
-      description: The group, as M(keyfleet.hsm.hsm_group) takes it.
-      returned: with O(group)
-      type: dict
-    instance:
-      description: Name of the instance.
-      returned: with O(instance)
-      type: str
-    token_label:
-      description: Label of its token.
-      returned: with O(instance)
-      type: str
-    keys:
-      description: Entries for M(keyfleet.hsm.hsm_key), which changes nothing with them.
-      returned: always
-      type: list
-      elements: dict
-    others:
-      description: Keys that cannot be declared, with the C(reason).
-      returned: always
-      type: list
-      elements: dict
-    fingerprints:
-      description: By UID, SHA-256 of the public key's DER in hex, or the key check value of a secret key. A list where
-        several keys have one UID.
-      returned: always
-      type: dict
   sample:
     format: keyfleet.hsm.export/1
     instance: primary

@@ -14,6 +14,8 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .binding import pkcs11
 from .errors import calling, rv_name
+from .faceless import handles
+from .second_look import CHANGED, cannot_tell, writing
 from .session import Session
 
 _READ = ("CERTIFICATE_TYPE", "LABEL", "ID", "VALUE")
@@ -121,9 +123,7 @@ def store(session: Session, inventory: CertificateInventory, label: str, key_id:
     except Cryptoki as error:
         item = _stored_all_the_same(session, inventory, known, (label, key_id, der), error)
     if item is None or (item.label, item.key_id, item.der) != (label, key_id, der):
-        raise Cryptoki(
-            f"{what}: it does not read back as it was written", rv="CKR_FUNCTION_FAILED", device=True, details={"changed_hsm": True}
-        )
+        raise Cryptoki(f"{what}: it does not read back as it was written", rv="CKR_FUNCTION_FAILED", device=True, details={CHANGED: True})
     return item
 
 
@@ -133,7 +133,8 @@ def _stored_all_the_same(
     """What a failed create left, if it is whole. ``known`` are the handles from before it. Raises ``error`` otherwise."""
     try:
         after = read_certificates(session)
-    except Cryptoki:
+    except Cryptoki as failure:
+        cannot_tell(error, failure)
         raise error from None
     for item in after.objects:
         if item.handle not in known and (item.label, item.key_id, item.der) == wanted:
@@ -141,12 +142,14 @@ def _stored_all_the_same(
             return item
     left = sorted(set(after.raw) - known)
     if left:
-        error.details["changed_hsm"] = True
+        error.details[CHANGED] = True
         error.message += f". Left over on the token: certificate objects with the handles {', '.join(map(str, left))}"
     raise error
 
 
-def destroy(inventory: CertificateInventory, item: CertificateObject) -> None:
+def destroy(session: Session, inventory: CertificateInventory, item: CertificateObject) -> None:
     """Destroy one certificate on the token; its key stays. Raises :class:`Cryptoki`."""
-    with calling(f"removing the certificate of key '{item.label}' (handle {item.handle})"):
+    what = f"removing the certificate of key '{item.label}' (handle {item.handle})"
+    with writing(what, lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
+    del inventory.raw[item.handle]

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -19,10 +19,10 @@ from .._model.keys.types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERA
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
 from .errors import calling, rv_name
-from .faceless import find_faceless
+from .faceless import find_faceless, handles
 from .public_key import public_key_der
+from .second_look import writing
 from .session import Session
-from .uninterrupted import uninterrupted
 
 _READ = (
     "CLASS",
@@ -207,29 +207,32 @@ def read_back(inventory: Inventory, key: Key) -> Key:
         return key_of(item for item in (describe(inventory.raw[part.handle]) for part in key.objects) if item is not None)
 
 
-def destroy(inventory: Inventory, item: KeyObject) -> None:
+def destroy(session: Session, inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
-    with calling(f"destroying the {item.kind} key '{item.label}'"), uninterrupted():
+    with writing(f"destroying the {item.kind} key '{item.label}'", lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
+    del inventory.raw[item.handle]  # the handle may be another's next
 
 
 def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool) -> None:
     """Write one boolean attribute (its name without ``CKA_``). Called only where the value differs: providers rewrite the
     whole object, and a crash in the middle may cost the key."""
-    with calling(f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"), uninterrupted():
-        inventory.raw[item.handle][pkcs11.Attribute[name]] = value
+    raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
+    doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
+    with writing(doing, lambda: bool(raw[attribute]) is value):
+        raw[attribute] = value
 
 
-def search_label(session: Session, inventory: Inventory, label: str) -> tuple[list[KeyObject], list[KeyObject]]:
-    """After a failed create: objects with ``label``, and unlabelled ones that ``inventory`` did not hold.
+def search_label(session: Session, inventory: Inventory, label: str, known: Container[int]) -> tuple[list[KeyObject], list[KeyObject]]:
+    """After a failed create: objects with ``label``, and unlabelled ones. ``known`` are the handles from before it.
 
-    An exception of a create does not mean that nothing was made.
+    An exception of a create does not mean that nothing was made. Raises :class:`Cryptoki`.
     """
     attribute, new = pkcs11.Attribute, []
     with calling(f"searching for '{label}'"):
         for name in (label, ""):
             for raw in list(session.raw.get_objects({attribute.TOKEN: True, attribute.LABEL: name}, batch_size=_SEARCH_BATCH)):
-                item = describe(raw) if int(raw.handle) not in inventory.raw else None
+                item = describe(raw) if int(raw.handle) not in known else None
                 if item is not None:
                     inventory.raw[item.handle] = raw
                     new.append(item)

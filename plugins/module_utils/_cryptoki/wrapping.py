@@ -283,7 +283,7 @@ class Receiver(_End):
         named: list[KeyObject] = []
         nameless: list[KeyObject] = []
         for label in {item.label for item in model.objects}:
-            found, others = search_label(self.session, self.inventory, label)
+            found, others = search_label(self.session, self.inventory, label, set(self.inventory.raw))
             named += found
             nameless += [item for item in others if item.label == ""]
         return named, nameless
@@ -294,8 +294,7 @@ class Receiver(_End):
         Raises :class:`Cryptoki`.
         """
         for item in sorted(items, key=lambda item: item.kind != PUBLIC):
-            destroy(self.inventory, item)
-            self.inventory.raw.pop(item.handle, None)
+            destroy(self.session, self.inventory, item)
 
 
 def _spec(item: KeyObject) -> KeySpec:

@@ -158,6 +158,8 @@ class TokenLook:
         if key.fingerprint is not None or key.secret is None:
             return key.fingerprint
         handle = key.secret.handle
+        if handle not in self._computed and handle not in self.inventory.raw:
+            return None  # it is destroyed
         if handle not in self._computed:
             try:
                 value = comparing.check_value(self.session, self.inventory, key.secret)

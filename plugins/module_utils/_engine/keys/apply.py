@@ -332,8 +332,7 @@ class Applier:
         try:
             key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
         except Cryptoki as error:
-            # SoftHSM answers to a damaged blob as to a broken device; a device that still works is not it.
-            error.device = error.device and not self.look.healthy()
+            error.device = self.look.blames_device(error)
             if not error.device:
                 error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
             raise

@@ -13,13 +13,12 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .binding import pkcs11
-from .errors import calling, rv_name
+from .errors import ABSENT, calling, read_attribute, rv_name
 from .faceless import handles
 from .second_look import CHANGED, cannot_tell, writing
 from .session import Session
 
 _READ = ("CERTIFICATE_TYPE", "LABEL", "ID", "VALUE")
-_ABSENT = ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE")
 _SEARCH_BATCH = 64  # handles per C_FindObjects
 
 
@@ -55,12 +54,12 @@ def _attributes(raw: Any) -> dict[str, Any]:
     for attribute in wanted:
         if attribute not in found:
             try:
-                found[attribute] = raw[attribute]
+                found[attribute] = read_attribute(raw, attribute)
             except ValueError:
                 found[attribute] = None  # a kind of certificate that PKCS#11 has no name for
             except pkcs11.PKCS11Error as error:
                 # Absent is an answer, a fault of the device is not: taken for one, the certificate would be stored again.
-                if rv_name(error) not in _ABSENT:
+                if rv_name(error) not in ABSENT:
                     raise
     return {pkcs11.Attribute(number).name: value for number, value in found.items()}
 

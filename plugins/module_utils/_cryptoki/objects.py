@@ -18,7 +18,7 @@ from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
-from .errors import calling, rv_name
+from .errors import ABSENT, PERHAPS_ABSENT, calling, read_attribute, rv_name
 from .faceless import find_faceless, handles
 from .public_key import public_key_der
 from .second_look import writing
@@ -43,7 +43,6 @@ _READ = (
     "EC_POINT",
 )
 _KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
-_ABSENT = ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE")
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
 _SEARCH_BATCH = 256  # handles per C_FindObjects
 
@@ -86,14 +85,13 @@ def _attributes(raw: Any) -> dict[str, Any]:
         found = {}
         for attribute in wanted:
             try:
-                found[attribute] = raw[attribute]
+                found[attribute] = read_attribute(raw, attribute)
             except (ValueError, NotImplementedError):
                 continue
             except pkcs11.PKCS11Error as error:
-                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. FUNCTION_FAILED is
-                # python-pkcs11's word for both, so nothing that a key is known by may be missing because of it.
-                tolerated = _ABSENT if attribute.name in _KNOWN_BY else (*_ABSENT, "CKR_FUNCTION_FAILED")
-                if rv_name(error) not in tolerated:
+                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. Nothing that a key is
+                # known by may be missing because of a word for both.
+                if rv_name(error) not in (ABSENT if attribute.name in _KNOWN_BY else PERHAPS_ABSENT):
                     raise
     return {names[int(number)]: value for number, value in found.items()}
 

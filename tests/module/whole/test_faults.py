@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,32 @@ def test_a_slot_that_cannot_be_read_is_no_reason_to_create_a_token(hsm: Hsm, lib
     assert answer["failure"]["code"] == "CKR_DEVICE_ERROR"
     assert sorted((hsm.scratch / "tokens").iterdir()) == before
     assert faulty.calls()["C_InitToken"] == faulty.calls()["C_Login"] == 0
+
+
+def test_a_slot_that_cannot_be_read_is_not_taken_for_no_free_slot(hsm: Hsm, library: str) -> None:
+    """SoftHSM has one free slot, the last: unread, it may hold one."""
+    ok(hsm.run("hsm_instance", **hsm.instance()))
+    faulty, tokens = Faulty(hsm, library), hsm.scratch / "tokens"
+    shutil.copytree(tokens, hsm.scratch / "before")
+    codes = []
+    for number in range(1, 16):
+        answer = faulty.register(f"C_GetTokenInfo:{number}:before={DEVICE_ERROR}", f"other{number}", tokens=[hsm.token(f"b{number}")])
+        codes += [answer["failure"]["code"]] if answer.get("failed") else []
+        shutil.rmtree(tokens)
+        shutil.copytree(hsm.scratch / "before", tokens)
+    assert set(codes) == {"CKR_DEVICE_ERROR"}, codes
+
+
+@pytest.mark.parametrize("function", ["C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal", "C_GetAttributeValue", "C_DestroyObject"])
+def test_nothing_but_the_answer_is_printed(faulty: Faulty, function: str) -> None:
+    """python-pkcs11 raises once more when a search that failed is deleted, and Python prints what a destructor raises."""
+    ok(faulty.hsm.keys(KEYS[0]))
+    with_plan(faulty, f"{function}:1:before={DEVICE_ERROR}:on")
+    for module, args in (("hsm_key", {"keys": [{**KEYS[0], "state": "absent"}]}), ("hsm_sync", {})):
+        out, err = faulty.start(module, {"instance": "primary", **args}).communicate(timeout=60)
+        assert err == "" and json.loads(out), err
+        if module == "hsm_key":
+            assert json.loads(out)["failure"]["code"] == "CKR_DEVICE_ERROR"
 
 
 def test_a_failed_login_is_not_repeated(faulty: Faulty) -> None:

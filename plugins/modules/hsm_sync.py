@@ -364,7 +364,7 @@ repaired:
       to: {priority: 2, instance: standby, token_label: payments, slot: 1194714572}
 not_repaired:
   description: What was not copied, with O(repair=wrap). The entries are like those of RV(repaired), with a C(code) and a
-    C(reason). C(from) is V(null) where no copy was tried.
+    C(reason). C(from) is V(null) where no copy was tried. A fault of an HSM is a failure of the run, too.
   returned: success
   type: list
   elements: dict

@@ -11,10 +11,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import PRIVATE, PUBLIC, SECRET
 from .binding import pkcs11
-from .errors import calling
+from .errors import PERHAPS_ABSENT, calling, read_attribute
 from .objects import Inventory
 from .roundtrip import is_restricted
 
@@ -60,7 +61,7 @@ def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
 
 
 def not_carried(inventory: Inventory, key: Key) -> str | None:
-    """What a copy of the key could not have; None where there is nothing of the kind."""
+    """What a copy of the key could not have; None where there is nothing of the kind. Raises :class:`Cryptoki`."""
     for item in key.objects:
         if item.destroyable is False and item.modifiable is False:
             return "it may be neither changed nor destroyed (CKA_MODIFIABLE, CKA_DESTROYABLE), and a copy that turns out bad must go"
@@ -77,10 +78,15 @@ def _dated(inventory: Inventory, raw: Any, name: str) -> bool:
 
 
 def _date(raw: Any, name: str) -> bool | None:
-    """None: the token does not say."""
+    """None: the token does not say. Raises :class:`Cryptoki`."""
     try:
-        return raw[pkcs11.Attribute[name]] is not None
-    except pkcs11.GeneralError:
-        return None
-    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # it is not there, or empty
+        with calling(f"reading a key's CKA_{name}"):
+            return read_attribute(raw, pkcs11.Attribute[name]) is not None
+    except (ValueError, NotImplementedError):  # it is empty
+        return False
+    except Cryptoki as error:
+        if error.rv == "CKR_GENERAL_ERROR":
+            return None
+        if error.rv not in PERHAPS_ABSENT:
+            raise
         return False

@@ -50,13 +50,9 @@ def _bare(template: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _keep(inventory: Inventory, made: Iterable[Any]) -> Key:
-    objects = []
-    for raw in made:
-        item = describe(raw)
-        if item is not None:
-            objects.append(item)
-            inventory.raw[item.handle] = raw
-    return key_of(objects)
+    described = [(raw, describe(raw)) for raw in made]
+    inventory.raw |= {item.handle: raw for raw, item in described if item is not None}
+    return key_of(item for _raw, item in described if item is not None)
 
 
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._model.errors import Cryptoki, ProviderError, TokenError
+from .._model.errors import Cryptoki, KeyfleetError, ProviderError, TokenError
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
 from .binding import pkcs11
@@ -158,8 +158,12 @@ class Provider:
             )
         return token
 
-    def no_token(self, selector: TokenSelector) -> TokenError:
-        present = [token for token in self.tokens()[0] if token.initialized]
+    def no_token(self, selector: TokenSelector) -> KeyfleetError:
+        """What to raise where no token answers: as long as a slot cannot be read, its fault."""
+        tokens, faults = self.tokens()
+        if faults:
+            return faults[0]
+        present = [token for token in tokens if token.initialized]
         listed = "; ".join(f"'{token.label}' (slot {token.slot_id}, serial {token.serial})" for token in present) or "none"
         return TokenError(
             f"no token answers to {selector} in {self.library}. Tokens that are there: {listed}.",
@@ -197,10 +201,14 @@ class Provider:
         return pin_lengths(self.library, token.slot_id)
 
     def free_slot(self) -> Token:
-        """The first token that is not initialised. Raises :class:`TokenError` when there is none."""
-        for token in self.tokens()[0]:
+        """The first token that is not initialised. Raises :class:`TokenError` when there is none, :class:`Cryptoki` when a slot that
+        may hold one could not be read."""
+        tokens, faults = self.tokens()
+        for token in tokens:
             if not token.initialized:
                 return token
+        if faults:
+            raise faults[0]
         raise TokenError(
             f"{self.library} has no free slot: every token is initialised, and none is ever initialised again. "
             "Make a slot with the vendor's tools first.",

@@ -17,7 +17,7 @@ from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
-from .errors import calling
+from .errors import PERHAPS_ABSENT, calling, read_attribute
 from .objects import Inventory
 from .session import Session
 
@@ -115,12 +115,14 @@ def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: t
 
 
 def is_restricted(raw: Any) -> bool:
-    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours."""
+    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
     try:
-        allowed: bytes = raw[pkcs11.Attribute.ALLOWED_MECHANISMS]
-    except pkcs11.PKCS11Error:
+        with calling("reading a key's CKA_ALLOWED_MECHANISMS"):
+            return bool(read_attribute(raw, pkcs11.Attribute.ALLOWED_MECHANISMS))
+    except Cryptoki as error:
+        if error.rv not in PERHAPS_ABSENT:
+            raise
         return False
-    return bool(allowed)
 
 
 def works_with_another(session: Session, key: Key) -> bool:
@@ -175,7 +177,11 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
         if unusual and works_with_another(session, key):
             raise
     except AttributeError as error:
-        # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.
+        # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those. If it still
+        # cannot, the cause is told.
+        with calling(what):
+            for raw in raws.values():
+                read_attribute(raw, pkcs11.Attribute.CLASS)
         raise Cryptoki(f"{what}: its attributes could not be read", rv="CKR_FUNCTION_FAILED", device=True) from error
     return None
 

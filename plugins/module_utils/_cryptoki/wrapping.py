@@ -245,14 +245,22 @@ class Receiver(_End):
             return self.session.raw.create_object(template)
 
     def can_keep(self) -> bool:
-        """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session."""
+        """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session.
+
+        Raises :class:`Cryptoki`.
+        """
         if self._can_keep is None:
             attribute = pkcs11.Attribute
             try:
-                raw = self.session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template={attribute.EXTRACTABLE: False})
-                raw[attribute.DESTROYABLE] = False
+                with calling(f"trying CKA_DESTROYABLE on {self.session.token}"):
+                    raw = self.session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template={attribute.EXTRACTABLE: False})
+                    raw[attribute.DESTROYABLE] = False
                 self._can_keep = True
-            except (pkcs11.PKCS11Error, NotImplementedError):
+            except NotImplementedError:
+                self._can_keep = False
+            except Cryptoki as error:
+                if error.device:
+                    raise
                 self._can_keep = False
         return self._can_keep
 
@@ -283,7 +291,7 @@ class Receiver(_End):
         named: list[KeyObject] = []
         nameless: list[KeyObject] = []
         for label in {item.label for item in model.objects}:
-            found, others = search_label(self.session, self.inventory, label)
+            found, others = search_label(self.session, self.inventory, label, set(self.inventory.raw))
             named += found
             nameless += [item for item in others if item.label == ""]
         return named, nameless
@@ -294,8 +302,7 @@ class Receiver(_End):
         Raises :class:`Cryptoki`.
         """
         for item in sorted(items, key=lambda item: item.kind != PUBLIC):
-            destroy(self.inventory, item)
-            self.inventory.raw.pop(item.handle, None)
+            destroy(self.session, self.inventory, item)
 
 
 def _spec(item: KeyObject) -> KeySpec:

@@ -207,7 +207,7 @@ class _Run:
                 self.done.append(f"the new certificate was stored (handle {item.handle})")
                 log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:
-                cryptoki.destroy(inventory, one.item)
+                cryptoki.destroy(session, inventory, one.item)
                 self.done.append(f"a certificate was removed (handle {one.item.handle})")
                 log.add("remove_certificate", one.item.key_id, one.item.label, one.found)
             return made

@@ -42,7 +42,7 @@ class TokenLook:
         self.session = session
         self.inventory = inventory
         self.fingerprints = fingerprints  # recorded ones, by CKA_LABEL
-        self._healthy: bool | None = None
+        self._healthy = True
         self._computed: dict[int, str | None] = {}  # fingerprints, by handle
 
     def use(self, key: Key) -> Cryptoki | None:
@@ -85,14 +85,18 @@ class TokenLook:
         return None
 
     def healthy(self) -> bool:
-        if self._healthy is None:
+        """Whether the token works now. One that was found broken is not asked again."""
+        if self._healthy:
             try:
                 probe(self.session)
             except Cryptoki:
                 self._healthy = False
-            else:
-                self._healthy = True
         return self._healthy
+
+    def blames_device(self, error: Cryptoki) -> bool:
+        """Whether a failed call is the device's fault. SoftHSM answers to a damaged key or blob as a broken device would; a device that
+        still works is not it."""
+        return error.device and (error.rv not in NO_VALUE or not self.healthy())
 
     def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
         return comparing.belongs(self.session, self.inventory, private, public)
@@ -158,6 +162,8 @@ class TokenLook:
         if key.fingerprint is not None or key.secret is None:
             return key.fingerprint
         handle = key.secret.handle
+        if handle not in self._computed and handle not in self.inventory.raw:
+            return None  # it is destroyed
         if handle not in self._computed:
             try:
                 value = comparing.check_value(self.session, self.inventory, key.secret)

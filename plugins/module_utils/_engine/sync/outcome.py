@@ -92,8 +92,11 @@ def outcome_of(
         steps.append(written.export.step)
     if repairs is not None:
         steps += repairs.steps
+    broken = repairs.broken if repairs is not None else ()
     return Outcome(
-        changed=any(step.changes for step in steps),
+        changed=any(step.changes for step in steps) or (repairs is not None and repairs.left),
+        failure=_broken(broken) if broken else None,
+        failure_code=str(broken[0]["code"]) if broken else "unexpected",
         diff=diff_of(steps),
         values={
             "added": added,
@@ -115,6 +118,11 @@ def outcome_of(
             "document": written.document,
         },
     )
+
+
+def _broken(entries: Sequence[Mapping[str, Any]]) -> str:
+    text = "; ".join(f"{entry['label']}: {entry['reason']}" for entry in entries[:5])
+    return f"{len(entries)} of the missing keys could not be copied: {text}"
 
 
 def _entries(found: Iterable[tuple[str, Iterable[tuple[str, Any, Any]]]]) -> list[dict[str, Any]]:

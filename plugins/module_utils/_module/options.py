@@ -140,6 +140,7 @@ KEYS: Spec = {
             "previous": {"type": "str", "choices": ["keep", "deactivate", "destroy"], "default": "keep"},
             "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
+            "on_vanished": {"type": "str", "choices": ["fail", "recreate"], "default": "fail"},
             "state": {
                 "type": "str",
                 "choices": ["present", "absent", "public_only", *STATES],
@@ -148,6 +149,8 @@ KEYS: Spec = {
         },
     },
     "repair": {"type": "bool", "default": False},
+    "on_elsewhere": {"type": "str", "choices": ["fail", "adopt"], "default": "fail"},
+    "on_unreachable": {"type": "str", "choices": ["fail", "generate"], "default": "fail"},
 }
 
 CERTIFICATE: Spec = {

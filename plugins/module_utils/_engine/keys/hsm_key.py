@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -22,17 +23,21 @@ from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, PendingKey
 from ..._model.scope import Scope
+from ..._registry import instances as table
 from ..._registry import pending_keys
 from ..._registry.database import Database, open_database
 from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
-from ..tokens.serving import Reached, check_pin, find_group, first_reachable
+from ..tokens.serving import Reached, check_pin, find_group, first_reachable, reach
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
+from .ask_members import other_members
 from .done import nothing_done
 from .look import EmptyToken, TokenLook
 from .planning.circumstances import Circumstances
+from .planning.member_answers import OtherMembers
 from .planning.neighbours import Neighbours
+from .planning.other_members import generates
 from .planning.plan import KeyPlan
 from .planning.planner import plan_keys
 from .planning.repair import is_hollow
@@ -124,16 +129,31 @@ class _Batch:
             return {}
         return pending_keys.of_token(self.database, target.token_id)
 
-    def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
+    def _on(
+        self, session: Session, target: Target, inventory: Inventory, scope: Scope, others: OtherMembers | None = None
+    ) -> Outcome | None:
+        """Plan the batch and carry it out. None: nothing was done yet, and ``others`` are to be asked first."""
         self.session, self.inventory = session, inventory
         pending = self._pending(target)
         fingerprints = {label: record.fingerprint for label, record in scope.by_label().items() if record.fingerprint}
         self.look = TokenLook(session, inventory, fingerprints)
         neighbours = Neighbours(inventory.objects, inventory.certified)
         circumstances = Circumstances(
-            self.database is not None, self.request.repair, pending, self.look, neighbours, scope, self.context.check_mode
+            self.database is not None,
+            self.request.repair,
+            pending,
+            self.look,
+            neighbours,
+            scope,
+            self.context.check_mode,
+            others,
+            self.request.on_elsewhere,
+            self.request.on_unreachable,
         )
         plans = self._plan(circumstances)
+        if others is None and any(generates(plan, circumstances) for plan in plans):
+            return None
+        self._tell(plans)
         left_overs = self._left_overs(circumstances)
         if self.context.check_mode:
             work = nothing_done(plans, left_overs, self.look)
@@ -149,6 +169,9 @@ class _Batch:
         problems += self._unsupported(plans)
         if problems:
             raise _cannot_plan(problems)
+        return plans
+
+    def _tell(self, plans: Sequence[KeyPlan]) -> None:
         for plan in plans:
             for text in plan.warnings:
                 self.context.warn(text)
@@ -157,7 +180,6 @@ class _Batch:
             for change in plan.changes:
                 if change.name in ("SENSITIVE", "EXTRACTABLE"):
                     self.context.warn(f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone.")
-        return plans
 
     def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
         """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""
@@ -210,7 +232,9 @@ class _Run(_Batch):
         with open_target(target, self.database, read_write=not self.context.check_mode) as session:
             inventory = read_inventory(session, cut_off=self.cut_off(target))
             scope = token_scope(self.database, target.token_id) if self.database is not None else Scope()
-            outcome = self._on(session, target, inventory, scope)
+            outcome = self._on(session, target, inventory, scope, OtherMembers())
+        if outcome is None:
+            raise TypeError("outside a group there is nobody to ask")
         outcome.values["served_by"] = None
         return outcome
 
@@ -227,12 +251,27 @@ class _GroupRun(_Batch):
     def converge(self) -> Outcome:
         writes, login = not self.context.check_mode, self.request.connection.login
         with first_reachable(self.group, self.registry, login, self.context, read_write=writes, cut_off=self.cut_off) as reached:
-            scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
-            outcome = self._on(reached.session, reached.target, reached.inventory, scope)
-            outcome.values["served_by"] = reached.shown
+            outcome, scope = self._with(reached, None if len(self.group.members) > 1 else OtherMembers())
+        if outcome is None:
+            # Never two logins at once, and two configurations of one library cannot be in one process: the token that serves is
+            # given back, and planned anew from what it holds afterwards.
+            connection = reached.connection
+            others = other_members(self.group, self.registry, login, connection, reached.before, scope.same_token)
+            known = table.all_instances(self.registry)
+            with reach(connection, known, self.registry, login, read_write=writes, cut_off=self.cut_off) as again:
+                outcome, _scope = self._with(again, others)
+        if outcome is None:
+            raise TypeError("the other members were asked")
         if len(self.group.members) > 1:
             self._warn_of_the_others(reached, outcome)
         return outcome
+
+    def _with(self, reached: Reached, others: OtherMembers | None) -> tuple[Outcome | None, Scope]:
+        scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
+        outcome = self._on(reached.session, reached.target, reached.inventory, scope, others)
+        if outcome is not None:
+            outcome.values["served_by"] = reached.shown
+        return outcome, scope
 
     def _group_now(self, reached: Reached) -> GroupRecord:
         """The group as it is under the token's lock: it may have been changed while this run waited."""

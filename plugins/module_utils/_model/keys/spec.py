@@ -59,6 +59,7 @@ class KeySpec:
     source: KeySource | None = None
     material: KeyMaterial | WrappedMaterial | None = None
     lead: bool = True
+    on_vanished: str = "fail"
 
     @property
     def where(self) -> str:
@@ -255,6 +256,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     enforce=bool(options.get("enforce")),
                     allow_weak=bool(options.get("allow_weak")),
                     source=source,
+                    on_vanished=options.get("on_vanished") or "fail",
                 )
             )
     return specs, problems

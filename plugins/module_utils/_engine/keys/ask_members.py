@@ -16,6 +16,7 @@ from ..._model.records import GroupRecord
 from ..._model.tokens.connection_request import Login
 from ..._registry import instances as table
 from ..._registry.database import Database
+from ..files.softhsm import hidden_objects
 from ..tokens.serving import Connection, connections_of, is_unreachable, reach
 from .planning.member_answers import MemberAnswer, OtherMembers
 
@@ -30,10 +31,12 @@ def other_members(
 ) -> OtherMembers:
     """All keys of the members beside ``serving``, each read once, one after the other. No session and no provider is open.
 
-    ``before`` could not be reached a moment ago, and are not tried again. ``same_token`` are the rows of the token that serves.
+    ``before`` could not be reached a moment ago, and are not tried again. A member that may hide keys
+    counts as one that could not be reached. ``same_token`` are the rows of the token that serves.
     Raises :class:`KeyfleetError` for a member that can be reached and not read: somebody has to look at that.
     """
     known, keys = table.all_instances(database), []
+    texts: list[str] = []
     unreached = {connection.priority: error for connection, error in before}
     connections = connections_of(known, group)
     for connection in connections:
@@ -42,6 +45,9 @@ def other_members(
             continue
         try:
             with reach(connection, known, database, login, read_write=False) as member:
+                token = member.session.token
+                if reason := hidden_objects(token.model, token.serial):
+                    texts.append(f"connection {connection}: {reason}")
                 keys += [MemberAnswer(str(connection), token_id, key) for key in group_keys(member.inventory.objects)]
         except KeyfleetError as error:
             if not is_unreachable(error):
@@ -50,7 +56,7 @@ def other_members(
                 )
                 raise
             unreached[connection.priority] = error
-    texts = [
+    texts += [
         f"connection {connection} cannot be reached: {unreached[connection.priority].message.rstrip('.')}"
         for connection in connections
         if connection.priority in unreached and connection.token.id not in same_token

@@ -26,6 +26,7 @@ from ..._model.scope import Scope
 from ..._registry import instances as table
 from ..._registry import pending_keys
 from ..._registry.database import Database, open_database
+from ..files.softhsm import hidden_objects
 from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
 from ..tokens.serving import Reached, check_pin, find_group, first_reachable, reach
@@ -166,7 +167,9 @@ class _Batch:
 
     def _plan(self, circumstances: Circumstances) -> list[KeyPlan]:
         plans, problems = plan_keys(self.specs, self.inventory.objects, circumstances, datetime.now(timezone.utc))
-        problems += self._unsupported(plans)
+        problems += [*self._unsupported(plans), *self._hidden(plans)]
+        if problems and (reason := self._hides()) is not None:
+            problems.append(f"keys: what is not found may be there all the same: {reason}.")
         if problems:
             raise _cannot_plan(problems)
         return plans
@@ -210,6 +213,25 @@ class _Batch:
                         f"{spec.where}: {self.session.token} generates {spec.type} keys of {least} to {greatest} bits, not {size}"
                     )
         return problems
+
+    def _hides(self) -> str | None:
+        return hidden_objects(self.session.token.model, self.session.token.serial)
+
+    def _hidden(self, plans: Sequence[KeyPlan]) -> list[str]:
+        """Why a key that is to be made may be there, unseen. What else rests on a key's absence is told in a warning."""
+        absent = [plan for plan in plans if plan.key is None]
+        reason = self._hides() if absent else None
+        if reason is None:
+            return []
+        labels = [plan.spec.label for plan in absent if not plan.makes_key]
+        if labels:
+            self.context.warn(f"{self.session.token}: {reason}: {listed(labels)} may be there all the same.")
+        return [
+            f"{plan.spec.where}: '{plan.spec.label}' may be there already: {reason}. Run as the user whose files they are, or give this "
+            "user access to them."
+            for plan in absent
+            if plan.makes_key
+        ]
 
     def _left_overs(self, circumstances: Circumstances) -> list[tuple[KeyObject, bool]]:
         """Key objects that are on the token only in part and hold nothing usable, and whether this run removes them."""

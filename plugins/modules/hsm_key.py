@@ -154,10 +154,18 @@ options:
           - It cannot be changed on an existing key. A key that was made with V(false) stays for as long as its token,
             whatever a later task says.
         type: bool
+      wrap_with_trusted:
+        description:
+          - Whether an extractable key may be wrapped only by a key that the security officer has marked as trusted
+            (C(CKA_WRAP_WITH_TRUSTED) and C(CKA_TRUSTED)). For tokens that have these attributes.
+          - It cannot be changed on an existing key.
+        type: bool
       allow_weak:
         description:
-          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, and imported DES3
-            keys that have two equal parts.
+          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, imported DES3 keys
+            that have two equal parts, and new keys with both O(keys[].operations=wrap) and O(keys[].operations=decrypt).
+          - A key that may wrap and decrypt hands out every extractable key on its token in clear. Keys that are there are
+            not refused; M(keyfleet.hsm.hsm_sync) reports them, see RV(keyfleet.hsm.hsm_sync#module:weak).
         type: bool
         default: false
       source:

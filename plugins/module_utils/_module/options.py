@@ -133,6 +133,7 @@ KEYS: Spec = {
             "extractable": {"type": "bool"},
             "modifiable": {"type": "bool"},
             "destroyable": {"type": "bool"},
+            "wrap_with_trusted": {"type": "bool"},
             "allow_weak": {"type": "bool", "default": False},
             "source": {"type": "dict", "options": SOURCE},
             "generation": {"type": "int"},

@@ -140,7 +140,7 @@ def test_where_the_hsm_does_not_allow_it_the_virtual_key_is_narrowed(pair: Pair)
     assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"} and pair.records()["dek-1"] == ("active", ["decrypt"])
 
 
-@pytest.mark.parametrize("wish", [{"operations": ["encrypt", "decrypt", "wrap"]}, {"extractable": False}])
+@pytest.mark.parametrize("wish", [{"operations": ["encrypt", "decrypt", "sign"]}, {"extractable": False}])
 def test_what_only_the_hsm_could_change_is_a_mismatch_without_the_policy(pair: Pair, wish: dict[str, object]) -> None:
     ok(pair.keys({**AES, "extractable": True}))
     refused = pair.keys({**AES, **wish})

@@ -60,6 +60,7 @@ class KeySpec:
     material: KeyMaterial | WrappedMaterial | None = None
     lead: bool = True
     on_vanished: str = "fail"
+    wrap_with_trusted: bool | None = None
 
     @property
     def where(self) -> str:
@@ -257,6 +258,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     allow_weak=bool(options.get("allow_weak")),
                     source=source,
                     on_vanished=options.get("on_vanished") or "fail",
+                    wrap_with_trusted=options.get("wrap_with_trusted"),
                 )
             )
     return specs, problems

@@ -18,7 +18,7 @@ from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, SUSPENDED
 from ...._model.plan import KEEP
-from . import other_members
+from . import other_members, weak
 from .circumstances import Circumstances
 from .ending import plan_absent, plan_destroyed, plan_public_only
 from .generations import expand
@@ -79,6 +79,7 @@ def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, Key
     plan = key if isinstance(key, Refusal) else _WAYS[spec.state](spec, key, view)
     plan = plan if isinstance(plan, Refusal) else other_members.judged(plan, view)
     plan = plan if isinstance(plan, Refusal) else claims.judged(_narrowed(plan, view))
+    plan = plan if isinstance(plan, Refusal) else weak.judged(plan)
     return plan if isinstance(plan, Refusal) else replace(plan, warnings=(*warnings, *plan.warnings))
 
 

@@ -17,6 +17,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generatio
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import COMPROMISED, DEACTIVATED, DESTROYED, STATES, SUSPENDED
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import EXPOSING
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CREATE, DELETE, KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import SCAN_ALL, SCAN_OWN, GroupRecord, VirtualKey
 from hypothesis import given, settings
@@ -28,13 +29,20 @@ GROUPS = [None, *(replace(GROUP, apply_changes=a, key_scan=scan) for a, scan in 
 OTHER = GroupRecord("others", members=(1,), id="group-2")
 LABELS = ("k", "k@2", "x")  # the key that is declared, its second generation, somebody else's
 BOTH = {"AES": ("encrypt", "decrypt"), "EC": ("sign", "verify")}
+WEAK = ("decrypt", "wrap")
 NARROW = {"AES": ("encrypt",), "EC": ("verify",)}
 
 
 def keys(label: str) -> list[Key]:
     """Keys that may be on the token, the plain ones first."""
     whole = [key(label, type_, **more) for more in ({}, {"modifiable": False}, {"destroyable": False}) for type_ in ("AES", "EC")]
-    whole += [key(label, extractable=True), key(label, size=128), key(label, id="0a"), key(label, operations=["encrypt", "wrap"])]
+    whole += [
+        key(label, extractable=True),
+        key(label, size=128),
+        key(label, id="0a"),
+        key(label, operations=["encrypt", "wrap"]),
+        key(label, operations=WEAK),
+    ]
     whole += [key(label, "EC", operations=["sign"])]
     halves = [replace(half, **{lost: None}) for half in (whole[1], whole[3]) for lost in ("private", "public")]
     found = [*whole, *halves]
@@ -131,7 +139,7 @@ def wishes() -> Iterator[dict[str, Any]]:
             ("fail", "recreate"), ("AES", "EC"), ("fail", "keep", "replace"), (None, False, True), ways
         ):
             more = {"type": type_, "on_mismatch": mismatch, "extractable": extractable, "previous": previous, "on_vanished": vanished}
-            for operations, material in product((None, NARROW[type_], BOTH[type_]), (False, True)):
+            for operations, material in product((None, NARROW[type_], BOTH[type_], *([WEAK] if type_ == "AES" else [])), (False, True)):
                 yield {**wish, **more, "operations": operations, "material": clear(type_) if material else None}
                 if previous == "deactivate":
                     yield {**wish, **more, "operations": operations, "enforce": True}
@@ -231,6 +239,12 @@ def test_always(world: World, wish: dict[str, Any]) -> None:
         rule(world, wish, answer, after)
 
 
+def no_key_becomes_one_that_wraps_and_decrypts(world: World, wish: dict[str, Any], answer: Answer, after: World) -> None:
+    before = {item.handle for found in world.keys if set(found.operations) >= EXPOSING for item in found.objects}
+    for found in after.keys:
+        assert not set(found.operations) >= EXPOSING or found.main.handle in before
+
+
 RULES = [
     what_was_done_is_planned_as_kept,
     check_mode_plans_what_is_done,
@@ -242,4 +256,5 @@ RULES = [
     a_generation_is_not_taken_back,
     what_is_gone_is_made_again_only_when_that_was_said,
     a_group_makes_no_second_key,
+    no_key_becomes_one_that_wraps_and_decrypts,
 ]

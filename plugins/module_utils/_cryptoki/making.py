@@ -37,6 +37,8 @@ def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
     if kind != PUBLIC:
         template[attribute.SENSITIVE] = spec.sensitive is not False
         template[attribute.EXTRACTABLE] = bool(spec.extractable)
+        if spec.wrap_with_trusted is not None:
+            template[attribute.WRAP_WITH_TRUSTED] = spec.wrap_with_trusted
     if spec.modifiable is not None:
         template[attribute.MODIFIABLE] = spec.modifiable
     if spec.destroyable is not None:

@@ -20,6 +20,7 @@ from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.records import VirtualKey
 
 Fact = tuple[str, str, object]  # of which kind of key; label, id or key; its value
+ANY = "any"  # where a name counts whatever kind of key bears it
 PAIR = "pair"  # where the halves of a pair count as one key: the kind of both
 
 

@@ -59,6 +59,8 @@ class KeySpec:
     source: KeySource | None = None
     material: KeyMaterial | WrappedMaterial | None = None
     lead: bool = True
+    on_vanished: str = "fail"
+    wrap_with_trusted: bool | None = None
 
     @property
     def where(self) -> str:
@@ -255,6 +257,8 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     enforce=bool(options.get("enforce")),
                     allow_weak=bool(options.get("allow_weak")),
                     source=source,
+                    on_vanished=options.get("on_vanished") or "fail",
+                    wrap_with_trusted=options.get("wrap_with_trusted"),
                 )
             )
     return specs, problems

@@ -69,9 +69,19 @@ def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | No
 def lost(spec: KeySpec, scope: Scope) -> str:
     """Why a group makes no second key in place of one that it has a record of."""
     return (
-        f"{spec.where}: group '{scope.group_name}' has a record of '{spec.label}', and the token that serves does not have this key. "
-        "Another key under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, "
-        "when it is gone for good, forget it (hsm_sync with prune: true) and run again."
+        f"{spec.where}: '{spec.label}' is not on the token that serves, and group '{scope.group_name}' has a record of it. Another key "
+        "under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, when it is gone "
+        "for good, say on_vanished: recreate."
+    )
+
+
+def vanished(spec: KeySpec, records: Sequence[VirtualKey], scope: Scope) -> str:
+    """Why no other key is made in place of one that is gone from the token."""
+    others = sorted({name for record in records for name in scope.groups_of.get(record.name, ()) if not scope.owns(record)})
+    whose = f"group {_listed(others)}" if others else "the registry"
+    return (
+        f"{spec.where}: '{spec.label}' is gone from the token, and {whose} has a record of it. Nothing was changed. Find out why first: "
+        "another key does not open what this one protected. Restore it from a backup, or say on_vanished: recreate to make another."
     )
 
 
@@ -147,7 +157,7 @@ class Claims:
         )
 
     def _of_others(self, plan: KeyPlan, others: Sequence[str]) -> str | None:
-        where = f"{plan.spec.where}: '{plan.spec.label}'"
+        where = f"{plan.spec.where}: '{plan.spec.label}' {'is gone from the token, and ' if plan.vanished else ''}".rstrip()
         imported = plan.action == CREATE and plan.spec.material is not None  # a copy that is brought along is no other key
         if self.scope.group is None:
             # Operations may be changed in the HSM by who names the HSM; what ends a key is its group's to decide.

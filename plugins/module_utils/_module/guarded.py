@@ -4,7 +4,11 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Refuse bad arguments without showing what was in them.
+"""Log arguments, give them back and refuse them without showing what is secret in them.
+
+Ansible logs ``str(params)``, in which repr's escapes hide a text with a backslash, a tab, a newline or both quotes from its masking,
+and it does so while the module is made. So nothing is logged until then, and then we log what was masked by option. ``log`` is the
+one public way to the log in every ansible-core: whatever its constructor calls in another version, it ends there.
 
 Ansible masks what stands in a ``no_log`` option. A PIN in a wrong place, under a misspelt name or in a list that should
 be a mapping, it prints with the refused arguments; and a list of the wrong shape keeps it from masking anything at all.
@@ -18,19 +22,25 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._model.tokens.secret import mask
-from .secrets import MASK, texts
+from .secrets import MASK, for_the_log, masked, texts
 
 _SHORTEST = 4  # a shorter text is no PIN, and to cut it out would leave no message to read
 
 
 class GuardedModule(AnsibleModule):  # type: ignore[misc]
-    """An AnsibleModule whose arguments are not shown until they have been accepted."""
+    """An AnsibleModule whose arguments are masked by option wherever they are shown, and not shown at all until they are accepted.
+
+    ``invocation`` are the masked arguments.
+    """
 
     _accepted = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted = True
+        self.invocation = masked(self.params, self.argument_spec)
+        lines = for_the_log(self.invocation)
+        self.log(f"Invoked with {' '.join(f'{name}={line}' for name, line in lines.items())}", log_args=lines)
         for place in self._numbers:
             self.warn(f"{place}: is a number in YAML, which reads 0123 as 83 and drops leading zeros: put the PIN in quotes.")
 
@@ -41,8 +51,19 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
         # As Python would write the JSON of them, without defaults.
         self.given_bytes = len(repr(self.jsonify(self.params)))
 
+    def log(self, msg: Any, log_args: Any = None) -> None:
+        if self._accepted:
+            super().log(msg, log_args)
+
+    def exit_json(self, **kwargs: Any) -> None:
+        if self._accepted:
+            kwargs["invocation"] = {"module_args": self.invocation}
+        super().exit_json(**kwargs)
+
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
-        if not self._accepted:
+        if self._accepted:
+            kwargs["invocation"] = {"module_args": self.invocation}
+        else:
             hidden = {name: value for name, value in self.params.items() if not self._shown(name, value)}
             unsafe = {text for text in _misplaced(hidden, self.argument_spec) if len(text) >= _SHORTEST}
             msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))

@@ -18,7 +18,7 @@ from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .guarded import GuardedModule
 from .runtime import require_python
-from .secrets import hide_private_keys, take_secrets
+from .secrets import take_secrets
 
 Request = TypeVar("Request")
 
@@ -53,22 +53,20 @@ def run(
     """
     require_python(module, needs(module.params) if callable(needs) else needs)
     secrets: set[str] = set()
-    params, masked = take_secrets(module.params, module.argument_spec, secrets)
+    params = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
-    answer: dict[str, Any] = {"invocation": {"module_args": hide_private_keys(masked)}}
     context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
     try:
         outcome = engine(parse(params), context)
     except KeyfleetError as error:
-        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed, **answer)
+        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed)
     except Exception as error:  # pylint: disable=broad-exception-caught
         module.fail_json(
             msg=mask(f"an unexpected error, please report it: {type(error).__name__}: {error}", secrets),
             exception=mask(traceback.format_exc(), secrets),
             failure={"code": "unexpected", "details": {}},
-            **answer,
         )
-    answer |= {"changed": outcome.changed, **outcome.values}
+    answer = {"changed": outcome.changed, **outcome.values}
     if module._diff:
         answer["diff"] = outcome.diff
     if outcome.failure is not None:

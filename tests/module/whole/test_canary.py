@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hsm_fixture import Hsm
+from system_log import system_log
 
 pytestmark = pytest.mark.xdist_group("system-log")  # one listener for all programs of the machine
 
@@ -54,38 +52,6 @@ class Watcher(threading.Thread):
     def stop(self) -> None:
         self._end.set()
         self.join()
-
-
-@contextmanager
-def system_log() -> Iterator[list[bytes]]:
-    """What is sent to the system's log: by a listener of our own where there is no daemon, else read from the journal."""
-    lines: list[bytes] = []
-    path = Path("/dev/log")
-    if path.exists():
-        yield lines
-        done = subprocess.run(["journalctl", "--no-pager", "--since", "-10min"], capture_output=True, check=True)
-        lines.append(done.stdout)
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(0.2)
-        end = threading.Event()
-
-        def listen() -> None:
-            while not end.is_set():
-                try:
-                    lines.append(listener.recv(1 << 20))
-                except TimeoutError:
-                    continue
-
-        thread = threading.Thread(target=listen)
-        thread.start()
-        try:
-            yield lines
-        finally:
-            end.set()
-            thread.join()
-            path.unlink()
 
 
 def play(hsm: Hsm, playbook: Path, *options: str, **variables: Any) -> subprocess.CompletedProcess[bytes]:

@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What programs send to the system's log."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def system_log() -> Iterator[list[bytes]]:
+    """The lines are there when this ends: by a listener of our own where there is no daemon, else read from the journal.
+
+    There is one for all programs of the machine: a test that uses it has the marker ``xdist_group("system-log")``.
+    """
+    lines: list[bytes] = []
+    path = Path("/dev/log")
+    if path.exists():
+        yield lines
+        done = subprocess.run(["journalctl", "--no-pager", "--all", "--output=export", "--since=-10min"], capture_output=True, check=True)
+        lines.append(done.stdout)
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(0.2)
+        end = threading.Event()
+
+        def listen() -> None:
+            while True:
+                try:
+                    lines.append(listener.recv(1 << 20))
+                except TimeoutError:
+                    if end.is_set():
+                        return
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield lines
+        finally:
+            end.set()
+            thread.join()
+            path.unlink()

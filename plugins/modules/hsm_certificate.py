@@ -147,13 +147,13 @@ options:
     type: path
   src:
     description:
-      - Absolute path of a file on the target with the certificate to store, in PEM or DER. Of a PEM file with several,
-        the first one.
+      - Absolute path of a file on the target with the certificate to store, in PEM, DER or PKCS#7 (C(.p7b)). Of several,
+        the one of this key. Of several of this key, the one that ends last.
       - At most one of O(src), O(content) and O(self_signed) may be given.
     type: path
   content:
     description:
-      - The certificate to store, as PEM. Of several, the first one, so a chain may follow it.
+      - The certificate to store, as PEM or as PKCS#7 in PEM. A chain may stand around it, in any order, as in O(src).
       - One that has expired, or is not valid yet, is stored with a warning.
     type: str
   self_signed:

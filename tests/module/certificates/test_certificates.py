@@ -251,6 +251,27 @@ def test_attributes_on_the_token(primary: Hsm, ca: Ca) -> None:
     }
 
 
+@pytest.mark.parametrize("form", ["root-first", "p7b"])
+def test_the_certificate_of_the_key_is_found_in_what_a_ca_sends(primary: Hsm, ca: Ca, form: str) -> None:
+    make_key(primary)
+    earlier, issued = ca.issue(request_of(primary), days=30), ca.issue(request_of(primary), days=90)
+    sent = primary.scratch / "sent"
+    sent.write_text(ca.path.read_text() + earlier + issued)
+    if form == "p7b":
+        openssl("crl2pkcs7", "-nocrl", "-certfile", str(sent), "-outform", "DER", "-out", str(sent))
+    done = four_steps(primary, src=str(sent))
+    assert done["certificate"] == issued and done["matches_key"] is True
+
+
+def test_a_bundle_without_the_certificate_of_the_key_is_refused(primary: Hsm, ca: Ca) -> None:
+    make_key(primary)
+    make_key(primary, "rsa", "other")
+    answer = certificate(primary, content=ca.path.read_text() + ca.issue(request_of(primary, key_label="other")))
+    assert answer["failure"]["code"] == "certificate_mismatch" and answer["changed"] is False
+    assert "none of its 2 certificates belongs to this key" in answer["msg"]
+    assert all(one in answer["msg"] for one in answer["failure"]["details"]["certificate_keys"])
+
+
 def test_import_from_a_file_in_der(primary: Hsm, ca: Ca) -> None:
     make_key(primary)
     issued = x509.load_pem_x509_certificate(ca.issue(request_of(primary)).encode())

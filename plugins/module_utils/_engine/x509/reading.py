@@ -132,13 +132,9 @@ def read_certificate(der: bytes) -> FoundCertificate:
         return FoundCertificate(der, None)
 
 
-def load_certificate(data: bytes) -> FoundCertificate:
-    """The certificate in PEM or DER; of a bundle, the first one. Raises ValueError with a plain reason."""
-    try:
-        parsed = _whole(x509.load_pem_x509_certificate(data) if b"-----BEGIN" in data else x509.load_der_x509_certificate(data))
-    except unreadable() as error:
-        raise ValueError(f"holds no X.509 certificate that can be read ({error}): give it in PEM or DER") from None
-    return FoundCertificate(parsed.public_bytes(Encoding.DER), parsed)
+def read_whole_certificate(parsed: x509.Certificate) -> FoundCertificate:
+    """The same with its DER, all of it read. Raises one of :func:`unreadable`."""
+    return FoundCertificate(parsed.public_bytes(Encoding.DER), _whole(parsed))
 
 
 def to_pem(der: bytes, kind: str) -> str:

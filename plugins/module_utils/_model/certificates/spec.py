@@ -46,7 +46,7 @@ _MAX_ARC, _MAX_OID_BYTES = 2**128 - 1, 63  # what the library can write; an OID 
 _MAX_PATH_LENGTH = 255
 _MAX_DAYS = 36_500
 _DAY = 24 * 3600
-_PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_PEM = re.compile(r"-----BEGIN (?:(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|CMS)-----")
 
 # What only a request or a self-signed certificate has a place for.
 _OF_A_SUBJECT = ("subject_alt_names", "key_usage", "extended_key_usage", "basic_constraints")
@@ -182,8 +182,8 @@ def _source_problems(params: Mapping[str, Any]) -> list[str]:
     if content is not None:
         if "PRIVATE KEY-----" in content:
             problems.append("content: holds a private key, which is a secret no longer: replace that key, and give the certificate alone")
-        elif _PEM_CERTIFICATE not in content:
-            problems.append(f"content: holds no certificate: give PEM text with {_PEM_CERTIFICATE}, or a file by src")
+        elif not _PEM.search(content):
+            problems.append("content: holds no certificate: give PEM text with -----BEGIN CERTIFICATE-----, or a file by src")
     return problems
 
 

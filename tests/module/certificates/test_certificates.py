@@ -183,6 +183,30 @@ def test_request_four_steps(primary: Hsm, kind: str) -> None:
     assert on_token(primary) == []
 
 
+def test_a_request_with_names_of_every_kind_and_no_subject(primary: Hsm) -> None:
+    make_key(primary)
+    path = primary.scratch / "web01.csr"
+    names = ["dirName:CN=a\\,b,O=Example", "RID:1.2.3.4", "otherName:1.3.6.1.4.1.311.20.2.3;UTF8:ops@example.com", "DNS:web01"]
+    four_steps(primary, subject={}, subject_alt_names=names, csr_path=str(path))
+    text = " ".join(openssl("req", "-verify", "-noout", "-text", "-in", str(path)).split())
+    assert " Subject: Subject Public Key Info:" in text
+    assert "X509v3 Subject Alternative Name: critical DirName:/O=Example/CN=a,b, Registered ID:1.2.3.4, " in text
+    assert "UPN::ops@example.com, DNS:web01 " in text
+    answer = certificate(primary, subject={}, subject_alt_names=names, self_signed={})
+    assert "subject: is empty: a self-signed certificate needs the name of its issuer" in answer["msg"]
+
+
+@pytest.mark.parametrize(("critical", "good"), [(None, True), (False, False)])
+def test_a_certificate_for_time_stamps(primary: Hsm, critical: bool | None, good: bool) -> None:
+    make_key(primary)
+    options: dict[str, Any] = {} if critical is None else {"extended_key_usage_critical": critical}
+    done = four_steps(primary, subject=SUBJECT, extended_key_usage=["timeStamping"], self_signed={}, **options)
+    path = primary.scratch / "tsa.pem"
+    path.write_text(done["certificate"])
+    # What another program makes of RFC 3161, section 2.3.
+    assert f"Time Stamp signing : {'Yes' if good else 'No'}" in openssl("x509", "-purpose", "-noout", "-in", str(path))
+
+
 @pytest.mark.parametrize("kind", ["rsa", "rsa-pss", "p256", "p384", "ed25519"])
 def test_self_signed_four_steps(primary: Hsm, kind: str) -> None:
     make_key(primary, kind)

@@ -156,8 +156,8 @@ options:
         type: bool
       allow_weak:
         description:
-          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, and imported DES3
-            keys that have two equal parts.
+          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
+            exponent under 65537, and imported DES3 keys that have two equal parts.
         type: bool
         default: false
       source:

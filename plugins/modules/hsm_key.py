@@ -162,8 +162,9 @@ options:
         type: bool
       allow_weak:
         description:
-          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, imported DES3 keys
-            that have two equal parts, and new keys with both O(keys[].operations=wrap) and O(keys[].operations=decrypt).
+          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
+            exponent under 65537, imported DES3 keys that have two equal parts, and new keys with both
+            O(keys[].operations=wrap) and O(keys[].operations=decrypt).
           - A key that may wrap and decrypt hands out every extractable key on its token in clear. Keys that are there are
             not refused; M(keyfleet.hsm.hsm_sync) reports them, see RV(keyfleet.hsm.hsm_sync#module:weak).
         type: bool

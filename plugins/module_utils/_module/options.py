@@ -176,6 +176,7 @@ CERTIFICATE: Spec = {
         ],
     },
     "extended_key_usage": {"type": "list", "elements": "str", "no_log": False},
+    "extended_key_usage_critical": {"type": "bool", "no_log": False},
     "basic_constraints": {
         "type": "dict",
         "options": {"ca": {"type": "bool", "default": False}, "path_length": {"type": "int"}},

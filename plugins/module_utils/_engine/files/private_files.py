@@ -32,8 +32,13 @@ def read_pin(path: str, option: str) -> Secret:
     errors. Raises :class:`PinError`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PinError(
+                f"{option}: {path} is a symbolic link, and who can change the link chooses the PIN. Give the path of the file itself.",
+                code="pin_file_unsafe",
+            ) from None
         ways = {
             errno.ENOENT: "Create it (mode 0600), or give the PIN beside it once, and it is written.",
             errno.EACCES: "Run as its owner, or give this user's own file.",

@@ -22,7 +22,7 @@ from .binding import pkcs11
 from .errors import calling, rv_name
 from .init_token import init_token, pin_lengths
 from .locks import Gate, HostLock
-from .uninterrupted import uninterrupted
+from .second_look import CHANGED, writing
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,27 @@ class Provider:
     def create_token(self, label: str, so_pin: Secret) -> Token:
         """C_InitToken in a free slot. Called inside :meth:`alone`, after a look for the label.
 
-        Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
+        Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise; its details hold ``changed_hsm`` where the token is
+        there, or may be.
         """
-        slot_id = self.free_slot().slot_id
-        with uninterrupted():
+        selector, slot_id = TokenSelector("label", label), self.free_slot().slot_id
+        with writing(f"creating the token '{label}' in slot {slot_id}", lambda: self._appeared(selector)):
             init_token(self.library, slot_id, so_pin, label)
-        self.reinitialize()
-        return self.require(TokenSelector("label", label))
+        try:
+            self._appeared(selector)
+            return self.require(selector)
+        except Cryptoki as error:
+            error.details[CHANGED] = True
+            error.message = f"the token '{label}' was created, and then {error.message}"
+            raise
+
+    def _appeared(self, selector: TokenSelector) -> bool:
+        """Whether there is such a token now. A library shows new tokens when it is initialised again; a hiccup there is no answer."""
+        try:
+            self.reinitialize()
+        except Cryptoki:
+            self.reinitialize()
+        return self.find(selector) is not None
 
     def pin_lengths(self, token: Token) -> tuple[int, int]:
         """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say."""

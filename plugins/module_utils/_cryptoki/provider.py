@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ class Provider:
             self._lib.reinitialize()
 
     def close(self) -> None:
-        with calling(f"finalising {self.library}"):
+        """C_Finalize. What was done before counts, and not how it ends."""
+        with suppress(pkcs11.PKCS11Error):
             self._lib.finalize()
 
     def tokens(self) -> tuple[list[Token], list[Cryptoki]]:

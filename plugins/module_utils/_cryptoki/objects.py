@@ -120,6 +120,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         certified.add(found["ID"])
     if kind is None:
         return None
+    if "KEY_TYPE" in found:
+        raw.key_type = found["KEY_TYPE"]  # python-pkcs11 would ask the token for it once more, at each use
     key_type = _type_name(found)
     modulus = found.get("MODULUS")
     curve = CURVE_BY_DER.get(found.get("EC_PARAMS", b""))

@@ -13,7 +13,7 @@ _WRITES = """InitToken InitPIN SetPIN CreateObject CopyObject DestroyObject SetA
 DeriveKey"""
 WRITES = frozenset(f"C_{name}" for name in _WRITES.split())
 # The device's error, the one that says nothing, and a vendor's own; as an error names them.
-CODES = {"0x30": "CKR_DEVICE_ERROR", "0x6": "CKR_FUNCTION_FAILED", "0x80000042": "0x80000042"}
+CODES = {"0x30": "CKR_DEVICE_ERROR", "0x6": "CKR_FUNCTION_FAILED", "0x80000042": "CKR_VENDOR_DEFINED (0x80000042)"}
 
 
 @dataclass(frozen=True)

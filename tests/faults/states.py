@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hsm_fixture import PIN, SO_PIN
 
 from .scratch import NEW_PIN, Site
@@ -62,12 +65,27 @@ def _copied(site: Site) -> None:
 AES: dict[str, Any] = {"label": "dek", "type": "AES"}
 EC: dict[str, Any] = {"label": "sig", "type": "EC"}
 IMPORTED = {"label": "imp", "type": "AES", "source": {"content": "00112233445566778899aabbccddeeff", "format": "hex"}}
+_PRIVATE = ec.generate_private_key(ec.SECP256R1())
+_KEK = {"label": "kek", "type": "AES", "operations": ["wrap", "unwrap"], "source": {"content": "aa" * 32, "format": "hex"}}
+_DER = _PRIVATE.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+_PUBLIC = _PRIVATE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+PAIR = {"label": "pair", "type": "EC", "source": {"content": _DER.hex(), "format": "hex"}}
+WRAPPED = (
+    {"label": "unw", "type": "AES", "source": {"content": aes_key_wrap(b"\xaa" * 32, b"k" * 16).hex(), "wrapping_key": "kek"}},
+    {
+        "label": "unw-pair",
+        "type": "EC",
+        "source": {"content": aes_key_wrap_with_padding(b"\xaa" * 32, _DER).hex(), "wrapping_key": "kek", "public_key": _PUBLIC},
+    },
+)
 CERTIFICATE: dict[str, Any] = {"subject": {"CN": "a.example.com"}, "self_signed": {}}
 
 STATES: tuple[State, ...] = (
     State("keys are made", "hsm_key", _key(AES, EC, {"label": "ed", "type": "Ed25519"})),
     State("keys are there", "hsm_key", _key(AES, EC), _keys(AES, EC)),
-    State("keys are imported", "hsm_key", _key(IMPORTED)),
+    State("a key that agrees", "hsm_key", _key({"label": "agree", "type": "EC", "operations": ["derive"]})),
+    State("keys are imported", "hsm_key", _key(IMPORTED, PAIR)),
+    State("wrapped keys are imported", "hsm_key", _key(*WRAPPED), _keys(_KEK)),
     State("operations change", "hsm_key", _key({**AES, "operations": ["encrypt"]}, {**EC, "operations": ["sign"]}), _keys(AES, EC)),
     State("a secret key is replaced", "hsm_key", _key({**AES, "size": 128, "on_mismatch": "replace"}), _keys(AES)),
     State("a pair is replaced", "hsm_key", _key({**EC, "curve": "P-384", "on_mismatch": "replace"}), _keys(EC)),
@@ -89,6 +107,7 @@ STATES: tuple[State, ...] = (
     State("unknown keys", "hsm_sync", {"instance": "primary"}, _unregistered),
     State("members differ", "hsm_sync", {"group": "payments", "repair": "wrap"}, _copied, group=True),
     State("status", "hsm_status", {}),
+    State("the file of the KMS", "kms_config", {}),
     State("no token", "hsm_instance", {"tokens": "new"}, bare=True),
     State("a token to register", "hsm_instance", {"tokens": "known"}, bare=True),
     State("a new PIN", "hsm_instance", {"tokens": "rotated"}),
@@ -117,5 +136,8 @@ def set_up(site: Site, state: State) -> dict[str, Any]:
             "rotated": {"label": "payments", "pin_file": pin_file, "new_pin": NEW_PIN},
         }
         args = site.instance(site.hsm, tokens=[entries[args["tokens"]]])
+    if state.module == "kms_config":
+        entry = site.instance(site.hsm, tokens=[{"label": "payments", "pin": PIN}], admins=["ops"])
+        args = {"instances": [entry], "config_path": str(site.root / "kms.toml")}
     site.keep()
     return args

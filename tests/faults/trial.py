@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -137,5 +138,14 @@ def _differences(one: View, other: View) -> str:
     for name in ("objects", "pins", "records", "tokens", "files"):
         before, after = set(getattr(one, name)), set(getattr(other, name))
         if before != after:
-            found.append(f"{name}: gone {sorted(before - after)}, new {sorted(after - before)}")
+            found.append(f"{name}: gone {_short(before - after)}, new {_short(after - before)}")
     return "; ".join(found)[:900]
+
+
+def _short(items: set[str]) -> list[str]:
+    """Objects by label and class, and what else there is as it is."""
+    found = []
+    for item in sorted(items):
+        fields = json.loads(item) if item.startswith("{") else {}
+        found.append(f"{fields['LABEL']} (class {fields.get('CLASS')})" if fields else item)
+    return found

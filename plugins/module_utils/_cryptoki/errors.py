@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,15 @@ def read_attribute(raw: Any, attribute: Any) -> Any:
         return raw[attribute]
     except pkcs11.FunctionFailed:
         return raw[attribute]
+
+
+def read_attributes(raw: Any, attributes: Iterable[Any]) -> dict[Any, Any]:
+    """Those of several attributes that the object has, as :func:`read_attribute` reads one."""
+    wanted = list(attributes)
+    try:
+        return dict(raw.get_attributes(wanted))
+    except pkcs11.FunctionFailed:
+        return dict(raw.get_attributes(wanted))
 
 
 @contextmanager

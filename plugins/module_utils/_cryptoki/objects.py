@@ -223,7 +223,7 @@ def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool)
     whole object, and a crash in the middle may cost the key."""
     raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
-    with writing(doing, lambda: bool(raw[attribute]) is value):
+    with writing(doing, lambda: bool(read_attribute(raw, attribute)) is value):
         raw[attribute] = value
 
 

@@ -15,7 +15,7 @@ from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import PRIVATE, PUBLIC, SECRET
 from .binding import pkcs11
-from .errors import PERHAPS_ABSENT, calling, read_attribute
+from .errors import PERHAPS_ABSENT, calling, read_attribute, read_attributes
 from .objects import Inventory
 from .roundtrip import is_restricted
 
@@ -29,7 +29,7 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
         return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
     attribute, raw = pkcs11.Attribute, inventory.raw[item.handle]
     with calling(f"reading key '{item.label}'"):
-        found = raw.get_attributes([attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
+        found = read_attributes(raw, [attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
         restricted = is_restricted(raw)
     if found.get(attribute.WRAP_WITH_TRUSTED):
         return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
@@ -55,7 +55,7 @@ def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
     for item in key.objects:
         wanted = {pkcs11.Attribute[name]: value for name, value in _GUARDS[item.kind].items()}
         with calling(f"reading key '{item.label}'"):
-            has = inventory.raw[item.handle].get_attributes(list(wanted))
+            has = read_attributes(inventory.raw[item.handle], wanted)
         found[item.kind] = {attribute.name: value for attribute, value in wanted.items() if has.get(attribute) is value}
     return found
 

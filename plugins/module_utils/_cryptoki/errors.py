@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.faults import UNMAPPED, is_device_fault
+from .._model.faults import is_device_fault, number_name
 from .binding import pkcs11
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -33,10 +33,7 @@ def rv_name(error: BaseException) -> str:
     """
     match = _CODE.search(str(error))
     if type(error).__name__ == "PKCS11Error":
-        if not match:
-            return "CKR_GENERAL_ERROR"
-        value = int(match.group(), 16)
-        return UNMAPPED.get(value, f"CKR_VENDOR_DEFINED (0x{value:08x})" if value >= 0x80000000 else f"CKR 0x{value:08x}")
+        return number_name(int(match.group(), 16)) if match else "CKR_GENERAL_ERROR"
     name = f"CKR_{_WORD.sub('_', type(error).__name__).upper()}"
     return _SPELT_OTHERWISE.get(name, name)
 
@@ -48,6 +45,15 @@ def read_attribute(raw: Any, attribute: Any) -> Any:
         return raw[attribute]
     except pkcs11.FunctionFailed:
         return raw[attribute]
+
+
+def read_attributes(raw: Any, attributes: Iterable[Any]) -> dict[Any, Any]:
+    """Those of several attributes that the object has, as :func:`read_attribute` reads one."""
+    wanted = list(attributes)
+    try:
+        return dict(raw.get_attributes(wanted))
+    except pkcs11.FunctionFailed:
+        return dict(raw.get_attributes(wanted))
 
 
 @contextmanager

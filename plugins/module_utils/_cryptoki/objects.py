@@ -120,6 +120,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         certified.add(found["ID"])
     if kind is None:
         return None
+    if "KEY_TYPE" in found:
+        raw.key_type = found["KEY_TYPE"]  # python-pkcs11 would ask the token for it once more, at each use
     key_type = _type_name(found)
     modulus = found.get("MODULUS")
     curve = CURVE_BY_DER.get(found.get("EC_PARAMS", b""))
@@ -221,7 +223,7 @@ def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool)
     whole object, and a crash in the middle may cost the key."""
     raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
-    with writing(doing, lambda: bool(raw[attribute]) is value):
+    with writing(doing, lambda: bool(read_attribute(raw, attribute)) is value):
         raw[attribute] = value
 
 

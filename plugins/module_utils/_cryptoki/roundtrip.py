@@ -103,7 +103,7 @@ def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: t
             raise _wrong(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
-        point = public[pkcs11.Attribute.EC_POINT]
+        point = read_attribute(public, pkcs11.Attribute.EC_POINT)
         parameters = (pkcs11.KDF.NULL, None, point)
         derived = private.derive_key(
             pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism("ECDH1_DERIVE"), mechanism_param=parameters, capabilities=0

@@ -25,7 +25,7 @@ from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from . import comparing, making
 from .binding import key_type, mechanism, pkcs11
-from .errors import calling
+from .errors import calling, read_attributes
 from .objects import Inventory, describe, destroy, search_label, set_attribute
 from .passing import for_a_moment
 from .public_key import public_attributes
@@ -188,7 +188,7 @@ class Receiver(_End):
             )
             self._keep(self._private)
             self._keep(public)
-            numbers = public.get_attributes([attribute.MODULUS, attribute.PUBLIC_EXPONENT])
+            numbers = read_attributes(public, [attribute.MODULUS, attribute.PUBLIC_EXPONENT])
         return {name: numbers[attribute[name]] for name in ("MODULUS", "PUBLIC_EXPONENT")}
 
     def open(self, sealed: bytes, hash_name: str) -> None:

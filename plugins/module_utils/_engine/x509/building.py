@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,7 +32,11 @@ def _name(spec: CertificateSpec) -> x509.Name:
 
 def general_name(kind: str, value: str) -> x509.GeneralName:
     """What the texts of :func:`.parse_alt_names` stand for."""
-    texts = {"DNS": x509.DNSName, "email": x509.RFC822Name, "URI": x509.UniformResourceIdentifier}
+    texts: dict[str, Callable[[str], x509.GeneralName]] = {
+        "DNS": x509.DNSName,
+        "email": x509.RFC822Name,
+        "URI": x509.UniformResourceIdentifier,
+    }
     if kind == "IP":
         return x509.IPAddress(ipaddress.ip_address(value))
     if kind == "RID":

@@ -17,7 +17,7 @@ from ...._model.keys.types import OPERATIONS, SECRET
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
-from ...virtual_keys.identity import PAIR, facts, family, is_another
+from ...virtual_keys.identity import PAIR, facts, is_another, known_as
 from .circumstances import Look
 from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan, Refusal, unless
 
@@ -117,7 +117,7 @@ class Claims:
         self._by: dict[object, dict[str, VirtualKey]] = {}
         for by_group in scope.groups_of.values():
             for name, record in by_group.items():
-                for known in facts(family(record.kind), record.label, record.key_id, record.public_fingerprint):
+                for known in known_as(record):
                     self._by.setdefault(known, {})[name] = record
 
     def others(self, key: Key | None, label: str) -> list[str]:
@@ -128,7 +128,7 @@ class Claims:
         if key is None:
             return sorted({name for kind in (SECRET, PAIR) for known in facts(kind, label) for name in self._by.get(known, ())})
         found: set[str] = set()
-        for known in facts(family(key.main.kind), key.main.label, key.main.key_id, key.public_fingerprint):
+        for known in known_as(key):
             for name, record in self._by.get(known, {}).items():
                 if not is_another(key, record, check_values=self.scope.is_here(record), unknown_types=True):
                     found.add(name)

@@ -41,6 +41,7 @@ PROBLEMS = {
     "frozen": "not modifiable",
     "for-good": "was made with destroyable: false",
     "differs": "exists and differs",
+    "exchanged": "another key than the one that was recorded",
     "type": "the key is of type",
     "halves": "two halves",
     "unusable": "using it once failed",

@@ -66,10 +66,10 @@ def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | No
     return f"it is another key than the one that was recorded ({other.field} {other.found}, recorded {other.recorded})"
 
 
-def lost(spec: KeySpec, scope: Scope) -> str:
+def lost(spec: KeySpec) -> str:
     """Why a group makes no second key in place of one that it has a record of."""
     return (
-        f"{spec.where}: '{spec.label}' is not on the token that serves, and group '{scope.group_name}' has a record of it. Another key "
+        f"{spec.where}: '{spec.label}' is not on the token that serves, and the registry has a record of it. Another key "
         "under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, when it is gone "
         "for good, say on_vanished: recreate."
     )

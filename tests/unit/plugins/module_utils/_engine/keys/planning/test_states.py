@@ -52,16 +52,19 @@ PLACES = {
     "not destroyable, recorded": Place(KEPT, record_of(KEPT)),
     "not modifiable, recorded": Place(FIXED, record_of(FIXED)),
     "of another type, recorded": Place(EC, record_of(EC)),
+    "another key of that name": Place(key(), GOOD),
+    "another pair of that name": Place(key(type="EC"), record_of(EC), type="EC"),
     "a pair": Place(EC, type="EC"),
     "a pair, recorded": Place(EC, record_of(EC), type="EC"),
     "a pair, recorded as public": Place(EC, record_of(PUBLIC), type="EC"),
     "private half": Place(PRIVATE, type="EC"),
-    "private half, recorded as pair": Place(PRIVATE, record_of(EC), type="EC"),
+    "private half of recorded pair": Place(PRIVATE, record_of(EC), type="EC"),
     "public half": Place(PUBLIC, type="EC"),
     "public half, recorded as pair": Place(PUBLIC, record_of(EC), type="EC"),
     "public half, recorded as such": Place(PUBLIC, record_of(PUBLIC), type="EC"),
     "gone": Place(None, GOOD),
     "gone, another group's": Place(None, GOOD, "other"),
+    "gone, recorded in no group": Place(None, GOOD, "loose"),
     "on another member only": Place(None, replace(GOOD, token_id=STANDBY)),
     **{f"recorded as {state}": Place(AES, replace(GOOD, state=state)) for state in OUT_OF_USE},
     **{f"gone, recorded as {state}": Place(None, replace(GOOD, state=state)) for state in OUT_OF_USE},
@@ -69,150 +72,161 @@ PLACES = {
 
 # A token whose instance is named.
 INSTANCE = """
-found                           present   absent     public_only     pre-active  active     suspended  deactivated  compromised  destroyed
-nothing                         create    keep       !absent         create      create     !absent    !absent      !absent      !absent
-a secret key                    record    delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-a secret key, recorded          keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with less              keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with another id        record    delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-another group's                 keep      !others    !no-pair        !move       keep       !others    !others      !others      !others
-not destroyable, recorded       keep      !for-good  !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
-not modifiable, recorded        keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-of another type, recorded       !differs  delete     remove_private  !differs    !differs   set_state  deactivate   set_state    delete
-a pair                          record    delete     remove_private  !move       record     set_state  deactivate   set_state    delete
-a pair, recorded                keep      delete     remove_private  !move       keep       set_state  deactivate   set_state    delete
-a pair, recorded as public      record    delete     remove_private  !move       record     set_state  deactivate   set_state    delete
-private half                    !unknown  delete     !no-public      !unknown    !unknown   set_state  deactivate   set_state    delete
-private half, recorded as pair  !repair   delete     !no-public      !repair     !repair    set_state  deactivate   set_state    delete
-public half                     !repair   delete     record          !repair     !repair    set_state  deactivate   set_state    delete
-public half, recorded as pair   !whole    delete     record          !whole      !whole     set_state  deactivate   set_state    delete
-public half, recorded as such   !public   delete     keep            !public     !public    set_state  deactivate   set_state    delete
-recorded as pre-active          keep      delete     !no-pair        keep        set_state  !move      !move        set_state    delete
-recorded as suspended           keep      delete     !no-pair        !move       set_state  keep       deactivate   set_state    delete
-recorded as deactivated         !retired  delete     !no-pair        !move       !move      !move      keep         set_state    delete
-recorded as compromised         !retired  delete     !no-pair        !move       !move      !move      !move        keep         delete
-recorded as destroyed           !retired  delete     !no-pair        !move       !move      !move      !move        !move        delete
-gone                            !gone     forget     !absent         !gone       !gone      set_state  deactivate   set_state    set_state
-gone, recorded as pre-active    !gone     forget     !absent         !gone       !gone      !move      !move        set_state    set_state
-gone, recorded as suspended     !gone     forget     !absent         !gone       !gone      keep       deactivate   set_state    set_state
-gone, recorded as deactivated   !retired  forget     !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised   !retired  forget     !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed     !retired  forget     !absent         !move       !move      !move      !move        !move        keep
-gone, another group's           !gone     keep       !absent         !gone       !gone      !absent    !absent      !absent      !absent
+found                          present   absent     public_only     pre-active  active     suspended  deactivated  compromised  destroyed
+nothing                        create    keep       !absent         create      create     !absent    !absent      !absent      !absent
+a secret key                   record    delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
+a secret key, recorded         keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with less             keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with another id       record    delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
+another group's                keep      !others    !no-pair        !move       keep       !others    !others      !others      !others
+not destroyable, recorded      keep      !for-good  !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
+not modifiable, recorded       keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
+of another type, recorded      !differs  delete     remove_private  !differs    !differs   set_state  deactivate   set_state    delete
+another key of that name       keep      delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
+another pair of that name      keep      delete     remove_private  !move       keep       set_state  deactivate   set_state    delete
+a pair                         record    delete     remove_private  !move       record     set_state  deactivate   set_state    delete
+a pair, recorded               keep      delete     remove_private  !move       keep       set_state  deactivate   set_state    delete
+a pair, recorded as public     record    delete     remove_private  !move       record     set_state  deactivate   set_state    delete
+private half                   !unknown  delete     !no-public      !unknown    !unknown   set_state  deactivate   set_state    delete
+private half of recorded pair  !repair   delete     !no-public      !repair     !repair    set_state  deactivate   set_state    delete
+public half                    !repair   delete     record          !repair     !repair    set_state  deactivate   set_state    delete
+public half, recorded as pair  !whole    delete     record          !whole      !whole     set_state  deactivate   set_state    delete
+public half, recorded as such  !public   delete     keep            !public     !public    set_state  deactivate   set_state    delete
+recorded as pre-active         keep      delete     !no-pair        keep        set_state  !move      !move        set_state    delete
+recorded as suspended          keep      delete     !no-pair        !move       set_state  keep       deactivate   set_state    delete
+recorded as deactivated        !retired  delete     !no-pair        !move       !move      !move      keep         set_state    delete
+recorded as compromised        !retired  delete     !no-pair        !move       !move      !move      !move        keep         delete
+recorded as destroyed          !retired  delete     !no-pair        !move       !move      !move      !move        !move        delete
+gone                           !gone     forget     !absent         !gone       !gone      set_state  deactivate   set_state    set_state
+gone, recorded as pre-active   !gone     forget     !absent         !gone       !gone      !move      !move        set_state    set_state
+gone, recorded as suspended    !gone     forget     !absent         !gone       !gone      keep       deactivate   set_state    set_state
+gone, recorded as deactivated  !retired  forget     !absent         !move       !move      !move      keep         set_state    set_state
+gone, recorded as compromised  !retired  forget     !absent         !move       !move      !move      !move        keep         set_state
+gone, recorded as destroyed    !retired  forget     !absent         !move       !move      !move      !move        !move        keep
+gone, another group's          !gone     keep       !absent         !gone       !gone      !absent    !absent      !absent      !absent
 """
 
 # A group that keeps changes from the HSM (apply_changes: false).
 HOLDS_BACK = """
-found                           present    absent  public_only  pre-active  active     suspended  deactivated  compromised  destroyed
-nothing                         create     keep    !absent      create      create     !absent    !absent      !absent      !absent
-a secret key                    record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
-a secret key, recorded          keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
-recorded with less              keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
-recorded with another id        record     forget  !no-pair     !move       record     set_state  deactivate   set_state    !policy
-recorded on another member      keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
-recorded on a former member     record     forget  !no-pair     !move       record     set_state  deactivate   set_state    !policy
-recorded in no group            record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
-another group's                 record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
-not destroyable, recorded       keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
-not modifiable, recorded        keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
-of another type, recorded       !differs   forget  record       !differs    !differs   set_state  deactivate   set_state    !policy
-a pair                          record     keep    record       !move       record     set_state  deactivate   set_state    !policy
-a pair, recorded                keep       forget  record       !move       keep       set_state  deactivate   set_state    !policy
-a pair, recorded as public      !given-up  forget  keep         !given-up   !given-up  set_state  deactivate   set_state    !policy
-private half                    !unknown   keep    !no-public   !unknown    !unknown   set_state  deactivate   set_state    !policy
-private half, recorded as pair  !repair    forget  !no-public   !repair     !repair    set_state  deactivate   set_state    !policy
-public half                     !repair    keep    record       !repair     !repair    set_state  deactivate   set_state    !policy
-public half, recorded as pair   !whole     forget  record       !whole      !whole     set_state  deactivate   set_state    !policy
-public half, recorded as such   !public    forget  keep         !public     !public    set_state  deactivate   set_state    !policy
-recorded as pre-active          keep       forget  !no-pair     keep        set_state  !move      !move        set_state    !policy
-recorded as suspended           keep       forget  !no-pair     !move       set_state  keep       deactivate   set_state    !policy
-recorded as deactivated         !retired   forget  !no-pair     !move       !move      !move      keep         set_state    !policy
-recorded as compromised         !retired   forget  !no-pair     !move       !move      !move      !move        keep         !policy
-recorded as destroyed           !retired   forget  !no-pair     !move       !move      !move      !move        !move        !policy
-gone                            !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    set_state
-gone, recorded as pre-active    !lost      forget  !absent      !lost       !lost      !move      !move        set_state    set_state
-gone, recorded as suspended     !lost      forget  !absent      !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated   !retired   forget  !absent      !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised   !retired   forget  !absent      !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed     !retired   forget  !absent      !move       !move      !move      !move        !move        keep
-gone, another group's           !others    keep    !absent      !others     !others    !absent    !absent      !absent      !absent
-on another member only          !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    !away
+found                          present    absent  public_only  pre-active  active     suspended  deactivated  compromised  destroyed
+nothing                        create     keep    !absent      create      create     !absent    !absent      !absent      !absent
+a secret key                   record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
+a secret key, recorded         keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
+recorded with less             keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
+recorded with another id       record     forget  !no-pair     !move       record     set_state  deactivate   set_state    !policy
+recorded on another member     keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
+recorded on a former member    record     forget  !no-pair     !move       record     set_state  deactivate   set_state    !policy
+recorded in no group           record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
+another group's                record     keep    !no-pair     !move       record     set_state  deactivate   set_state    !policy
+not destroyable, recorded      keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
+not modifiable, recorded       keep       forget  !no-pair     !move       keep       set_state  deactivate   set_state    !policy
+of another type, recorded      !differs   forget  record       !differs    !differs   set_state  deactivate   set_state    !policy
+another key of that name       !differs   forget  !no-pair     !differs    !differs   set_state  deactivate   set_state    !policy
+another pair of that name      !differs   forget  record       !differs    !differs   set_state  deactivate   set_state    !policy
+a pair                         record     keep    record       !move       record     set_state  deactivate   set_state    !policy
+a pair, recorded               keep       forget  record       !move       keep       set_state  deactivate   set_state    !policy
+a pair, recorded as public     !given-up  forget  keep         !given-up   !given-up  set_state  deactivate   set_state    !policy
+private half                   !unknown   keep    !no-public   !unknown    !unknown   set_state  deactivate   set_state    !policy
+private half of recorded pair  !repair    forget  !no-public   !repair     !repair    set_state  deactivate   set_state    !policy
+public half                    !repair    keep    record       !repair     !repair    set_state  deactivate   set_state    !policy
+public half, recorded as pair  !whole     forget  record       !whole      !whole     set_state  deactivate   set_state    !policy
+public half, recorded as such  !public    forget  keep         !public     !public    set_state  deactivate   set_state    !policy
+recorded as pre-active         keep       forget  !no-pair     keep        set_state  !move      !move        set_state    !policy
+recorded as suspended          keep       forget  !no-pair     !move       set_state  keep       deactivate   set_state    !policy
+recorded as deactivated        !retired   forget  !no-pair     !move       !move      !move      keep         set_state    !policy
+recorded as compromised        !retired   forget  !no-pair     !move       !move      !move      !move        keep         !policy
+recorded as destroyed          !retired   forget  !no-pair     !move       !move      !move      !move        !move        !policy
+gone                           !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    set_state
+gone, recorded as pre-active   !lost      forget  !absent      !lost       !lost      !move      !move        set_state    set_state
+gone, recorded as suspended    !lost      forget  !absent      !lost       !lost      keep       deactivate   set_state    set_state
+gone, recorded as deactivated  !retired   forget  !absent      !move       !move      !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget  !absent      !move       !move      !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget  !absent      !move       !move      !move      !move        !move        keep
+gone, another group's          !others    keep    !absent      !others     !others    !absent    !absent      !absent      !absent
+gone, recorded in no group     !lost      keep    !absent      !lost       !lost      !absent    !absent      !absent      !absent
+on another member only         !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    !away
 """
 
 # A group that applies changes.
 APPLIES = """
-found                           present    absent     public_only     pre-active  active     suspended  deactivated  compromised  destroyed
-nothing                         create     keep       !absent         create      create     !absent    !absent      !absent      !absent
-a secret key                    record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-a secret key, recorded          keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with less              keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with another id        record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-recorded on another member      keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded on a former member     record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-recorded in no group            record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-another group's                 record     !others    !no-pair        !move       record     set_state  deactivate   set_state    !others
-not destroyable, recorded       keep       !for-good  !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
-not modifiable, recorded        keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-of another type, recorded       !differs   delete     remove_private  !differs    !differs   set_state  deactivate   set_state    delete
-a pair                          record     delete     remove_private  !move       record     set_state  deactivate   set_state    delete
-a pair, recorded                keep       delete     remove_private  !move       keep       set_state  deactivate   set_state    delete
-a pair, recorded as public      !given-up  delete     remove_private  !given-up   !given-up  set_state  deactivate   set_state    delete
-private half                    !unknown   delete     !no-public      !unknown    !unknown   set_state  deactivate   set_state    delete
-private half, recorded as pair  !repair    delete     !no-public      !repair     !repair    set_state  deactivate   set_state    delete
-public half                     !repair    delete     record          !repair     !repair    set_state  deactivate   set_state    delete
-public half, recorded as pair   !whole     delete     record          !whole      !whole     set_state  deactivate   set_state    delete
-public half, recorded as such   !public    delete     keep            !public     !public    set_state  deactivate   set_state    delete
-recorded as pre-active          keep       delete     !no-pair        keep        set_state  !move      !move        set_state    delete
-recorded as suspended           keep       delete     !no-pair        !move       set_state  keep       deactivate   set_state    delete
-recorded as deactivated         !retired   delete     !no-pair        !move       !move      !move      keep         set_state    delete
-recorded as compromised         !retired   delete     !no-pair        !move       !move      !move      !move        keep         delete
-recorded as destroyed           !retired   delete     !no-pair        !move       !move      !move      !move        !move        delete
-gone                            !lost      forget     !absent         !lost       !lost      set_state  deactivate   set_state    set_state
-gone, recorded as pre-active    !lost      forget     !absent         !lost       !lost      !move      !move        set_state    set_state
-gone, recorded as suspended     !lost      forget     !absent         !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated   !retired   forget     !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised   !retired   forget     !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed     !retired   forget     !absent         !move       !move      !move      !move        !move        keep
-gone, another group's           !others    keep       !absent         !others     !others    !absent    !absent      !absent      !absent
-on another member only          !lost      !away      !absent         !lost       !lost      set_state  deactivate   set_state    !away
+found                          present    absent      public_only     pre-active  active     suspended  deactivated  compromised  destroyed
+nothing                        create     keep        !absent         create      create     !absent    !absent      !absent      !absent
+a secret key                   record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+a secret key, recorded         keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with less             keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with another id       record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+recorded on another member     keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded on a former member    record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+recorded in no group           record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+another group's                record     !others     !no-pair        !move       record     set_state  deactivate   set_state    !others
+not destroyable, recorded      keep       !for-good   !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
+not modifiable, recorded       keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+of another type, recorded      !differs   delete      remove_private  !differs    !differs   set_state  deactivate   set_state    delete
+another key of that name       !differs   !exchanged  !no-pair        !differs    !differs   set_state  deactivate   set_state    !exchanged
+another pair of that name      !differs   !exchanged  !exchanged      !differs    !differs   set_state  deactivate   set_state    !exchanged
+a pair                         record     delete      remove_private  !move       record     set_state  deactivate   set_state    delete
+a pair, recorded               keep       delete      remove_private  !move       keep       set_state  deactivate   set_state    delete
+a pair, recorded as public     !given-up  delete      remove_private  !given-up   !given-up  set_state  deactivate   set_state    delete
+private half                   !unknown   delete      !no-public      !unknown    !unknown   set_state  deactivate   set_state    delete
+private half of recorded pair  !repair    delete      !no-public      !repair     !repair    set_state  deactivate   set_state    delete
+public half                    !repair    delete      record          !repair     !repair    set_state  deactivate   set_state    delete
+public half, recorded as pair  !whole     delete      record          !whole      !whole     set_state  deactivate   set_state    delete
+public half, recorded as such  !public    delete      keep            !public     !public    set_state  deactivate   set_state    delete
+recorded as pre-active         keep       delete      !no-pair        keep        set_state  !move      !move        set_state    delete
+recorded as suspended          keep       delete      !no-pair        !move       set_state  keep       deactivate   set_state    delete
+recorded as deactivated        !retired   delete      !no-pair        !move       !move      !move      keep         set_state    delete
+recorded as compromised        !retired   delete      !no-pair        !move       !move      !move      !move        keep         delete
+recorded as destroyed          !retired   delete      !no-pair        !move       !move      !move      !move        !move        delete
+gone                           !lost      forget      !absent         !lost       !lost      set_state  deactivate   set_state    set_state
+gone, recorded as pre-active   !lost      forget      !absent         !lost       !lost      !move      !move        set_state    set_state
+gone, recorded as suspended    !lost      forget      !absent         !lost       !lost      keep       deactivate   set_state    set_state
+gone, recorded as deactivated  !retired   forget      !absent         !move       !move      !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget      !absent         !move       !move      !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget      !absent         !move       !move      !move      !move        !move        keep
+gone, another group's          !others    keep        !absent         !others     !others    !absent    !absent      !absent      !absent
+gone, recorded in no group     !lost      keep        !absent         !lost       !lost      !absent    !absent      !absent      !absent
+on another member only         !lost      !away       !absent         !lost       !lost      set_state  deactivate   set_state    !away
 """
 
 # A group that applies changes and has its own keys alone (key_scan: own).
 OWN_KEYS = """
-found                           present    absent     public_only     pre-active  active     suspended  deactivated  compromised  destroyed
-nothing                         create     keep       !absent         create      create     !absent    !absent      !absent      !absent
-a secret key                    record     keep       !no-pair        !move       record     !stranger  !stranger    !stranger    !absent
-a secret key, recorded          keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with less              keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded with another id        record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-recorded on another member      keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-recorded on a former member     record     delete     !no-pair        !move       record     set_state  deactivate   set_state    delete
-recorded in no group            record     keep       !no-pair        !move       record     !stranger  !stranger    !stranger    !absent
-another group's                 !others    keep       !no-pair        !move       !others    !stranger  !stranger    !stranger    !absent
-not destroyable, recorded       keep       !for-good  !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
-not modifiable, recorded        keep       delete     !no-pair        !move       keep       set_state  deactivate   set_state    delete
-of another type, recorded       !differs   delete     remove_private  !differs    !differs   set_state  deactivate   set_state    delete
-a pair                          record     keep       !stranger       !move       record     !stranger  !stranger    !stranger    !absent
-a pair, recorded                keep       delete     remove_private  !move       keep       set_state  deactivate   set_state    delete
-a pair, recorded as public      !given-up  delete     remove_private  !given-up   !given-up  set_state  deactivate   set_state    delete
-private half                    !unknown   keep       !no-public      !unknown    !unknown   !stranger  !stranger    !stranger    !absent
-private half, recorded as pair  !repair    delete     !no-public      !repair     !repair    set_state  deactivate   set_state    delete
-public half                     !repair    keep       !stranger       !repair     !repair    !stranger  !stranger    !stranger    !absent
-public half, recorded as pair   !whole     delete     record          !whole      !whole     set_state  deactivate   set_state    delete
-public half, recorded as such   !public    delete     keep            !public     !public    set_state  deactivate   set_state    delete
-recorded as pre-active          keep       delete     !no-pair        keep        set_state  !move      !move        set_state    delete
-recorded as suspended           keep       delete     !no-pair        !move       set_state  keep       deactivate   set_state    delete
-recorded as deactivated         !retired   delete     !no-pair        !move       !move      !move      keep         set_state    delete
-recorded as compromised         !retired   delete     !no-pair        !move       !move      !move      !move        keep         delete
-recorded as destroyed           !retired   delete     !no-pair        !move       !move      !move      !move        !move        delete
-gone                            !lost      forget     !absent         !lost       !lost      set_state  deactivate   set_state    set_state
-gone, recorded as pre-active    !lost      forget     !absent         !lost       !lost      !move      !move        set_state    set_state
-gone, recorded as suspended     !lost      forget     !absent         !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated   !retired   forget     !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised   !retired   forget     !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed     !retired   forget     !absent         !move       !move      !move      !move        !move        keep
-gone, another group's           !others    keep       !absent         !others     !others    !absent    !absent      !absent      !absent
-on another member only          !lost      !away      !absent         !lost       !lost      set_state  deactivate   set_state    !away
+found                          present    absent      public_only     pre-active  active     suspended  deactivated  compromised  destroyed
+nothing                        create     keep        !absent         create      create     !absent    !absent      !absent      !absent
+a secret key                   record     keep        !no-pair        !move       record     !stranger  !stranger    !stranger    !absent
+a secret key, recorded         keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with less             keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded with another id       record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+recorded on another member     keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+recorded on a former member    record     delete      !no-pair        !move       record     set_state  deactivate   set_state    delete
+recorded in no group           record     keep        !no-pair        !move       record     !stranger  !stranger    !stranger    !absent
+another group's                !others    keep        !no-pair        !move       !others    !stranger  !stranger    !stranger    !absent
+not destroyable, recorded      keep       !for-good   !no-pair        !move       keep       set_state  deactivate   set_state    !for-good
+not modifiable, recorded       keep       delete      !no-pair        !move       keep       set_state  deactivate   set_state    delete
+of another type, recorded      !differs   delete      remove_private  !differs    !differs   set_state  deactivate   set_state    delete
+another key of that name       !differs   !exchanged  !no-pair        !differs    !differs   set_state  deactivate   set_state    !exchanged
+another pair of that name      !differs   !exchanged  !exchanged      !differs    !differs   set_state  deactivate   set_state    !exchanged
+a pair                         record     keep        !stranger       !move       record     !stranger  !stranger    !stranger    !absent
+a pair, recorded               keep       delete      remove_private  !move       keep       set_state  deactivate   set_state    delete
+a pair, recorded as public     !given-up  delete      remove_private  !given-up   !given-up  set_state  deactivate   set_state    delete
+private half                   !unknown   keep        !no-public      !unknown    !unknown   !stranger  !stranger    !stranger    !absent
+private half of recorded pair  !repair    delete      !no-public      !repair     !repair    set_state  deactivate   set_state    delete
+public half                    !repair    keep        !stranger       !repair     !repair    !stranger  !stranger    !stranger    !absent
+public half, recorded as pair  !whole     delete      record          !whole      !whole     set_state  deactivate   set_state    delete
+public half, recorded as such  !public    delete      keep            !public     !public    set_state  deactivate   set_state    delete
+recorded as pre-active         keep       delete      !no-pair        keep        set_state  !move      !move        set_state    delete
+recorded as suspended          keep       delete      !no-pair        !move       set_state  keep       deactivate   set_state    delete
+recorded as deactivated        !retired   delete      !no-pair        !move       !move      !move      keep         set_state    delete
+recorded as compromised        !retired   delete      !no-pair        !move       !move      !move      !move        keep         delete
+recorded as destroyed          !retired   delete      !no-pair        !move       !move      !move      !move        !move        delete
+gone                           !lost      forget      !absent         !lost       !lost      set_state  deactivate   set_state    set_state
+gone, recorded as pre-active   !lost      forget      !absent         !lost       !lost      !move      !move        set_state    set_state
+gone, recorded as suspended    !lost      forget      !absent         !lost       !lost      keep       deactivate   set_state    set_state
+gone, recorded as deactivated  !retired   forget      !absent         !move       !move      !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget      !absent         !move       !move      !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget      !absent         !move       !move      !move      !move        !move        keep
+gone, another group's          !others    keep        !absent         !others     !others    !absent    !absent      !absent      !absent
+gone, recorded in no group     !lost      keep        !absent         !lost       !lost      !absent    !absent      !absent      !absent
+on another member only         !lost      !away       !absent         !lost       !lost      set_state  deactivate   set_state    !away
 """
 
 TABLES = {

@@ -28,7 +28,7 @@ from .tokens.child import run_in_child
 from .tokens.choice import find_instance
 from .tokens.connection import instance_pin
 from .tokens.probe import find_token, probe_token
-from .tokens.refused_pins import note_login
+from .tokens.refused_pins import Tried, note_login
 
 _LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
 _LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
@@ -61,19 +61,19 @@ def report(request: StatusRequest, context: Context) -> Outcome:
 
 
 def _note_logins(registry: str, context: Context, chosen: Sequence[InstanceRecord], instances: Sequence[Mapping[str, Any]]) -> None:
-    """Remember refused PIN files, for which the registry is opened only when there is something to write."""
+    """Remember refused PINs, for which the registry is opened only when there is something to write."""
     answers = {(entry["name"], slot["serial"]): slot for entry in instances for slot in entry["slots"]}
     news = []
     for record in chosen:
         for token in record.tokens:
             slot = answers.get((record.name, token.serial))
-            if slot is not None and (slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refused)):
+            if slot is not None and (slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refusals)):
                 news.append((token, slot["code"]))
     if not news:
         return
     with open_database(registry, run=context.run) as database:
         for token, code in news:
-            note_login(database, token, token.pin_file, code)
+            note_login(database, token, Tried(token.pin_file, token.user_type == "so"), code)
 
 
 def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:

@@ -22,7 +22,7 @@ from .uids import key_id_text
 class TokenRecord:
     """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was.
 
-    ``refused`` is the state (no content) of a PIN file whose PIN the token refused: see ``_engine.tokens.refused_pins``.
+    ``refusals`` are marks (no content) of PINs that the token refused: see ``_engine.tokens.refused_pins``.
     """
 
     selector: TokenSelector
@@ -33,7 +33,7 @@ class TokenRecord:
     user_type: str = "user"
     pin_file: str | None = None
     id: int | None = None
-    refused: str | None = None
+    refusals: frozenset[str] = frozenset()
 
     def named(self) -> str:
         return self.label or str(self.selector)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Collection
 from dataclasses import fields
 
 from .._model.records import InstanceRecord, TokenRecord
@@ -22,8 +23,8 @@ _COLUMNS = [field.name for field in fields(InstanceRecord) if field.name != "tok
 _BORN_WITH = ("id", "position", "created_at")
 _INSERT = columns.insert("instance", _COLUMNS)
 _UPDATE = columns.update("instance", [name for name in _COLUMNS if name not in _BORN_WITH])
-# What the record of a token and its row call alike. The state of a refused PIN file is written by ``note_refusal`` alone.
-_TOKEN_COLUMNS = [field.name for field in fields(TokenRecord) if field.name not in ("id", "selector", "refused")]
+# What the record of a token and its row call alike. The marks of refused PINs are written by ``note_refusals`` alone.
+_TOKEN_COLUMNS = [field.name for field in fields(TokenRecord) if field.name not in ("id", "selector", "refusals")]
 _TOKEN_CHANGING = ["position", "selector_kind", "selector_value", *_TOKEN_COLUMNS]
 _ADD_ROW = columns.insert("token", ["instance_id", *_TOKEN_CHANGING])
 _CHANGE_ROW = columns.update("token", _TOKEN_CHANGING)
@@ -39,7 +40,7 @@ def _token(row: sqlite3.Row) -> TokenRecord:
         | {"slot": None if row["slot"] is None else int(row["slot"]), "login": bool(row["login"])},
         id=row["id"],
         selector=_selector(row["selector_kind"], row["selector_value"]),
-        refused=row["refused_pin_file"],
+        refusals=_refusals(row),
     )
 
 
@@ -93,9 +94,20 @@ def _save_tokens(connection: sqlite3.Connection, instance_id: str, tokens: tuple
         connection.execute(_ADD_ROW if token.id is None else _CHANGE_ROW, values)
 
 
-def note_refusal(database: Database, token_id: int, state: str | None) -> None:
-    """Keep, or with None forget, which state of a PIN file the token refused. In the caller's transaction."""
-    database.connection.execute("UPDATE token SET refused_pin_file = ? WHERE id = ?", (state, token_id))
+def _refusals(row: sqlite3.Row) -> frozenset[str]:
+    """The column has the name of its first use. The marks are separated by blanks."""
+    return frozenset((row["refused_pin_file"] or "").split())
+
+
+def refusals(database: Database, token_id: int) -> frozenset[str]:
+    """The marks of the PINs that the token refused."""
+    row = database.connection.execute("SELECT refused_pin_file FROM token WHERE id = ?", (token_id,)).fetchone()
+    return frozenset() if row is None else _refusals(row)
+
+
+def note_refusals(database: Database, token_id: int, marks: Collection[str]) -> None:
+    """Keep these marks of refused PINs and no others. In the caller's transaction."""
+    database.connection.execute("UPDATE token SET refused_pin_file = ? WHERE id = ?", (" ".join(sorted(marks)) or None, token_id))
 
 
 def remove(database: Database, record: InstanceRecord) -> None:

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import Faulty
+from faulty import Faulty, with_plan
 from hsm_fixture import PIN, Hsm, ok
 
 DEVICE_ERROR = "0x30"
@@ -115,3 +117,56 @@ def test_a_new_pin_waits_in_its_file_only_when_the_token_was_asked(faulty: Fault
     again = ok(changing(faulty, ""))
     assert faulty.calls()["C_SetPIN"] == 1 and faulty.calls()["C_Login"] == 1
     assert again["instance"]["tokens"][0]["pin_state"] == "ok"
+
+
+WRONG = "0xa0"
+
+
+@pytest.mark.parametrize("source", ["option", "file"])
+def test_a_wrong_old_pin_is_tried_once(faulty: Faulty, source: str) -> None:
+    """On a token that flags nothing: the refusal is made by the fault library, the real token never hears of it."""
+    old = {"pin": "000000"} if source == "option" else {}
+    codes, tries = [], 0
+    for _run in range(5):
+        answer = changing(faulty, f"C_SetPIN:1:before={WRONG}", **old)
+        codes.append(answer["failure"]["code"])
+        tries += faulty.calls()["C_SetPIN"] + faulty.calls()["C_Login"]
+    assert codes == ["pin_incorrect", *["pin_not_tried"] * 4] and tries == 1
+    assert answer["changed"] is False and not pending(faulty).exists()
+    # The operator's word is one more try, and a good one ends the matter.
+    good = {"pin": PIN} if source == "option" else {}
+    assert ok(changing(faulty, "", allow_low_pin_count=True, **good))["changed"] is True
+    assert ok(changing(faulty, "", new_pin="445566", **({"pin": NEW_PIN} if good else {})))["changed"] is True
+
+
+def test_a_wrong_so_pin_is_tried_once(faulty: Faulty) -> None:
+    (faulty.hsm.scratch / "pins" / "payments").unlink()
+    codes, tries = [], 0
+    for _run in range(3):
+        answer = changing(faulty, f"C_Login:1:before={WRONG}", so_pin="00000000")
+        codes.append(answer["failure"]["code"])
+        tries += faulty.calls()["C_Login"]
+    assert codes == ["pin_incorrect", "pin_not_tried", "pin_not_tried"] and tries == 1
+    assert ok(changing(faulty, "", allow_low_pin_count=True, so_pin="87654321"))["changed"] is True
+
+
+def test_a_wrong_pin_in_an_option_is_tried_once_by_all_modules(faulty: Faulty) -> None:
+    with_plan(faulty, f"C_Login:1:before={WRONG}")
+    codes = []
+    for module, args in (("hsm_key", {"keys": [{"label": "k", "type": "AES"}]}), ("hsm_sync", {}), ("hsm_sync", {})):
+        codes.append(faulty.hsm.run(module, instance="primary", pin="000000", **args)["failure"]["code"])
+    given = [{"label": "payments", "pin": "000000"}]
+    codes.append(faulty.register(f"C_Login:1:before={WRONG}", tokens=given)["failure"]["code"])
+    assert codes == ["pin_incorrect", *["pin_not_tried"] * 3] and faulty.calls()["C_Login"] == 1
+    with_plan(faulty, "")
+    # The PIN in the file is another one, and a good login with it says nothing about the option's.
+    assert ok(faulty.hsm.run("hsm_sync", instance="primary"))["changed"] is False
+    assert faulty.hsm.run("hsm_sync", instance="primary", pin="000000")["failure"]["code"] == "pin_not_tried"
+    assert ok(faulty.hsm.run("hsm_sync", instance="primary", pin=PIN, allow_low_pin_count=True))["changed"] is False
+    assert ok(faulty.hsm.run("hsm_sync", instance="primary", pin=PIN))["changed"] is False
+
+
+def test_no_pin_and_no_digest_of_it_is_in_the_registry(faulty: Faulty) -> None:
+    assert changing(faulty, f"C_SetPIN:1:before={WRONG}", pin="000000")["failure"]["code"] == "pin_incorrect"
+    with closing(sqlite3.connect(faulty.hsm.registry)) as registry:
+        assert registry.execute("SELECT refused_pin_file FROM token").fetchall() == [("option",)]

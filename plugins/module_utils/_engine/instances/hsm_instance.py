@@ -87,7 +87,7 @@ class _Registration:
         steps.append(self._step(known, existing, record, plans))
         changed = any(step.changes for step in steps)
         if changed and not self.context.check_mode:
-            looks, known = self._apply(provider, plans, looks)
+            looks, known = self._apply(database, provider, existing, plans, looks)
             record = _named(known, record.name) or record
         values = {"instance": describe(record, prefix_of(_with(known, record))[record.name], plans, looks)}
         return Outcome(changed=changed, diff=diff_of(steps), values=values)
@@ -103,13 +103,18 @@ class _Registration:
         for plan in plans:
             look = token_setup.test_existing(provider, plan, self.access)
             if look is not None and not self.context.check_mode:
+                note_login(database, _known_token(existing, plan.spec, None), plan.tried, look.error)
                 token_setup.drop_stale(plan, look)
-                note_login(database, _known_token(existing, plan.spec, None), plan.pin_path, look.error)
             looks.append(look or plan.look)
         return plans, looks
 
     def _apply(
-        self, provider: Provider | KeyfleetError, plans: Sequence[TokenPlan], looks: Sequence[Look]
+        self,
+        database: Database,
+        provider: Provider | KeyfleetError,
+        existing: InstanceRecord | None,
+        plans: Sequence[TokenPlan],
+        looks: Sequence[Look],
     ) -> tuple[list[Look], list[InstanceRecord]]:
         """Carry the plans out, one after the other, and save the instance: the last look at each token, and all instances.
 
@@ -120,6 +125,8 @@ class _Registration:
             for plan, look in zip(plans, looks, strict=True):
                 if isinstance(provider, Provider) and look.error is None:
                     done.append(token_setup.apply(provider, plan, look, self.access))
+                    if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
+                        note_login(database, _known_token(existing, plan.spec, None), plan.tried, done[-1].failure)
                 else:
                     done.append(TokenDone(look))
                 if (failure := done[-1].failure) is not None:

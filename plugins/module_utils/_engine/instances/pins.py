@@ -53,7 +53,7 @@ def read_pins(spec: TokenSpec) -> Pins:
         return _new_pin(spec, spec.pin_file, spec.new_pin, so_pin, so_source)
     if spec.pin is not None:
         write_file = spec.pin_file is not None and not holds_pin(spec.pin_file, spec.pin, option)
-        return Pins(spec.pin, so_pin, so_source=so_source, write_file=write_file)
+        return Pins(spec.pin, so_pin, source=None if write_file else spec.pin_file, so_source=so_source, write_file=write_file)
     if spec.pin_file is not None:
         return Pins(read_pin(spec.pin_file, option), so_pin, source=spec.pin_file, so_source=so_source)
     if spec.user_type == "so" and so_pin is not None:

@@ -18,7 +18,7 @@ from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.pin_state import LOCKED, NOT_SET, check_login_allowed, pin_state
 from ..._model.tokens.secret import Secret
 from ..._model.tokens.status import TokenStatus, fault_fields
-from ..tokens.refused_pins import check_not_refused
+from ..tokens.refused_pins import Tried, check_not_refused
 from .pins import Pins
 
 
@@ -72,10 +72,13 @@ class TokenPlan:
         return self.create or self.set_pin_as_so or self.change_pin
 
     @property
-    def pin_path(self) -> str | None:
-        """The file that the PIN of a login comes from; None where the task gives the PIN."""
-        spec = self.spec
-        return spec.pin_file if spec.login and not spec.pin and not spec.new_pin else None
+    def tried(self) -> Tried | None:
+        """The PIN that has to be right; None where none is proven."""
+        spec, pins = self.spec, self.pins
+        if self.create or not spec.login:
+            return None
+        so = self.set_pin_as_so or (spec.user_type == "so" and pins.pin is None)
+        return Tried(pins.so_source if so else pins.source, so or spec.user_type == "so")
 
     @property
     def steps(self) -> list[Step]:
@@ -140,8 +143,10 @@ def _plan_found(plan: TokenPlan, found: Found, token: Token, access: Access, kno
     if plan.writes_token:
         check_login_allowed(token.flags, str(token), so=plan.set_pin_as_so, allow_low=access.allow_low_pin_count)
         _check_length(spec, found, "new_pin" if spec.new_pin else "pin", pins.pin)
-    elif known is not None and plan.pin_path:
-        check_not_refused(known, plan.pin_path, allow_low_pin_count=access.allow_low_pin_count)
+    if known is not None and plan.tried is not None and plan.tried.mark() in known.refusals:
+        # What the token says of it comes first: it knows more, and also of other programs.
+        check_login_allowed(token.flags, str(token), so=plan.tried.so, allow_low=access.allow_low_pin_count)
+        check_not_refused(known, plan.tried, allow_low_pin_count=access.allow_low_pin_count)
     return plan
 
 

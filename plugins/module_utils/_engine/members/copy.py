@@ -142,9 +142,9 @@ def _open(talk: Talk, target: Target, database: Database, seconds: float) -> int
     try:
         slot = int(_ask(talk, 2 * target.timeout + seconds if target.timeout else None, "open"))
     except PinError as error:
-        note_login(database, target.token, target.pin_path, error)
+        note_login(database, target.token, target.tried, error)
         raise
-    note_login(database, target.token, target.pin_path, None)
+    note_login(database, target.token, target.tried, None)
     return slot
 
 

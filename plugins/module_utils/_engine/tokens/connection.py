@@ -25,7 +25,7 @@ from ..._registry.database import Database
 from ..files.private_files import read_pin
 from .choice import chosen_token, find_instance
 from .probe import pin_missing
-from .refused_pins import check_not_refused, note_login
+from .refused_pins import Tried, check_not_refused, note_login
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Target:
     token: TokenRecord | None = None
     pin_path: str | None = None
     allow_low_pin_count: bool = False
+
+    @property
+    def tried(self) -> Tried | None:
+        """The PIN that a login tries; None without a login."""
+        return Tried(self.pin_path) if self.pin is not None else None
 
     @property
     def token_id(self) -> int | None:
@@ -68,13 +73,11 @@ def instance_pin(token: TokenRecord, login: Login) -> Secret | None:
     """The PIN for a registered token: the task's own, else the token's file. None where it needs no login. Raises PinError."""
     if not token.login:
         return None
-    if login.pin is not None:
-        return login.pin
     path = pin_path(token, login)
-    if not path:
+    if not path and login.pin is None:
         raise pin_missing(f"token '{token.named()}'")
-    check_not_refused(token, path, allow_low_pin_count=login.allow_low_pin_count)
-    return read_pin(path, "pin_file")
+    check_not_refused(token, Tried(path, token.user_type == "so"), allow_low_pin_count=login.allow_low_pin_count)
+    return login.pin or read_pin(path or "", "pin_file")
 
 
 def pin_path(token: TokenRecord, login: Login) -> str | None:
@@ -109,7 +112,7 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
 def open_target(target: Target, database: Database | None, *, read_write: bool) -> Iterator[Session]:
     """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label.
 
-    ``database`` remembers a refused PIN file.
+    ``database`` remembers a refused PIN.
     """
     with open_provider(target.libraries, target.environment, target.timeout) as provider:
         token = provider.require(target.selector)
@@ -135,8 +138,8 @@ def open_target(target: Target, database: Database | None, *, read_write: bool) 
                 allow_low_pin_count=target.allow_low_pin_count,
                 timeout=target.timeout,
             ) as session:
-                note_login(database, target.token, target.pin_path, None)
+                note_login(database, target.token, target.tried, None)
                 yield session
         except PinError as error:
-            note_login(database, target.token, target.pin_path, error)
+            note_login(database, target.token, target.tried, error)
             raise

@@ -34,6 +34,17 @@ _REFUSED = {
 }
 
 
+def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> None:
+    """A PIN of a length that the token never takes is not tried. Raises :class:`PinError`."""
+    least, most = provider.pin_lengths(token)
+    if most and not least <= len(pin.reveal().encode("utf-8")) <= most:
+        raise PinError(
+            f"{token}: the {whose} was not tried: its length cannot be right, as the token takes PINs of {least} to {most} bytes. "
+            "Look at the option or the file that it comes from.",
+            code="pin_not_accepted",
+        )
+
+
 class Session:
     """An open session. ``raw`` is python-pkcs11's; only this package touches it."""
 
@@ -83,6 +94,7 @@ class Session:
         :meth:`init_pin`. Only a login could tell which PIN is in force after an error, and nothing here tries a second one."""
         with self.provider.gate.rewriting():
             check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
+            _check_length(self.provider, self.token, old, "old user PIN")
             about_to()
             with writing("changing the PIN", lambda: None):
                 try:
@@ -157,6 +169,7 @@ def open_session(
         fresh = _look_again(provider, token)
         if pin is not None:
             check_login_allowed(fresh.flags, str(token), so=so, allow_low=allow_low_pin_count)
+            _check_length(provider, token, pin, "SO PIN" if so else "user PIN")
         elif so:
             raise PinError(f"{token}: a login as security officer needs so_pin or so_pin_file.", code="pin_missing")
         with provider.gate.looking(), calling(f"opening a session on {token}"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -148,13 +150,84 @@ def test_a_pin_file_of_another_user_and_a_fifo(hsm: Hsm) -> None:
     refused(hsm, "pin_file_unsafe", **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
 
 
-def test_only_one_trailing_newline_is_dropped(hsm: Hsm) -> None:
-    ready(hsm, pin="with blank \n")
-    path = hsm.scratch / "pin"
-    path.write_text("with blank \n\n")
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"739184\r\n", "has a line break"),
+        (b"\xef\xbb\xbf739184\n", "has a byte order mark"),
+        (b"739184\0\n", "has a NUL byte"),
+        (b"739184 \n", "has a blank at its beginning or end"),
+        (b"\t739184", "has a blank at its beginning or end"),
+        (b"739184\n\n", "has a line break"),
+        (b"\n739184\n", "has a line break"),
+        (b"\xef\xbb\xbf 739184 \0\r\n\r\n", "has a byte order mark"),
+    ],
+)
+def test_what_an_editor_puts_into_a_pin_file_is_refused_with_what_mends_it(primary: Hsm, content: bytes, problem: str) -> None:
+    spied, log = primary.spied()
+    path = primary.scratch / "pins" / "payments"
+    path.write_bytes(content)
+    entry = {"label": "payments", "pin_file": str(path)}
+    declared = {**primary.instance(tokens=[entry]), "library": spied.library, "environment": spied.environment}
+    change = {**declared, "tokens": [{**entry, "new_pin": "998877"}]}
+    new = {**declared, "name": "new", "tokens": [{**primary.token("new", pin_file=str(path)), "pin": None}]}
+    answers = [primary.run("hsm_instance", **one) for one in (declared, change, new)]
+    answers.append(primary.keys({"label": "k", "type": "AES"}, pin_file=str(path)))
+    for answer in answers:
+        assert answer["failure"]["code"] == "pin_file_invalid" and problem in answer["msg"] and PIN not in answer["msg"], answer
+    assert logins(log) == 0 and len(list((primary.scratch / "tokens").iterdir())) == 1
+    command = answers[0]["msg"].partition("Run: ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    assert path.read_bytes() in (b"739184\n", b"739184") and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert primary.run("hsm_instance", **primary.instance(tokens=[entry]))["changed"] is False
+
+
+@pytest.mark.parametrize("pin", ["739184\n", "739184\r", " 739184", "739184\t", "\ufeff739184"])
+def test_a_pin_that_yaml_has_a_newline_in_is_refused(hsm: Hsm, pin: str) -> None:
+    for option in ("pin", "so_pin", "new_pin"):
+        message = refused(hsm, "invalid_input", **hsm.instance(tokens=[hsm.token(**{option: pin})]))
+        assert f"tokens[0].{option}: has a" in message and "is not tried" in message
+    assert "pin: has a" in hsm.keys({"label": "k", "type": "AES"}, library=hsm.library, instance=None, token_label="x", pin=pin)["msg"]
+    assert list((hsm.scratch / "tokens").iterdir()) == []
+
+
+@pytest.mark.parametrize("pin", ["12", "1" * 256])
+def test_a_pin_of_a_length_that_no_pin_of_the_token_has_is_not_tried(primary: Hsm, pin: str) -> None:
+    spied, log = primary.spied()
+    declared = {**primary.instance(), "library": spied.library, "environment": spied.environment}
+    path = primary.scratch / "pins" / "other"
+    path.write_text(pin)
     path.chmod(0o600)
-    done = hsm.run("hsm_instance", **hsm.instance(**tokens({"label": "payments", "pin_file": str(path)})))
-    assert done["instance"]["tokens"][0]["accessible"] is True
+    answers = [
+        primary.run("hsm_instance", **{**declared, "tokens": [entry]})
+        for entry in (
+            {"label": "payments", "pin_file": str(path)},
+            {"label": "payments", "pin": pin},
+            {"label": "payments", "pin_file": str(path), "new_pin": "998877"},
+            {"label": "payments", "so_pin": pin, "user_type": "so"},
+        )
+    ]
+    for answer in answers:
+        assert answer["failure"]["code"] == "pin_not_accepted" and "4 to 255 bytes" in answer["msg"], answer
+    direct = {"library": spied.library, "environment": spied.environment, "instance": None, "token_label": "payments"}
+    assert primary.keys({"label": "k", "type": "AES"}, pin=pin, **direct)["failure"]["code"] == "pin_not_accepted"
+    assert logins(log) == 0
+
+
+@pytest.mark.parametrize("new_pin", [None, "998877"])
+def test_a_pin_that_differs_from_the_proven_file_is_not_tried(primary: Hsm, new_pin: str | None) -> None:
+    spied, log = primary.spied()
+    path = primary.scratch / "pins" / "payments"
+    entry = {"label": "payments", "pin": "000000", "pin_file": str(path), **({"new_pin": new_pin} if new_pin else {})}
+    args = {**primary.instance(tokens=[entry]), "library": spied.library, "environment": spied.environment}
+    answer = primary.run("hsm_instance", **args)
+    assert answer["failure"]["code"] == "pin_differs" and f"rm {path}" in answer["msg"]
+    assert logins(log) == 0 and path.read_text() == PIN + "\n"
+    # Another program changed the PIN: what the message says is what helps.
+    primary.tool("--change-pin", "--new-pin", "000000")
+    subprocess.run(["rm", str(path)], check=True)
+    assert primary.run("hsm_instance", **args)["changed"] is True
+    assert path.read_text() == f"{new_pin or '000000'}\n"
 
 
 def test_errors_of_several_tokens_come_together(hsm: Hsm) -> None:
@@ -188,8 +261,11 @@ def test_validate_false_saves_what_fails_and_says_why(hsm: Hsm) -> None:
 def test_an_initialised_token_is_never_initialised_again(primary: Hsm) -> None:
     primary.keys({"label": "dek-1", "type": "AES"})
     other = primary.token(so_pin="11112222", pin="000000")
+    pin_file = primary.scratch / "pins" / "payments"
+    pin_file.rename(pin_file.with_name("kept"))
     answer = primary.run("hsm_instance", **primary.instance(tokens=[other]))
     assert answer["failure"]["code"] == "pin_incorrect"
+    pin_file.with_name("kept").rename(pin_file)
     assert "dek-1" in primary.tool("--list-objects")
     assert (primary.scratch / "pins" / "payments").read_text() == PIN + "\n"
 
@@ -246,6 +322,7 @@ def test_a_wrong_old_pin_leaves_no_trace_that_the_next_run_follows(primary: Hsm)
     pin_file = primary.scratch / "pins" / "payments"
     entry = {"label": "payments", "pin": "000000", "pin_file": str(pin_file), "new_pin": "555555"}
     args = {**primary.instance(), "library": spied.library, "environment": spied.environment}
+    pin_file.unlink()
     wrong = primary.run("hsm_instance", **{**args, "tokens": [entry]})
     assert wrong["failure"]["code"] == "pin_incorrect" and logins(log) == 1
     assert not Path(f"{pin_file}.new").exists()

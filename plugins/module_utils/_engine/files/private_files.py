@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -19,14 +20,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..._model.errors import PinError
-from ..._model.tokens.secret import Secret
+from ..._model.tokens.secret import Secret, pin_problem
 
 _MAX_BYTES = 4096
 _LEFT_OVER_SECONDS = 60
 
 
 def read_pin(path: str, option: str) -> Secret:
-    """The PIN in ``path``. One trailing newline is dropped, nothing else.
+    """The PIN in ``path``. One trailing newline is dropped; what else an editor may have put there is refused.
 
     Refuses a file that anyone but its owner can read or write, or that belongs to a third user. ``option`` is named in
     errors. Raises :class:`PinError`.
@@ -70,9 +71,20 @@ def read_pin(path: str, option: str) -> Secret:
     if len(raw) > _MAX_BYTES:
         raise PinError(f"{option}: {path} is larger than a PIN can be.", code="pin_file_invalid")
     try:
-        return Secret(raw.decode("utf-8"))
+        pin = Secret(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise PinError(f"{option}: {path} is not UTF-8 text.", code="pin_file_invalid") from None
+    if problem := pin_problem(pin):
+        raise PinError(f"{option}: the PIN in {path} {problem}, and is not tried. {_way_out(pin, path)}", code="pin_file_invalid")
+    return pin
+
+
+def _way_out(pin: Secret, path: str) -> str:
+    """How a file is mended that holds more than the PIN."""
+    if len(pin.reveal().replace("\ufeff", " ").replace("\0", " ").split()) != 1:
+        return "Put the PIN alone into the file, on one line."
+    script = r"-e '1s/^\xEF\xBB\xBF//' -e 's/\x00//g' -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d'"
+    return f"Run: sed -i {script} {shlex.quote(path)}"
 
 
 def make_folder(path: str) -> None:
@@ -151,15 +163,15 @@ def pin_of(path: str, option: str) -> Secret | None:
         return None
 
 
-def holds_pin(path: str, pin: Secret, option: str) -> bool:
-    """Whether ``path`` holds just this PIN, for its owner alone.
+def usable_pin_of(path: str, option: str) -> Secret | None:
+    """The PIN in a file that its owner alone can read.
 
-    False for one that may be written anew: missing, empty, no text, or with other readers. What belongs to somebody else, or
+    None for one that may be written anew: missing, empty, no text, or with other readers. What belongs to somebody else, or
     cannot be looked at, is an error. Raises :class:`PinError`.
     """
     try:
-        return read_pin(path, option) == pin
+        return read_pin(path, option)
     except PinError as error:
         if error.code in ("pin_file_missing", "pin_file_empty", "pin_file_invalid") or "mode" in error.details:
-            return False
+            return None
         raise

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..._model.errors import PinError
 from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.secret import Secret
-from ..files.private_files import holds_pin, pin_of, read_pin
+from ..files.private_files import pin_of, read_pin, usable_pin_of
 from ..tokens.probe import pin_missing
 
 
@@ -23,7 +23,7 @@ class Pins:
 
     ``pin`` is in force when the work is done, ``old_pin`` is the one that it takes the place of. ``source`` is the file of the PIN that
     is tried first, ``so_source`` that of the SO PIN; None where an option gave it. ``interrupted``: an earlier change to ``pin`` was
-    begun, and the token was asked for it. ``by_so``: the security officer sets it.
+    begun, and the token was asked for it. ``by_so``: the security officer sets it. ``differs``: the PIN file holds another one.
     """
 
     pin: Secret | None = None
@@ -34,6 +34,7 @@ class Pins:
     write_file: bool = False
     interrupted: bool = False
     by_so: bool = False
+    differs: bool = False
 
 
 def pending_file(pin_file: str) -> str:
@@ -52,8 +53,11 @@ def read_pins(spec: TokenSpec) -> Pins:
     if spec.new_pin is not None and spec.pin_file:
         return _new_pin(spec, spec.pin_file, spec.new_pin, so_pin, so_source)
     if spec.pin is not None:
-        write_file = spec.pin_file is not None and not holds_pin(spec.pin_file, spec.pin, option)
-        return Pins(spec.pin, so_pin, source=None if write_file else spec.pin_file, so_source=so_source, write_file=write_file)
+        in_file = usable_pin_of(spec.pin_file, option) if spec.pin_file is not None else None
+        write_file = spec.pin_file is not None and in_file != spec.pin
+        source = None if write_file else spec.pin_file
+        differs = write_file and in_file is not None
+        return Pins(spec.pin, so_pin, source=source, so_source=so_source, write_file=write_file, differs=differs)
     if spec.pin_file is not None:
         return Pins(read_pin(spec.pin_file, option), so_pin, source=spec.pin_file, so_source=so_source)
     if spec.user_type == "so" and so_pin is not None:
@@ -83,5 +87,6 @@ def _new_pin(spec: TokenSpec, pin_file: str, new_pin: Secret, so_pin: Secret | N
             f"{spec.where}.new_pin: the PIN that is in force is not known: give pin, or so_pin to set it as security officer.",
             code="pin_missing",
         )
-    source = None if spec.pin is not None else pin_file
-    return Pins(new_pin, so_pin, old_pin, source=source, so_source=so_source, write_file=True, by_so=by_so)
+    source = pin_file if old_pin == in_file else None
+    differs = spec.pin is not None and in_file not in (None, spec.pin)
+    return Pins(new_pin, so_pin, old_pin, source=source, so_source=so_source, write_file=True, by_so=by_so, differs=differs)

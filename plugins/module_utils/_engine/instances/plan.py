@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 
 from ..._cryptoki.provider import Token
@@ -134,6 +135,12 @@ def _check_may_be_created(spec: TokenSpec, found: Found, access: Access, known: 
 
 def _plan_found(plan: TokenPlan, found: Found, token: Token, access: Access, known: TokenRecord | None) -> TokenPlan:
     spec, pins, state = plan.spec, plan.pins, pin_state(token.flags)
+    if pins.differs and known is not None and known.pin_file == spec.pin_file and Tried(spec.pin_file).mark() not in known.refusals:
+        raise PinError(
+            f"{spec.where}.pin: differs from the PIN in {spec.pin_file}, which this token is registered with, and is not tried. Leave "
+            f"pin out. If the token has another PIN since, run: rm {shlex.quote(spec.pin_file or '')}, and the file is written anew.",
+            code="pin_differs",
+        )
     first_pin = spec.user_type == "user" and state == NOT_SET and (spec.initialize or spec.new_pin)
     unlock = spec.new_pin and state == LOCKED and pins.write_file
     if pins.by_so or (spec.login and pins.so_pin is not None and (first_pin or unlock)):

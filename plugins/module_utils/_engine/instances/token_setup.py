@@ -24,7 +24,7 @@ from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.pin_state import NOT_SET, pin_state
 from ..._model.tokens.secret import Secret
 from ..._model.tokens.selectors import TokenSelector
-from ..files.private_files import holds_pin, write_pin
+from ..files.private_files import usable_pin_of, write_pin
 from ..tokens.probe import pin_missing, probe_token
 from .pins import Pins, pending_file, read_pins
 from .plan import Access, Found, Look, TokenPlan
@@ -125,7 +125,7 @@ def _write_token(provider: Provider, plan: TokenPlan, token: Token | None, acces
 
 def _holds_new_pin(plan: TokenPlan) -> bool:
     spec, pin = plan.spec, plan.pins.pin
-    return bool(spec.new_pin and spec.pin_file and pin) and holds_pin(spec.pin_file or "", pin or Secret(""), "pin_file")
+    return spec.new_pin is not None and spec.pin_file is not None and usable_pin_of(spec.pin_file, "pin_file") == pin
 
 
 def _so_pin(plan: TokenPlan) -> Secret:

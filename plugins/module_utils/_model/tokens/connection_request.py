@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from .secret import Secret
+from .secret import Secret, option_problems
 from .selectors import TokenSelector
 
 _SELECTORS = ("token_label", "token_serial", "slot")
@@ -73,6 +73,8 @@ class ConnectionRequest:
             problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
         if params.get("pin") and params.get("pin_file"):
             problems.append("pin: give pin or pin_file, not both")
+        if params.get("pin"):
+            problems += option_problems(params["pin"], "pin")
         problems += _path_problems("pin_file", params.get("pin_file"))
         login = Login(params.get("pin"), params.get("pin_file"), bool(params.get("allow_low_pin_count")))
         return cls(instance, group, library, selector, params.get("environment") or {}, login), problems

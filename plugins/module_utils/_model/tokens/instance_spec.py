@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..uids import model_problem
-from .secret import Secret
+from .secret import Secret, option_problems
 from .selectors import TokenSelector
 from .vendors import LIBRARIES, default_libraries
 
@@ -78,8 +78,8 @@ def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, 
     if so_pin and so_pin_file:
         problems.append(f"{where}.so_pin: give so_pin or so_pin_file, not both")
     for name, value in (("pin", pin), ("so_pin", so_pin), ("new_pin", new_pin)):
-        if value is not None and not value:
-            problems.append(f"{where}.{name}: is empty")
+        if value is not None:
+            problems += option_problems(value, f"{where}.{name}")
     for name, value in (("pin_file", pin_file), ("so_pin_file", so_pin_file)):
         if value is not None and not PurePosixPath(value).is_absolute():
             problems.append(f"{where}.{name}: {value!r} is not an absolute path on the target")

@@ -45,6 +45,28 @@ class Secret:
         raise TypeError("a Secret is not serialised")
 
 
+def pin_problem(pin: Secret) -> str | None:
+    """What is in a PIN that nobody types, and that an editor or YAML most likely put there; None where nothing is."""
+    text = pin.reveal()
+    if "\ufeff" in text:
+        return "has a byte order mark"
+    if "\0" in text:
+        return "has a NUL byte"
+    if "\r" in text or "\n" in text:
+        return "has a line break"
+    return "has a blank at its beginning or end" if text != text.strip() else None
+
+
+def option_problems(pin: Secret, option: str) -> list[str]:
+    """What is wrong with a PIN that an option gives, to be told before anything is done with it."""
+    if not pin:
+        return [f"{option}: is empty"]
+    problem = pin_problem(pin)
+    if problem is None:
+        return []
+    return [f"{option}: {problem}, and is not tried: give the PIN alone, on one line and in quotes ('pin: |' keeps the newline)"]
+
+
 def mask(text: str, secrets: set[str]) -> str:
     """Replace each secret that occurs in a free text. For texts that we did not write: tracebacks, foreign errors."""
     for secret in sorted(secrets, key=len, reverse=True):

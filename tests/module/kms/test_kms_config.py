@@ -445,7 +445,9 @@ def test_what_is_no_file_is_not_replaced(hsm: Hsm) -> None:
 def converge(hsm: Hsm, *instances: dict[str, Any]) -> Outcome:
     """The module without a process of its own."""
     for instance in instances:
-        instance["tokens"] = [{**token, "pin": Secret(token["pin"])} for token in instance["tokens"]]
+        instance["tokens"] = [
+            {name: Secret(value) if name in ("pin", "so_pin") else value for name, value in token.items()} for token in instance["tokens"]
+        ]
     options = {"registry": hsm.registry, "settings": {}, "config_path": str(path(hsm)), "allow_renumber": False}
     request = KmsConfigRequest.parse({**options, "instances": list(instances)})
     return engine.converge(request, Context(check_mode=False, run="r", warn=print))

@@ -25,8 +25,9 @@ def cannot_tell(error: Cryptoki, failure: Cryptoki) -> None:
 
 
 @contextmanager
-def writing(doing: str, done: Callable[[], bool]) -> Iterator[None]:
+def writing(doing: str, done: Callable[[], bool | None]) -> Iterator[None]:
     """Run the body, which is one call that writes. After an error ``done`` looks whether it took effect all the same; then it counts.
+    None: no look can tell.
 
     Raises :class:`Cryptoki`: nothing was written, unless its details hold ``changed_hsm``.
     """
@@ -40,5 +41,8 @@ def writing(doing: str, done: Callable[[], bool]) -> Iterator[None]:
         except Cryptoki as failure:
             cannot_tell(error, failure)
             raise error from None
+        if took_effect is None:
+            error.details[CHANGED] = True
+            error.message += "; whether it took effect all the same is not known"
         if not took_effect:
             raise

@@ -27,6 +27,7 @@ from . import comparing, making
 from .binding import key_type, mechanism, pkcs11
 from .errors import calling, read_attributes
 from .objects import Inventory, describe, destroy, search_label, set_attribute
+from .passing import for_a_moment
 from .public_key import public_attributes
 from .roundtrip import INCONCLUSIVE
 from .session import Session
@@ -280,11 +281,8 @@ class Receiver(_End):
             return None
         spec, may = _spec(item), comparing.permissions(operation)
         reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(item, blob), self._key, may)
-        try:
+        with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
-        finally:
-            with suppress(pkcs11.PKCS11Error):
-                reference.destroy()
 
     def left_of(self, model: Key) -> tuple[list[KeyObject], list[KeyObject]]:
         """After a failure: what is on the token since under a name of ``model``, and what has no name. Raises :class:`Cryptoki`."""

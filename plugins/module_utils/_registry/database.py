@@ -53,7 +53,8 @@ class Database:
                 raise
             self.connection.execute("COMMIT")
             if durable:
-                self.connection.execute("PRAGMA synchronous = NORMAL")
+                with suppress(sqlite3.Error):  # it is written; the next write is a slower one at the worst
+                    self.connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise RegistryError(f"registry {self.path}: a write failed: {error}", code="registry_write_failed") from error
 

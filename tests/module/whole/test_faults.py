@@ -345,3 +345,41 @@ def test_a_replacement_that_has_destroyed_half_a_pair_converges(faulty: Faulty, 
     done = ok(faulty.hsm.keys(other))
     assert done["changed"] is True and done["key_results"][0]["type"] == wanted["type"]
     assert len(faulty.labels()) == 2 and ok(faulty.hsm.keys(other))["changed"] is False
+
+
+def everywhere(function: str, when: str, count: int = 40) -> str:
+    return " ".join(f"{function}:{number}:{when}={DEVICE_ERROR}" for number in range(1, count))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("function", ["C_CloseSession", "C_CloseAllSessions", "C_Logout", "C_Finalize"])
+def test_how_a_run_ends_is_not_how_it_went(faulty: Faulty, function: str, when: str) -> None:
+    with_plan(faulty, everywhere(function, when))
+    answer = ok(faulty.hsm.keys(*KEYS, *PAIRS))
+    assert answer["changed"] is True and len(answer["applied"]) == 9
+    synced = ok(faulty.hsm.run("hsm_sync", instance="primary"))
+    assert synced["changed"] is False and synced["summary"]["known"] == 9
+    assert ok(faulty.hsm.run("hsm_status", require="all"))["healthy"] is True
+    assert ok(faulty.hsm.keys(*KEYS, *PAIRS))["changed"] is False
+
+
+def test_what_a_look_made_and_cannot_be_removed_is_no_failure(faulty: Faulty) -> None:
+    """hsm_status makes a key for its round trip, which goes with the session at the latest."""
+    with_plan(faulty, everywhere("C_DestroyObject", "before"))
+    assert ok(faulty.hsm.run("hsm_status", require="all"))["healthy"] is True
+    assert faulty.calls()["C_DestroyObject"] == 1
+    wanted = {"label": "given", "type": "AES", "source": {"content": "b" * 32, "format": "hex"}}
+    assert ok(faulty.hsm.keys(wanted))["changed"] is True
+    assert ok(faulty.hsm.keys(wanted))["changed"] is False
+
+
+@pytest.mark.parametrize("function", ["C_CloseSession", "C_Logout", "C_Finalize"])
+def test_how_a_registration_ends_is_not_how_it_went(hsm: Hsm, library: str, function: str) -> None:
+    """Only its last call fails: a library that cannot be initialised again in between is another matter."""
+    faulty = Faulty(hsm, library)
+    ok(faulty.register())
+    last = faulty.calls()[function]
+    plan = f"{function}:{last}:before={DEVICE_ERROR}" if last else everywhere(function, "before")
+    answer = ok(faulty.register(plan, "other", tokens=[hsm.token("other")]))
+    assert answer["changed"] is True and answer["instance"]["tokens"][0]["accessible"] is True
+    assert ok(faulty.register(plan, "other", tokens=[hsm.token("other")]))["changed"] is False

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
 from ..._cryptoki.objects import Inventory
+from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, probe, use_once, works_with_another
 from ..._cryptoki.session import Session
@@ -76,13 +77,14 @@ class TokenLook:
             return None
         try:
             if isinstance(material, KeyMaterial):
-                making.create_for_a_look(self.session, spec, material).destroy()
+                reference = making.create_for_a_look(self.session, spec, material)
             else:
                 wrapping = wrapping_key(self.inventory, spec, material)
-                making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping).destroy()
+                reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping)
         except Cryptoki as error:
             return error
-        return None
+        with for_a_moment(reference):
+            return None
 
     def healthy(self) -> bool:
         """Whether the token works now. One that was found broken is not asked again."""
@@ -122,10 +124,8 @@ class TokenLook:
         if isinstance(material, KeyMaterial):
             return None
         reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
-        try:
+        with for_a_moment(reference):
             return comparing.modulus_of(reference) == key.private.modulus
-        finally:
-            reference.destroy()
 
     def _same_secret(self, spec: KeySpec, key: Key, material: KeyMaterial | WrappedMaterial) -> bool | None:
         item = key.main
@@ -152,10 +152,8 @@ class TokenLook:
                 return None  # this token takes no key just to compare with
             error.message = f"{spec.where}: {error.message}"
             raise
-        try:
+        with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
-        finally:
-            reference.destroy()
 
     def fingerprint(self, key: Key) -> str | None:
         """The key's fingerprint as the token gives it, or as it can be computed with it. For people: a failure gives None."""

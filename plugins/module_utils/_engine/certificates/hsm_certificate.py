@@ -18,6 +18,7 @@ from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateRequest, CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, RegistryError
+from ..._model.keys.generations import own_id
 from ..._model.keys.states import ACTIVE
 from ..._model.plan import Context, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
@@ -136,7 +137,7 @@ class _Run:
             if not self.context.check_mode or error.code != "no_key":
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
-            return None, label.encode("utf-8", "surrogateescape")
+            return None, own_id(label)
         return key, key.key_id
 
     def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:

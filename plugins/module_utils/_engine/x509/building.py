@@ -30,26 +30,23 @@ def _name(spec: CertificateSpec) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in spec.subject])
 
 
-def _other_name(value: str) -> x509.GeneralName:
-    oid, _semicolon, der = value.partition(";")
-    return x509.OtherName(x509.ObjectIdentifier(oid), bytes.fromhex(der))
-
-
-# What makes a name of the texts that the model gives.
-_GENERAL_NAMES: dict[str, Callable[[str], x509.GeneralName]] = {
-    "DNS": lambda value: x509.DNSName(value),
-    "IP": lambda value: x509.IPAddress(ipaddress.ip_address(value)),
-    "email": lambda value: x509.RFC822Name(value),
-    "URI": lambda value: x509.UniformResourceIdentifier(value),
-    "RID": lambda value: x509.RegisteredID(x509.ObjectIdentifier(value)),
-    "dirName": lambda value: x509.DirectoryName(x509.Name.from_rfc4514_string(value)),
-    "otherName": _other_name,
-}
-
-
 def general_name(kind: str, value: str) -> x509.GeneralName:
     """What the texts of :func:`.parse_alt_names` stand for."""
-    return _GENERAL_NAMES[kind](value)
+    texts: dict[str, Callable[[str], x509.GeneralName]] = {
+        "DNS": x509.DNSName,
+        "email": x509.RFC822Name,
+        "URI": x509.UniformResourceIdentifier,
+    }
+    if kind == "IP":
+        return x509.IPAddress(ipaddress.ip_address(value))
+    if kind == "RID":
+        return x509.RegisteredID(x509.ObjectIdentifier(value))
+    if kind == "dirName":
+        return x509.DirectoryName(x509.Name.from_rfc4514_string(value))
+    if kind == "otherName":
+        oid, _semicolon, der = value.partition(";")
+        return x509.OtherName(x509.ObjectIdentifier(oid), bytes.fromhex(der))
+    return texts[kind](value)
 
 
 def _extensions(spec: CertificateSpec) -> list[x509.Extension[Any]]:

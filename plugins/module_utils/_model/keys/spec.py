@@ -14,7 +14,7 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..quoting import quoted
-from .generations import MAX_GENERATION, split_label, stored_label
+from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
@@ -96,7 +96,7 @@ class KeySpec:
 
 def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> tuple[bytes, bool]:
     if text is None:
-        return label.encode("utf-8", "surrogateescape"), False
+        return own_id(label), False
     try:
         key_id = bytes.fromhex(text)
     except ValueError:

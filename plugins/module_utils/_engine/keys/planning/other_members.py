@@ -38,7 +38,7 @@ def judged(plan: KeyPlan, view: View) -> KeyPlan | Refusal:
     if found := others.of(spec):
         return _adopted(plan, found, view) if circumstances.on_elsewhere == "adopt" and plan.key is None else _elsewhere(spec, found)
     if plan.vanished and spec.on_vanished == "fail":
-        return Refusal(lost(spec, view.scope))
+        return Refusal(lost(spec))
     if others.unreached and circumstances.on_unreachable == "fail":
         return Refusal(
             f"{spec.where}: nobody can tell whether '{spec.label}' is there already: {'; '.join(others.unreached)}. Run again when all "

@@ -65,7 +65,7 @@ def _missing(spec: KeySpec, view: View) -> KeyPlan | Refusal:
         if scope.group is None:
             return Refusal(vanished(spec, gone, scope))
         if view.circumstances.on_elsewhere == "fail" or spec.material is not None:
-            return Refusal(lost(spec, scope))
+            return Refusal(lost(spec))
     problem = unfinished(spec, scope) if spec.label in scope.unfinished else _mistaken_neighbour(spec, view) or view.id_taken(spec)
     if problem is not None:
         return Refusal(f"{spec.where}: '{spec.label}' is gone from the token. {problem}" if gone else problem)

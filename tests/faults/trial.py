@@ -116,7 +116,8 @@ class Trial:
 
 
 def run_state(site: Site, state: State, *, every: int = 1, sample: bool = False) -> Iterator[Result | str]:
-    """A line for each violation, and at the end the result. ``sample``: two points, chosen at random."""
+    """A line for each violation, and at the end the result. ``sample``: two points, one of a call that
+    writes, chosen at random."""
     trial, result = Trial(site, state), Result(state)
     result.calls = len(trial.calls)
     chosen = list(points(trial.calls, every=every))

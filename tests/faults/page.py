@@ -18,11 +18,12 @@ _BEGIN, _END = "<!-- begin of the table -->", "<!-- end of the table -->"
 
 
 def table(results: Sequence[Result], *, total: bool = False) -> list[str]:
-    rows = [(one.state.module, one.state.name, one.calls, one.points, one.unsure, len(one.violations)) for one in results]
+    numbers = [(one.calls, one.points, one.unsure, len(one.violations)) for one in results]
+    rows = [[one.state.module, one.state.name, *map(str, row)] for one, row in zip(results, numbers, strict=True)]
     if total:
-        rows.append(("all", "", *(sum(row[number] for row in rows) for number in range(2, 6))))  # type: ignore[misc]
+        rows.append(["all", "", *(str(sum(column)) for column in zip(*numbers, strict=True))])
     head = ["| module | state | calls | points | cannot be told | violations |", "|---|---|---|---|---|---|"]
-    return [*head, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def write_page(results: Sequence[Result], every: int) -> None:

@@ -37,6 +37,12 @@ class Point:
         """The name of the error that the call gives, as an answer has it."""
         return CODES[self.how.removesuffix(":on").partition("=")[2]]
 
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What an answer may name: a call of an operation that fails without the token's knowledge leaves that operation open."""
+        used = any(word in self.function for word in ("Encrypt", "Decrypt", "Sign", "Verify"))
+        return (self.rv, "CKR_OPERATION_ACTIVE") if used else (self.rv,)
+
     def __str__(self) -> str:
         return f"call {self.number}, {self.function}, {self.how}"
 

@@ -59,6 +59,10 @@ class Trial:
         yield from self._told(point, answer, after)
         yield from self._kept(after)
         again = self._run("")
+        if point.function == "C_SetPIN" and again.values.get("failure", {}).get("code") == "pin_incorrect":
+            # Only a login could tell which PIN is in force after an error. One was refused: the operator looks, and gives his word.
+            self.unsure += 1
+            again = self.site.call(self.state.module, {**self.args, "allow_low_pin_count": True})
         end = self.site.look()
         if again.failed or not again.values:
             yield f"the next run failed: {_text(again)}"
@@ -86,7 +90,7 @@ class Trial:
         text = f"{answer.values.get('msg')} {answer.values.get('failure')}"
         if failed and answer.values.get("failure", {}).get("code") in (None, "unexpected"):
             yield f"an unexpected error: {_text(answer)}"
-        if failed and point.rv not in text:
+        if failed and not any(rv in text for rv in point.causes):
             yield f"the cause is lost, which is {point.rv}: {_text(answer)}"
         if not changed and after != self.before:
             yield f"says changed=false, and {_differences(self.before, after)}: {_text(answer)}"
@@ -112,7 +116,8 @@ class Trial:
 
 
 def run_state(site: Site, state: State, *, every: int = 1, sample: bool = False) -> Iterator[Result | str]:
-    """A line for each violation, and at the end the result. ``sample``: two points, chosen at random."""
+    """A line for each violation, and at the end the result. ``sample``: two points, one of a call that
+    writes, chosen at random."""
     trial, result = Trial(site, state), Result(state)
     result.calls = len(trial.calls)
     chosen = list(points(trial.calls, every=every))

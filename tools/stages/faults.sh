@@ -9,4 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 read -ra args <<<"${FAULTS_ARGS:-}"
 export PYTHONPATH=$BUILD/collections:$ROOT/tests:$ROOT/tests/support
+# In memory where there is some: every trial begins with a copy of the tokens.
+if [[ -w /dev/shm ]]; then export TMPDIR=/dev/shm; fi
 exec python -m faults "${args[@]}"

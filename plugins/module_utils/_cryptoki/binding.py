@@ -53,3 +53,10 @@ def mechanism(name: str) -> Any:
 def key_type(name: str) -> Any:
     """The same for a key type's name without ``CKK_``."""
     return pkcs11.KeyType[name if name in pkcs11.KeyType.__members__ else f"_{name}"]
+
+
+def typed(raw: Any, ckk: str) -> Any:
+    """``raw`` with its key type (without ``CKK_``) told: python-pkcs11 would ask the token at the key's first use, and lose the cause of a
+    failure."""
+    raw.key_type = key_type(ckk)
+    return raw

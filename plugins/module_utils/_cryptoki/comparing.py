@@ -18,7 +18,7 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
 from .._model.keys.types import KEY_TYPES, SECRET, WEAK_TYPES
-from .binding import key_type, mechanism, pkcs11
+from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling, read_attribute, read_attributes
 from .objects import Inventory
 from .passing import for_a_moment
@@ -146,7 +146,7 @@ def secret_for_a_look(session: Session, type_name: str, value: bytes, operation:
         **permissions(operation),
     }
     with calling("importing a key for this session, to compare with"):
-        return session.raw.create_object(template)
+        return typed(session.raw.create_object(template), KEY_TYPES[type_name].ckk)
 
 
 def modulus_of(raw: Any) -> bytes | None:
@@ -184,14 +184,14 @@ def _public_for_a_look(session: Session, type_name: str, public: Mapping[str, by
         attribute.VERIFY: True,
         **{attribute[name]: value for name, value in public.items()},
     }
-    return session.raw.create_object(template)
+    return typed(session.raw.create_object(template), KEY_TYPES[type_name].ckk)
 
 
 def _agree(session: Session, raw: Any, public: Mapping[str, bytes]) -> bool:
     attribute = pkcs11.Attribute
     domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: public["EC_PARAMS"]}, local=True)
     third_public, third_private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
-    with for_a_moment(third_public), for_a_moment(third_private):
+    with for_a_moment(third_public), for_a_moment(typed(third_private, "EC")):
         return _derived(raw, read_attribute(third_public, attribute.EC_POINT)) == _derived(third_private, public["EC_POINT"])
 
 

@@ -20,7 +20,7 @@ from .._model.keys.material import KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
-from .binding import key_type, mechanism, pkcs11
+from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory, describe, key_of
 from .session import Session
@@ -87,7 +87,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
         **{attribute[name]: content for name, content in value.items()},
     }
     with calling(f"importing the {kind} key '{spec.label}'"), uninterrupted():
-        return session.raw.create_object(template)
+        return typed(session.raw.create_object(template), spec.key_type.ckk)
 
 
 def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:
@@ -157,7 +157,7 @@ def _unwrap(
 ) -> Any:
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     how = unwrap_mechanism(session, spec, material, wrapping)
-    return inventory.raw[wrapping.handle].unwrap_key(
+    raw = inventory.raw[wrapping.handle].unwrap_key(
         pkcs11.ObjectClass[_CLASSES[kind]],
         key_type(spec.key_type.ckk),
         material.blob,
@@ -166,6 +166,7 @@ def _unwrap(
         template=_bare(template),
         **names,
     )
+    return typed(raw, spec.key_type.ckk)
 
 
 def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> str:

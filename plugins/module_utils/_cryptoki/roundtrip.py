@@ -16,7 +16,7 @@ from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
-from .binding import key_type, mechanism, pkcs11
+from .binding import key_type, mechanism, pkcs11, typed
 from .errors import PERHAPS_ABSENT, calling, read_attribute
 from .objects import Inventory
 from .passing import for_a_moment
@@ -63,7 +63,7 @@ def _wrong(what: str) -> Cryptoki:
 
 
 def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
-    raw.key_type = key_type(KEY_TYPES[kind].ckk)  # python-pkcs11 would ask the token for it once more
+    typed(raw, KEY_TYPES[kind].ckk)
     mechanisms, ecb, cmac = session.mechanisms(), f"{kind}_ECB", f"{kind}_CMAC"
     if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:
@@ -89,6 +89,8 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
 
 
 def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+    for half in raw.values():
+        typed(half, KEY_TYPES[name].ckk)
     private, public = raw[PRIVATE], raw.get(PUBLIC)
     mechanisms = session.mechanisms()
     usable = [one for one in SIGNING[name] if one in mechanisms]
@@ -206,7 +208,7 @@ def probe(session: Session) -> str:
             key = session.raw.generate_key(
                 pkcs11.KeyType.AES, 256, store=False, capabilities=flags, template={attribute.EXTRACTABLE: False}
             )
-            with for_a_moment(key):
+            with for_a_moment(typed(key, "AES")):
                 sealed = key.encrypt(_BLOCK, mechanism=mechanism("AES_ECB"))
                 opened = key.decrypt(sealed, mechanism=mechanism("AES_ECB"))
             if opened != _BLOCK or sealed == _BLOCK:
@@ -217,7 +219,7 @@ def probe(session: Session) -> str:
             domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: der}, local=True)
             flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
             public, private = domain.generate_keypair(store=False, capabilities=flags)
-            with for_a_moment(private), for_a_moment(public):
+            with for_a_moment(typed(private, "EC")), for_a_moment(typed(public, "EC")):
                 good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism("ECDSA")), mechanism=mechanism("ECDSA"))
             if not good:
                 raise _wrong(what)

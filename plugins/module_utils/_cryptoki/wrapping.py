@@ -24,7 +24,7 @@ from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from . import comparing, making
-from .binding import key_type, mechanism, pkcs11
+from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling, read_attributes
 from .objects import Inventory, describe, destroy, search_label, set_attribute
 from .passing import for_a_moment
@@ -143,12 +143,12 @@ class Sender(_End):
             **{attribute[name]: value for name, value in numbers.items()},
         }
         with calling(f"giving {self.session.token} the other token's public key"):
-            self._public = self._keep(self.session.raw.create_object(template))
+            self._public = self._keep(typed(self.session.raw.create_object(template), "RSA"))
         may = _only(SECRET, "wrap", sensitive=True, extractable=True)
         with calling(f"making an AES key for this session on {self.session.token}"):
             how = mechanism(_AES_KEY)
             self._key = self._keep(
-                self.session.raw.generate_key(key_type("AES"), 256, store=False, capabilities=0, mechanism=how, template=may)
+                typed(self.session.raw.generate_key(key_type("AES"), 256, store=False, capabilities=0, mechanism=how, template=may), "AES")
             )
 
     def seal(self, hash_name: str) -> bytes:
@@ -186,7 +186,7 @@ class Receiver(_End):
                 public_template=_only(PUBLIC, "wrap"),
                 private_template=_only(PRIVATE, "unwrap", sensitive=True, extractable=False),
             )
-            self._keep(self._private)
+            self._keep(typed(self._private, "RSA"))
             self._keep(public)
             numbers = read_attributes(public, [attribute.MODULUS, attribute.PUBLIC_EXPONENT])
         return {name: numbers[attribute[name]] for name in ("MODULUS", "PUBLIC_EXPONENT")}

@@ -682,8 +682,8 @@ key_results:
       description:
         - V(present), V(absent), V(public_only), V(failed), or the recorded state V(pre-active), V(suspended),
           V(deactivated), V(compromised) or V(destroyed).
-        - V(elsewhere) for the key of another member of the group, with O(on_elsewhere=adopt). Its UID is that member's, so
-          RV(key_results[].uid) is V(null).
+        - V(elsewhere) for the key of another member of the group, with O(on_elsewhere=adopt). All that is returned of it is
+          from there.
         - V(active) for an entry that asks for one of these states, V(present) for one that does not.
       returned: always
       type: str

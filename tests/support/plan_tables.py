@@ -41,6 +41,7 @@ PROBLEMS = {
     "frozen": "not modifiable",
     "for-good": "was made with destroyable: false",
     "differs": "exists and differs",
+    "several": "several objects on the token have the label",
     "exchanged": "another key than the one that was recorded",
     "type": "the key is of type",
     "halves": "two halves",

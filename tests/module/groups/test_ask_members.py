@@ -39,13 +39,27 @@ def test_what_another_member_has_is_not_made(pair: Pair, wish: dict[str, str], *
 def test_it_is_adopted_copied_and_kept(pair: Pair) -> None:
     on_standby(pair, "--extractable")
     adopted = four_steps(lambda check: pair.keys(PAN, check=check, on_elsewhere="adopt"))
-    assert [(entry["state"], entry["uid"], entry["id"]) for entry in adopted["keys"]] == [("elsewhere", None, b"pan-2".hex())]
+    (entry,) = adopted["keys"]
+    assert (entry["state"], entry["id"]) == ("elsewhere", b"pan-2".hex())
+    assert entry["uid"].startswith("hsm::softhsm2_1::") and pair.rows("SELECT subject FROM event")[-1] == (entry["uid"],)
     assert any("copy it with hsm_sync and repair: wrap" in str(text) for text in adopted["warnings"])
     assert usage(pair.tool, "pan-2") == set()
     refused(pair.keys(PAN), "'pan-2' is not on the token that serves", "repair: wrap")
     assert ok(pair.sync(repair="wrap"))["repaired"][0]["label"] == "pan-2"
     assert ok(pair.keys(PAN, on_elsewhere="adopt"))["keys"][0]["state"] == "present"
     assert usage(pair.tool, "pan-2") == usage(pair.tool_b, "pan-2") != set()
+
+
+def test_what_is_adopted_is_not_asked_about_on_the_token_that_serves(pair: Pair) -> None:
+    """A copy by wrapping has no check value in SoftHSM, and a handle that is another key's here."""
+    ok(pair.keys({**PAN, "extractable": True}))
+    ok(pair.sync(repair="wrap"))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "pan-2")
+    pair.tool("--keygen", "--key-type", "AES:32", "--label", "other", "--id", "01")
+    ok(pair.group(state="absent", force=True))
+    ok(pair.group())
+    ok(pair.keys(PAN, on_elsewhere="adopt"))
+    assert pair.rows("SELECT label, fingerprint FROM virtual_key WHERE group_id IS NOT NULL") == [("pan-2", None)]
 
 
 def test_a_member_that_cannot_be_reached_is_the_operators_decision(pair: Pair) -> None:

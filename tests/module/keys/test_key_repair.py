@@ -105,25 +105,6 @@ def test_a_derive_only_pair_proves_its_halves_by_agreeing(primary: Hsm) -> None:
     four_steps(primary, key, "repair", repair=True)
 
 
-def test_what_nothing_is_known_of_is_not_guessed(primary: Hsm) -> None:
-    ok(primary.keys(EC))
-    forget(primary)
-    lose(primary, "public", "web-tls")
-    answer = primary.keys(EC, repair=True)
-    assert "nothing tells what its public key was" in answer["msg"] and "make it absent by name" in answer["msg"]
-    assert objects(primary) == {"Private Key Object": 1}
-
-
-def test_a_lost_private_half_is_never_replaced_by_another_key(primary: Hsm) -> None:
-    ok(primary.keys(EC))
-    lose(primary, "private", "web-tls")
-    for repair in (False, True):
-        answer = primary.keys(EC, repair=repair)
-        assert "it was whole when it was recorded" in answer["msg"]
-    assert objects(primary) == {"Public Key Object": 1}
-    assert ok(primary.keys({"label": "web-tls", "state": "absent"}))["changed"] is True
-
-
 def test_a_generated_half_that_nobody_vouched_for_is_made_anew_when_asked(primary: Hsm) -> None:
     ok(primary.keys(EC))
     forget(primary)
@@ -154,14 +135,6 @@ def test_what_a_dead_run_set_out_to_make_needs_no_telling(primary: Hsm, half: st
     four_steps(primary, EC, "repair")
     assert objects(primary) == {"Private Key Object": 1, "Public Key Object": 1}
     assert notes(primary) == 0
-
-
-def test_a_note_does_not_outweigh_a_record(primary: Hsm) -> None:
-    ok(primary.keys(EC))
-    lose(primary, "private", "web-tls")
-    note(primary, "web-tls")
-    assert "it was whole when it was recorded" in primary.keys(EC, repair=True)["msg"]
-    assert objects(primary) == {"Public Key Object": 1}
 
 
 def failing(*uses: int) -> str:

@@ -80,24 +80,6 @@ def test_an_id_is_that_of_the_first_generation(primary: Hsm) -> None:
     assert [entry["action"] for entry in found["applied"]] == ["record"] and found["keys"][0]["id"] == "99"
 
 
-def test_a_lost_key_is_told_and_costs_no_other(primary: Hsm) -> None:
-    ok(primary.keys({"label": "k", "type": "AES"}))
-    ok(primary.keys({"label": "k", "type": "AES", "generation": 2}))
-    primary.tool("--delete-object", "--type", "secrkey", "--label", "k@2")
-    answer = primary.keys({"label": "k", "type": "AES", "generation": 2, "previous": "destroy", "on_vanished": "recreate"})
-    assert "'k@2' was lost by the token, so the earlier ones are not destroyed" in answer["msg"]
-    told = ok(primary.keys({"label": "k", "type": "AES", "generation": 2, "on_vanished": "recreate"}))
-    assert any("is not on the token any more: another key is made" in str(text) for text in told["warnings"])
-
-
-def test_earlier_generations_stay_while_the_current_one_is_not_what_is_declared(primary: Hsm) -> None:
-    ok(primary.keys({"label": "k", "type": "AES"}))
-    ok(primary.keys({"label": "k", "type": "AES", "size": 128, "generation": 2}))
-    wanted = {"label": "k", "type": "AES", "size": 256, "generation": 2, "on_mismatch": "keep", "previous": "destroy"}
-    assert "is not what is declared (size is 128, asked for 256)" in primary.keys(wanted)["msg"]
-    assert "label:      k\n" in primary.tool("--list-objects")
-
-
 def test_a_deactivated_key_does_not_come_back_by_a_detour(primary: Hsm) -> None:
     key = {"label": "q", "type": "EC", "source": {"content": pem(ec.generate_private_key(ec.SECP256R1()))}}
     ok(primary.keys(key))
@@ -107,13 +89,6 @@ def test_a_deactivated_key_does_not_come_back_by_a_detour(primary: Hsm) -> None:
     primary.tool("--delete-object", "--type", "pubkey", "--label", "q")
     assert "a deactivated key does not become active again" in primary.keys(key)["msg"]
     assert "label:      q\n" not in primary.tool("--list-objects")
-
-
-def test_a_public_only_key_is_not_made_whole_by_a_source_that_was_left_behind(primary: Hsm) -> None:
-    key = {"label": "q", "type": "EC", "source": {"content": pem(ec.generate_private_key(ec.SECP256R1()))}}
-    ok(primary.keys(key))
-    ok(primary.keys({"label": "q", "state": "public_only"}))
-    assert "as state: public_only leaves it" in primary.keys(key)["msg"]
 
 
 @pytest.mark.parametrize("fault", ["C_GetAttributeValue:1:before=0x30", "C_Encrypt:2:after=0x5"])

@@ -123,11 +123,7 @@ def test_operations_change_and_one_way_attributes_are_flagged(primary: Hsm) -> N
 
 MISMATCHES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (KEYS["aes"], {"label": "dek-1", "type": "AES", "size": 256}, "size is 128, asked for 256"),
-    (KEYS["aes"], {"label": "dek-1", "type": "RSA", "size": 2048}, "type is AES, asked for RSA"),
     (KEYS["ec"], {"label": "web-tls", "type": "EC", "curve": "P-384"}, "curve is P-256, asked for P-384"),
-    (KEYS["aes"], {"label": "dek-1", "type": "AES", "id": "01"}, "asked for 01"),
-    (KEYS["aes"], {"label": "dek-1", "type": "AES", "sensitive": False}, "sensitive is true"),
-    (KEYS["aes"], {"label": "dek-1", "type": "AES", "extractable": True}, "extractable is false"),
     (KEYS["fixed"], {"label": "fixed", "type": "AES", "operations": ["encrypt"]}, "not modifiable"),
 ]
 
@@ -158,13 +154,6 @@ def test_mismatch_keep_and_replace(primary: Hsm) -> None:
     assert done["applied"][0]["action"] == "replace"
     assert ok(primary.keys({**asked, "on_mismatch": "replace"}))["changed"] is False
     assert primary.tool("--list-objects").count("label:      dek-1") == 1
-
-
-def test_a_key_that_may_not_be_destroyed_is_told_before_anything_is(primary: Hsm) -> None:
-    ok(primary.keys(KEYS["fixed"], KEYS["aes"]))
-    answer = primary.keys({"label": "dek-1", "state": "absent"}, {"label": "fixed", "state": "absent"})
-    assert answer["failure"]["code"] == "cannot_plan" and "destroyable: false" in answer["msg"]
-    assert "dek-1" in primary.tool("--list-objects")
 
 
 def test_several_matches_are_listed_and_narrowed_by_id(primary: Hsm) -> None:
@@ -215,15 +204,6 @@ def test_all_stale_records_of_a_label_are_forgotten(primary: Hsm) -> None:
         primary.tool("--delete-object", "--type", "secrkey", "--id", key_id)
     assert ok(primary.keys({"label": "d", "state": "absent"}))["applied"][0]["action"] == "forget"
     assert ok(primary.run("hsm_instance", name="primary", state="absent"))["changed"] is True
-
-
-def test_half_a_pair_is_reported_not_guessed_at(primary: Hsm) -> None:
-    ok(primary.keys(KEYS["ec"]))
-    primary.tool("--delete-object", "--type", "pubkey", "--label", "web-tls")
-    answer = primary.keys(KEYS["ec"])
-    assert answer["failure"]["code"] == "cannot_plan"
-    assert "its public key is missing" in answer["msg"]
-    assert ok(primary.keys({"label": "web-tls", "state": "absent"}))["changed"] is True
 
 
 def test_an_id_in_use_is_refused(primary: Hsm) -> None:

@@ -70,3 +70,27 @@ def test_what_was_recorded_and_is_hidden_now_is_not_lost(pair: Pair, scope: dict
     assert len(told["missing"]) == 1 == len(pair.rows("SELECT label FROM virtual_key"))
     answer = confined(pair.hsm, keys=[B], **scope)
     assert answer.get("failed") and "what is not found may be there all the same" in answer["msg"], answer
+
+
+def test_no_second_copy_is_made(pair: Pair) -> None:
+    ok(pair.keys({**B, "extractable": True}))
+    before = set((pair.standby.scratch / "tokens").rglob("*.object"))
+    ok(pair.sync(repair="wrap"))
+    for made in set((pair.standby.scratch / "tokens").rglob("*.object")) - before:
+        os.chown(made, NOBODY, NOBODY)
+    told = ok(confined(pair.hsm, "hsm_sync", group="payments", repair="wrap"))
+    assert told["repaired"] == [] and "it may be there: this user cannot open" in told["not_repaired"][0]["reason"], told
+    assert pair.tool_b("--list-objects").count("label:") == 1
+
+
+def test_no_second_certificate_is_stored(primary: Hsm) -> None:
+    ok(primary.keys({"label": "web", "type": "EC"}))
+    asked = {"instance": "primary", "key_label": "web", "subject": {"CN": "web"}, "self_signed": {"valid_days": 3}}
+    ok(primary.run("hsm_certificate", **asked))
+    before = primary.tool("--list-objects", "--type", "cert")
+    for path in (primary.scratch / "tokens").rglob("*.object"):
+        if b"\x06\x03\x55\x04\x03" in path.read_bytes():  # commonName
+            os.chown(path, NOBODY, NOBODY)
+    answer = confined(primary, "hsm_certificate", **asked)
+    assert answer["failure"]["code"] == "cannot_plan" and "a certificate of 'web' may be there already" in answer["msg"], answer
+    assert primary.tool("--list-objects", "--type", "cert") == before != ""

@@ -24,6 +24,7 @@ from ..._model.plan import Context, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
 from ..._registry.database import Database, open_database, recording
+from ..files.softhsm import hidden_objects
 from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
 from ..virtual_keys.scope import token_scope
@@ -115,7 +116,12 @@ class _Run:
         with open_target(target, database, read_write=write) as session:
             key, key_id = self._key(session)
             inventory = cryptoki.read_certificates(session)
-            request, plan = self.plan(key, of_key(inventory.objects, self.spec.key_label, key_id), session)
+            stored = of_key(inventory.objects, self.spec.key_label, key_id)
+            request, plan = self.plan(key, stored, session)
+            reason = hidden_objects(session.token.model, session.token.serial) if plan.stores and not stored else None
+            if reason is not None:
+                text = f"key_label: a certificate of '{self.spec.key_label}' may be there already: {reason}. Nothing was changed."
+                raise KeyfleetError(text, code="cannot_plan")
             made = _known(request, plan)
             if not self.context.check_mode:
                 made = self._apply(session, key, request, plan, inventory, _Log(database, target, session))

@@ -48,7 +48,8 @@ def other_members(
                 token = member.session.token
                 if reason := hidden_objects(token.model, token.serial):
                     texts.append(f"connection {connection}: {reason}")
-                keys += [MemberAnswer(str(connection), token_id, key) for key in group_keys(member.inventory.objects)]
+                address = (member.target.prefix or "", token.slot_id)
+                keys += [MemberAnswer(str(connection), token_id, key, address) for key in group_keys(member.inventory.objects)]
         except KeyfleetError as error:
             if not is_unreachable(error):
                 error.message = (

@@ -54,18 +54,21 @@ class Recorder:
         token_id, database = self.target.token_id, self.database
         if database is None or token_id is None:
             return
+        address = self.uid(key) if plan.adopted is None else plan.adopted.uid
         old = None if made else plan.virtual
         owned = self.scope.owns(old)
         adopted = old is not None and not owned and old.group_id is None
         if old is not None and not adopted and (old.name != key.name or not owned):
             same_name = (old.key_id, old.label) == (key.main.key_id, key.main.label)
-            virtual_keys.remove(database, self.uid(key), old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
+            virtual_keys.remove(database, address, old, "adopt_key" if not owned else "change_key" if same_name else "rename_key")
         made_at = now() if made or key.main.label in self.pending else (old.made_at if old is not None else None)
-        fingerprint = self.look.fingerprint(key) or (predicted_fingerprint(plan.spec) if made else None)
+        # A key of another token is not asked about here: its handle is somebody else's.
+        known = self.look.fingerprint(key) if plan.adopted is None else key.fingerprint
+        fingerprint = known or (predicted_fingerprint(plan.spec) if made else None)
         record = replace(plan.record_of(key, token_id, made=made), fingerprint=fingerprint, made_at=made_at, group_id=self.scope.group_id)
         if adopted and old is not None:  # it stays the same record: since when the key is known does not begin anew
-            virtual_keys.update(database, self.uid(key), replace(record, id=old.id), "adopt_key")
+            virtual_keys.update(database, address, replace(record, id=old.id), "adopt_key")
         else:
-            virtual_keys.add(database, [(self.uid(key), record)], overwrite=True)
+            virtual_keys.add(database, [(address, record)], overwrite=True)
         if key.main.label in self.begun or key.main.label in self.pending:
             pending_keys.remove(database, token_id, [key.main.label])

@@ -144,17 +144,18 @@ class Results:
             }
             if predicted and plan.action in (CHANGE, DEACTIVATE, SET_STATE, REMOVE_PRIVATE, REPAIR):
                 fields |= {name: value for name, value in dict(plan.step.after or {}).items() if name != "state"}
-        elif plan.found_on is not None and plan.recorded_as is not None:
-            fields |= {**describe_key(plan.recorded_as), "public_key": public_pem(plan.recorded_as), "state": "elsewhere"}
+        elif plan.adopted is not None:
+            found = plan.adopted.key
+            fields |= {**describe_key(found), "public_key": public_pem(found), "fingerprint": found.fingerprint, "state": "elsewhere"}
         elif plan.new_state is not None or (spec.state == DESTROYED and plan.action == KEEP):
             fields["state"] = spec.state  # all that is left is the record
         fields["operations"] = list(plan.virtual_operations(fields["operations"]))
         if key is None and (known := plan.virtual or next(iter(plan.stale), None)) is not None:
             fields |= {"id": known.key_id.hex(), "uid": self._uid(known.key_id_text)}
-        elif plan.found_on is None:
+        else:
             fields["uid"] = self._uid(key.key_id_text if key is not None else key_id_text(spec.key_id, spec.label))
-        if plan.found_on is not None:
-            fields["uid"] = None  # its address is the other member's
+        if plan.adopted is not None:
+            fields["uid"] = plan.adopted.uid
         if done.failure is not None:
             fields["state"] = "failed"
         if plan.mismatches:

@@ -22,7 +22,7 @@ from ..._registry.database import Database
 from ..virtual_keys.comparison import Match
 from ..virtual_keys.scope import group_scope
 from .comparison import MemberReport
-from .copy_rules import CopyRules, Order, plan_copies
+from .copy_rules import CopyRules, Order, Refusal, plan_copies
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Repair:
             return Repairs()
         around = [group_scope(self.database, group, token_id) for token_id in group.members]
         orders, refused = plan_copies(self.report.found, CopyRules(scope, matches, around, {self.report.serving}))
+        hides = {number: member.contents.hidden for number, member in enumerate(self.report.members) if member.contents.hidden}
+        refused += [
+            Refusal(order.row, order.lacking, f"it may be there: {hides[order.lacking]}") for order in orders if order.lacking in hides
+        ]
+        orders = [order for order in orders if order.lacking not in hides]
         left = [self._entry(row, None, lacking, code="not_copied", reason=reason) for row, lacking, reason in refused]
         done = [one for _way, same in groupby(orders, key=lambda order: order[1:3]) for one in self._copy(list(same))]
         return Repairs(

@@ -12,16 +12,23 @@ from dataclasses import dataclass
 
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
+from ...._model.uids import uid
 from ...virtual_keys.identity import ANY, facts
 
 
 @dataclass(frozen=True)
 class MemberAnswer:
-    """A key on another member. ``member`` is how that connection is called, ``token_id`` its token's row in the registry."""
+    """A key on another member. ``member`` is how that connection is called, ``token_id`` its token's row in the registry, ``address``
+    the token's prefix and slot."""
 
     member: str
     token_id: int
     key: Key
+    address: tuple[str, int] = ("", 0)
+
+    @property
+    def uid(self) -> str:
+        return uid(*self.address, self.key.key_id_text)
 
 
 @dataclass(frozen=True)

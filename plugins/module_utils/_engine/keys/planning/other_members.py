@@ -67,7 +67,7 @@ def _adopted(plan: KeyPlan, found: Sequence[MemberAnswer], view: View) -> KeyPla
         return Refusal(f"{spec.where}: '{spec.label}' on connection {first.member} cannot be adopted: {problem}. Nothing was changed.")
     action = KEEP if own and own[0].name == key.name else RECORD
     text = f"key '{spec.label}' is on connection {first.member} and not on the one that serves: copy it with hsm_sync and repair: wrap."
-    return KeyPlan(spec, action, virtual=next(iter(own), None), recorded_as=key, found_on=first.token_id, warnings=(text,))
+    return KeyPlan(spec, action, virtual=next(iter(own), None), recorded_as=key, adopted=first, warnings=(text,))
 
 
 def _not_adoptable(spec: KeySpec, found: Sequence[MemberAnswer], known: VirtualKey | None) -> str | None:

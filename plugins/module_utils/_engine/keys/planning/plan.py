@@ -20,6 +20,7 @@ from ...._model.keys.types import ordered
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ...._model.records import VirtualKey, virtual_of
 from ...._model.scope import Scope
+from .member_answers import MemberAnswer
 
 REPLACE, RECORD, FORGET = "replace", "record", "forget"
 DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE = "deactivate", "remove_private", "repair", "set_state"
@@ -58,8 +59,8 @@ class KeyPlan:
     ``mismatches`` is filled where on_mismatch says keep. ``operations`` are what the virtual key may do at most where a group has
     narrowed it, ``new_state`` is the state that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear``
     are left-overs that are destroyed before the key is made; ``mend`` is the value of a missing public half, as attributes without
-    ``CKA_``. ``vanished``: the registry has a key that is not on the token any more. ``found_on`` is another
-    member's token, where ``recorded_as`` is a key of that one.
+    ``CKA_``. ``vanished``: the registry has a key that is not on the token any more. ``adopted`` is
+    another member's key, which is recorded where it is.
     """
 
     spec: KeySpec
@@ -76,7 +77,7 @@ class KeyPlan:
     operations: tuple[str, ...] | None = None
     new_state: str | None = None
     recorded_as: Key | None = None
-    found_on: int | None = None
+    adopted: MemberAnswer | None = None
     siblings: tuple[Sibling, ...] = ()
 
     @property
@@ -92,7 +93,7 @@ class KeyPlan:
     def record_of(self, key: Key, token_id: int, *, made: bool = False) -> VirtualKey:
         """The record of ``key``, which is what the plan has made or found. ``made``: it is another key than before."""
         old = None if made else self.virtual
-        record = virtual_of(key, self.found_on or token_id, "hsm_key", generation=self.generation)
+        record = virtual_of(key, self.adopted.token_id if self.adopted else token_id, "hsm_key", generation=self.generation)
         return replace(
             record,
             state=self.new_state or (old.state if old is not None else record.state),

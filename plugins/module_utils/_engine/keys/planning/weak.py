@@ -19,7 +19,7 @@ def judged(plan: KeyPlan) -> KeyPlan | Refusal:
         return plan
     return Refusal(
         f"{spec.where}.operations: '{spec.label}' would wrap and decrypt, and a key that may do both hands out every extractable key on "
-        "its token in clear: make two keys, or say allow_weak: true"
+        "its token in clear: name operations with one of the two, or say allow_weak: true"
     )
 
 

@@ -231,11 +231,29 @@ def enforced(row: str, column: str) -> Answer:
     return there(found, scope or "instance", replace(record_of(found or AES), state=before)).plan({"state": state, "enforce": True})
 
 
+ONE, OTHER = key("k", id="01"), key("k", id="02")
+LABELLED = {"one key, id 01": (ONE,), "two keys, ids 01 and 02": (ONE, OTHER)}
+
+NAMED = """
+there                    no id      id 01   id 03     absent    id 01, absent  id 03, absent  id 01, suspended  id 03, suspended
+one key, id 01           record     record  !differs  delete    delete         keep           set_state         !absent
+two keys, ids 01 and 02  !several   record  !several  !several  delete         keep           set_state         !absent
+"""
+
+
+def named(row: str, column: str) -> Answer:
+    said, _comma, state = column.partition(", ")
+    wish: dict[str, Any] = {"id": said.removeprefix("id ")} if said.startswith("id ") else {}
+    state = state or (said if said == "absent" else "present")
+    return World(LABELLED[row]).plan({**wish, "state": state, **({"type": "AES"} if state == "present" else {})})
+
+
 TABLES = {
     "on_mismatch": (ON_MISMATCH, on_mismatch, DIFFERENCES),
     "declared": (DECLARED, declared, CHANGES),
     "previous": (PREVIOUS, previous, GENERATIONS),
     "enforced": (ENFORCED, enforced, IN_USE),
+    "named": (NAMED, named, LABELLED),
 }
 
 
@@ -247,3 +265,20 @@ def test_options(name: str) -> None:
         (row, column): words for row, column, words in rows_of(table)
     }
     assert {row for row, _column, _words in rows_of(table)} == rows.keys()
+
+
+@pytest.mark.parametrize(
+    ("wish", "recorded"),
+    [
+        ({"state": "suspended"}, ("encrypt",)),
+        ({"state": "deactivated"}, ("encrypt",)),
+        ({"type": "AES", "sensitive": True}, ("encrypt",)),
+        ({"type": "AES", "state": "active", "extractable": False}, ("encrypt",)),
+        ({"type": "AES", "operations": ["encrypt", "decrypt"]}, ("encrypt", "decrypt")),
+        ({"type": "AES", "size": 128, "on_mismatch": "replace"}, ("encrypt", "decrypt")),  # it is another key
+    ],
+)
+def test_what_a_group_has_narrowed_stays_so_unless_it_is_declared(wish: dict[str, Any], recorded: tuple[str, ...]) -> None:
+    world = there(PLAIN, "applies", replace(record_of(PLAIN), operations=("encrypt",)))
+    (record,) = world.after(world.plan(wish)).own()
+    assert record.operations == recorded

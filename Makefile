@@ -11,7 +11,7 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -29,6 +29,7 @@ help:
 	@echo "make molecule    the roles, each on bare hosts of its own (root)"
 	@echo "make hosts-up    Debian hosts with systemd and SSH (root): N=3 DEBIAN=bookworm,trixie OFFLINE=1"
 	@echo "make hosts-down  deletes them, with ALL=1 their images, too"
+	@echo "make faults      every PKCS#11 call of every module failed once, in an hour or two (FAULTS_ARGS='--every 8' in a quarter of it)"
 	@echo "make clean       deletes what these targets made"
 
 demo:
@@ -78,6 +79,9 @@ hosts-down:
 
 bench:
 	tools/run.sh bench
+
+faults:
+	tools/run.sh faults
 
 clean:
 	tools/hosts.sh clean

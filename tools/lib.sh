@@ -114,12 +114,12 @@ copy_collection() {
 
 # test_in_shards ARGUMENT...: pytest in two processes side by side, each with locks of its own, and one answer of both.
 test_in_shards() {
-  local shards=()
-  if "$ROOT/tools/own_shm.sh" true 2>/dev/null; then
-    shards=(--dist loadgroup --tx "2*popen//python='$ROOT/tools/own_shm.sh' python")
+  local own=$ROOT/tools/own_shm.sh
+  export HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
+  if "$own" "$own" true 2>/dev/null; then
+    "$own" python -m pytest --basetemp /dev/shm/tests --dist loadgroup --tx "2*popen//python='$own' python" "$@"
   else
     echo "No mount namespace to be had here: the tests run in one process."
+    python -m pytest "$@"
   fi
-  export HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
-  python -m pytest "${shards[@]}" "$@"
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.config_words import has_control
 
 DOCUMENTATION = r"""
 name: load_balancer_problems
@@ -152,6 +153,10 @@ def _gateways(gateways: Sequence[Mapping[str, Any]], given: Mapping[str, Any], h
             yield f"load_balancer_gateways: {name}: {times} gateways have this name: give each its own"
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"/\S+", value) is not None and not has_control(value)
+
+
 def _variables(given: Mapping[str, Any]) -> Iterator[str]:
     for name in _COUNTS:
         if _number(given[name]) is None:
@@ -169,16 +174,16 @@ def _variables(given: Mapping[str, Any]) -> Iterator[str]:
             "load_balancer_health: https needs either load_balancer_health_ca_file, to check the certificates, or "
             "load_balancer_health_insecure: true, not to check them"
         )
-    if given["health_ca_file"] and not re.fullmatch(r"/\S+", str(given["health_ca_file"])):
+    if given["health_ca_file"] and not _is_path(given["health_ca_file"]):
         yield f"load_balancer_health_ca_file: invalid path {given['health_ca_file']!r}: give an absolute path without blanks"
     if given["stats"] and not given["stats_password"] and not _loopback(str(given["stats_bind"])):
         yield (
             f"load_balancer_stats_bind: others can reach {given['stats_bind']}, so the page needs load_balancer_stats_password: give one, "
             "or bind it to 127.0.0.1"
         )
-    if not re.fullmatch(r"[^:\s]+", str(given["stats_user"])):
+    if not re.fullmatch(r"[^:\s]+", str(given["stats_user"])) or has_control(str(given["stats_user"])):
         yield f"load_balancer_stats_user: invalid name {given['stats_user']!r}: give one without colons and blanks"
-    if not re.fullmatch(r"/\S+[^/\s]", str(given["config_path"])):
+    if not _is_path(given["config_path"]) or given["config_path"].endswith("/"):
         yield f"load_balancer_config_path: invalid path {given['config_path']!r}: give an absolute path without blanks"
     if given["manage_package"] and not given["packages"]:
         yield "load_balancer_packages: is empty: name the packages, or set load_balancer_manage_package to false"

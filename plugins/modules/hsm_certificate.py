@@ -74,11 +74,16 @@ options:
         (C(GN)), C(generationQualifier), C(title), C(pseudonym), C(dnQualifier), C(userId) (C(UID)),
         C(domainComponent) (C(DC)) and C(emailAddress). C(commonName) takes 64 bytes in UTF-8.
       - Required together with O(csr_path) and O(self_signed).
+      - An empty one, V({}), is for a request all of whose names are in O(subject_alt_names), which is critical then.
       - Alone, the request is made and returned in RV(csr), and nothing is changed.
     type: dict
   subject_alt_names:
     description:
-      - Other names of the subject, each behind C(DNS:), C(IP:), C(email:) or C(URI:). Their order does not count.
+      - Other names of the subject, each behind C(DNS:), C(IP:), C(email:), C(URI:), C(RID:), C(dirName:) or
+        C(otherName:). Their order does not count.
+      - Behind C(RID:) stands a dotted OID. Behind C(dirName:) a name in the form of RFC 4514, such as
+        C(CN=web01,O=Example). Behind C(otherName:) a dotted OID, a semicolon, and C(UTF8:) with a text or the DER of
+        the value in hex.
     type: list
     elements: str
   key_usage:
@@ -105,6 +110,11 @@ options:
         V(timeStamping), V(OCSPSigning), or a dotted OID.
     type: list
     elements: str
+  extended_key_usage_critical:
+    description:
+      - Whether O(extended_key_usage) is critical, so that a program that does not know it refuses the certificate.
+      - By default only where it is V(timeStamping) alone, as RFC 3161 wants it.
+    type: bool
   basic_constraints:
     description:
       - Whether the certificate is that of a CA. Left out, the extension is left out. It is critical.
@@ -147,13 +157,13 @@ options:
     type: path
   src:
     description:
-      - Absolute path of a file on the target with the certificate to store, in PEM or DER. Of a PEM file with several,
-        the first one.
+      - Absolute path of a file on the target with the certificate to store, in PEM, DER or PKCS#7 (C(.p7b)). Of several,
+        the one of this key. Of several of this key, the one that ends last.
       - At most one of O(src), O(content) and O(self_signed) may be given.
     type: path
   content:
     description:
-      - The certificate to store, as PEM. Of several, the first one, so a chain may follow it.
+      - The certificate to store, as PEM or as PKCS#7 in PEM. A chain may stand around it, in any order, as in O(src).
       - One that has expired, or is not valid yet, is stored with a warning.
     type: str
   self_signed:

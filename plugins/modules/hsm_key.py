@@ -154,10 +154,19 @@ options:
           - It cannot be changed on an existing key. A key that was made with V(false) stays for as long as its token,
             whatever a later task says.
         type: bool
+      wrap_with_trusted:
+        description:
+          - Whether an extractable key may be wrapped only by a key that the security officer has marked as trusted
+            (C(CKA_WRAP_WITH_TRUSTED) and C(CKA_TRUSTED)). For tokens that have these attributes.
+          - It cannot be changed on an existing key.
+        type: bool
       allow_weak:
         description:
-          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits, and imported DES3
-            keys that have two equal parts.
+          - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
+            exponent under 65537, imported DES3 keys that have two equal parts, and new keys with both
+            O(keys[].operations=wrap) and O(keys[].operations=decrypt).
+          - A key that may wrap and decrypt hands out every extractable key on its token in clear. Keys that are there are
+            not refused; M(keyfleet.hsm.hsm_sync) reports them, see RV(keyfleet.hsm.hsm_sync#module:weak).
         type: bool
         default: false
       source:
@@ -263,6 +272,17 @@ options:
           - replace
           - keep
         default: fail
+      on_vanished:
+        description:
+          - What to do when the registry has a record of the key and the token no longer has the key.
+          - V(fail) changes nothing, neither this key nor any other of the list. Another key does not open what the lost one
+            protected.
+          - V(recreate) makes another key in its place. In a group the other members are asked first, see O(on_elsewhere).
+        type: str
+        choices:
+          - fail
+          - recreate
+        default: fail
       state:
         description:
           - V(present) makes the key, or changes it to what is declared. It leaves a V(pre-active) or V(suspended) key in
@@ -310,6 +330,30 @@ options:
         be empty - a use that failed once proves nothing.
     type: bool
     default: false
+  on_elsewhere:
+    description:
+      - With O(group), what to do when a key is to be generated and another member of the group has it already. Before a
+        group generates a key, it asks every other member that can be reached for its label and its id.
+      - V(fail) changes nothing.
+      - V(adopt) records the key of that member as the group's, see RV(key_results[].state=elsewhere). The key is not changed,
+        so it has to be as it is declared. M(keyfleet.hsm.hsm_sync) with O(keyfleet.hsm.hsm_sync#module:repair=wrap) then
+        copies it.
+    type: str
+    choices:
+      - fail
+      - adopt
+    default: fail
+  on_unreachable:
+    description:
+      - With O(group), what to do when a key is to be generated and a member that may have it cannot be reached.
+      - V(fail) changes nothing.
+      - V(generate) makes the key all the same. If that member has a key of that name, the group then has two.
+      - Keys that are there, and imported ones, need no other member.
+    type: str
+    choices:
+      - fail
+      - generate
+    default: fail
 notes:
   - A failure in the middle of the list is told in full, see RV(applied), RV(failed_keys) and RV(not_attempted).
     C(changed) is true when anything was done. Run the task again when the cause is mended; it goes on from there.
@@ -319,8 +363,8 @@ notes:
     it made this key, the O(keys[].source) is given, or O(repair=true).
   - With O(group) only the connection that serves is written to. No key is made there in place of one that the group has
     recorded and that this token lacks, since it would be another key. M(keyfleet.hsm.hsm_sync) with
-    O(keyfleet.hsm.hsm_sync#module:repair=wrap) copies it, or forgets it with
-    O(keyfleet.hsm.hsm_sync#module:prune=true).
+    O(keyfleet.hsm.hsm_sync#module:repair=wrap) copies it. With O(keys[].on_vanished=recreate) another one is made when no
+    member has it.
 seealso:
   - module: keyfleet.hsm.hsm_group
   - module: keyfleet.hsm.hsm_instance
@@ -638,6 +682,8 @@ key_results:
       description:
         - V(present), V(absent), V(public_only), V(failed), or the recorded state V(pre-active), V(suspended),
           V(deactivated), V(compromised) or V(destroyed).
+        - V(elsewhere) for the key of another member of the group, with O(on_elsewhere=adopt). Its UID is that member's, so
+          RV(key_results[].uid) is V(null).
         - V(active) for an entry that asks for one of these states, V(present) for one that does not.
       returned: always
       type: str

@@ -364,7 +364,7 @@ repaired:
       to: {priority: 2, instance: standby, token_label: payments, slot: 1194714572}
 not_repaired:
   description: What was not copied, with O(repair=wrap). The entries are like those of RV(repaired), with a C(code) and a
-    C(reason). C(from) is V(null) where no copy was tried.
+    C(reason). C(from) is V(null) where no copy was tried. A fault of an HSM is a failure of the run, too.
   returned: success
   type: list
   elements: dict
@@ -429,6 +429,39 @@ document:
       - {label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}
     others: []
     fingerprints: {"hsm::softhsm2::976726751::dek-1": "7298ca"}
+weak:
+  description:
+    - Keys that may both wrap and decrypt, on every token that was read. Whoever may use such a key has every extractable key
+      beside it in clear - it is wrapped, and what comes out is decrypted.
+    - A key with C(CKA_WRAP_WITH_TRUSTED) is given away only by one with C(CKA_TRUSTED).
+    - Take one of the two operations away with M(keyfleet.hsm.hsm_key), or make what is extractable anew.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    token:
+      description: The token.
+      returned: always
+      type: str
+    label:
+      description: Label of the key that may wrap and decrypt.
+      returned: always
+      type: str
+    id:
+      description: Its C(CKA_ID), in hex.
+      returned: always
+      type: str
+    exposes:
+      description: The extractable keys that it gives away, each with its C(label) and its C(id).
+      returned: always
+      type: list
+      elements: dict
+  sample:
+    - token: token 'payments' (slot 976726751, serial 0c4f2d3a3a3796df)
+      label: transport
+      id: 7472616e73706f7274
+      exposes:
+        - {label: for-branch-office, id: 666f722d6272616e63682d6f6666696365}
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure

@@ -4,20 +4,25 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * A PKCS#11 library in front of a real one, for faults on purpose. FAULT_REAL is the real library. FAULT_PLAN holds
- * faults, separated by spaces: FUNCTION:N:HOW, where the Nth call of the function in this process
+ * faults, separated by spaces: FUNCTION:N:HOW, where the Nth call of the function in this process, or with * for FUNCTION
+ * the Nth of all calls that FAULT_COUNT counts,
  *   before=0x30  returns that value without the real call,
  *   after=0x30   makes the real call and returns that value all the same,
+ *   stop         ends the process with SIGKILL,
  *   kill         makes the real call and ends the process with SIGKILL,
  *   crash        ends the process with SIGSEGV,
  *   hang         never returns.
- * FAULT_LOG is a file that gets one line for each call.
+ * With :on behind it, every later call but C_Finalize returns CKR_DEVICE_ERROR without the real call. FAULT_LOG is a file that
+ * gets one line for each call. FAULT_COUNT is a file of eight bytes that counts the calls of all processes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 typedef unsigned long ulong_t;
@@ -25,11 +30,18 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
 
 /* The functions in the order of CK_FUNCTION_LIST (PKCS#11 3.1, section 5); none takes more than eight arguments. */
 #define FUNCTIONS(X)                                                                                                   \
-    X(0, C_Initialize) X(1, C_Finalize) X(6, C_GetTokenInfo) X(4, C_GetSlotList) X(9, C_InitToken) X(10, C_InitPIN)    \
-    X(11, C_SetPIN) X(12, C_OpenSession) X(18, C_Login) X(20, C_CreateObject) X(22, C_DestroyObject)                   \
+    X(0, C_Initialize) X(1, C_Finalize) X(2, C_GetInfo) X(4, C_GetSlotList) X(5, C_GetSlotInfo) X(6, C_GetTokenInfo)   \
+    X(7, C_GetMechanismList) X(8, C_GetMechanismInfo) X(9, C_InitToken) X(10, C_InitPIN) X(11, C_SetPIN)               \
+    X(12, C_OpenSession) X(13, C_CloseSession) X(14, C_CloseAllSessions) X(15, C_GetSessionInfo) X(18, C_Login)        \
+    X(19, C_Logout) X(20, C_CreateObject) X(21, C_CopyObject) X(22, C_DestroyObject) X(23, C_GetObjectSize)            \
     X(24, C_GetAttributeValue) X(25, C_SetAttributeValue) X(26, C_FindObjectsInit) X(27, C_FindObjects)                \
-    X(30, C_Encrypt) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair) X(60, C_WrapKey) X(61, C_UnwrapKey)
+    X(28, C_FindObjectsFinal) X(29, C_EncryptInit) X(30, C_Encrypt) X(31, C_EncryptUpdate) X(32, C_EncryptFinal)       \
+    X(33, C_DecryptInit) X(34, C_Decrypt) X(35, C_DecryptUpdate) X(36, C_DecryptFinal) X(42, C_SignInit) X(43, C_Sign) \
+    X(44, C_SignUpdate) X(45, C_SignFinal) X(48, C_VerifyInit) X(49, C_Verify) X(50, C_VerifyUpdate)                   \
+    X(51, C_VerifyFinal) X(58, C_GenerateKey) X(59, C_GenerateKeyPair) X(60, C_WrapKey) X(61, C_UnwrapKey)             \
+    X(62, C_DeriveKey) X(63, C_SeedRandom) X(64, C_GenerateRandom)
 #define SLOTS 68
+#define DEVICE_ERROR 0x30
 
 struct function_list {
     unsigned char version[2];
@@ -39,37 +51,80 @@ struct function_list {
 static struct function_list copy;
 static struct function_list *real;
 static int seen[SLOTS];
+static int dead; /* every later call fails */
+
+/* The number of this call among those of all processes; 0 where they are not counted. */
+static long counted(void)
+{
+    static long *counter;
+    const char *path = getenv("FAULT_COUNT");
+
+    if (!counter && path) {
+        int file = open(path, O_RDWR);
+        counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (counter == MAP_FAILED)
+            abort();
+        close(file);
+    }
+    return counter ? __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST) : 0;
+}
+
+/* What FAULT_PLAN says of the Nth call of a name: a pointer to HOW, or NULL. */
+static const char *planned(const char *name, long number)
+{
+    const char *plan = getenv("FAULT_PLAN"), *at;
+    char wanted[128];
+
+    if (!plan)
+        return NULL;
+    snprintf(wanted, sizeof wanted, "%s:%ld:", name, number);
+    at = strstr(plan, wanted);
+    return at && (at == plan || at[-1] == ' ') ? at + strlen(wanted) : NULL;
+}
+
+/* Whether this call fails because an earlier one has: for the calls of all processes, their numbers tell. */
+static int is_dead(long number)
+{
+    const char *plan = getenv("FAULT_PLAN");
+
+    if (plan && !strncmp(plan, "*:", 2) && strstr(plan, ":on") && number > atol(plan + 2))
+        dead = 1;
+    return dead;
+}
 
 static ulong_t through(int index, const char *name, void *a, void *b, void *c, void *d, void *e, void *f, void *g, void *h)
 {
-    const char *plan = getenv("FAULT_PLAN"), *path = getenv("FAULT_LOG");
-    char wanted[128];
+    const char *path = getenv("FAULT_LOG"), *how, *end;
     call_t call = (call_t)real->functions[index];
     FILE *log = path ? fopen(path, "a") : NULL;
+    long number = counted();
+    ulong_t rv;
 
     if (log) {
         fprintf(log, "%s\n", name);
         fclose(log);
     }
-    snprintf(wanted, sizeof wanted, "%s:%d:", name, ++seen[index]);
-    for (const char *at = plan ? strstr(plan, wanted) : NULL; at; at = NULL) {
-        const char *how = at + strlen(wanted);
-        if (at != plan && at[-1] != ' ')
-            break;
-        if (!strncmp(how, "before=", 7))
-            return strtoul(how + 7, NULL, 0);
-        if (!strncmp(how, "crash", 5))
-            raise(SIGSEGV);
-        while (!strncmp(how, "hang", 4))
-            pause();
-        ulong_t rv = call(a, b, c, d, e, f, g, h);
-        if (!strncmp(how, "kill", 4))
-            raise(SIGKILL);
-        if (!strncmp(how, "after=", 6))
-            return strtoul(how + 6, NULL, 0);
-        return rv;
-    }
-    return call(a, b, c, d, e, f, g, h);
+    if (is_dead(number) && strcmp(name, "C_Finalize"))
+        return DEVICE_ERROR;
+    how = planned(name, ++seen[index]);
+    if (!how)
+        how = planned("*", number);
+    if (!how)
+        return call(a, b, c, d, e, f, g, h);
+    end = how + strcspn(how, " ");
+    dead = end - how > 3 && !strncmp(end - 3, ":on", 3);
+    if (!strncmp(how, "before=", 7))
+        return strtoul(how + 7, NULL, 0);
+    if (!strncmp(how, "stop", 4))
+        raise(SIGKILL);
+    if (!strncmp(how, "crash", 5))
+        raise(SIGSEGV);
+    while (!strncmp(how, "hang", 4))
+        pause();
+    rv = call(a, b, c, d, e, f, g, h);
+    if (!strncmp(how, "kill", 4))
+        raise(SIGKILL);
+    return strncmp(how, "after=", 6) ? rv : strtoul(how + 6, NULL, 0);
 }
 
 #define WRAP(index, name)                                                                                              \

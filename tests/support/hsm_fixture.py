@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +56,12 @@ class Hsm:
     def environment(self) -> dict[str, str]:
         return {"SOFTHSM2_CONF": str(self.scratch / "softhsm2.conf"), **self.extra_environment}
 
-    def start(self, module: str, args: Mapping[str, Any], *, check: bool = False) -> subprocess.Popen[str]:
-        """A process as Ansible starts it: to be killed, or to be looked at from outside. For all else :meth:`call` is enough."""
-        command = [sys.executable, "-m", _name(module)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, module: str, args: Mapping[str, Any], *, check: bool = False, by: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """A process as Ansible starts it: to be killed, or to be looked at from outside, or started ``by`` another command. For all
+        else :meth:`call` is enough."""
+        command = [*by, sys.executable, "-m", _name(module)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         assert process.stdin is not None
         process.stdin.write(_payload(args, check))
         process.stdin.close()

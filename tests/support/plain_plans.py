@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.circumstances import Circumstances
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.member_answers import OtherMembers
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.plan import (
     DEACTIVATE,
@@ -38,6 +39,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import S
 from plain_keys import HERE, der, scope_of
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
+ALONE = OtherMembers()  # all members were asked, and have nothing
 ACTIONS = {KEEP, CREATE, CHANGE, DELETE, REPLACE, RECORD, FORGET, DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE}
 _numbers = count(1)
 
@@ -125,8 +127,8 @@ def entries(*wishes: Mapping[str, Any]) -> list[KeySpec]:
 
 @dataclass(frozen=True)
 class World:
-    """A token with ``keys``, the ``records`` that count for a group or for the token, what ``others`` (groups) have recorded, and the
-    notes of runs that died."""
+    """A token with ``keys``, the ``records`` that count for a group or for the token, what ``others`` (groups) have recorded, the
+    notes of runs that died, and what the other ``members`` of the group hold (None where they were not asked)."""
 
     keys: tuple[Key, ...] = ()
     records: tuple[VirtualKey, ...] = ()
@@ -139,6 +141,9 @@ class World:
     repair: bool = False
     certified: Collection[bytes] = ()
     stray: tuple[KeyObject, ...] = ()  # objects that belong to none of the keys
+    members: OtherMembers | None = ALONE
+    on_elsewhere: str = "fail"
+    on_unreachable: str = "fail"
 
     @property
     def scope(self) -> Scope:
@@ -163,7 +168,8 @@ class World:
     def plan(self, *wishes: Mapping[str, Any], check: bool = False) -> Answer:
         """What is planned for these entries; the label is ``k`` unless it is given."""
         neighbours, notes = Neighbours(self.objects, self.certified), {pending.label: pending for pending in self.notes}
-        circumstances = Circumstances(self.recorded, self.repair, notes, self.look, neighbours, self.scope, check)
+        more: dict[str, Any] = {"others": self.members, "on_elsewhere": self.on_elsewhere, "on_unreachable": self.on_unreachable}
+        circumstances = Circumstances(self.recorded, self.repair, notes, self.look, neighbours, self.scope, check, **more)
         return Answer(*plan_keys(entries(*wishes), self.objects, circumstances, NOW))
 
     def after(self, answer: Answer) -> World:

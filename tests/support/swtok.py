@@ -9,8 +9,11 @@ Uses the machine's own swtok slot, and refuses to touch a token there that is no
 
 from __future__ import annotations
 
+import fcntl
 import glob
+import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +42,22 @@ def wait_for_slots(library: str) -> str:
 
 
 @contextmanager
+def _alone() -> Iterator[None]:
+    """The token is the machine's: tests of another checkout that use it now would take tries of its PIN, too."""
+    with open(os.path.join(tempfile.gettempdir(), "keyfleet-test-swtok.lock"), "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def running() -> Iterator[dict[str, Any]]:
     """Arguments of hsm_instance for the swtok token, with a good user PIN and a full count."""
+    with _alone(), _started() as arguments:
+        yield arguments
+
+
+@contextmanager
+def _started() -> Iterator[dict[str, Any]]:
     library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
     daemon = None
     if subprocess.run(["pgrep", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False).returncode != 0:

@@ -50,6 +50,7 @@ PLAIN = (
     "_engine/virtual_keys/comparison/",
     "_engine/virtual_keys/identity/",
     "_engine/virtual_keys/contents/",
+    "_engine/virtual_keys/exposed/",
 )
 # Layers that alone may import a library.
 ALONE = {

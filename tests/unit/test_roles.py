@@ -295,7 +295,31 @@ def wrong_truths(role: Path) -> Iterator[str]:
             yield f"{name} is used in {file} without the filter bool"
 
 
-CHECKS = [wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions, wrong_truths]
+def is_one_word(role: Path, node: Any) -> bool:
+    """Whether an expression of a template gives one word of a file: through the filter, or as a number or a text of the role's own."""
+    if isinstance(node, jinja2.nodes.Filter) and node.name == f"{COLLECTION}.config_word":
+        return True
+    if isinstance(node, jinja2.nodes.Call):  # a macro of the same file
+        return True
+    name = node.attr if isinstance(node, jinja2.nodes.Getattr) else getattr(node, "name", "")
+    numbers = {name for name, option in options(role).items() if option.get("type") in ("int", "float")}
+    return name in numbers or name in (read(role / "vars/main.yml") or {}) or name.endswith("port")
+
+
+def unquoted_words(role: Path) -> Iterator[str]:
+    """A value in a file of another program may begin a line of its own, unless the filter has seen it."""
+    for path in sorted((role / "templates").rglob("*.j2")):
+        tree = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=True).parse(path.read_text())
+        for output in tree.find_all(jinja2.nodes.Output):
+            for node in output.nodes:
+                if not isinstance(node, jinja2.nodes.TemplateData) and not is_one_word(role, node):
+                    yield f"templates/{path.name}, line {node.lineno}: a value is written without the filter {COLLECTION}.config_word"
+
+
+CHECKS = [
+    *(wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions, wrong_truths),
+    unquoted_words,
+]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -346,3 +370,11 @@ def test_a_fault_is_found(tmp_path: Path, file: str, old: str, new: str, problem
     (role / file).write_text(text.replace(old, new))
     found = "\n".join(problem for check in CHECKS for problem in check(role))
     assert problem in found
+
+
+def test_a_word_without_its_quotes_is_found(tmp_path: Path) -> None:
+    role = tmp_path / "service"
+    shutil.copytree(CHECKOUT / "roles/service", role)
+    template = role / "templates/drop_in.conf.j2"
+    template.write_text(template.read_text().replace("{{ path | keyfleet.hsm.config_word('systemd') }}", "{{ path }}"))
+    assert "without the filter keyfleet.hsm.config_word" in "".join(unquoted_words(role))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,33 @@ try:
     pkcs11: Any = import_module("pkcs11")
 except ImportError:
     pkcs11 = None  # _module.runtime reports it before anything here is called
+
+
+def _is_of_a_destructor(error: BaseException | None, outermost: Any) -> bool:
+    return (
+        pkcs11 is not None
+        and isinstance(error, pkcs11.PKCS11Error)
+        and str(outermost and outermost.tb_frame.f_code.co_name).endswith("_finalize")
+    )
+
+
+def _quiet() -> None:
+    """A search of python-pkcs11 that could not begin raises its error once more when it is deleted: Cython prints that like an error that
+    nobody caught, and hands it to Python as one that cannot be raised. The run has the first."""
+    uncaught, unraisable = sys.excepthook, sys.unraisablehook
+
+    def not_caught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not _is_of_a_destructor(error, trace):
+            uncaught(kind, error, trace)
+
+    def not_raised(given: Any) -> None:
+        if not _is_of_a_destructor(given.exc_value, given.exc_traceback):
+            unraisable(given)
+
+    sys.excepthook, sys.unraisablehook = not_caught, not_raised
+
+
+_quiet()
 
 
 def mechanism(name: str) -> Any:

@@ -13,11 +13,12 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .binding import pkcs11
-from .errors import calling, rv_name
+from .errors import ABSENT, calling, read_attribute, rv_name
+from .faceless import handles
+from .second_look import CHANGED, cannot_tell, writing
 from .session import Session
 
 _READ = ("CERTIFICATE_TYPE", "LABEL", "ID", "VALUE")
-_ABSENT = ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE")
 _SEARCH_BATCH = 64  # handles per C_FindObjects
 
 
@@ -53,12 +54,12 @@ def _attributes(raw: Any) -> dict[str, Any]:
     for attribute in wanted:
         if attribute not in found:
             try:
-                found[attribute] = raw[attribute]
+                found[attribute] = read_attribute(raw, attribute)
             except ValueError:
                 found[attribute] = None  # a kind of certificate that PKCS#11 has no name for
             except pkcs11.PKCS11Error as error:
                 # Absent is an answer, a fault of the device is not: taken for one, the certificate would be stored again.
-                if rv_name(error) not in _ABSENT:
+                if rv_name(error) not in ABSENT:
                     raise
     return {pkcs11.Attribute(number).name: value for number, value in found.items()}
 
@@ -121,9 +122,7 @@ def store(session: Session, inventory: CertificateInventory, label: str, key_id:
     except Cryptoki as error:
         item = _stored_all_the_same(session, inventory, known, (label, key_id, der), error)
     if item is None or (item.label, item.key_id, item.der) != (label, key_id, der):
-        raise Cryptoki(
-            f"{what}: it does not read back as it was written", rv="CKR_FUNCTION_FAILED", device=True, details={"changed_hsm": True}
-        )
+        raise Cryptoki(f"{what}: it does not read back as it was written", rv="CKR_FUNCTION_FAILED", device=True, details={CHANGED: True})
     return item
 
 
@@ -133,7 +132,8 @@ def _stored_all_the_same(
     """What a failed create left, if it is whole. ``known`` are the handles from before it. Raises ``error`` otherwise."""
     try:
         after = read_certificates(session)
-    except Cryptoki:
+    except Cryptoki as failure:
+        cannot_tell(error, failure)
         raise error from None
     for item in after.objects:
         if item.handle not in known and (item.label, item.key_id, item.der) == wanted:
@@ -141,12 +141,14 @@ def _stored_all_the_same(
             return item
     left = sorted(set(after.raw) - known)
     if left:
-        error.details["changed_hsm"] = True
+        error.details[CHANGED] = True
         error.message += f". Left over on the token: certificate objects with the handles {', '.join(map(str, left))}"
     raise error
 
 
-def destroy(inventory: CertificateInventory, item: CertificateObject) -> None:
+def destroy(session: Session, inventory: CertificateInventory, item: CertificateObject) -> None:
     """Destroy one certificate on the token; its key stays. Raises :class:`Cryptoki`."""
-    with calling(f"removing the certificate of key '{item.label}' (handle {item.handle})"):
+    what = f"removing the certificate of key '{item.label}' (handle {item.handle})"
+    with writing(what, lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
+    del inventory.raw[item.handle]

@@ -11,8 +11,7 @@ All objects made here live in the session only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -20,22 +19,15 @@ from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
 from .._model.keys.types import KEY_TYPES, SECRET, WEAK_TYPES
 from .binding import key_type, mechanism, pkcs11
-from .errors import calling
+from .errors import calling, read_attribute, read_attributes
 from .objects import Inventory
+from .passing import for_a_moment
 from .roundtrip import INCONCLUSIVE, SIGNING
 from .session import Session
 
 _ZEROS = bytes(16)  # whole blocks of AES and of DES
 _MESSAGE = bytes(range(32))
 _CHECK_BYTES = 3
-
-
-@contextmanager
-def _for_a_moment(raw: Any) -> Iterator[Any]:
-    try:
-        yield raw
-    finally:
-        raw.destroy()
 
 
 def check_value(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
@@ -116,11 +108,11 @@ def _same_wrapping(session: Session, raw: Any, reference: Any, may_wrap: bool) -
     """AES_KEY_WRAP (RFC 3394) has no random part, so one key gives one result, and another key's is refused."""
     attribute, wrap = pkcs11.Attribute, mechanism("AES_KEY_WRAP")
     open_key = {attribute.EXTRACTABLE: True, attribute.SENSITIVE: False}
-    with _for_a_moment(session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=open_key)) as guest:
+    with for_a_moment(session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=open_key)) as guest:
         wrapped = reference.wrap_key(guest, mechanism=wrap)
         if may_wrap:
             return bool(raw.wrap_key(guest, mechanism=wrap) == wrapped)
-        value = guest[attribute.VALUE]
+        value = read_attribute(guest, attribute.VALUE)
         opened = [_opened(raw, wrapped, open_key) for _attempt in range(2)]
         if None in opened:
             # A refusal is the answer of another key only when the call itself works: twice refused here, and opened there.
@@ -135,8 +127,8 @@ def _opened(raw: Any, wrapped: bytes, template: Mapping[Any, bool]) -> bytes | N
         opened = raw.unwrap_key(kind, aes, wrapped, mechanism=mechanism("AES_KEY_WRAP"), template=template)
     except (pkcs11.WrappedKeyInvalid, pkcs11.GeneralError, pkcs11.FunctionFailed):
         return None
-    with _for_a_moment(opened):
-        value: bytes = opened[pkcs11.Attribute.VALUE]
+    with for_a_moment(opened):
+        value: bytes = read_attribute(opened, pkcs11.Attribute.VALUE)
     return value
 
 
@@ -160,7 +152,7 @@ def secret_for_a_look(session: Session, type_name: str, value: bytes, operation:
 def modulus_of(raw: Any) -> bytes | None:
     """The RSA modulus of an object of this session; None where the token does not give it."""
     with calling("reading a modulus"):
-        found = raw.get_attributes([pkcs11.Attribute.MODULUS])
+        found = read_attributes(raw, [pkcs11.Attribute.MODULUS])
     value: bytes | None = found.get(pkcs11.Attribute.MODULUS)
     return value
 
@@ -176,7 +168,7 @@ def belongs(session: Session, inventory: Inventory, private: KeyObject, public: 
     raw, names = inventory.raw[private.handle], [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms()]
     with calling(f"comparing the halves of '{private.label}'"):
         if "sign" in private.operations and names:
-            with _for_a_moment(_public_for_a_look(session, private.type, public)) as mate:
+            with for_a_moment(_public_for_a_look(session, private.type, public)) as mate:
                 return bool(mate.verify(_MESSAGE, raw.sign(_MESSAGE, mechanism=mechanism(names[0])), mechanism=mechanism(names[0])))
         if private.type == "EC" and "derive" in private.operations and "ECDH1_DERIVE" in session.mechanisms():
             return _agree(session, raw, public)
@@ -199,8 +191,8 @@ def _agree(session: Session, raw: Any, public: Mapping[str, bytes]) -> bool:
     attribute = pkcs11.Attribute
     domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: public["EC_PARAMS"]}, local=True)
     third_public, third_private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
-    with _for_a_moment(third_public), _for_a_moment(third_private):
-        return _derived(raw, third_public[attribute.EC_POINT]) == _derived(third_private, public["EC_POINT"])
+    with for_a_moment(third_public), for_a_moment(third_private):
+        return _derived(raw, read_attribute(third_public, attribute.EC_POINT)) == _derived(third_private, public["EC_POINT"])
 
 
 def _derived(raw: Any, point: bytes) -> bytes:
@@ -214,8 +206,8 @@ def _derived(raw: Any, point: bytes) -> bytes:
         mechanism_param=(pkcs11.KDF.NULL, None, point),
         template={attribute.EXTRACTABLE: True, attribute.SENSITIVE: False},
     )
-    with _for_a_moment(secret):
-        value: bytes = secret[attribute.VALUE]
+    with for_a_moment(secret):
+        value: bytes = read_attribute(secret, attribute.VALUE)
     if not value:
         raise Cryptoki("agreeing on a secret gave none", rv="CKR_FUNCTION_FAILED", device=True)
     return value

@@ -11,10 +11,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import PRIVATE, PUBLIC, SECRET
 from .binding import pkcs11
-from .errors import calling
+from .errors import PERHAPS_ABSENT, calling, read_attribute, read_attributes
 from .objects import Inventory
 from .roundtrip import is_restricted
 
@@ -28,7 +29,7 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
         return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
     attribute, raw = pkcs11.Attribute, inventory.raw[item.handle]
     with calling(f"reading key '{item.label}'"):
-        found = raw.get_attributes([attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
+        found = read_attributes(raw, [attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
         restricted = is_restricted(raw)
     if found.get(attribute.WRAP_WITH_TRUSTED):
         return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
@@ -54,13 +55,13 @@ def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
     for item in key.objects:
         wanted = {pkcs11.Attribute[name]: value for name, value in _GUARDS[item.kind].items()}
         with calling(f"reading key '{item.label}'"):
-            has = inventory.raw[item.handle].get_attributes(list(wanted))
+            has = read_attributes(inventory.raw[item.handle], wanted)
         found[item.kind] = {attribute.name: value for attribute, value in wanted.items() if has.get(attribute) is value}
     return found
 
 
 def not_carried(inventory: Inventory, key: Key) -> str | None:
-    """What a copy of the key could not have; None where there is nothing of the kind."""
+    """What a copy of the key could not have; None where there is nothing of the kind. Raises :class:`Cryptoki`."""
     for item in key.objects:
         if item.destroyable is False and item.modifiable is False:
             return "it may be neither changed nor destroyed (CKA_MODIFIABLE, CKA_DESTROYABLE), and a copy that turns out bad must go"
@@ -77,10 +78,15 @@ def _dated(inventory: Inventory, raw: Any, name: str) -> bool:
 
 
 def _date(raw: Any, name: str) -> bool | None:
-    """None: the token does not say."""
+    """None: the token does not say. Raises :class:`Cryptoki`."""
     try:
-        return raw[pkcs11.Attribute[name]] is not None
-    except pkcs11.GeneralError:
-        return None
-    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # it is not there, or empty
+        with calling(f"reading a key's CKA_{name}"):
+            return read_attribute(raw, pkcs11.Attribute[name]) is not None
+    except (ValueError, NotImplementedError):  # it is empty
+        return False
+    except Cryptoki as error:
+        if error.rv == "CKR_GENERAL_ERROR":
+            return None
+        if error.rv not in PERHAPS_ABSENT:
+            raise
         return False

@@ -39,18 +39,23 @@ def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
 
     Every object must have that attribute (PKCS#11 3.1, section 4.4). Raises :class:`Cryptoki`.
     """
-    library, doing = session.provider.library, f"searching {session.token} for objects without attributes"
+    return [Faceless(session, handle) for handle in handles(session) if handle not in known]
+
+
+def handles(session: Session) -> list[int]:
+    """The handles of all objects that this session sees, without a look at their attributes. Raises :class:`Cryptoki`."""
+    library, doing = session.provider.library, f"searching {session.token} for all objects"
     rv, begin = function(library, FIND_OBJECTS_INIT, _Ulong, ctypes.c_void_p, _Ulong)
     check(rv or begin(session.raw.handle, None, 0), doing)
     _rv, find = function(library, FIND_OBJECTS, _Ulong, _Ulongs, _Ulong, _Ulongs)
     _rv, end = function(library, FIND_OBJECTS_FINAL, _Ulong)
-    handles, count, found = (_Ulong * _BATCH)(), _Ulong(), []
+    batch, count, found = (_Ulong * _BATCH)(), _Ulong(), []
     try:
         while True:
-            check(find(session.raw.handle, handles, _BATCH, ctypes.byref(count)), doing)
+            check(find(session.raw.handle, batch, _BATCH, ctypes.byref(count)), doing)
             if count.value == 0:
                 break
-            found += list(handles[: count.value])
+            found += list(batch[: count.value])
     finally:
         end(session.raw.handle)
-    return [Faceless(session, handle) for handle in found if handle not in known]
+    return found

@@ -12,7 +12,7 @@ import ctypes
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.faults import UNMAPPED, is_device_fault
+from .._model.faults import is_device_fault, number_name
 
 # Places in CK_FUNCTION_LIST: a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1, section 5.
 GET_TOKEN_INFO, INIT_TOKEN, DESTROY_OBJECT = 6, 9, 22
@@ -33,7 +33,6 @@ _NAMES = {
     0xE0: "CKR_TOKEN_NOT_PRESENT",
     0xE1: "CKR_TOKEN_NOT_RECOGNIZED",
     0xE2: "CKR_TOKEN_WRITE_PROTECTED",
-    **UNMAPPED,
 }
 
 
@@ -56,5 +55,5 @@ def function(library: str, index: int, *arguments: Any) -> tuple[int, Any]:
 def check(rv: int, doing: str) -> None:
     """Raise :class:`Cryptoki` for a return value that is not CKR_OK, as :func:`.errors.calling` does for python-pkcs11's calls."""
     if rv != 0:
-        name = _NAMES.get(rv, f"CKR 0x{rv:08x}")
+        name = _NAMES.get(rv) or number_name(rv)
         raise Cryptoki(f"{doing} failed: {name}", rv=name, device=is_device_fault(name))

@@ -21,9 +21,10 @@ import fcntl
 import hashlib
 import os
 import stat
+import syslog
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -31,17 +32,60 @@ from .._model.errors import TokenError
 
 _POLL_SECONDS = 0.05
 _GATE_SECONDS = 300.0  # far more than a login takes; whoever is inside for longer hangs
+_TOLD_SECONDS = 10.0
+_STRANGER_SECONDS = 300.0  # also where connection_timeout is 0: anyone on this host can open a lock file and keep the lock
+
+_RUN = Path("/run/keyfleet")
 
 
 def lock_folder() -> Path:
-    """A folder that every user of this host may create lock files in, and the same one for all of them, also for a
-    service with a /tmp of its own. Never chosen by what this user may write.
+    """A folder that every user of this host may create lock files in, and the same one for all of them, also for a service with a /tmp
+    of its own. Never chosen by what this user may write.
+
+    ``/run/keyfleet/locks``, which role runtime makes and which root makes where it is missing; ``/dev/shm`` where that cannot be.
 
     S108 warns of predictable names in such folders: a lock needs one, and the file is opened with O_NOFOLLOW and O_EXCL and
     holds nothing.
     """
+    own = _RUN / "locks"
+    if _belongs_to_root(_RUN, 0o755, make=False) and _belongs_to_root(own, 0o1777, make=False):
+        return own
+    if os.geteuid() == 0 and _belongs_to_root(_RUN, 0o755, make=True) and _belongs_to_root(own, 0o1777, make=True):
+        return own
     shared = Path("/dev/shm")  # noqa: S108
     return shared if shared.is_dir() else Path("/tmp")  # noqa: S108
+
+
+def _belongs_to_root(folder: Path, mode: int, *, make: bool) -> bool:
+    """Whether it is a folder of root's, no link, with this mode. ``make``: make it so."""
+    try:
+        if make:
+            with suppress(FileExistsError):
+                folder.mkdir()
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0:
+            return False
+        if make and stat.S_IMODE(status.st_mode) != mode:
+            folder.chmod(mode)
+            status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_IMODE(status.st_mode) == mode
+
+
+def _holders(descriptor: int) -> list[tuple[int, int]]:
+    """Process and user ids of those who have a lock on this file, as far as the kernel tells them (proc_locks(5))."""
+    status = os.fstat(descriptor)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found = []
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if "->" not in words and words[1] == "FLOCK" and words[5] == place:
+                process = int(words[4])
+                with suppress(OSError):  # it has ended
+                    found.append((process, os.stat(f"/proc/{process}").st_uid))
+    return found
 
 
 def _open(path: Path) -> int:
@@ -87,21 +131,41 @@ class HostLock:
                 self._descriptor = _open(self.path)
             if self._try(operation):
                 return False
-            if not timeout:
-                fcntl.flock(self._descriptor, operation)
-                return True
-            deadline = time.monotonic() + timeout
-            while not self._try(operation):
-                if time.monotonic() >= deadline:
-                    raise TokenError(
-                        f"{self.name} stayed in use by another run for {timeout:g} seconds. Wait for that run, or end it if it "
-                        "hangs; connection_timeout sets how long to wait for a session (0: without limit).",
-                        code="lock_timeout",
-                    )
-                time.sleep(_POLL_SECONDS)
+            self._wait(operation, timeout)
             return True
         except OSError as error:
             raise TokenError(f"{self.name}: its lock file {self.path} cannot be used: {error.strerror}", code="lock_unavailable") from error
+
+    def _wait(self, operation: int, timeout: float) -> None:
+        begun = time.monotonic()
+        told = False
+        while not self._try(operation):
+            waited = time.monotonic() - begun
+            if waited >= _TOLD_SECONDS and not told:
+                told = True
+                # Ansible shows nothing of a module before its end.
+                syslog.syslog(syslog.LOG_WARNING, f"keyfleet.hsm waits for {self.name}, which is in use{self._by_whom()}")
+            if timeout and waited >= timeout:
+                raise TokenError(
+                    f"{self.name} stayed in use by another run for {timeout:g} seconds{self._by_whom()}. Wait for that run, or end it if "
+                    "it hangs; connection_timeout sets how long to wait for a session (0: without limit).",
+                    code="lock_timeout",
+                )
+            if not timeout and waited >= _STRANGER_SECONDS and self._held_by_a_stranger() and not self._try(operation):
+                raise TokenError(
+                    f"{self.name} was kept in use for {waited:.0f} seconds by another user{self._by_whom()}. End that process if it should "
+                    "not use the HSM; connection_timeout sets how long to wait.",
+                    code="lock_timeout",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _by_whom(self) -> str:
+        found = _holders(self._descriptor if self._descriptor is not None else -1)
+        return ", by " + ", ".join(f"process {process} of user id {user}" for process, user in found) if found else ""
+
+    def _held_by_a_stranger(self) -> bool:
+        """Whether no holder is known to be a run of this user or of root."""
+        return all(user not in (0, os.geteuid()) for _process, user in _holders(self._descriptor if self._descriptor is not None else -1))
 
     def _try(self, operation: int) -> bool:
         try:

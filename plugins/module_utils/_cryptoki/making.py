@@ -37,6 +37,8 @@ def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
     if kind != PUBLIC:
         template[attribute.SENSITIVE] = spec.sensitive is not False
         template[attribute.EXTRACTABLE] = bool(spec.extractable)
+        if spec.wrap_with_trusted is not None:
+            template[attribute.WRAP_WITH_TRUSTED] = spec.wrap_with_trusted
     if spec.modifiable is not None:
         template[attribute.MODIFIABLE] = spec.modifiable
     if spec.destroyable is not None:
@@ -50,13 +52,9 @@ def _bare(template: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _keep(inventory: Inventory, made: Iterable[Any]) -> Key:
-    objects = []
-    for raw in made:
-        item = describe(raw)
-        if item is not None:
-            objects.append(item)
-            inventory.raw[item.handle] = raw
-    return key_of(objects)
+    described = [(raw, describe(raw)) for raw in made]
+    inventory.raw |= {item.handle: raw for raw, item in described if item is not None}
+    return key_of(item for _raw, item in described if item is not None)
 
 
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:

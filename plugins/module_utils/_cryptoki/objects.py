@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -18,11 +18,11 @@ from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .binding import pkcs11
-from .errors import calling, rv_name
-from .faceless import find_faceless
+from .errors import ABSENT, PERHAPS_ABSENT, calling, read_attribute, rv_name
+from .faceless import find_faceless, handles
 from .public_key import public_key_der
+from .second_look import writing
 from .session import Session
-from .uninterrupted import uninterrupted
 
 _READ = (
     "CLASS",
@@ -34,6 +34,8 @@ _READ = (
     "MODIFIABLE",
     "DESTROYABLE",
     "LOCAL",
+    "TRUSTED",
+    "WRAP_WITH_TRUSTED",
     *(operation.upper() for operation in OPERATIONS),
     "VALUE_LEN",
     "CHECK_VALUE",
@@ -43,7 +45,6 @@ _READ = (
     "EC_POINT",
 )
 _KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
-_ABSENT = ("CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE")
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
 _SEARCH_BATCH = 256  # handles per C_FindObjects
 
@@ -86,14 +87,13 @@ def _attributes(raw: Any) -> dict[str, Any]:
         found = {}
         for attribute in wanted:
             try:
-                found[attribute] = raw[attribute]
+                found[attribute] = read_attribute(raw, attribute)
             except (ValueError, NotImplementedError):
                 continue
             except pkcs11.PKCS11Error as error:
-                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. FUNCTION_FAILED is
-                # python-pkcs11's word for both, so nothing that a key is known by may be missing because of it.
-                tolerated = _ABSENT if attribute.name in _KNOWN_BY else (*_ABSENT, "CKR_FUNCTION_FAILED")
-                if rv_name(error) not in tolerated:
+                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. Nothing that a key is
+                # known by may be missing because of a word for both.
+                if rv_name(error) not in (ABSENT if attribute.name in _KNOWN_BY else PERHAPS_ABSENT):
                     raise
     return {names[int(number)]: value for number, value in found.items()}
 
@@ -120,6 +120,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         certified.add(found["ID"])
     if kind is None:
         return None
+    if "KEY_TYPE" in found:
+        raw.key_type = found["KEY_TYPE"]  # python-pkcs11 would ask the token for it once more, at each use
     key_type = _type_name(found)
     modulus = found.get("MODULUS")
     curve = CURVE_BY_DER.get(found.get("EC_PARAMS", b""))
@@ -144,6 +146,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         modifiable=found.get("MODIFIABLE"),
         destroyable=found.get("DESTROYABLE"),
         local=found.get("LOCAL"),
+        trusted=found.get("TRUSTED"),
+        wrap_with_trusted=found.get("WRAP_WITH_TRUSTED"),
         public_key=public_key_der(found) if kind == PUBLIC else None,
         modulus=modulus,
         exponent=found.get("PUBLIC_EXPONENT"),
@@ -207,29 +211,32 @@ def read_back(inventory: Inventory, key: Key) -> Key:
         return key_of(item for item in (describe(inventory.raw[part.handle]) for part in key.objects) if item is not None)
 
 
-def destroy(inventory: Inventory, item: KeyObject) -> None:
+def destroy(session: Session, inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
-    with calling(f"destroying the {item.kind} key '{item.label}'"), uninterrupted():
+    with writing(f"destroying the {item.kind} key '{item.label}'", lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
+    del inventory.raw[item.handle]  # the handle may be another's next
 
 
 def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool) -> None:
     """Write one boolean attribute (its name without ``CKA_``). Called only where the value differs: providers rewrite the
     whole object, and a crash in the middle may cost the key."""
-    with calling(f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"), uninterrupted():
-        inventory.raw[item.handle][pkcs11.Attribute[name]] = value
+    raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
+    doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
+    with writing(doing, lambda: bool(read_attribute(raw, attribute)) is value):
+        raw[attribute] = value
 
 
-def search_label(session: Session, inventory: Inventory, label: str) -> tuple[list[KeyObject], list[KeyObject]]:
-    """After a failed create: objects with ``label``, and unlabelled ones that ``inventory`` did not hold.
+def search_label(session: Session, inventory: Inventory, label: str, known: Container[int]) -> tuple[list[KeyObject], list[KeyObject]]:
+    """After a failed create: objects with ``label``, and unlabelled ones. ``known`` are the handles from before it.
 
-    An exception of a create does not mean that nothing was made.
+    An exception of a create does not mean that nothing was made. Raises :class:`Cryptoki`.
     """
     attribute, new = pkcs11.Attribute, []
     with calling(f"searching for '{label}'"):
         for name in (label, ""):
             for raw in list(session.raw.get_objects({attribute.TOKEN: True, attribute.LABEL: name}, batch_size=_SEARCH_BATCH)):
-                item = describe(raw) if int(raw.handle) not in inventory.raw else None
+                item = describe(raw) if int(raw.handle) not in known else None
                 if item is not None:
                     inventory.raw[item.handle] = raw
                     new.append(item)

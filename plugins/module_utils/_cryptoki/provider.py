@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._model.errors import Cryptoki, ProviderError, TokenError
+from .._model.errors import Cryptoki, KeyfleetError, ProviderError, TokenError
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .init_token import init_token, pin_lengths
 from .locks import Gate, HostLock
-from .uninterrupted import uninterrupted
+from .second_look import CHANGED, writing
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Provider:
             self._lib.reinitialize()
 
     def close(self) -> None:
-        with calling(f"finalising {self.library}"):
+        """C_Finalize. What was done before counts, and not how it ends."""
+        with suppress(pkcs11.PKCS11Error):
             self._lib.finalize()
 
     def tokens(self) -> tuple[list[Token], list[Cryptoki]]:
@@ -158,8 +159,12 @@ class Provider:
             )
         return token
 
-    def no_token(self, selector: TokenSelector) -> TokenError:
-        present = [token for token in self.tokens()[0] if token.initialized]
+    def no_token(self, selector: TokenSelector) -> KeyfleetError:
+        """What to raise where no token answers: as long as a slot cannot be read, its fault."""
+        tokens, faults = self.tokens()
+        if faults:
+            return faults[0]
+        present = [token for token in tokens if token.initialized]
         listed = "; ".join(f"'{token.label}' (slot {token.slot_id}, serial {token.serial})" for token in present) or "none"
         return TokenError(
             f"no token answers to {selector} in {self.library}. Tokens that are there: {listed}.",
@@ -184,23 +189,41 @@ class Provider:
     def create_token(self, label: str, so_pin: Secret) -> Token:
         """C_InitToken in a free slot. Called inside :meth:`alone`, after a look for the label.
 
-        Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise.
+        Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise; its details hold ``changed_hsm`` where the token is
+        there, or may be.
         """
-        slot_id = self.free_slot().slot_id
-        with uninterrupted():
+        selector, slot_id = TokenSelector("label", label), self.free_slot().slot_id
+        with writing(f"creating the token '{label}' in slot {slot_id}", lambda: self._appeared(selector)):
             init_token(self.library, slot_id, so_pin, label)
-        self.reinitialize()
-        return self.require(TokenSelector("label", label))
+        try:
+            self._appeared(selector)
+            return self.require(selector)
+        except Cryptoki as error:
+            error.details[CHANGED] = True
+            error.message = f"the token '{label}' was created, and then {error.message}"
+            raise
+
+    def _appeared(self, selector: TokenSelector) -> bool:
+        """Whether there is such a token now. A library shows new tokens when it is initialised again; a hiccup there is no answer."""
+        try:
+            self.reinitialize()
+        except Cryptoki:
+            self.reinitialize()
+        return self.find(selector) is not None
 
     def pin_lengths(self, token: Token) -> tuple[int, int]:
         """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say."""
         return pin_lengths(self.library, token.slot_id)
 
     def free_slot(self) -> Token:
-        """The first token that is not initialised. Raises :class:`TokenError` when there is none."""
-        for token in self.tokens()[0]:
+        """The first token that is not initialised. Raises :class:`TokenError` when there is none, :class:`Cryptoki` when a slot that
+        may hold one could not be read."""
+        tokens, faults = self.tokens()
+        for token in tokens:
             if not token.initialized:
                 return token
+        if faults:
+            raise faults[0]
         raise TokenError(
             f"{self.library} has no free slot: every token is initialised, and none is ever initialised again. "
             "Make a slot with the vendor's tools first.",

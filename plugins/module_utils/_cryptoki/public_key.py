@@ -9,22 +9,39 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._model.keys.material import big_integer
 from .._model.keys.types import ED25519_OID, ED25519_PARAMS
 
+ED25519_POINT = (32,)  # bytes (RFC 8032, section 5.1.2)
 
-def _ec_point(value: bytes) -> bytes:
-    """The bare point. PKCS#11 3.1, section 6.3.3, wants a DER OCTET STRING; some providers give the point itself."""
+
+def _ec_point(value: bytes, bare: Sequence[int]) -> bytes:
+    """The bare point. PKCS#11 3.1, section 6.3.3, wants a DER OCTET STRING; some providers give the point itself.
+
+    ``bare`` has the lengths in bytes of a point of this curve. They decide, not the first bytes: a point that begins 04 3f (on P-256)
+    reads as an OCTET STRING of its rest. No OCTET STRING around a point has one of them.
+    """
     from asn1crypto.core import OctetString
 
+    if len(value) in bare:
+        return value
     try:
         inner = OctetString.load(value, strict=True)
     except ValueError:
         return value
     return bytes(inner.native)
+
+
+def _point_lengths(domain: Any) -> Sequence[int]:
+    """Lengths of a compressed and an uncompressed point (SEC 1, section 2.3.3), none for a curve of which nobody knows the size."""
+    try:
+        size: int = domain.key_size
+    except ValueError:
+        return ()
+    return (1 + size, 1 + 2 * size)
 
 
 def public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
@@ -52,10 +69,12 @@ def _public_key_der(attributes: Mapping[str, Any]) -> bytes | None:
     if attributes.get("EC_PARAMS") in ED25519_PARAMS and attributes.get("EC_POINT"):
         # RFC 8410, section 4: the algorithm is an OID without parameters, the key is the bare point.
         edwards = PublicKeyAlgorithm({"algorithm": "ed25519"})
-        return bytes(PublicKeyInfo({"algorithm": edwards, "public_key": _ec_point(attributes["EC_POINT"])}).dump())
+        return bytes(PublicKeyInfo({"algorithm": edwards, "public_key": _ec_point(attributes["EC_POINT"], ED25519_POINT)}).dump())
     if attributes.get("EC_PARAMS") and attributes.get("EC_POINT"):
-        algorithm = PublicKeyAlgorithm({"algorithm": "ec", "parameters": ECDomainParameters.load(attributes["EC_PARAMS"])})
-        return bytes(PublicKeyInfo({"algorithm": algorithm, "public_key": ECPointBitString(_ec_point(attributes["EC_POINT"]))}).dump())
+        domain = ECDomainParameters.load(attributes["EC_PARAMS"])
+        point = ECPointBitString(_ec_point(attributes["EC_POINT"], _point_lengths(domain)))
+        algorithm = PublicKeyAlgorithm({"algorithm": "ec", "parameters": domain})
+        return bytes(PublicKeyInfo({"algorithm": algorithm, "public_key": point}).dump())
     return None
 
 

@@ -17,8 +17,9 @@ from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11
-from .errors import calling
+from .errors import PERHAPS_ABSENT, calling, read_attribute
 from .objects import Inventory
+from .passing import for_a_moment
 from .session import Session
 
 _BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
@@ -81,10 +82,8 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
         guest = session.raw.generate_key(
             pkcs11.KeyType.AES, 128, store=False, template={pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
         )
-        try:
+        with for_a_moment(guest):
             raw.wrap_key(guest, mechanism=mechanism("AES_KEY_WRAP"))
-        finally:
-            guest.destroy()
         return "wrap"
     return None
 
@@ -104,23 +103,25 @@ def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: t
             raise _wrong(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
-        point = public[pkcs11.Attribute.EC_POINT]
+        point = read_attribute(public, pkcs11.Attribute.EC_POINT)
         parameters = (pkcs11.KDF.NULL, None, point)
         derived = private.derive_key(
             pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism("ECDH1_DERIVE"), mechanism_param=parameters, capabilities=0
         )
-        derived.destroy()
-        return "derive"
+        with for_a_moment(derived):
+            return "derive"
     return None
 
 
 def is_restricted(raw: Any) -> bool:
-    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours."""
+    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
     try:
-        allowed: bytes = raw[pkcs11.Attribute.ALLOWED_MECHANISMS]
-    except pkcs11.PKCS11Error:
+        with calling("reading a key's CKA_ALLOWED_MECHANISMS"):
+            return bool(read_attribute(raw, pkcs11.Attribute.ALLOWED_MECHANISMS))
+    except Cryptoki as error:
+        if error.rv not in PERHAPS_ABSENT:
+            raise
         return False
-    return bool(allowed)
 
 
 def works_with_another(session: Session, key: Key) -> bool:
@@ -175,7 +176,11 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
         if unusual and works_with_another(session, key):
             raise
     except AttributeError as error:
-        # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.
+        # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those. If it still
+        # cannot, the cause is told.
+        with calling(what):
+            for raw in raws.values():
+                read_attribute(raw, pkcs11.Attribute.CLASS)
         raise Cryptoki(f"{what}: its attributes could not be read", rv="CKR_FUNCTION_FAILED", device=True) from error
     return None
 
@@ -201,9 +206,9 @@ def probe(session: Session) -> str:
             key = session.raw.generate_key(
                 pkcs11.KeyType.AES, 256, store=False, capabilities=flags, template={attribute.EXTRACTABLE: False}
             )
-            sealed = key.encrypt(_BLOCK, mechanism=mechanism("AES_ECB"))
-            opened = key.decrypt(sealed, mechanism=mechanism("AES_ECB"))
-            key.destroy()
+            with for_a_moment(key):
+                sealed = key.encrypt(_BLOCK, mechanism=mechanism("AES_ECB"))
+                opened = key.decrypt(sealed, mechanism=mechanism("AES_ECB"))
             if opened != _BLOCK or sealed == _BLOCK:
                 raise _wrong(what)
             return "AES encrypt and decrypt"
@@ -212,9 +217,8 @@ def probe(session: Session) -> str:
             domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: der}, local=True)
             flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
             public, private = domain.generate_keypair(store=False, capabilities=flags)
-            good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism("ECDSA")), mechanism=mechanism("ECDSA"))
-            private.destroy()
-            public.destroy()
+            with for_a_moment(private), for_a_moment(public):
+                good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism("ECDSA")), mechanism=mechanism("ECDSA"))
             if not good:
                 raise _wrong(what)
             return "ECDSA sign and verify"

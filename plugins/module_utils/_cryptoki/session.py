@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from .._model.errors import Cryptoki, PinError, TokenError
-from .._model.tokens.pin_state import check_login_allowed, pin_state
+from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
 from .._model.tokens.secret import Secret
 from .binding import mechanism as by_name
 from .binding import pkcs11
@@ -21,6 +21,7 @@ from .errors import calling, rv_name
 from .locks import HostLock
 from .mapping import attribute_mapper
 from .provider import Provider, Token, read_token
+from .second_look import writing
 from .uninterrupted import uninterrupted
 
 _REFUSED = {
@@ -56,23 +57,39 @@ class Session:
             info = self.token.slot.get_mechanism_info(by_name(mechanism))
         return int(info.min_key_length), int(info.max_key_length)
 
-    def init_pin(self, pin: Secret) -> None:
-        """Set the user PIN as the security officer (C_InitPIN)."""
-        try:
-            with self.provider.gate.rewriting(), uninterrupted(), calling(f"setting the user PIN of {self.token}"):
-                self.raw.init_pin(pin.reveal())
-        except Cryptoki as error:
-            raise _not_accepted(error.rv, self.token) or error from None
+    def init_pin(self, pin: Secret, about_to: Callable[[], None]) -> None:
+        """Set the user PIN as the security officer (C_InitPIN). ``about_to`` is called right before, when nothing else can fail.
 
-    def set_pin(self, old: Secret, new: Secret, *, allow_low_pin_count: bool = False) -> None:
-        """Change the user PIN (C_SetPIN) in a session without a login. One try of ``old``; raises as a login does."""
-        check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
-        try:
-            with self.provider.gate.rewriting(), uninterrupted():
-                self.raw.set_pin(old.reveal(), new.reveal())
-        except pkcs11.PKCS11Error as error:
-            rv = rv_name(error)
-            raise _not_accepted(rv, self.token) or _login_error(error, self.token, so=False, doing="changing the PIN") from None
+        Raises :class:`PinError` where the token refuses it; :class:`Cryptoki`, and where nobody can tell whether it has the new PIN its
+        details hold ``changed_hsm``.
+        """
+        first = pin_state(read_token(self.token.slot).flags) == NOT_SET
+
+        def done() -> bool | None:
+            return pin_state(read_token(self.token.slot).flags) != NOT_SET if first else None
+
+        with self.provider.gate.rewriting():
+            about_to()
+            with writing(f"setting the user PIN of {self.token}", done):
+                try:
+                    self.raw.init_pin(pin.reveal())
+                except pkcs11.PKCS11Error as error:
+                    if refusal := _not_accepted(rv_name(error), self.token):
+                        raise refusal from None
+                    raise
+
+    def set_pin(self, old: Secret, new: Secret, about_to: Callable[[], None], *, allow_low_pin_count: bool = False) -> None:
+        """Change the user PIN (C_SetPIN) in a session without a login. One try of ``old``; raises as a login does, and else as
+        :meth:`init_pin`. Only a login could tell which PIN is in force after an error, and nothing here tries a second one."""
+        with self.provider.gate.rewriting():
+            check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
+            about_to()
+            with writing("changing the PIN", lambda: None):
+                try:
+                    self.raw.set_pin(old.reveal(), new.reveal())
+                except pkcs11.PKCS11Error as error:
+                    refusal = _not_accepted(rv_name(error), self.token)
+                    raise refusal or _login_error(error, self.token, so=False, doing="changing the PIN") from None
 
 
 def _not_accepted(rv: str, token: Token) -> PinError | None:
@@ -163,4 +180,5 @@ def open_session(
             try:
                 raw.close()
             except pkcs11.PKCS11Error:
-                provider.reinitialize()
+                with suppress(Cryptoki):  # what was done before counts, and not how the session ends
+                    provider.reinitialize()

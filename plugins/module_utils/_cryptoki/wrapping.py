@@ -25,8 +25,9 @@ from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from . import comparing, making
 from .binding import key_type, mechanism, pkcs11
-from .errors import calling
+from .errors import calling, read_attributes
 from .objects import Inventory, describe, destroy, search_label, set_attribute
+from .passing import for_a_moment
 from .public_key import public_attributes
 from .roundtrip import INCONCLUSIVE
 from .session import Session
@@ -187,7 +188,7 @@ class Receiver(_End):
             )
             self._keep(self._private)
             self._keep(public)
-            numbers = public.get_attributes([attribute.MODULUS, attribute.PUBLIC_EXPONENT])
+            numbers = read_attributes(public, [attribute.MODULUS, attribute.PUBLIC_EXPONENT])
         return {name: numbers[attribute[name]] for name in ("MODULUS", "PUBLIC_EXPONENT")}
 
     def open(self, sealed: bytes, hash_name: str) -> None:
@@ -245,14 +246,22 @@ class Receiver(_End):
             return self.session.raw.create_object(template)
 
     def can_keep(self) -> bool:
-        """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session."""
+        """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session.
+
+        Raises :class:`Cryptoki`.
+        """
         if self._can_keep is None:
             attribute = pkcs11.Attribute
             try:
-                raw = self.session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template={attribute.EXTRACTABLE: False})
-                raw[attribute.DESTROYABLE] = False
+                with calling(f"trying CKA_DESTROYABLE on {self.session.token}"):
+                    raw = self.session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template={attribute.EXTRACTABLE: False})
+                    raw[attribute.DESTROYABLE] = False
                 self._can_keep = True
-            except (pkcs11.PKCS11Error, NotImplementedError):
+            except NotImplementedError:
+                self._can_keep = False
+            except Cryptoki as error:
+                if error.device:
+                    raise
                 self._can_keep = False
         return self._can_keep
 
@@ -272,18 +281,15 @@ class Receiver(_End):
             return None
         spec, may = _spec(item), comparing.permissions(operation)
         reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(item, blob), self._key, may)
-        try:
+        with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
-        finally:
-            with suppress(pkcs11.PKCS11Error):
-                reference.destroy()
 
     def left_of(self, model: Key) -> tuple[list[KeyObject], list[KeyObject]]:
         """After a failure: what is on the token since under a name of ``model``, and what has no name. Raises :class:`Cryptoki`."""
         named: list[KeyObject] = []
         nameless: list[KeyObject] = []
         for label in {item.label for item in model.objects}:
-            found, others = search_label(self.session, self.inventory, label)
+            found, others = search_label(self.session, self.inventory, label, set(self.inventory.raw))
             named += found
             nameless += [item for item in others if item.label == ""]
         return named, nameless
@@ -294,8 +300,7 @@ class Receiver(_End):
         Raises :class:`Cryptoki`.
         """
         for item in sorted(items, key=lambda item: item.kind != PUBLIC):
-            destroy(self.inventory, item)
-            self.inventory.raw.pop(item.handle, None)
+            destroy(self.session, self.inventory, item)
 
 
 def _spec(item: KeyObject) -> KeySpec:

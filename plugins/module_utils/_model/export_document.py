@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from .keys.generations import split_label, stored_label
+from .keys.generations import own_id, split_label, stored_label
 from .keys.objects import KeyName
 from .keys.spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
 from .keys.states import ACTIVE, DESTROYED, STATES
@@ -137,7 +137,7 @@ def _name(record: VirtualKey, state: str, highest: Callable[[str], int]) -> dict
     if record.generation > 1:
         if number != record.generation:
             raise _Undeclarable(f"it is recorded as generation {record.generation}, and its label says otherwise")
-        if record.key_id != _bytes(record.label):
+        if record.key_id != own_id(record.label):
             raise _Undeclarable("a later generation has its label's bytes as its CKA_ID, and this one does not")
         name: dict[str, Any] = {"label": base, "generation": number}
     else:
@@ -145,7 +145,7 @@ def _name(record: VirtualKey, state: str, highest: Callable[[str], int]) -> dict
         name = {"label": base}
         if number is None and state not in MADE:
             name["generation"] = 1  # without it the entry may mean later generations too, also some that the registry lacks
-        if record.key_id not in (b"", _bytes(record.label)):
+        if record.key_id not in (b"", own_id(record.label)):
             name["id"] = record.key_id.hex()
     top = highest(base)
     if top > record.generation and (state in MADE or "generation" not in name):
@@ -180,13 +180,9 @@ def _attributes(record: VirtualKey, state: str) -> dict[str, Any]:
     return found
 
 
-def _bytes(label: str) -> bytes:
-    return label.encode("utf-8", "surrogateescape")
-
-
 def _id_of(record: VirtualKey) -> bytes:
     """The CKA_ID that the entry of this key stands for. A key without one is declared without one."""
-    return record.key_id or _bytes(record.label)
+    return record.key_id or own_id(record.label)
 
 
 def _other(record: VirtualKey, uid: str, reason: str) -> dict[str, Any]:

@@ -41,6 +41,11 @@ UNMAPPED = {
 }
 
 
+def number_name(rv: int) -> str:
+    """The name of a return value that is known by its number alone; a vendor's own, and what PKCS#11 has none for, keep the number."""
+    return UNMAPPED.get(rv) or (f"CKR_VENDOR_DEFINED (0x{rv:08x})" if rv >= 0x80000000 else f"CKR 0x{rv:08x}")
+
+
 def is_device_fault(rv: str) -> bool:
     """True when ``rv`` (a ``CKR_`` name) speaks of the device, False when it speaks of the call."""
     return rv in DEVICE_FAULTS

@@ -133,6 +133,7 @@ KEYS: Spec = {
             "extractable": {"type": "bool"},
             "modifiable": {"type": "bool"},
             "destroyable": {"type": "bool"},
+            "wrap_with_trusted": {"type": "bool"},
             "allow_weak": {"type": "bool", "default": False},
             "source": {"type": "dict", "options": SOURCE},
             "generation": {"type": "int"},
@@ -140,6 +141,7 @@ KEYS: Spec = {
             "previous": {"type": "str", "choices": ["keep", "deactivate", "destroy"], "default": "keep"},
             "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
+            "on_vanished": {"type": "str", "choices": ["fail", "recreate"], "default": "fail"},
             "state": {
                 "type": "str",
                 "choices": ["present", "absent", "public_only", *STATES],
@@ -148,6 +150,8 @@ KEYS: Spec = {
         },
     },
     "repair": {"type": "bool", "default": False},
+    "on_elsewhere": {"type": "str", "choices": ["fail", "adopt"], "default": "fail"},
+    "on_unreachable": {"type": "str", "choices": ["fail", "generate"], "default": "fail"},
 }
 
 CERTIFICATE: Spec = {
@@ -172,6 +176,7 @@ CERTIFICATE: Spec = {
         ],
     },
     "extended_key_usage": {"type": "list", "elements": "str", "no_log": False},
+    "extended_key_usage_critical": {"type": "bool", "no_log": False},
     "basic_constraints": {
         "type": "dict",
         "options": {"ca": {"type": "bool", "default": False}, "path_length": {"type": "int"}},

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class Database:
                 raise
             self.connection.execute("COMMIT")
             if durable:
-                self.connection.execute("PRAGMA synchronous = NORMAL")
+                with suppress(sqlite3.Error):  # it is written; the next write is a slower one at the worst
+                    self.connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise RegistryError(f"registry {self.path}: a write failed: {error}", code="registry_write_failed") from error
 
@@ -98,7 +100,35 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
 
 def _create_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # O_EXCL creates nothing through a link. Two first runs may meet here.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _check_nobody_prepared(path: Path) -> None:
+    """The registry names the library that is loaded, so what another user could have put there is refused.
+
+    It, the files that SQLite keeps beside it and its folder must belong to this user or to root, and must not be writable by others; the
+    folder may be where it is sticky, as /tmp. Raises :class:`RegistryError`, OSError.
+    """
+    beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+    for file in (path.parent, path, *(one for one in beside if os.path.lexists(one))):
+        folder = file == path.parent
+        status = os.stat(file) if folder else os.lstat(file)
+        mode = stat.S_IMODE(status.st_mode)
+        problem = None
+        if stat.S_ISLNK(status.st_mode):
+            problem = "is a symbolic link: give the path of the file itself"
+        elif not folder and not stat.S_ISREG(status.st_mode):
+            problem = "is no regular file: give another path"
+        elif status.st_uid not in (0, os.geteuid()):
+            problem = (
+                f"belongs to user id {status.st_uid}, neither to this user nor to root: run as its owner, or give this user's own registry"
+            )
+        elif mode & 0o022 and not (folder and mode & stat.S_ISVTX):
+            problem = f"has mode {mode:04o}, so others can write it: look at what is in it, and then run chmod go-w on it"
+        if problem is not None:
+            raise RegistryError(f"registry {path}: {file if file != path else 'it'} {problem}.", code="registry_unsafe")
 
 
 def _connect(target: str) -> sqlite3.Connection:
@@ -112,7 +142,7 @@ def registry_exists(path: str) -> bool:
     if not os.path.isabs(path):
         raise RegistryError("registry: is not an absolute path on the target", code="invalid_input")
     try:
-        os.stat(path)
+        os.lstat(path)  # a link to nothing is no absent registry
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -138,9 +168,11 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
                 f"registry: there is none at {path}. Register an instance with hsm_instance first, or give the registry's path.",
                 code="registry_missing",
             )
+        if not exists and not check_mode:
+            _create_file(file)
+        if exists or not check_mode:
+            _check_nobody_prepared(file)
         if not check_mode:
-            if not exists:
-                _create_file(file)
             connection = _connect(path)
         else:
             connection = _connect(":memory:")

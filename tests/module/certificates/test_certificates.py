@@ -183,6 +183,30 @@ def test_request_four_steps(primary: Hsm, kind: str) -> None:
     assert on_token(primary) == []
 
 
+def test_a_request_with_names_of_every_kind_and_no_subject(primary: Hsm) -> None:
+    make_key(primary)
+    path = primary.scratch / "web01.csr"
+    names = ["dirName:CN=a\\,b,O=Example", "RID:1.2.3.4", "otherName:1.3.6.1.4.1.311.20.2.3;UTF8:ops@example.com", "DNS:web01"]
+    four_steps(primary, subject={}, subject_alt_names=names, csr_path=str(path))
+    text = " ".join(openssl("req", "-verify", "-noout", "-text", "-in", str(path)).split())
+    assert " Subject: Subject Public Key Info:" in text
+    assert "X509v3 Subject Alternative Name: critical DirName:/O=Example/CN=a,b, Registered ID:1.2.3.4, " in text
+    assert "UPN::ops@example.com, DNS:web01 " in text
+    answer = certificate(primary, subject={}, subject_alt_names=names, self_signed={})
+    assert "subject: is empty: a self-signed certificate needs the name of its issuer" in answer["msg"]
+
+
+@pytest.mark.parametrize(("critical", "good"), [(None, True), (False, False)])
+def test_a_certificate_for_time_stamps(primary: Hsm, critical: bool | None, good: bool) -> None:
+    make_key(primary)
+    options: dict[str, Any] = {} if critical is None else {"extended_key_usage_critical": critical}
+    done = four_steps(primary, subject=SUBJECT, extended_key_usage=["timeStamping"], self_signed={}, **options)
+    path = primary.scratch / "tsa.pem"
+    path.write_text(done["certificate"])
+    # What another program makes of RFC 3161, section 2.3.
+    assert f"Time Stamp signing : {'Yes' if good else 'No'}" in openssl("x509", "-purpose", "-noout", "-in", str(path))
+
+
 @pytest.mark.parametrize("kind", ["rsa", "rsa-pss", "p256", "p384", "ed25519"])
 def test_self_signed_four_steps(primary: Hsm, kind: str) -> None:
     make_key(primary, kind)
@@ -249,6 +273,27 @@ def test_attributes_on_the_token(primary: Hsm, ca: Ca) -> None:
         "SERIAL_NUMBER": (bytes([2, len(serial)]) + serial).hex(),
         "VALUE": parsed.public_bytes(Encoding.DER).hex(),
     }
+
+
+@pytest.mark.parametrize("form", ["root-first", "p7b"])
+def test_the_certificate_of_the_key_is_found_in_what_a_ca_sends(primary: Hsm, ca: Ca, form: str) -> None:
+    make_key(primary)
+    earlier, issued = ca.issue(request_of(primary), days=30), ca.issue(request_of(primary), days=90)
+    sent = primary.scratch / "sent"
+    sent.write_text(ca.path.read_text() + earlier + issued)
+    if form == "p7b":
+        openssl("crl2pkcs7", "-nocrl", "-certfile", str(sent), "-outform", "DER", "-out", str(sent))
+    done = four_steps(primary, src=str(sent))
+    assert done["certificate"] == issued and done["matches_key"] is True
+
+
+def test_a_bundle_without_the_certificate_of_the_key_is_refused(primary: Hsm, ca: Ca) -> None:
+    make_key(primary)
+    make_key(primary, "rsa", "other")
+    answer = certificate(primary, content=ca.path.read_text() + ca.issue(request_of(primary, key_label="other")))
+    assert answer["failure"]["code"] == "certificate_mismatch" and answer["changed"] is False
+    assert "none of its 2 certificates belongs to this key" in answer["msg"]
+    assert all(one in answer["msg"] for one in answer["failure"]["details"]["certificate_keys"])
 
 
 def test_import_from_a_file_in_der(primary: Hsm, ca: Ca) -> None:

@@ -38,7 +38,7 @@ def test_a_new_virtual_key_makes_its_key_whatever_the_policy(pair: Pair, apply_c
 def test_the_next_connection_serves_when_the_first_is_away(pair: Pair) -> None:
     ok(pair.keys(AES))
     pair.away(pair.hsm)
-    done = ok(pair.keys({"label": "dek-2", "type": "AES"}))
+    done = ok(pair.keys({"label": "dek-2", "type": "AES"}, on_unreachable="generate"))
     assert (done["served_by"]["priority"], done["served_by"]["instance"]) == (2, "standby")
     assert "connection 1 (instance 'primary', token 'payments') could not be reached" in texts(done)
     assert usage(pair.tool_b, "dek-2") == {"encrypt", "decrypt"}
@@ -49,7 +49,7 @@ def test_the_next_connection_serves_when_the_first_is_away(pair: Pair) -> None:
     pair.back(pair.hsm)
     for label in ("dek-1", "dek-2"):
         answer = pair.keys({**AES, "label": label})
-        assert answer["changed"] is False and bool(answer.get("failed")) is (label == "dek-2")
+        assert answer["changed"] is False and bool(answer.get("failed")) is (label == "dek-2"), answer
     assert usage(pair.tool, "dek-2") == set()
 
 
@@ -69,7 +69,7 @@ def test_a_token_that_is_gone_is_passed_over_too(pair: Pair) -> None:
     """The library works and has no such token: nothing is known of its keys."""
     for folder in (pair.hsm.scratch / "tokens").iterdir():
         folder.rename(pair.hsm.scratch / folder.name)
-    assert ok(pair.keys(AES))["served_by"]["priority"] == 2
+    assert ok(pair.keys(AES, on_unreachable="generate"))["served_by"]["priority"] == 2
 
 
 @pytest.mark.parametrize("fault", ["pin", "exchanged"])
@@ -140,7 +140,7 @@ def test_where_the_hsm_does_not_allow_it_the_virtual_key_is_narrowed(pair: Pair)
     assert usage(pair.tool, "dek-1") == {"encrypt", "decrypt"} and pair.records()["dek-1"] == ("active", ["decrypt"])
 
 
-@pytest.mark.parametrize("wish", [{"operations": ["encrypt", "decrypt", "wrap"]}, {"extractable": False}])
+@pytest.mark.parametrize("wish", [{"operations": ["encrypt", "decrypt", "sign"]}, {"extractable": False}])
 def test_what_only_the_hsm_could_change_is_a_mismatch_without_the_policy(pair: Pair, wish: dict[str, object]) -> None:
     ok(pair.keys({**AES, "extractable": True}))
     refused = pair.keys({**AES, **wish})
@@ -265,9 +265,21 @@ def test_a_vanished_key_is_not_made_again_until_it_is_forgotten(pair: Pair) -> N
     ok(pair.keys(AES))
     pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
     refused = pair.keys(AES)
-    assert refused["failure"]["code"] == "cannot_plan" and "prune: true" in refused["msg"]
+    assert refused["failure"]["code"] == "cannot_plan" and "on_vanished: recreate" in refused["msg"]
     ok(pair.sync(prune=True))
     assert ok(pair.keys(AES))["applied"][0]["action"] == "create"
+
+
+def test_a_vanished_key_is_made_again_when_no_member_has_it_and_that_was_said(pair: Pair) -> None:
+    ok(pair.keys(AES))
+    pair.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
+    again = {**AES, "on_vanished": "recreate"}
+    pair.away(pair.standby)
+    refused = pair.keys(again)
+    assert "connection 2 (instance 'standby', token 'payments-b') cannot be reached" in refused["msg"], refused["msg"]
+    pair.back(pair.standby)
+    assert four_steps(lambda check: pair.keys(again, check=check))["applied"][0]["action"] == "create"
+    assert len(pair.rows("SELECT label FROM virtual_key")) == 1
 
 
 def test_another_key_under_a_recorded_name_is_noticed(pair: Pair) -> None:
@@ -331,7 +343,7 @@ def test_what_is_out_of_reach_and_what_is_a_mistake(pair: Pair, library: str, fa
     environment = {**pair.hsm.environment, "FAULT_REAL": pair.hsm.library, "FAULT_PLAN": fault}
     behind = {"library": library, "environment": environment} if ":" in fault else {"library": str(nothing)}
     ok(pair.hsm.run("hsm_instance", **{**pair.hsm.instance(), **behind, "validate": False}))
-    answer = pair.keys(AES)
+    answer = pair.keys(AES, on_unreachable="generate")
     assert answer.get("served_by", {}).get("priority") == served, answer
     assert bool(usage(pair.tool_b, "dek-1")) is (served == 2)
 
@@ -420,6 +432,7 @@ def test_a_member_with_another_key_of_that_name_does_not_serve_it(pair: Pair) ->
     ok(pair.sync(group="back", repair="wrap"))
     ok(pair.group("back", state="absent", force=True))
     ok(pair.hsm.run("hsm_key", instance="standby", keys=[{"label": "dek-1", "state": "absent"}]))
+    ok(pair.hsm.run("hsm_key", instance="standby", keys=[AES]))
     ok(pair.group("other", connections=[{"instance": "standby"}, {"instance": "primary"}]))
     ok(pair.keys(AES, group="other"))
     pair.away(pair.standby)

@@ -175,7 +175,9 @@ def test_rotation_goes_on_from_the_record(pair: Pair) -> None:
     ok(pair.keys({"label": "kek", "type": "AES", "size": 128, "operations": ["wrap", "unwrap"]}))
     pair.away(pair.hsm)
     refused(pair.keys({"label": "kek", "type": "AES", "generation": 2, "previous": "destroy"}), "last found on another token")
-    done = ok(pair.keys({"label": "kek", "type": "AES", "generation": 2, "previous": "deactivate"}))
+    rotated = {"label": "kek", "type": "AES", "generation": 2, "previous": "deactivate"}
+    refused(pair.keys(rotated), "nobody can tell whether 'kek@2' is there already")
+    done = ok(pair.keys(rotated, on_unreachable="generate"))
     assert (done["keys"][0]["size"], done["keys"][0]["operations"]) == (128, ["wrap", "unwrap"])
     assert {label: state for label, (state, _operations) in pair.records().items()} == {"kek": "deactivated", "kek@2": "active"}
 

@@ -385,7 +385,7 @@ FAULTS = {
     "not unwrapped": (f"C_UnwrapKey:2:before={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
     "unwrapped, and an error": (f"C_UnwrapKey:2:after={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
     "broken device": (f"C_UnwrapKey:2:before={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
-    "cannot be used": (f"C_Sign:2:after={DEVICE_ERROR} C_Encrypt:2:after={DEVICE_ERROR}", "not_verified"),
+    "cannot be used": (f"C_Sign:2:after={DEVICE_ERROR} C_Encrypt:2:after={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
     "no public half": (f"C_CreateObject:1:before={GENERAL_ERROR}", None),
     "a public half, and an error": (f"C_CreateObject:1:after={GENERAL_ERROR}", None),
 }

@@ -84,9 +84,9 @@ def test_a_lost_key_is_told_and_costs_no_other(primary: Hsm) -> None:
     ok(primary.keys({"label": "k", "type": "AES"}))
     ok(primary.keys({"label": "k", "type": "AES", "generation": 2}))
     primary.tool("--delete-object", "--type", "secrkey", "--label", "k@2")
-    answer = primary.keys({"label": "k", "type": "AES", "generation": 2, "previous": "destroy"})
+    answer = primary.keys({"label": "k", "type": "AES", "generation": 2, "previous": "destroy", "on_vanished": "recreate"})
     assert "'k@2' was lost by the token, so the earlier ones are not destroyed" in answer["msg"]
-    told = ok(primary.keys({"label": "k", "type": "AES", "generation": 2}))
+    told = ok(primary.keys({"label": "k", "type": "AES", "generation": 2, "on_vanished": "recreate"}))
     assert any("is not on the token any more: another key is made" in str(text) for text in told["warnings"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from hsm_fixture import PIN, SO_PIN, Hsm, calls, ok
+from hsm_fixture import PIN, SO_PIN, Hsm, calls, four_steps, ok
 
 KEYS: dict[str, dict[str, Any]] = {
     "aes": {"label": "dek-1", "type": "AES", "size": 128, "operations": ["encrypt", "decrypt"]},
@@ -249,17 +249,22 @@ def test_keys_of_another_program_become_managed(primary: Hsm) -> None:
     assert ok(primary.run("hsm_sync", instance="primary"))["summary"]["missing"] == 0
 
 
-def test_a_key_that_vanished_is_made_again(primary: Hsm) -> None:
+def test_a_key_that_vanished_is_made_again_when_that_was_said(primary: Hsm) -> None:
     ok(primary.keys(KEYS["aes"]))
     primary.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
-    assert ok(primary.keys(KEYS["aes"]))["applied"][0]["action"] == "create"
-    assert ok(primary.keys(KEYS["aes"]))["changed"] is False
+    for check in (True, False):
+        answer = primary.keys(KEYS["aes"], KEYS["ec"], check=check)
+        assert answer["changed"] is False and "'dek-1' is gone from the token" in answer["msg"], answer
+    assert len(primary.tool("--list-objects").split("label:")) == 1
+    again = {**KEYS["aes"], "on_vanished": "recreate"}
+    done = four_steps(lambda check: primary.keys(again, check=check))
+    assert done["applied"][0]["action"] == "create" and any("was recorded" in str(text) for text in done["warnings"])
 
 
 def test_a_record_follows_what_was_asked_for_by_name(primary: Hsm) -> None:
     ok(primary.keys({"label": "dek-1", "type": "AES", "size": 128}))
     primary.tool("--delete-object", "--type", "secrkey", "--label", "dek-1")
-    ok(primary.keys({"label": "dek-1", "type": "AES", "size": 256}))
+    ok(primary.keys({"label": "dek-1", "type": "AES", "size": 256, "on_vanished": "recreate"}))
     assert ok(primary.run("hsm_sync", instance="primary"))["drift"] == []
     with closing(sqlite3.connect(primary.registry)) as registry:
         registry.execute("UPDATE virtual_key SET operations = '[\"encrypt\"]'")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -471,7 +473,7 @@ def test_a_write_that_fails_leaves_no_reference(hsm: Hsm, monkeypatch: pytest.Mo
     def killed(*_args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "write_private", killed)
+    monkeypatch.setattr(engine, "replacing", killed)
     with pytest.raises(KeyboardInterrupt):
         converge(hsm, entry(hsm, "a", hsm.token("a")))
     assert hsm.run("hsm_instance", name="a", state="absent")["changed"] is True
@@ -599,3 +601,25 @@ def test_an_ordinary_user_in_a_folder_of_its_own(hsm: Hsm) -> None:
     assert "become: true" in hidden["msg"]
     assert run_as_nobody(config_path="/etc/kms-of-nobody.toml")["failure"]["code"] == "config_unwritable"
     assert run_as_nobody(registry="/root/keyfleet/registry.db")["failure"]["code"] == "registry_unavailable"
+
+
+def test_a_disk_that_is_full_at_the_commit_leaves_the_old_file(primary: Hsm) -> None:
+    """The file and the answer agree: what the registry cannot take is not in the file, either."""
+    served = entry(primary, tokens=[{"label": "payments", "pin": PIN}])
+    assert run(primary, served, registry=primary.registry)["changed"] is True
+    before = path(primary).read_bytes()
+    with closing(sqlite3.connect(primary.registry)) as held:
+        held.execute("SELECT count(*) FROM event").fetchone()
+        held.execute("INSERT INTO event (run, at, action, subject, details) VALUES ('t', 't', 't', 't', '{}')")
+        held.commit()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{primary.registry}-wal").stat().st_size + 1, limits[1]))
+        args = {"instances": [served], "config_path": str(path(primary)), "registry": primary.registry, "settings": SETTINGS}
+        try:
+            process = primary.start("kms_config", args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        answer = primary.finish(process)
+    assert answer["failure"]["code"] == "registry_write_failed" and answer["changed"] is False, answer
+    assert path(primary).read_bytes() == before and [item.name for item in path(primary).parent.iterdir()] == ["kms.toml"]
+    assert run(primary, served, registry=primary.registry, settings=SETTINGS)["changed"] is True

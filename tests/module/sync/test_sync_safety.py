@@ -185,3 +185,26 @@ def test_what_a_group_has_ended_is_not_copied_back(pair: Pair, state: str, why: 
     answer = ok(pair.sync(repair="wrap"))
     assert answer["repaired"] == [] and why in answer["not_repaired"][0]["reason"]
     assert usage(pair.tool, "dek") == set()
+
+
+def test_a_device_error_while_a_copy_is_verified_is_one(pair: Pair, library: str) -> None:
+    """The copy is undone where that can be done; where not, what may be left is told, and the next run finishes it."""
+    ok(pair.keys({"label": "tls", "type": "EC", "extractable": True}))
+    tokens, scratch = [pair.hsm.token("payments-b")], pair.standby.scratch
+
+    def behind(plan: str) -> None:
+        environment = {**pair.standby.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(scratch / "fault.log")}
+        ok(pair.hsm.run("hsm_instance", **pair.hsm.instance("standby", tokens=tokens, library=library, environment=environment)))
+
+    behind("C_Sign:2:after=0x30")
+    undone = pair.sync(repair="wrap")
+    assert undone["failed"] is True and undone["changed"] is False
+    assert undone["failure"]["code"] == undone["not_repaired"][0]["code"] == "CKR_DEVICE_ERROR"
+    assert "differs" not in undone["msg"] and pair.tool_b("--list-objects") == ""
+    behind("C_Sign:1:before=0x30:on")
+    left = pair.sync(repair="wrap")
+    assert left["failed"] is left["changed"] is True and left["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert "may still be on the token" in left["msg"] and pair.tool_b("--list-objects").count("Object;") == 2
+    behind("")
+    assert [entry["label"] for entry in ok(pair.sync(repair="wrap"))["repaired"]] == ["tls"]
+    assert ok(pair.sync(repair="wrap"))["changed"] is False and pair.tool_b("--list-objects").count("Object;") == 2

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,32 @@ def test_a_slot_that_cannot_be_read_is_no_reason_to_create_a_token(hsm: Hsm, lib
     assert answer["failure"]["code"] == "CKR_DEVICE_ERROR"
     assert sorted((hsm.scratch / "tokens").iterdir()) == before
     assert faulty.calls()["C_InitToken"] == faulty.calls()["C_Login"] == 0
+
+
+def test_a_slot_that_cannot_be_read_is_not_taken_for_no_free_slot(hsm: Hsm, library: str) -> None:
+    """SoftHSM has one free slot, the last: unread, it may hold one."""
+    ok(hsm.run("hsm_instance", **hsm.instance()))
+    faulty, tokens = Faulty(hsm, library), hsm.scratch / "tokens"
+    shutil.copytree(tokens, hsm.scratch / "before")
+    codes = []
+    for number in range(1, 16):
+        answer = faulty.register(f"C_GetTokenInfo:{number}:before={DEVICE_ERROR}", f"other{number}", tokens=[hsm.token(f"b{number}")])
+        codes += [answer["failure"]["code"]] if answer.get("failed") else []
+        shutil.rmtree(tokens)
+        shutil.copytree(hsm.scratch / "before", tokens)
+    assert set(codes) == {"CKR_DEVICE_ERROR"}, codes
+
+
+@pytest.mark.parametrize("function", ["C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal", "C_GetAttributeValue", "C_DestroyObject"])
+def test_nothing_but_the_answer_is_printed(faulty: Faulty, function: str) -> None:
+    """python-pkcs11 raises once more when a search that failed is deleted, and Python prints what a destructor raises."""
+    ok(faulty.hsm.keys(KEYS[0]))
+    with_plan(faulty, f"{function}:1:before={DEVICE_ERROR}:on")
+    for module, args in (("hsm_key", {"keys": [{**KEYS[0], "state": "absent"}]}), ("hsm_sync", {})):
+        out, err = faulty.start(module, {"instance": "primary", **args}).communicate(timeout=60)
+        assert err == "" and json.loads(out), err
+        if module == "hsm_key":
+            assert json.loads(out)["failure"]["code"] == "CKR_DEVICE_ERROR"
 
 
 def test_a_failed_login_is_not_repeated(faulty: Faulty) -> None:
@@ -241,3 +269,117 @@ def test_every_module_remembers_a_refusal(faulty: Faulty, module: str) -> None:
             answer = hsm.run(module, instance="primary", **({"keys": KEYS} if module == "hsm_key" else {}))
         assert answer["failure"]["code"] == code
     assert faulty.calls()["C_Login"] == 1
+
+
+AFTER = f"after={DEVICE_ERROR}"
+
+
+def test_a_destroy_that_fails_after_its_effect_is_found_out(faulty: Faulty) -> None:
+    gone = [{**key, "state": "absent"} for key in (KEYS[0], PAIRS[0])]
+    ok(faulty.hsm.keys(KEYS[0], PAIRS[0]))
+    with_plan(faulty, f"C_DestroyObject:1:{AFTER} C_DestroyObject:2:{AFTER}")
+    assert labels(ok(faulty.hsm.keys(*gone)), "applied") == ["k0", "p0"]
+    assert faulty.labels() == []
+    with_plan(faulty, "")
+    assert ok(faulty.hsm.keys(*gone))["changed"] is False
+
+
+def test_an_attribute_that_is_written_in_spite_of_the_error_is_found_out(faulty: Faulty) -> None:
+    ok(faulty.hsm.keys({**KEYS[0], "operations": ["encrypt", "decrypt"]}))
+    less = {**KEYS[0], "operations": ["encrypt"]}
+    with_plan(faulty, f"C_SetAttributeValue:1:{AFTER}")
+    assert ok(faulty.hsm.keys(less))["key_results"][0]["operations"] == ["encrypt"]
+    with_plan(faulty, "")
+    assert ok(faulty.hsm.keys(less))["changed"] is False
+
+
+def test_what_was_written_of_two_attributes_is_told(faulty: Faulty) -> None:
+    ok(faulty.hsm.keys({**KEYS[0], "operations": ["encrypt", "decrypt", "sign", "verify"]}))
+    less = {**KEYS[0], "operations": ["encrypt", "decrypt"]}
+    with_plan(faulty, f"C_SetAttributeValue:2:before={DEVICE_ERROR}")
+    answer = faulty.hsm.keys(less)
+    assert answer["failed"] is answer["changed"] is True and answer["failure"]["code"] == "CKR_DEVICE_ERROR"
+    (entry,) = answer["key_results"]
+    assert len(entry["operations"]) == 3 and entry["state"] == "failed"
+    assert answer["diff"]["before"]["key k0"]["operations"] == ["encrypt", "decrypt", "sign", "verify"]
+    assert answer["diff"]["after"]["key k0"]["operations"] == entry["operations"]
+    with_plan(faulty, "")
+    assert ok(faulty.hsm.keys(less))["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("plan", "wanted"),
+    [
+        (f"C_DestroyObject:1:{AFTER}", {**KEYS[0], "state": "absent"}),
+        (f"C_SetAttributeValue:1:{AFTER}", {**KEYS[0], "operations": ["encrypt"]}),
+        (f"C_GenerateKey:1:{AFTER}", KEYS[1]),
+    ],
+)
+def test_what_cannot_be_looked_at_after_an_error_may_have_been_done(faulty: Faulty, plan: str, wanted: dict[str, Any]) -> None:
+    ok(faulty.hsm.keys(KEYS[0]))
+    with_plan(faulty, f"{plan}:on")
+    answer = faulty.hsm.keys(wanted)
+    assert answer["failed"] is answer["changed"] is True
+    assert "whether it took effect all the same could not be read (CKR_DEVICE_ERROR)" in answer["msg"]
+    with_plan(faulty, "")
+    ok(faulty.hsm.keys(wanted))
+    assert ok(faulty.hsm.keys(wanted))["changed"] is False
+
+
+@pytest.mark.parametrize("wanted", [{"type": "RSA"}, {"type": "EC", "curve": "P-384"}, {"type": "Ed25519"}], ids=lambda one: one["type"])
+@pytest.mark.parametrize(
+    "plan", ["C_DestroyObject:1:after=0x30:on", "C_DestroyObject:2:before=0x30", "C_DestroyObject:1:kill", "C_DestroyObject:2:kill"]
+)
+def test_a_replacement_that_has_destroyed_half_a_pair_converges(faulty: Faulty, plan: str, wanted: dict[str, Any]) -> None:
+    ok(faulty.hsm.keys(PAIRS[0]))
+    other = {"label": "p0", **wanted, "on_mismatch": "replace"}
+    with_plan(faulty, plan)
+    process = faulty.start("hsm_key", {"instance": "primary", "keys": [other]})
+    out, _err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if plan.endswith("kill") else 1), out
+    # One more that fails: the note stays until the key is whole.
+    with_plan(faulty, f"C_GenerateKeyPair:1:before={DEVICE_ERROR}")
+    again = faulty.hsm.keys(other)
+    assert again["failure"]["code"] == "CKR_DEVICE_ERROR", again
+    with_plan(faulty, "")
+    done = ok(faulty.hsm.keys(other))
+    assert done["changed"] is True and done["key_results"][0]["type"] == wanted["type"]
+    assert len(faulty.labels()) == 2 and ok(faulty.hsm.keys(other))["changed"] is False
+
+
+def everywhere(function: str, when: str, count: int = 40) -> str:
+    return " ".join(f"{function}:{number}:{when}={DEVICE_ERROR}" for number in range(1, count))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("function", ["C_CloseSession", "C_CloseAllSessions", "C_Logout", "C_Finalize"])
+def test_how_a_run_ends_is_not_how_it_went(faulty: Faulty, function: str, when: str) -> None:
+    with_plan(faulty, everywhere(function, when))
+    answer = ok(faulty.hsm.keys(*KEYS, *PAIRS))
+    assert answer["changed"] is True and len(answer["applied"]) == 9
+    synced = ok(faulty.hsm.run("hsm_sync", instance="primary"))
+    assert synced["changed"] is False and synced["summary"]["known"] == 9
+    assert ok(faulty.hsm.run("hsm_status", require="all"))["healthy"] is True
+    assert ok(faulty.hsm.keys(*KEYS, *PAIRS))["changed"] is False
+
+
+def test_what_a_look_made_and_cannot_be_removed_is_no_failure(faulty: Faulty) -> None:
+    """hsm_status makes a key for its round trip, which goes with the session at the latest."""
+    with_plan(faulty, everywhere("C_DestroyObject", "before"))
+    assert ok(faulty.hsm.run("hsm_status", require="all"))["healthy"] is True
+    assert faulty.calls()["C_DestroyObject"] == 1
+    wanted = {"label": "given", "type": "AES", "source": {"content": "b" * 32, "format": "hex"}}
+    assert ok(faulty.hsm.keys(wanted))["changed"] is True
+    assert ok(faulty.hsm.keys(wanted))["changed"] is False
+
+
+@pytest.mark.parametrize("function", ["C_CloseSession", "C_Logout", "C_Finalize"])
+def test_how_a_registration_ends_is_not_how_it_went(hsm: Hsm, library: str, function: str) -> None:
+    """Only its last call fails: a library that cannot be initialised again in between is another matter."""
+    faulty = Faulty(hsm, library)
+    ok(faulty.register())
+    last = faulty.calls()[function]
+    plan = f"{function}:{last}:before={DEVICE_ERROR}" if last else everywhere(function, "before")
+    answer = ok(faulty.register(plan, "other", tokens=[hsm.token("other")]))
+    assert answer["changed"] is True and answer["instance"]["tokens"][0]["accessible"] is True
+    assert ok(faulty.register(plan, "other", tokens=[hsm.token("other")]))["changed"] is False

@@ -18,6 +18,7 @@ from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateRequest, CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, RegistryError
+from ..._model.keys.generations import own_id
 from ..._model.keys.states import ACTIVE
 from ..._model.plan import Context, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
@@ -27,7 +28,8 @@ from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
 from ..virtual_keys.scope import token_scope
 from ..x509.building import build_self_signed
-from ..x509.reading import FoundCertificate, is_due, iso, load_certificate
+from ..x509.bundle import certificates_in
+from ..x509.reading import FoundCertificate, is_due, iso
 from .key import CertifiedKey, find_key, keys_called, several
 from .plan import CertificatePlan, Stored, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
 from .request_file import RequestPlan, check_folder, plan_request, write_request
@@ -55,10 +57,10 @@ def converge(request: CertificateRequest, context: Context) -> Outcome:
         raise
 
 
-def _checked(request: CertificateRequest, context: Context) -> tuple[CertificateSpec, FoundCertificate | None]:
-    """What is asked for, and the given certificate. Raises :class:`InputError` with every problem of the request."""
+def _checked(request: CertificateRequest, context: Context) -> tuple[CertificateSpec, tuple[FoundCertificate, ...]]:
+    """What is asked for, and the given certificates. Raises :class:`InputError` with every problem of the request."""
     spec, problems = request.spec, list(request.problems)
-    given: FoundCertificate | None = None
+    given: tuple[FoundCertificate, ...] = ()
     if spec is not None and spec.imports:
         try:
             given = _given(spec, context)
@@ -69,19 +71,19 @@ def _checked(request: CertificateRequest, context: Context) -> tuple[Certificate
     return spec, given
 
 
-def _given(spec: CertificateSpec, context: Context) -> FoundCertificate | None:
-    """The certificate in ``content`` or ``src``; None in check mode for a file that is not there yet. Raises ValueError."""
+def _given(spec: CertificateSpec, context: Context) -> tuple[FoundCertificate, ...]:
+    """The certificates in ``content`` or ``src``; none in check mode for a file that is not there yet. Raises ValueError."""
     if spec.content is not None:
-        return load_certificate(spec.content.encode("utf-8", "surrogateescape"))
+        return certificates_in(spec.content.encode("utf-8", "surrogateescape"))
     path = spec.src or ""
     try:
         with open(path, "rb") as file:
-            return load_certificate(file.read(_MAX_BYTES))
+            return certificates_in(file.read(_MAX_BYTES))
     except FileNotFoundError:
         if not context.check_mode:
             raise ValueError(f"{path} does not exist on the target: copy it there first, or give its text as content") from None
         context.warn(f"src: {path} does not exist. In check mode it is taken for one that an earlier task of this play would make.")
-        return None
+        return ()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}: run as its owner (become: true), or give its text as content") from None
 
@@ -97,7 +99,7 @@ class _Made:
 class _Run:
     """One call of hsm_certificate against one token."""
 
-    def __init__(self, context: Context, spec: CertificateSpec, given: FoundCertificate | None) -> None:
+    def __init__(self, context: Context, spec: CertificateSpec, given: tuple[FoundCertificate, ...]) -> None:
         self.context = context
         self.spec = spec
         self.given = given
@@ -135,7 +137,7 @@ class _Run:
             if not self.context.check_mode or error.code != "no_key":
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
-            return None, label.encode("utf-8", "surrogateescape")
+            return None, own_id(label)
         return key, key.key_id
 
     def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:
@@ -207,7 +209,7 @@ class _Run:
                 self.done.append(f"the new certificate was stored (handle {item.handle})")
                 log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:
-                cryptoki.destroy(inventory, one.item)
+                cryptoki.destroy(session, inventory, one.item)
                 self.done.append(f"a certificate was removed (handle {one.item.handle})")
                 log.add("remove_certificate", one.item.key_id, one.item.label, one.found)
             return made

@@ -93,28 +93,40 @@ def _keep(spec: CertificateSpec, kept: Stored, stored: Sequence[Stored]) -> Cert
 
 
 def plan_import(
-    spec: CertificateSpec, given: FoundCertificate | None, key: CertifiedKey | None, stored: Sequence[Stored]
+    spec: CertificateSpec, given: Sequence[FoundCertificate], key: CertifiedKey | None, stored: Sequence[Stored]
 ) -> CertificatePlan:
-    """The given certificate beside its key, and no other. ``given`` is None for a file that an earlier task will have made.
+    """The given certificate of the key beside it, and no other. Nothing is given by a file that an earlier task will have made.
 
-    Raises :class:`Refused` with the code ``certificate_mismatch`` when it belongs to another key.
+    Of several certificates of this key, the one that ends last. Raises :class:`Refused` with the code ``certificate_mismatch`` when none
+    is of this key.
     """
-    if given is None:
+    if not given:
         return _replace(spec, None, {"from": spec.src}, stored)
-    if key is not None and given.spki != key.spki:
-        theirs = key_fingerprint(given.spki) if given.spki else None
-        option = "content" if spec.content is not None else "src"
-        raise Refused(
-            f"{option}: the certificate belongs to another key: its public key has the SHA-256 fingerprint {theirs or '(unknown)'}, key "
-            f"'{spec.key_label}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
-            "or name the key that it belongs to.",
-            code="certificate_mismatch",
-            details={"certificate_key": theirs, "key": key.fingerprint},
-        )
+    chosen = given[0]
+    if key is not None:
+        mine = [one for one in given if one.spki == key.spki]
+        if not mine:
+            raise _mismatch(spec, given, key)
+        chosen = max(mine, key=lambda one: one.values()["not_after"])
     for one in stored:
-        if one.item.der == given.der:
+        if one.item.der == chosen.der:
             return _keep(spec, one, stored)
-    return _replace(spec, given, given.described(), stored)
+    return _replace(spec, chosen, chosen.described(), stored)
+
+
+def _mismatch(spec: CertificateSpec, given: Sequence[FoundCertificate], key: CertifiedKey) -> Refused:
+    theirs = [key_fingerprint(one.spki) if one.spki else None for one in given]
+    option = "content" if spec.content is not None else "src"
+    which = "the certificate belongs to another key: its public key has"
+    if len(given) > 1:
+        which = f"none of its {len(given)} certificates belongs to this key: their public keys have"
+    return Refused(
+        f"{option}: {which} the SHA-256 fingerprint {', '.join(one or '(unknown)' for one in theirs)}, key "
+        f"'{spec.key_label}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
+        "or name the key that it belongs to.",
+        code="certificate_mismatch",
+        details={"certificate_key": theirs[0], "certificate_keys": theirs, "key": key.fingerprint},
+    )
 
 
 def plan_self_signed(

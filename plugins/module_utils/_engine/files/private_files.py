@@ -13,7 +13,8 @@ import os
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -31,8 +32,13 @@ def read_pin(path: str, option: str) -> Secret:
     errors. Raises :class:`PinError`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PinError(
+                f"{option}: {path} is a symbolic link, and who can change the link chooses the PIN. Give the path of the file itself.",
+                code="pin_file_unsafe",
+            ) from None
         ways = {
             errno.ENOENT: "Create it (mode 0600), or give the PIN beside it once, and it is written.",
             errno.EACCES: "Run as its owner, or give this user's own file.",
@@ -78,10 +84,17 @@ def make_folder(path: str) -> None:
 
 
 def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Replace ``path`` by a file with this content and mode, in one step, on the disk before it is named.
+    """Replace ``path`` by a file with this content and mode, in one step, on the disk before it is named. Raises OSError."""
+    with replacing(path, content, mode):
+        pass
 
-    A reader sees the old file or the new one. It is written under a short name first, so that its own may be as long as the
-    file system allows. Raises OSError.
+
+@contextmanager
+def replacing(path: str, content: bytes, mode: int = 0o600) -> Iterator[None]:
+    """Write a file with this content and mode beside ``path``, to the disk, and give it that name when the body has ended well.
+
+    A reader sees the old file or the new one. Its first name is a short one, so that its own may be as long as the file system
+    allows. Raises OSError.
     """
     make_folder(path)
     prefix = f".keyfleet-{sha256(os.fsencode(os.path.basename(path))).hexdigest()[:16]}-"
@@ -96,6 +109,7 @@ def write_private(path: str, content: bytes, mode: int = 0o600) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        yield
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +27,8 @@ from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_login
 from . import token_setup
-from .token_setup import Access, TokenWork
+from .plan import Access, Look, TokenPlan, plan_token
+from .token_setup import TokenDone
 
 _NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed")
 # What a declared instance and its record call alike, the library apart.
@@ -49,7 +49,7 @@ class _Registration:
         self.request = request
         self.spec = spec
         self.context = context
-        self.works = [token_setup.prepare(token) for token in spec.tokens]
+        self.pins = [token_setup.prepare(token) for token in spec.tokens]
         self.access = Access(request.allow_low_pin_count, request.allow_renumber, spec.connection_timeout)
 
     def converge(self) -> Outcome:
@@ -65,54 +65,81 @@ class _Registration:
             except KeyfleetError as error:
                 if self.request.validate or error.code not in _NO_LIBRARY:
                     raise
-                for work in self.works:
-                    work.fail(error)
-                return self._converge(database, None)
+                return self._converge(database, error)
 
-    def _converge(self, database: Database, provider: Provider | None) -> Outcome:
-        works = self.works
-        self.library = provider.library if provider else self.spec.libraries[0]
+    def _converge(self, database: Database, provider: Provider | KeyfleetError) -> Outcome:
+        """``provider`` is the error where there is none, and the instance is saved all the same."""
+        self.library = provider.library if isinstance(provider, Provider) else self.spec.libraries[0]
         # The registry's refusals come before the first login: a refused run costs no PIN attempt.
         known = table.all_instances(database)
         existing = _named(known, self.spec.name)
-        self._check_expected(known, self._wanted(database, existing, known), check_mode=self.context.check_mode)
-        if provider is not None:
-            self._look(database, provider, existing)
+        plans = [TokenPlan(token) for token in self.spec.tokens]
+        looks = [plan.look for plan in plans]
+        self._check_expected(known, self._wanted(database, existing, known, looks), check_mode=self.context.check_mode)
+        if isinstance(provider, Provider):
+            plans, looks = self._look(database, provider, existing)
+        else:
+            looks = [look.failed(provider) for look in looks]
         if self.request.validate:
-            _raise_errors(works)
-        record = self._wanted(database, existing, known)
-        steps = [step for work in works if work.error is None for step in work.steps]
-        steps.append(self._step(known, existing, record))
-        if not self.context.check_mode and any(step.changes for step in steps):
-            with _telling_what_was_done(works):
-                for work in works:
-                    if provider is not None and work.error is None:
-                        work.apply(provider, self.access)
-                with open_database(self.request.registry, run=self.context.run, create=True) as writable:
-                    known = self._save(writable)
+            _raise_errors(looks)
+        record = self._wanted(database, existing, known, looks)
+        steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None for step in plan.steps]
+        steps.append(self._step(known, existing, record, plans))
+        changed = any(step.changes for step in steps)
+        if changed and not self.context.check_mode:
+            looks, known = self._apply(provider, plans, looks)
             record = _named(known, record.name) or record
-        values = {"instance": describe(record, prefix_of(_with(known, record))[record.name], works)}
-        return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values=values)
+        values = {"instance": describe(record, prefix_of(_with(known, record))[record.name], plans, looks)}
+        return Outcome(changed=changed, diff=diff_of(steps), values=values)
 
-    def _look(self, database: Database, provider: Provider, existing: InstanceRecord | None) -> None:
-        """Find the tokens, and test those that need nothing first."""
-        for work in self.works:
-            token_setup.observe(provider, work, self.access, _known_token(existing, work.spec, None))
-        _check_distinct(self.works)
-        for work in self.works:
-            token_setup.test_existing(provider, work, self.access)
-            if not self.context.check_mode:
-                work.drop_stale()
-                if work.tested:
-                    note_login(database, _known_token(existing, work.spec, None), work.pin_path, work.error)
+    def _look(self, database: Database, provider: Provider, existing: InstanceRecord | None) -> tuple[list[TokenPlan], list[Look]]:
+        """Find the tokens, plan, and test those that need nothing first: the plans, and the last look at each token."""
+        plans = []
+        for spec, pins in zip(self.spec.tokens, self.pins, strict=True):
+            known = _known_token(existing, spec, None)
+            plans.append(plan_token(spec, pins, token_setup.observe(provider, spec), self.access, known))
+        _check_distinct(plans)
+        looks = []
+        for plan in plans:
+            look = token_setup.test_existing(provider, plan, self.access)
+            if look is not None and not self.context.check_mode:
+                token_setup.drop_stale(plan, look)
+                note_login(database, _known_token(existing, plan.spec, None), plan.pin_path, look.error)
+            looks.append(look or plan.look)
+        return plans, looks
 
-    def _save(self, database: Database) -> list[InstanceRecord]:
+    def _apply(
+        self, provider: Provider | KeyfleetError, plans: Sequence[TokenPlan], looks: Sequence[Look]
+    ) -> tuple[list[Look], list[InstanceRecord]]:
+        """Carry the plans out, one after the other, and save the instance: the last look at each token, and all instances.
+
+        Raises :class:`KeyfleetError` that says what was done before.
+        """
+        done: list[TokenDone] = []
+        try:
+            for plan, look in zip(plans, looks, strict=True):
+                if isinstance(provider, Provider) and look.error is None:
+                    done.append(token_setup.apply(provider, plan, look, self.access))
+                else:
+                    done.append(TokenDone(look))
+                if (failure := done[-1].failure) is not None:
+                    raise failure
+            looks = [one.look for one in done]
+            with open_database(self.request.registry, run=self.context.run, create=True) as writable:
+                return list(looks), self._save(writable, looks)
+        except KeyfleetError as error:
+            error.changed = any(one.changed for one in done)
+            if steps := [text for one in done for text in one.steps]:
+                error.message += f" Before that: {'; '.join(steps)}. The instance was not saved; run again when the cause is mended."
+            raise
+
+    def _save(self, database: Database, looks: Sequence[Look]) -> list[InstanceRecord]:
         """Write the instance, and return all there are. Everything is looked at again under the write lock: another run may have
         registered an instance meanwhile."""
         with database.transaction():
             known = table.all_instances(database)
             existing = _named(known, self.spec.name)
-            record = self._wanted(database, existing, known)
+            record = self._wanted(database, existing, known, looks)
             self._check_expected(known, record, check_mode=False)
             if self._step(known, existing, record).changes:
                 # Refused above unless force was said.
@@ -120,26 +147,28 @@ class _Registration:
                 table.save(database, record, "register_instance" if existing is None else "change_instance")
             return table.all_instances(database)
 
-    def _record(self, existing: InstanceRecord | None) -> InstanceRecord:
+    def _record(self, existing: InstanceRecord | None, looks: Sequence[Look]) -> InstanceRecord:
         spec, tokens = self.spec, []
-        for work in self.works:
-            seen, selector = work.token, work.spec.selector
-            token = _known_token(existing, work.spec, seen.serial if seen else None) or TokenRecord(selector)
+        for declared, look in zip(spec.tokens, looks, strict=True):
+            seen, selector = look.token, declared.selector
+            token = _known_token(existing, declared, seen.serial if seen else None) or TokenRecord(selector)
             label = str(selector.value) if selector.kind == "label" else token.label
             token = replace(
-                token, selector=selector, label=label, login=work.spec.login, user_type=work.spec.user_type, pin_file=work.spec.pin_file
+                token, selector=selector, label=label, login=declared.login, user_type=declared.user_type, pin_file=declared.pin_file
             )
             tokens.append(replace(token, label=seen.label, serial=seen.serial, slot=seen.slot_id) if seen else token)
         record = existing or InstanceRecord(spec.name, spec.model, self.library)
         settings = {name: getattr(spec, name) for name in _SETTINGS}
         return replace(record, **settings, library=self.library, tokens=tuple(tokens))
 
-    def _wanted(self, database: Database, existing: InstanceRecord | None, known: Sequence[InstanceRecord]) -> InstanceRecord:
-        """The record as it will be.
+    def _wanted(
+        self, database: Database, existing: InstanceRecord | None, known: Sequence[InstanceRecord], looks: Sequence[Look]
+    ) -> InstanceRecord:
+        """The record as it will be. ``looks`` are the last at its tokens, in their order.
 
         Raises :class:`Refused` for what would re-address stored UIDs, orphan virtual keys or take a connection away from a group.
         """
-        record = self._record(existing)
+        record = self._record(existing, looks)
         moved = renumberings(prefix_of(known), prefix_of(_with(known, record)))
         if existing is not None:
             _drop_or_refuse(database, _left_out(existing, record), f"instance '{record.name}': tokens", force=self.request.force)
@@ -176,8 +205,10 @@ class _Registration:
             details={"moved": [f"instance '{record.name}' would have {found or 'no prefix'} and not {expected}"]},
         )
 
-    def _step(self, known: Sequence[InstanceRecord], existing: InstanceRecord | None, record: InstanceRecord) -> Step:
-        created = {work.spec.selector for work in self.works if work.create}
+    def _step(
+        self, known: Sequence[InstanceRecord], existing: InstanceRecord | None, record: InstanceRecord, plans: Sequence[TokenPlan] = ()
+    ) -> Step:
+        created = {plan.spec.selector for plan in plans if plan.create}
         after = _declared(record, prefix_of(_with(known, record))[record.name], created)
         subject = f"instance {record.name}"
         if existing is None:
@@ -186,20 +217,8 @@ class _Registration:
         return Step(CHANGE if before != after else KEEP, subject, before, after)
 
 
-@contextmanager
-def _telling_what_was_done(works: Sequence[TokenWork]) -> Iterator[None]:
-    try:
-        yield
-    except KeyfleetError as error:
-        done = [text for work in works for text in work.done]
-        if done:
-            error.changed = True
-            error.message += f" Before that: {'; '.join(done)}. The instance was not saved; run again when the cause is mended."
-        raise
-
-
-def _raise_errors(works: Sequence[TokenWork]) -> None:
-    errors = [work.error for work in works if work.error is not None]
+def _raise_errors(looks: Sequence[Look]) -> None:
+    errors = [look.error for look in looks if look.error is not None]
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -210,15 +229,15 @@ def _raise_errors(works: Sequence[TokenWork]) -> None:
         )
 
 
-def _check_distinct(works: Sequence[TokenWork]) -> None:
+def _check_distinct(plans: Sequence[TokenPlan]) -> None:
     seen: dict[str, TokenSpec] = {}
     problems = []
-    for work in works:
-        serial = work.token.serial if work.token else None
+    for plan in plans:
+        serial = plan.look.token.serial if plan.look.token else None
         if serial and serial in seen:
-            problems.append(f"{work.spec.where} and {seen[serial].where} are the same token (serial {serial}): name it once")
+            problems.append(f"{plan.spec.where} and {seen[serial].where} are the same token (serial {serial}): name it once")
         if serial:
-            seen.setdefault(serial, work.spec)
+            seen.setdefault(serial, plan.spec)
     if problems:
         raise InputError(problems)
 
@@ -287,14 +306,14 @@ def _declared(record: InstanceRecord, prefix: str | None, new_tokens: set[TokenS
     return {"prefix": prefix, **settings, "tokens": tokens}
 
 
-def describe(record: InstanceRecord, prefix: str | None, works: Sequence[TokenWork] = ()) -> dict[str, Any]:
+def describe(record: InstanceRecord, prefix: str | None, plans: Sequence[TokenPlan] = (), looks: Sequence[Look] = ()) -> dict[str, Any]:
     """An instance as hsm_instance returns it. No PIN, only the path of its file."""
     tokens = []
     for index, token in enumerate(record.tokens):
-        work = works[index] if works else None
+        look = looks[index] if looks else None
         known = {name: getattr(token, name) for name in ("slot", "label", "serial", "pin_file", "login", "user_type")}
-        seen = {name: getattr(work.status, name) if work else None for name in ("accessible", "error", "code", "pin_state")}
-        tokens.append({**known, **seen, "initialized": work is not None and work.create})
+        seen = {name: getattr(look.status, name) if look else None for name in ("accessible", "error", "code", "pin_state")}
+        tokens.append({**known, **seen, "initialized": bool(plans) and plans[index].create})
     dates = {"created_at": record.created_at, "updated_at": record.updated_at}
     return {"id": record.id, "prefix": prefix, **_settings(record), **dates, "tokens": tokens}
 

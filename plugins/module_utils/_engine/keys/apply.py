@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.roundtrip import use_once
+from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
@@ -108,8 +110,11 @@ class Applier:
     def _clear(self, left_overs: Iterable[KeyObject], cleared: set[int], complaints: list[str]) -> None:
         for item in left_overs:
             try:
-                cryptoki.destroy(self.inventory, item)
+                cryptoki.destroy(self.session, self.inventory, item)
             except Cryptoki as error:
+                if error.details.get(CHANGED):
+                    error.changed = True
+                    raise
                 complaints.append(f"a left-over without a name stays on the token: {error.message}")
                 continue
             cleared.add(item.handle)
@@ -120,7 +125,7 @@ class Applier:
     def _failure(self, plan: KeyPlan, error: KeyfleetError) -> Failure:
         unrecorded = isinstance(error, RegistryError)
         text = f"{error.message}; the work in the HSM is done, and the next run records it" if unrecorded else error.message
-        return Failure(error.code, text, unrecorded or plan.spec.label in self._destroyed or bool(error.details.get("changed_hsm")))
+        return Failure(error.code, text, unrecorded or plan.spec.label in self._destroyed or bool(error.details.get(CHANGED)))
 
     # The note of what is about to be made
 
@@ -192,7 +197,6 @@ class Applier:
             if plan.spec.label in self._destroyed:
                 error.message += "; the key that was to be replaced is destroyed"
             raise
-        self._after[plan.spec.label] = key
         with recording(self.database):
             self.records.write(plan, key, made=True)
 
@@ -201,45 +205,43 @@ class Applier:
         if key is None:
             return
         if plan.clear:
-            for item in plan.clear:
-                cryptoki.destroy(self.inventory, item)
-                self._destroyed.add(spec.label)
+            self._destroy_objects(plan, key)
             with recording(self.database) as database:
                 if database is not None:
                     events.record(database, "destroy_left_over", self.records.uid(key), label=key.main.label)
             self._make(plan)
             return
-        key = self._with_changes(plan, key)
-        if plan.mend is not None:
-            operations = mended_operations(spec, key)
-            mate = replace(spec, label=key.main.label, key_id=key.main.key_id, operations=operations, modifiable=None, destroyable=None)
-            public = making.create_public(self.session, self.inventory, mate, plan.mend)
-            mended = Key(private=key.private, public=public)
-        elif isinstance(spec.material, KeyMaterial):
-            mate = replace(spec, label=key.main.label, key_id=key.main.key_id)
-            private = making.create(self.session, self.inventory, mate, spec.material, [PRIVATE]).private
-            mended = Key(private=private, public=key.public)
+        key, session, inventory = self._with_changes(plan, key), self.session, self.inventory
+        mate, value, material = replace(spec, label=key.main.label, key_id=key.main.key_id), plan.mend, spec.material
+        if value is not None:
+            mate = replace(mate, operations=mended_operations(spec, key), modifiable=None, destroyable=None)
+            made = self._made(mate.label, (PUBLIC,), lambda: Key(public=making.create_public(session, inventory, mate, value)))
+        elif isinstance(material, KeyMaterial):
+            made = self._made(mate.label, (PRIVATE,), lambda: making.create(session, inventory, mate, material, [PRIVATE]))
         else:
             return
-        self._use_once(mended)
+        mended = Key(private=made.private or key.private, public=made.public or key.public)
         self._after[spec.label] = mended
+        self._use_once(mended)
         with recording(self.database):
             self.records.write(plan, mended)
 
-    def _destroy(self, plan: KeyPlan, key: Key) -> None:
-        done = 0
-        try:
-            for item in key.objects:
-                cryptoki.destroy(self.inventory, item)
-                done += 1
-        except Cryptoki as error:
-            if done:
-                error.details["changed_hsm"] = True
-                error.message += "; its other half is destroyed already"
-            raise
-        self._destroyed.add(plan.spec.label)
+    def _destroy_objects(self, plan: KeyPlan, key: Key) -> None:
+        """Destroy a key's objects one after the other. What is left of it is known after each."""
+        label = plan.spec.label
+        for done, item in enumerate(key.objects):
+            try:
+                cryptoki.destroy(self.session, self.inventory, item)
+            except Cryptoki as error:
+                error.message += "; its other half is destroyed already" if done else ""
+                raise
+            self._destroyed.add(label)
+            left = key.objects[done + 1 :]
+            self._after[label] = cryptoki.key_of(left) if left else None
         self.look.forget(key)
-        self._after[plan.spec.label] = None
+
+    def _destroy(self, plan: KeyPlan, key: Key) -> None:
+        self._destroy_objects(plan, key)
         with recording(self.database) as database:
             if database is None:
                 return
@@ -276,7 +278,7 @@ class Applier:
                 events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
 
     def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
-        """Write the attributes that differ, and read the key back."""
+        """Write the attributes that differ, and read the key back, also after a failure."""
         done = 0
         try:
             for change in plan.changes:
@@ -284,13 +286,16 @@ class Applier:
                 done += 1
             return cryptoki.read_back(self.inventory, key) if plan.changes else key
         except Cryptoki as error:
-            error.details["changed_hsm"] = done > 0
+            if done:
+                error.details[CHANGED] = True
+                with suppress(Cryptoki):
+                    self._after[plan.spec.label] = cryptoki.read_back(self.inventory, key)
             raise
 
     def _remove_private(self, plan: KeyPlan, key: Key) -> None:
         if key.private is None:
             return
-        cryptoki.destroy(self.inventory, key.private)
+        cryptoki.destroy(self.session, self.inventory, key.private)
         self._destroyed.add(plan.spec.label)
         left = Key(public=key.public)
         self._after[plan.spec.label] = left
@@ -300,13 +305,19 @@ class Applier:
                 self.records.write(plan, left)
 
     def _create(self, spec: KeySpec) -> Key:
-        """Make the key, and use it once before it counts. After an error the token is searched again: it may be there all the same."""
-        try:
-            key = self._make_object(spec)
-        except Cryptoki as error:
-            key = self._made_all_the_same(spec, error)
+        """Make the key, and use it once before it counts."""
+        key = self._made(spec.label, spec.key_type.halves, lambda: self._make_object(spec))
+        self._after[spec.label] = key
         self._use_once(key)
         return key
+
+    def _made(self, label: str, halves: Collection[str], make: Callable[[], Key]) -> Key:
+        """What ``make`` makes. After an error the token is searched: these halves may be there all the same, or a part of them."""
+        before = set(self.inventory.raw)
+        try:
+            return make()
+        except Cryptoki as error:
+            return self._made_all_the_same(label, halves, before, error)
 
     def _make_object(self, spec: KeySpec) -> Key:
         material = spec.material
@@ -321,8 +332,7 @@ class Applier:
         try:
             key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
         except Cryptoki as error:
-            # SoftHSM answers to a damaged blob as to a broken device; a device that still works is not it.
-            error.device = error.device and not self.look.healthy()
+            error.device = self.look.blames_device(error)
             if not error.device:
                 error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
             raise
@@ -330,7 +340,7 @@ class Applier:
         if private is None or not public:
             return key
         if self.look.belongs(private, public) is False:
-            cryptoki.destroy(self.inventory, private)
+            cryptoki.destroy(self.session, self.inventory, private)
             text = f"{spec.where}.source.public_key: it does not belong to the private key in the source; nothing was kept of the import"
             raise Cryptoki(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False)
         return Key(private=private, public=making.create_public(self.session, self.inventory, spec, public))
@@ -339,20 +349,21 @@ class Applier:
         try:
             use_once(self.session, self.inventory, key)
         except Cryptoki as error:
-            error.details["changed_hsm"] = True
+            error.details[CHANGED] = True
             error.message = f"the key was made but cannot be used: {error.message} ({key.main.named()})"
             raise
 
-    def _made_all_the_same(self, spec: KeySpec, error: Cryptoki) -> Key:
+    def _made_all_the_same(self, label: str, halves: Collection[str], before: Collection[int], error: Cryptoki) -> Key:
         try:
-            labelled, unlabelled = cryptoki.search_label(self.session, self.inventory, spec.label)
-        except Cryptoki:
+            labelled, unlabelled = cryptoki.search_label(self.session, self.inventory, label, before)
+        except Cryptoki as failure:
+            cannot_tell(error, failure)
             raise error from None
         keys = group_keys(labelled)
-        if len(keys) == 1 and not (spec.key_type.is_pair and keys[0].is_half):
+        if len(keys) == 1 and {item.kind for item in keys[0].objects} == set(halves):
             return keys[0]
         left = [*labelled, *unlabelled]
         if left:
-            error.details["changed_hsm"] = True
+            error.details[CHANGED] = True
             error.message += ". Left over on the token: " + "; ".join(item.named() for item in left)
         raise error

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -22,17 +23,22 @@ from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, PendingKey
 from ..._model.scope import Scope
+from ..._registry import instances as table
 from ..._registry import pending_keys
 from ..._registry.database import Database, open_database
+from ..files.softhsm import hidden_objects
 from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
-from ..tokens.serving import Reached, check_pin, find_group, first_reachable
+from ..tokens.serving import Reached, check_pin, find_group, first_reachable, reach
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
+from .ask_members import other_members
 from .done import nothing_done
 from .look import EmptyToken, TokenLook
 from .planning.circumstances import Circumstances
+from .planning.member_answers import OtherMembers
 from .planning.neighbours import Neighbours
+from .planning.other_members import generates
 from .planning.plan import KeyPlan
 from .planning.planner import plan_keys
 from .planning.repair import is_hollow
@@ -124,16 +130,31 @@ class _Batch:
             return {}
         return pending_keys.of_token(self.database, target.token_id)
 
-    def _on(self, session: Session, target: Target, inventory: Inventory, scope: Scope) -> Outcome:
+    def _on(
+        self, session: Session, target: Target, inventory: Inventory, scope: Scope, others: OtherMembers | None = None
+    ) -> Outcome | None:
+        """Plan the batch and carry it out. None: nothing was done yet, and ``others`` are to be asked first."""
         self.session, self.inventory = session, inventory
         pending = self._pending(target)
         fingerprints = {label: record.fingerprint for label, record in scope.by_label().items() if record.fingerprint}
         self.look = TokenLook(session, inventory, fingerprints)
         neighbours = Neighbours(inventory.objects, inventory.certified)
         circumstances = Circumstances(
-            self.database is not None, self.request.repair, pending, self.look, neighbours, scope, self.context.check_mode
+            self.database is not None,
+            self.request.repair,
+            pending,
+            self.look,
+            neighbours,
+            scope,
+            self.context.check_mode,
+            others,
+            self.request.on_elsewhere,
+            self.request.on_unreachable,
         )
         plans = self._plan(circumstances)
+        if others is None and any(generates(plan, circumstances) for plan in plans):
+            return None
+        self._tell(plans)
         left_overs = self._left_overs(circumstances)
         if self.context.check_mode:
             work = nothing_done(plans, left_overs, self.look)
@@ -146,9 +167,14 @@ class _Batch:
 
     def _plan(self, circumstances: Circumstances) -> list[KeyPlan]:
         plans, problems = plan_keys(self.specs, self.inventory.objects, circumstances, datetime.now(timezone.utc))
-        problems += self._unsupported(plans)
+        problems += [*self._unsupported(plans), *self._hidden(plans)]
+        if problems and (reason := self._hides()) is not None:
+            problems.append(f"keys: what is not found may be there all the same: {reason}.")
         if problems:
             raise _cannot_plan(problems)
+        return plans
+
+    def _tell(self, plans: Sequence[KeyPlan]) -> None:
         for plan in plans:
             for text in plan.warnings:
                 self.context.warn(text)
@@ -157,7 +183,6 @@ class _Batch:
             for change in plan.changes:
                 if change.name in ("SENSITIVE", "EXTRACTABLE"):
                     self.context.warn(f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone.")
-        return plans
 
     def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
         """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""
@@ -189,6 +214,25 @@ class _Batch:
                     )
         return problems
 
+    def _hides(self) -> str | None:
+        return hidden_objects(self.session.token.model, self.session.token.serial)
+
+    def _hidden(self, plans: Sequence[KeyPlan]) -> list[str]:
+        """Why a key that is to be made may be there, unseen. What else rests on a key's absence is told in a warning."""
+        absent = [plan for plan in plans if plan.key is None]
+        reason = self._hides() if absent else None
+        if reason is None:
+            return []
+        labels = [plan.spec.label for plan in absent if not plan.makes_key]
+        if labels:
+            self.context.warn(f"{self.session.token}: {reason}: {listed(labels)} may be there all the same.")
+        return [
+            f"{plan.spec.where}: '{plan.spec.label}' may be there already: {reason}. Run as the user whose files they are, or give this "
+            "user access to them."
+            for plan in absent
+            if plan.makes_key
+        ]
+
     def _left_overs(self, circumstances: Circumstances) -> list[tuple[KeyObject, bool]]:
         """Key objects that are on the token only in part and hold nothing usable, and whether this run removes them."""
         found = [item for item in self.inventory.cut_off if not item.label and not item.key_id]
@@ -210,7 +254,9 @@ class _Run(_Batch):
         with open_target(target, self.database, read_write=not self.context.check_mode) as session:
             inventory = read_inventory(session, cut_off=self.cut_off(target))
             scope = token_scope(self.database, target.token_id) if self.database is not None else Scope()
-            outcome = self._on(session, target, inventory, scope)
+            outcome = self._on(session, target, inventory, scope, OtherMembers())
+        if outcome is None:
+            raise TypeError("outside a group there is nobody to ask")
         outcome.values["served_by"] = None
         return outcome
 
@@ -227,12 +273,27 @@ class _GroupRun(_Batch):
     def converge(self) -> Outcome:
         writes, login = not self.context.check_mode, self.request.connection.login
         with first_reachable(self.group, self.registry, login, self.context, read_write=writes, cut_off=self.cut_off) as reached:
-            scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
-            outcome = self._on(reached.session, reached.target, reached.inventory, scope)
-            outcome.values["served_by"] = reached.shown
+            outcome, scope = self._with(reached, None if len(self.group.members) > 1 else OtherMembers())
+        if outcome is None:
+            # Never two logins at once, and two configurations of one library cannot be in one process: the token that serves is
+            # given back, and planned anew from what it holds afterwards.
+            connection = reached.connection
+            others = other_members(self.group, self.registry, login, connection, reached.before, scope.same_token)
+            known = table.all_instances(self.registry)
+            with reach(connection, known, self.registry, login, read_write=writes, cut_off=self.cut_off) as again:
+                outcome, _scope = self._with(again, others)
+        if outcome is None:
+            raise TypeError("the other members were asked")
         if len(self.group.members) > 1:
             self._warn_of_the_others(reached, outcome)
         return outcome
+
+    def _with(self, reached: Reached, others: OtherMembers | None) -> tuple[Outcome | None, Scope]:
+        scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)
+        outcome = self._on(reached.session, reached.target, reached.inventory, scope, others)
+        if outcome is not None:
+            outcome.values["served_by"] = reached.shown
+        return outcome, scope
 
     def _group_now(self, reached: Reached) -> GroupRecord:
         """The group as it is under the token's lock: it may have been changed while this run waited."""

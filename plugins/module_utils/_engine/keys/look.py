@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
 from ..._cryptoki.objects import Inventory
+from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, probe, use_once, works_with_another
 from ..._cryptoki.session import Session
@@ -42,7 +43,7 @@ class TokenLook:
         self.session = session
         self.inventory = inventory
         self.fingerprints = fingerprints  # recorded ones, by CKA_LABEL
-        self._healthy: bool | None = None
+        self._healthy = True
         self._computed: dict[int, str | None] = {}  # fingerprints, by handle
 
     def use(self, key: Key) -> Cryptoki | None:
@@ -76,23 +77,28 @@ class TokenLook:
             return None
         try:
             if isinstance(material, KeyMaterial):
-                making.create_for_a_look(self.session, spec, material).destroy()
+                reference = making.create_for_a_look(self.session, spec, material)
             else:
                 wrapping = wrapping_key(self.inventory, spec, material)
-                making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping).destroy()
+                reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping)
         except Cryptoki as error:
             return error
-        return None
+        with for_a_moment(reference):
+            return None
 
     def healthy(self) -> bool:
-        if self._healthy is None:
+        """Whether the token works now. One that was found broken is not asked again."""
+        if self._healthy:
             try:
                 probe(self.session)
             except Cryptoki:
                 self._healthy = False
-            else:
-                self._healthy = True
         return self._healthy
+
+    def blames_device(self, error: Cryptoki) -> bool:
+        """Whether a failed call is the device's fault. SoftHSM answers to a damaged key or blob as a broken device would; a device that
+        still works is not it."""
+        return error.device and (error.rv not in NO_VALUE or not self.healthy())
 
     def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
         return comparing.belongs(self.session, self.inventory, private, public)
@@ -118,10 +124,8 @@ class TokenLook:
         if isinstance(material, KeyMaterial):
             return None
         reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
-        try:
+        with for_a_moment(reference):
             return comparing.modulus_of(reference) == key.private.modulus
-        finally:
-            reference.destroy()
 
     def _same_secret(self, spec: KeySpec, key: Key, material: KeyMaterial | WrappedMaterial) -> bool | None:
         item = key.main
@@ -148,16 +152,16 @@ class TokenLook:
                 return None  # this token takes no key just to compare with
             error.message = f"{spec.where}: {error.message}"
             raise
-        try:
+        with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
-        finally:
-            reference.destroy()
 
     def fingerprint(self, key: Key) -> str | None:
         """The key's fingerprint as the token gives it, or as it can be computed with it. For people: a failure gives None."""
         if key.fingerprint is not None or key.secret is None:
             return key.fingerprint
         handle = key.secret.handle
+        if handle not in self._computed and handle not in self.inventory.raw:
+            return None  # it is destroyed
         if handle not in self._computed:
             try:
                 value = comparing.check_value(self.session, self.inventory, key.secret)

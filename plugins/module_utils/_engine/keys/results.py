@@ -14,14 +14,13 @@ from typing import Any
 from ..._cryptoki.public_key import to_pem
 from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
-from ..._model.plan import CHANGE, DELETE, KEEP, Outcome, Step, diff_of
+from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
 from .done import Done, Work
 from .planning.plan import (
     DEACTIVATE,
     REMOVE_PRIVATE,
     REPAIR,
-    REPLACE,
     SET_STATE,
     KeyPlan,
     Sibling,
@@ -36,10 +35,13 @@ def _named(plan: KeyPlan) -> dict[str, Any]:
 
 
 def _step(plan: KeyPlan, done: Done) -> Step:
-    """The plan's line in the diff. Of a replacement that failed half way, the half that was done."""
-    if done.destroyed and not done.finished and plan.action in (REPLACE, REPAIR) and plan.key is not None:
-        return Step(DELETE, plan.step.subject, describe_key(plan.key), None)
-    return plan.step
+    """The plan's line in the diff. Of one that failed half way, what was done of it."""
+    if done.finished or done.failure is None:
+        return plan.step
+    before, after = (describe_key(key) if key is not None else None for key in (plan.key, done.key))
+    if before == after and not done.destroyed:
+        return Step(KEEP, plan.step.subject, before, after)
+    return Step(CREATE if before is None else DELETE if after is None else CHANGE, plan.step.subject, before, after)
 
 
 class Results:
@@ -60,7 +62,7 @@ class Results:
         removed = [item for item, gone in self.work.left_overs if gone]
         # Not by handle: those change from one session to the next, and check mode is to show the same diff.
         steps = [self._left_over_step(item, number) for number, item in enumerate(removed, 1)]
-        shown = [_step(plan, done) for plan, done in changing if done.finished or done.destroyed or not failed]
+        shown = [_step(plan, done) for plan, done in changing if done.finished or done.failure is not None or not failed]
         entries = self._entries()
         outcome = Outcome(
             changed=bool(applied) or bool(steps) or any(failure.changed_hsm for _plan, failure in failed),
@@ -97,7 +99,11 @@ class Results:
         entry = self._fields(plan, done)
         others = [self._other(sibling) for sibling in plan.siblings]
         later = [other for other in others if other["generation"] > (plan.spec.generation or 1) and other["state"] != "absent"]
-        return {**entry, "current": entry["state"] not in ("absent", "destroyed", "failed") and not later, "other_generations": others}
+        return {
+            **entry,
+            "current": entry["state"] not in ("absent", "destroyed", "failed", "elsewhere") and not later,
+            "other_generations": others,
+        }
 
     def _other(self, sibling: Sibling) -> dict[str, Any]:
         """Another generation of an entry's key."""
@@ -138,13 +144,17 @@ class Results:
             }
             if predicted and plan.action in (CHANGE, DEACTIVATE, SET_STATE, REMOVE_PRIVATE, REPAIR):
                 fields |= {name: value for name, value in dict(plan.step.after or {}).items() if name != "state"}
+        elif plan.found_on is not None and plan.recorded_as is not None:
+            fields |= {**describe_key(plan.recorded_as), "public_key": public_pem(plan.recorded_as), "state": "elsewhere"}
         elif plan.new_state is not None or (spec.state == DESTROYED and plan.action == KEEP):
             fields["state"] = spec.state  # all that is left is the record
         fields["operations"] = list(plan.virtual_operations(fields["operations"]))
         if key is None and (known := plan.virtual or next(iter(plan.stale), None)) is not None:
             fields |= {"id": known.key_id.hex(), "uid": self._uid(known.key_id_text)}
-        else:
+        elif plan.found_on is None:
             fields["uid"] = self._uid(key.key_id_text if key is not None else key_id_text(spec.key_id, spec.label))
+        if plan.found_on is not None:
+            fields["uid"] = None  # its address is the other member's
         if done.failure is not None:
             fields["state"] = "failed"
         if plan.mismatches:

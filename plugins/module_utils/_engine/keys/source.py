@@ -25,11 +25,13 @@ from ..._model.errors import InputError
 from ..._model.keys.material import SECRET_SIZES, KeyMaterial, WrappedMaterial, big_integer, ec_private_value, octet_string
 from ..._model.keys.source_rules import KeySource, PrivateBlob, SourceProblem, private_blob, secret_value, weak_des3, wrapped_blob
 from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES
+from .key_forms import carried_public, taken_apart
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateNumbers
 
 MAX_BYTES = 64 * 1024
+LEAST_RSA_EXPONENT = 65537
 LEAST_RSA_BITS = 2048  # NIST SP 800-131A revision 2, section 3: fewer are disallowed for signing
 
 # cryptography's names, which are those of SEC 2.
@@ -57,14 +59,15 @@ class _Public:
     curve: str | None
     attributes: Mapping[str, bytes]
     der: bytes
+    exponent: int | None = None
 
 
 def read_source(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
     """The key that ``source`` names, checked against what is asked for.
 
     ``source`` has no :func:`.source_problems`. ``type`` is AES, DES3, DES, RSA, EC or Ed25519; ``size`` in bits and ``curve`` must be
-    the key's where they are given. ``allow_weak`` lets in RSA under 2048 bits and DES3 with two equal neighbours; whether DES is
-    let in at all, the caller decides. ``where`` names the entry, for example ``keys[0] (payments)``.
+    the key's where they are given. ``allow_weak`` lets in RSA under 2048 bits or with an exponent under 65537, and DES3 with two equal
+    neighbours; whether DES is let in at all, the caller decides. ``where`` names the entry, for example ``keys[0] (payments)``.
 
     Raises :class:`InputError` with every problem, each beginning with ``where.source.option: ``. None holds a part of the key or of
     the passphrase. ImportError where ``cryptography`` is missing.
@@ -222,8 +225,15 @@ def _load_private(blob: PrivateBlob, passphrase: Any, type: str) -> Any:
     if passphrase is not None and not blob.encrypted:
         raise SourceProblem("the key is not encrypted: leave it out", "passphrase")
     password = None if passphrase is None else _utf8(passphrase.reveal(), "passphrase")
+    plain = taken_apart(blob)
+    if plain is not None:
+        plain.refuse()
     key, complaint = _try_load(blob, password, skip_rsa_checks=False)
+    if key is None and plain is not None:
+        key, _complaint = _try_load(plain.rewritten(), None, skip_rsa_checks=False)
     if key is not None:
+        if plain is not None and plain.public not in (None, carried_public(key.public_key())):
+            raise SourceProblem("is a key whose public part is not that of its private one: it is damaged")
         return key
     if blob.encrypted and "password" in complaint.lower():
         raise SourceProblem("does not open the key: it is wrong", "passphrase")
@@ -305,7 +315,7 @@ def _public_part(key: Any, asked: str) -> _Public:
     if asked == "RSA":
         numbers = key.public_numbers()
         attributes = {"MODULUS": big_integer(numbers.n), "PUBLIC_EXPONENT": big_integer(numbers.e)}
-        return _Public("RSA", numbers.n.bit_length(), None, attributes, der)
+        return _Public("RSA", numbers.n.bit_length(), None, attributes, der, numbers.e)
     if asked == "EC":
         curve = CURVES.get(_CURVE_NAMES.get(key.curve.name, ""))
         if curve is None:
@@ -329,6 +339,11 @@ def _check_asked(public: _Public, size: int | None, curve: str | None, allow_wea
     if public.type == "RSA" and public.size < LEAST_RSA_BITS and not allow_weak:
         problems.append(
             f"holds an RSA key of {public.size} bits, and under {LEAST_RSA_BITS} it is weak: give another, or say allow_weak: true"
+        )
+    if public.exponent is not None and public.exponent < LEAST_RSA_EXPONENT and not allow_weak:
+        problems.append(
+            f"holds an RSA key with the public exponent {public.exponent}, and under {LEAST_RSA_EXPONENT} it is weak (FIPS 186-5, section "
+            "5.4): give another, or say allow_weak: true"
         )
     if problems:
         raise SourceProblem(problems[0], more=problems[1:])

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ from ..._model.toml_values import same
 from ..._registry import events, references
 from ..._registry import instances as table
 from ..._registry.database import open_database, registry_exists
-from ..files.private_files import write_private
+from ..files.private_files import replacing
 from ..files.toml_text import parse, render
 from . import tokens as kms_tokens
 from .unit import unit_needs
@@ -71,7 +72,7 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
                 code="render_failed",
             )
         if changed or (known and referred != _identities(known, instances)):
-            _write(request, context, instances, (lambda: _put(path, text)) if changed else None)
+            _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
@@ -189,9 +190,12 @@ def _warn(
         )
 
 
-def _put(path: str, text: str) -> None:
+@contextmanager
+def _file(path: str, text: str | None) -> Iterator[None]:
+    """The file, written beside ``path`` before the body and put in its place after it. ``text`` is None where nothing is written."""
     try:
-        write_private(path, text.encode("utf-8"), MODE)
+        with replacing(path, text.encode("utf-8"), MODE) if text is not None else nullcontext():
+            yield
     except OSError as error:
         raise KeyfleetError(
             f"config_path: {path} cannot be written: {error.strerror}. Nothing was changed. Run as a user who may "
@@ -200,26 +204,21 @@ def _put(path: str, text: str) -> None:
         ) from None
 
 
-def _write(request: KmsConfigRequest, context: Context, instances: Sequence[Served], put: Callable[[], None] | None) -> None:
-    """The file, and which instances it names. A crash between the two is mended by the next run."""
+def _write(request: KmsConfigRequest, context: Context, instances: Sequence[Served], text: str | None) -> None:
+    """The file, and which instances it names. All that a full disk can stop comes before the file is in its place; a crash between the
+    two is mended by the next run."""
+    path = request.config_path
     if not registry_exists(request.registry):
-        if put is not None:
-            put()
-        return
-    with open_database(request.registry, run=context.run) as database, database.transaction():
-        # Looked at again under the write lock: no instance is registered or removed until the file is there.
+        with _file(path, text):
+            return
+    with open_database(request.registry, run=context.run) as database, _file(path, text), database.transaction():
+        # Looked at again under the write lock: from now on no instance is removed that the file will name.
         known = table.all_instances(database)
         moved = registry_moves(prefix_of(known), prefix_by_name(instances))
         check_addresses(moved, allowed=request.allow_renumber)
-        references.replace(database, request.config_path, _identities(known, instances))
-        if put is not None:
-            events.record(
-                database,
-                "write_config",
-                request.config_path,
-                instances=[instance.spec.name for instance in instances],
-            )
-            put()
+        references.replace(database, path, _identities(known, instances))
+        if text is not None:
+            events.record(database, "write_config", path, instances=[instance.spec.name for instance in instances])
 
 
 def _diff(path: str, existing: Existing | None, wanted: dict[str, Any], changed: bool) -> dict[str, Any]:

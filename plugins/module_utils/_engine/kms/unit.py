@@ -9,14 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..._model.kms.config import Served
 from ..._model.kms.unit import folders_of, unit_environment
-
-# Where SoftHSM2 looks when SOFTHSM2_CONF is not set, as Debian and Fedora build it.
-_SOFTHSM_FILES = ("/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf")
+from ..files.softhsm import token_directory
 
 
 def unit_needs(settings: Mapping[str, Any], instances: Sequence[Served]) -> dict[str, Any]:
@@ -24,19 +21,7 @@ def unit_needs(settings: Mapping[str, Any], instances: Sequence[Served]) -> dict
     paths = folders_of(settings)
     for instance in instances:
         if instance.spec.model == "softhsm2":
-            paths += _token_folder(instance.spec.environment.get("SOFTHSM2_CONF"))
+            own = instance.spec.environment.get("SOFTHSM2_CONF")
+            folder = token_directory(own) if own else token_directory()
+            paths += [str(folder)] if folder is not None else []
     return {"environment": unit_environment(instances), "writable_paths": sorted(set(paths))}
-
-
-def _token_folder(configuration: str | None) -> list[str]:
-    """The token directory that SoftHSM2's own configuration names; none where there is no such file yet, in check mode."""
-    for path in [configuration] if configuration else _SOFTHSM_FILES:
-        try:
-            lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _equals, value = line.partition("=")
-            if name.strip() == "directories.tokendir" and value.strip().startswith("/"):
-                return [value.strip()]
-    return []

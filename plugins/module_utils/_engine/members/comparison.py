@@ -21,6 +21,7 @@ from ..._model.scope import Scope
 from ..._model.tokens.connection_request import Login
 from ..._registry import pending_keys
 from ..._registry.database import Database
+from ..files.softhsm import hidden_objects
 from ..tokens.connection import Target
 from ..tokens.serving import Connection, Reached, connections_of, reach
 from ..virtual_keys.contents import TokenContents
@@ -79,7 +80,9 @@ class Members:
         The notes of dead runs are read while the token is held: later ones are of runs that are at work.
         """
         pending = frozenset(pending_keys.of_token(self.database, reached.target.token_id or 0))
-        contents = TokenContents(str(reached.session.token), group_keys(reached.inventory.objects), pending)
+        token = reached.session.token
+        hidden = hidden_objects(token.model, token.serial)
+        contents = TokenContents(str(token), group_keys(reached.inventory.objects), pending, hidden)
         found = member_keys(reached.session, reached.inventory, contents.compared(scope)) if self.several else []
         return Member(reached.connection, reached.target, reached.shown, contents, found)
 

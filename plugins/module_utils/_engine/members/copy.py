@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,13 +50,21 @@ class Copied:
     * ``finished``: a run that was cut off had made it, and this one vouches for it,
     * ``present``: it was there, and nothing was done.
 
-    Else ``reason`` says in words why not, and ``code`` is a word for programs.
+    Else ``reason`` says in words why not, and ``code`` is a word for programs. ``broken``: a fault of the device, of a side's process
+    or of the registry; ``left``: something of the key may be on the destination.
     """
 
     name: KeyName
     done: bool
     reason: str | None
     code: str
+    broken: bool = False
+    left: bool = False
+
+
+def is_broken(error: KeyfleetError) -> bool:
+    """Whether a copy failed by a fault of the device, of a side's process or of the registry: there is no point in going on."""
+    return error.code in _ENDED or isinstance(error, RegistryError) or (isinstance(error, Cryptoki) and error.device)
 
 
 @dataclass(frozen=True)
@@ -178,8 +186,9 @@ class _Exchange:
 
     def _fail(self, name: KeyName, error: KeyfleetError) -> bool:
         """Note why a key is not copied. Whether there is no point in going on."""
-        self.results[name] = Copied(name, False, error.message, error.code)
-        return error.code in _ENDED or isinstance(error, RegistryError) or (isinstance(error, Cryptoki) and error.device)
+        broken = is_broken(error)
+        self.results[name] = Copied(name, False, error.message, error.code, broken)
+        return broken
 
     def _skip(self, names: Sequence[KeyName], why: str | None) -> None:
         for name in names:
@@ -241,6 +250,8 @@ class _Exchange:
                 if self._fail(item.name, error):
                     self._skip(names, error.message)
                     break
+        for name in [item.name for item in work if item.name[2] in left and not self.results[item.name].done]:
+            self.results[name] = replace(self.results[name], left=True)
         self._take_back(work, left)
 
     def _clear_left_overs(self) -> None:

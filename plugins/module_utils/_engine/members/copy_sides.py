@@ -60,8 +60,7 @@ def _answer(side: Source | Destination, request: dict[str, Any]) -> dict[str, An
     try:
         return {"ok": getattr(side, request.pop("do"))(**request)}
     except Cryptoki as error:
-        # SoftHSM answers to a damaged key as to a broken device; a device that still works is not it.
-        error.device = error.device and not side.look_at.healthy()
+        error.device = side.look_at.blames_device(error)
         return _told(error)
     except KeyfleetError as error:
         return _told(error)
@@ -218,7 +217,7 @@ class Destination:
             return FREE, []
         key = next((key for key in group_keys(found) if key.name == model.name), None)
         if key is not None and len(key.objects) == len(found) == len(model.objects):
-            told = [self._same(item, model, effects, blob) for item in key.objects]
+            told = [self._told_same(item, model, effects, blob) for item in key.objects]
             if all(told) and not (noted and (self._differs(key, model) or self._unprotected(key, model))):
                 return PRESENT, []
             if told == [None] and blob is None and not effects:
@@ -241,19 +240,25 @@ class Destination:
             return False
         if is_hollow(item, self.look_at):
             return True
-        return self._same(item, model, effects, blob) is True
+        return self._told_same(item, model, effects, blob) is True
+
+    def _told_same(self, item: KeyObject, model: Key, effects: dict[str, bytes], blob: bytes | None) -> bool | None:
+        """:meth:`_same` of what a dead run may have left: a key without a value tells nothing of it. Raises :class:`Cryptoki`."""
+        try:
+            return self._same(item, model, effects, blob)
+        except Cryptoki as error:
+            if self.look_at.blames_device(error):
+                raise
+            return None
 
     def _same(self, item: KeyObject, model: Key, effects: dict[str, bytes], blob: bytes | None) -> bool | None:
-        """Whether an object here has the value of the source's; None where that cannot be told."""
+        """Whether an object here has the value of the source's; None where that cannot be told. Raises :class:`Cryptoki`."""
         public = model.public.public_key if model.public is not None else None
-        try:
-            if item.kind == PUBLIC:
-                return item.public_key is not None and item.public_key == public
-            if item.kind == PRIVATE:
-                return comparing.belongs(self.session, self.inventory, item, public_attributes(public)) if public else None
-            return self._same_secret(item, model, effects, blob)
-        except Cryptoki:
-            return None
+        if item.kind == PUBLIC:
+            return item.public_key is not None and item.public_key == public
+        if item.kind == PRIVATE:
+            return comparing.belongs(self.session, self.inventory, item, public_attributes(public)) if public else None
+        return self._same_secret(item, model, effects, blob)
 
     def _same_secret(self, item: KeyObject, model: Key, effects: dict[str, bytes], blob: bytes | None) -> bool | None:
         if model.secret is None or item.type != model.secret.type:
@@ -340,4 +345,5 @@ class Destination:
             self.receiver.remove([item for item in named if item.key_id in ids] + hollow)
         except Cryptoki as failure:
             error.details["left"] = True
-            error.message += f" What was made of it may still be on the token ({failure.rv}); the next run looks after it."
+            left = f"What was made of it may still be on the token ({failure.rv}); the next run looks after it."
+            error.message = f"{error.message.rstrip('.')}. {left}"

@@ -27,11 +27,17 @@ from .copy_rules import CopyRules, Order, plan_copies
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was copied, in check mode what would be, and what was not. ``steps`` are the copies as the diff shows them."""
+    """What was copied, in check mode what would be, and what was not. ``steps`` are the copies as the diff shows them.
+
+    ``broken`` are those of ``not_repaired`` that failed by a fault of the device, of a process or of the registry, or that may have left
+    something; ``left``: one of them may have.
+    """
 
     repaired: tuple[dict[str, Any], ...] = ()
     not_repaired: tuple[dict[str, Any], ...] = ()
     steps: tuple[Step, ...] = ()
+    broken: tuple[dict[str, Any], ...] = ()
+    left: bool = False
 
 
 class Repair:
@@ -41,6 +47,8 @@ class Repair:
         self.report = report
         self.database = database
         self.context = context
+        self._broken: list[dict[str, Any]] = []
+        self._left = False
 
     def run(self, group: GroupRecord, scope: Scope, matches: Sequence[Match]) -> Repairs:
         """``matches`` are the group's records and the keys of the serving member that they point at."""
@@ -54,11 +62,13 @@ class Repair:
             tuple(entry for entry, step in done if step is not None),
             (*left, *(entry for entry, step in done if step is None)),
             tuple(step for _entry, step in done if step is not None),
+            tuple(self._broken),
+            self._left,
         )
 
     def _copy(self, orders: Sequence[Order]) -> Iterator[tuple[dict[str, Any], Step | None]]:
         """Copies from one member to another: an entry of the answer for each, and a step where one was made."""
-        from .copy import copy_keys
+        from .copy import copy_keys, is_broken
         from .copy_sides import PRESENT  # most runs only read
 
         _row, source, lacking, _name = orders[0]
@@ -71,12 +81,16 @@ class Repair:
                 check_mode=self.context.check_mode,
             )
         except KeyfleetError as error:
-            for order in orders:
-                yield self._entry(order.row, source, lacking, code=error.code, reason=error.message), None
+            entries = [self._entry(order.row, source, lacking, code=error.code, reason=error.message) for order in orders]
+            self._broken += entries if is_broken(error) else []
+            yield from ((entry, None) for entry in entries)
             return
         for order, answer in zip(orders, copied, strict=True):
             if not answer.done:
-                yield self._entry(order.row, source, lacking, code=answer.code, reason=answer.reason), None
+                entry = self._entry(order.row, source, lacking, code=answer.code, reason=answer.reason)
+                self._broken += [entry] if answer.broken or answer.left else []
+                self._left = self._left or answer.left
+                yield entry, None
             elif answer.code != PRESENT:  # else another run was quicker
                 yield self._entry(order.row, source, lacking), self._step(order)
 

@@ -26,6 +26,7 @@ from ..._model.sync_request import SyncRequest
 from ..._registry import instances as table
 from ..._registry import pending_keys, virtual_keys
 from ..._registry.database import Database, open_database
+from ..files.softhsm import hidden_objects
 from ..members.comparison import MemberReport, Members
 from ..members.repair import Repair, Repairs
 from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
@@ -97,7 +98,9 @@ class _InstanceSync(_Sync):
         for token, target in targets:
             with open_target(target, self.database, read_write=False) as session:
                 keys = group_keys(read_inventory(session).objects)
-                contents = TokenContents(str(session.token), keys, frozenset(pending_keys.of_token(self.database, token.id or 0)))
+                pending = frozenset(pending_keys.of_token(self.database, token.id or 0))
+                hidden = hidden_objects(session.token.model, session.token.serial)
+                contents = TokenContents(str(session.token), keys, pending, hidden)
                 scope, slot = token_scope(self.database, token.id), session.token.slot_id
             self.addresses.seen(token.id, slot)
             plans.append(self.tell(plan_sync(contents, scope, refresh=self.request.refresh, prune=self.request.prune)))

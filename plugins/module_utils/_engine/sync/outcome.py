@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._model.keys.objects import describe_key
+from ..._model.keys.objects import Key, describe_key
 from ..._model.plan import CHANGE, CREATE, DELETE, Outcome, Step, diff_of
 from ..._model.records import VirtualKey
 from ..members.comparison import MemberReport
 from ..members.repair import Repairs
 from ..virtual_keys.addresses import Addresses
+from ..virtual_keys.contents import TokenContents
+from ..virtual_keys.exposed import exposures
 from .export_file import ExportPlan
 from .plan import RecordChanges, SyncPlan
 
@@ -92,8 +94,11 @@ def outcome_of(
         steps.append(written.export.step)
     if repairs is not None:
         steps += repairs.steps
+    broken = repairs.broken if repairs is not None else ()
     return Outcome(
-        changed=any(step.changes for step in steps),
+        changed=any(step.changes for step in steps) or (repairs is not None and repairs.left),
+        failure=_broken(broken) if broken else None,
+        failure_code=str(broken[0]["code"]) if broken else "unexpected",
         diff=diff_of(steps),
         values={
             "added": added,
@@ -113,8 +118,27 @@ def outcome_of(
             },
             "served_by": served_by,
             "document": written.document,
+            "weak": _weak([member.contents for member in report.members] if report is not None else [plan.contents for plan in plans]),
         },
     )
+
+
+def _broken(entries: Sequence[Mapping[str, Any]]) -> str:
+    text = "; ".join(f"{entry['label']}: {entry['reason']}" for entry in entries[:5])
+    return f"{len(entries)} of the missing keys could not be copied: {text}"
+
+
+def _weak(tokens: Iterable[TokenContents]) -> list[dict[str, Any]]:
+    """Keys that may wrap and decrypt, and what each gives away, by name."""
+    return [
+        {"token": contents.token, **_named(by), "exposes": [_named(key) for key in keys]}
+        for contents in tokens
+        for by, keys in exposures(contents.keys)
+    ]
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"label": key.main.label, "id": key.main.key_id.hex()}
 
 
 def _entries(found: Iterable[tuple[str, Iterable[tuple[str, Any, Any]]]]) -> list[dict[str, Any]]:

@@ -135,7 +135,8 @@ def plan_sync(
         gone if prune else (),
     )
     unfinished = [key.main.label for key in new if key.main.label in contents.pending]
-    told = [*warnings, *refused, *_left_out(left, unfinished), *_retired([*added, *taken_over], scope)]
+    hidden = [f"{contents.hidden}."] if contents.hidden else []
+    told = [*hidden, *warnings, *refused, *_left_out(left, unfinished), *_retired([*added, *taken_over], scope)]
     warnings = [*(f"{contents.token}: {text}" for text in told), *(kept if prune else ())]
     return SyncPlan(scope, contents, comparison, taken_over, known, gone, changes, tuple(warnings))
 

@@ -21,11 +21,13 @@ from .identity import Fact, facts_of_keys, facts_of_record, marks
 
 @dataclass(frozen=True)
 class TokenContents:
-    """What was read of a token while it was held. ``pending`` are the labels that a run which was cut off was making on it."""
+    """What was read of a token while it was held. ``pending`` are the labels that a run which was cut off was making on it.
+    ``hidden`` says why it may have keys that it does not show, None where it shows all."""
 
     token: str
     keys: Sequence[Key]
     pending: Collection[str] = ()
+    hidden: str | None = None
 
     def repeated_labels(self) -> set[str]:
         counted = Counter(key.main.label for key in self.keys)
@@ -53,6 +55,8 @@ def prunable(
         return (), ()
     if others is None:
         return (), (f"{where}: nothing was pruned, because a member could not be read and may have the keys that are missing.",)
+    if hides := next((contents for contents in (here, *others) if contents.hidden), None):
+        return (), (f"{where}: nothing was pruned, because {hides.token} may have the keys that are missing: {hides.hidden}.",)
     pending = {label for contents in (here, *others) for label in contents.pending}
     sides: list[tuple[set[Fact], str]] = [
         (facts_of_keys(here.keys), f"{here.token} has a key with the same label, id or public key"),

@@ -12,14 +12,15 @@ A pair is known by its public key. A check value has 24 bits, and two HSMs may c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from ..._model.keys.objects import Key
+from ..._model.keys.objects import Key, KeyName
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.records import VirtualKey
 
 Fact = tuple[str, str, object]  # of which kind of key; label, id or key; its value
+ANY = "any"  # where a name counts whatever kind of key bears it
 PAIR = "pair"  # where the halves of a pair count as one key: the kind of both
 
 
@@ -75,6 +76,27 @@ def facts(kind: str, label: str = "", key_id: bytes = b"", public: str | None = 
     One in common is enough to take two for one key where a mistake costs nothing: the others may have been edited.
     """
     return [(kind, what, value) for what, value in (("label", label), ("id", key_id), ("key", public)) if value]
+
+
+def known_as(item: Key | VirtualKey) -> list[Fact]:
+    """All that a key or a record may be known by, where the halves of a pair count as one key."""
+    kind, key_id, label = item.name
+    return facts(family(kind), label, key_id, item.public_fingerprint)
+
+
+def record_of_key(key: Key, records: Iterable[VirtualKey], there: Collection[KeyName]) -> VirtualKey | None:
+    """Of the ``records`` of a key's label, the one of the key; failing that, the one of its kind that no key on the token (``there``)
+    answers to: its CKA_ID was edited since."""
+    of_kind = [record for record in records if record.kind == key.main.kind]
+    left = [record for record in of_kind if record.name == key.name] or [record for record in of_kind if record.name not in there]
+    return left[0] if len(left) == 1 else None
+
+
+def record_of_part(key: Key, records: Sequence[VirtualKey], there: Collection[KeyName]) -> VirtualKey | None:
+    """The same of a key that may have lost a half since, or got another CKA_ID: it is still the pair that was recorded."""
+    same = [record for record in records if record.key_id == key.main.key_id]
+    of_kind = next((record for record in same if record.kind == key.main.kind), None)
+    return of_kind or (same[0] if len(same) == 1 else record_of_key(key, records, there))
 
 
 def facts_of_keys(keys: Iterable[Key]) -> set[Fact]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,12 +30,23 @@ def _name(spec: CertificateSpec) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in spec.subject])
 
 
-def _general_name(kind: str, value: str) -> x509.GeneralName:
+def general_name(kind: str, value: str) -> x509.GeneralName:
+    """What the texts of :func:`.parse_alt_names` stand for."""
+    texts: dict[str, Callable[[str], x509.GeneralName]] = {
+        "DNS": x509.DNSName,
+        "email": x509.RFC822Name,
+        "URI": x509.UniformResourceIdentifier,
+    }
     if kind == "IP":
         return x509.IPAddress(ipaddress.ip_address(value))
-    if kind == "email":
-        return x509.RFC822Name(value)
-    return x509.UniformResourceIdentifier(value) if kind == "URI" else x509.DNSName(value)
+    if kind == "RID":
+        return x509.RegisteredID(x509.ObjectIdentifier(value))
+    if kind == "dirName":
+        return x509.DirectoryName(x509.Name.from_rfc4514_string(value))
+    if kind == "otherName":
+        oid, _semicolon, der = value.partition(";")
+        return x509.OtherName(x509.ObjectIdentifier(oid), bytes.fromhex(der))
+    return texts[kind](value)
 
 
 def _extensions(spec: CertificateSpec) -> list[x509.Extension[Any]]:
@@ -46,9 +57,10 @@ def _extensions(spec: CertificateSpec) -> list[x509.Extension[Any]]:
     if spec.key_usage:
         made.append((key_usage(spec.key_usage), True))
     if spec.extended_key_usage:
-        made.append((x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in spec.extended_key_usage]), False))
+        made.append((x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in spec.extended_key_usage]), spec.extended_critical))
     if spec.alt_names:
-        made.append((x509.SubjectAlternativeName([_general_name(kind, value) for kind, value in spec.alt_names]), False))
+        names = x509.SubjectAlternativeName([general_name(kind, value) for kind, value in spec.alt_names])
+        made.append((names, not spec.subject))  # all the names there are, then
     return [x509.Extension(extension.oid, critical, extension) for extension, critical in made]
 
 

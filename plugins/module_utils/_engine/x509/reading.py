@@ -132,13 +132,9 @@ def read_certificate(der: bytes) -> FoundCertificate:
         return FoundCertificate(der, None)
 
 
-def load_certificate(data: bytes) -> FoundCertificate:
-    """The certificate in PEM or DER; of a bundle, the first one. Raises ValueError with a plain reason."""
-    try:
-        parsed = _whole(x509.load_pem_x509_certificate(data) if b"-----BEGIN" in data else x509.load_der_x509_certificate(data))
-    except unreadable() as error:
-        raise ValueError(f"holds no X.509 certificate that can be read ({error}): give it in PEM or DER") from None
-    return FoundCertificate(parsed.public_bytes(Encoding.DER), parsed)
+def read_whole_certificate(parsed: x509.Certificate) -> FoundCertificate:
+    """The same with its DER, all of it read. Raises one of :func:`unreadable`."""
+    return FoundCertificate(parsed.public_bytes(Encoding.DER), _whole(parsed))
 
 
 def to_pem(der: bytes, kind: str) -> str:
@@ -164,10 +160,17 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _alt_name(name: x509.GeneralName) -> str:
+def alt_name(name: x509.GeneralName) -> str:
+    """A name as the options give it; one of another kind as the library prints it."""
     for kind, known in (("DNS", x509.DNSName), ("email", x509.RFC822Name), ("URI", x509.UniformResourceIdentifier), ("IP", x509.IPAddress)):
         if isinstance(name, known):
             return f"{kind}:{name.value}"
+    if isinstance(name, x509.RegisteredID):
+        return f"RID:{name.value.dotted_string}"
+    if isinstance(name, x509.DirectoryName):
+        return f"dirName:{name.value.rfc4514_string()}"
+    if isinstance(name, x509.OtherName):
+        return f"otherName:{name.type_id.dotted_string};{name.value.hex()}"
     return f"other:{name!r}"
 
 
@@ -191,7 +194,7 @@ def extension_values(extensions: x509.Extensions) -> dict[str, Any]:
             continue
         if isinstance(value, x509.SubjectAlternativeName):
             name = "subject_alt_names"
-            values[name] = sorted(_alt_name(entry) for entry in value)
+            values[name] = sorted(alt_name(entry) for entry in value)
         elif isinstance(value, x509.KeyUsage):
             name = "key_usage"
             values[name] = _usages(value)

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..quoting import quoted
-from .names import parse_alt_names, parse_subject
+from .alt_names import parse_alt_names
+from .names import parse_subject
 from .scheme import EC, RSA
 from .spec import EXTENDED_KEY_USAGES, CertificateSpec
 

@@ -4,13 +4,12 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Names in requests and certificates: what a subject and a subjectAltName may hold, checked without any library."""
+"""Names in requests and certificates: what a subject may hold, checked without any library."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -19,12 +18,6 @@ from ..quoting import quoted
 
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*\Z")  # PrintableString, X.680 section 41.4
 _COUNTRY = re.compile(r"[A-Za-z]{2}\Z")
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_DNS = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\Z")
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322, section 3.2.3: without quotes and comments, which the library takes apart
-_EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*\Z")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
-_MAX_DNS = 253  # RFC 1035, section 2.3.4, without the root's dot
 
 
 @dataclass(frozen=True)
@@ -116,65 +109,4 @@ def parse_subject(subject: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ..
                 problems.append(f"subject.{name}: {problem}")
             else:
                 pairs.append((kind.oid, value))
-    return tuple(pairs), problems
-
-
-def _dns(value: str) -> str:
-    if not value.isascii():
-        raise ValueError("contains a character outside ASCII: give its xn-- form (RFC 5280, section 7.2)")
-    if len(value) > _MAX_DNS or not _DNS.match(value):
-        raise ValueError("is no DNS name: give one such as web01.example.com or *.example.com, without a dot at its end")
-    if re.fullmatch(r"[0-9.]+", value):
-        raise ValueError("is an address: write it behind IP:")
-    return value
-
-
-def _ip(value: str) -> str:
-    if "%" in value:
-        raise ValueError("has a zone, which a certificate has no place for: leave out what stands behind the %")
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("is no IP address: give one such as 192.0.2.7 or 2001:db8::7, without a mask") from None
-
-
-def _email(value: str) -> str:
-    if not value.isascii() or not _EMAIL.match(value):
-        raise ValueError("is no mail address: give one such as ops@example.com, in ASCII")
-    return value
-
-
-def _uri(value: str) -> str:
-    if not _URI.match(value):
-        raise ValueError("is no URI: give a whole one in ASCII, with its scheme, such as https://example.com/ (RFC 5280, section 4.2.1.6)")
-    return value
-
-
-_SAN_KINDS = {"DNS": _dns, "IP": _ip, "email": _email, "URI": _uri}
-_BY_PREFIX = {name.lower(): name for name in _SAN_KINDS}
-
-
-def parse_alt_names(names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
-    """subjectAltName entries as pairs of ``DNS``, ``IP``, ``email`` or ``URI`` and a text, and every problem with its place.
-
-    Addresses come back in their canonical form.
-    """
-    pairs: list[tuple[str, str]] = []
-    problems: list[str] = []
-    if not names:
-        problems.append("subject_alt_names: is empty: name one at least, or leave it out")
-    for index, text in enumerate(names):
-        prefix, colon, value = text.partition(":")
-        kind = _BY_PREFIX.get(prefix.lower())
-        if not colon or kind is None:
-            problems.append(f"subject_alt_names[{index}]: {quoted(text)} has no kind: write DNS:, IP:, email: or URI: before it")
-            continue
-        try:
-            pair = (kind, _SAN_KINDS[kind](value))
-        except ValueError as error:
-            problems.append(f"subject_alt_names[{index}]: {quoted(value)} {error}")
-            continue
-        if pair in pairs:
-            problems.append(f"subject_alt_names[{index}]: {quoted(text)} stands there twice: give each name once")
-        pairs.append(pair)
     return tuple(pairs), problems

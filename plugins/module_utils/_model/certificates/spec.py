@@ -16,7 +16,9 @@ from typing import Any
 from ..durations import parse_duration
 from ..quoting import quoted
 from ..tokens.connection_request import ConnectionRequest
-from .names import parse_alt_names, parse_subject
+from .alt_names import parse_alt_names
+from .names import parse_subject
+from .oids import is_oid
 
 # RFC 5280, section 4.2.1.3, in the order of its bits. nonRepudiation is the old name of contentCommitment.
 KEY_USAGES = (
@@ -41,22 +43,20 @@ EXTENDED_KEY_USAGES = {
     "timeStamping": "1.3.6.1.5.5.7.3.8",
     "OCSPSigning": "1.3.6.1.5.5.7.3.9",
 }
-_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,38})){1,30}\Z")
-_MAX_ARC, _MAX_OID_BYTES = 2**128 - 1, 63  # what the library can write; an OID made from a UUID has 128 bits (X.667)
 _MAX_PATH_LENGTH = 255
 _MAX_DAYS = 36_500
 _DAY = 24 * 3600
-_PEM_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_PEM = re.compile(r"-----BEGIN (?:(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|CMS)-----")
 
 # What only a request or a self-signed certificate has a place for.
-_OF_A_SUBJECT = ("subject_alt_names", "key_usage", "extended_key_usage", "basic_constraints")
+_OF_A_SUBJECT = ("subject_alt_names", "key_usage", "extended_key_usage", "extended_key_usage_critical", "basic_constraints")
 
 
 @dataclass(frozen=True)
 class CertificateSpec:
     """What a certificate or a request shall say, and where it comes from or goes to.
 
-    ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind (DNS, IP, email, URI) and a text.
+    ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind and a text, as :func:`.parse_alt_names` gives them.
     ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
     certificate only. ``renew_before`` is in seconds.
     """
@@ -67,6 +67,7 @@ class CertificateSpec:
     alt_names: tuple[tuple[str, str], ...] = ()
     key_usage: tuple[str, ...] = ()
     extended_key_usage: tuple[str, ...] = ()
+    extended_critical: bool = False
     ca: bool | None = None
     path_length: int | None = None
     digest: str | None = None
@@ -94,7 +95,8 @@ class CertificateSpec:
     @property
     def wants_request(self) -> bool:
         """Whether a certificate signing request is asked for: in a file, or in the answer alone."""
-        return self.csr_path is not None or (bool(self.subject) and not self.imports and not self.self_signed)
+        named = bool(self.subject or self.alt_names)
+        return self.csr_path is not None or (named and not self.imports and not self.self_signed)
 
 
 def label_problem(label: str) -> str | None:
@@ -119,15 +121,23 @@ def _key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, .
     return tuple(name for name in KEY_USAGES if name in asked)
 
 
-def _is_oid(text: str) -> bool:
-    """Whether it is a dotted OID that can be written (X.690, section 8.19)."""
-    if not _OID.match(text):
-        return False
-    first, second, *rest = (int(part) for part in text.split("."))
-    if first < 2 and second > 39:
-        return False
-    arcs = (40 * first + second, *rest)
-    return max(arcs) <= _MAX_ARC and sum(max(1, (arc.bit_length() + 6) // 7) for arc in arcs) <= _MAX_OID_BYTES
+def _subject(params: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """An empty one is for a request all of whose names are alternative ones (RFC 5280, section 4.1.2.6). An issuer has a name (4.1.2.4)."""
+    if params["subject"] or not params.get("subject_alt_names"):
+        return parse_subject(params["subject"])
+    if params.get("self_signed") is not None:
+        return (), ["subject: is empty: a self-signed certificate needs the name of its issuer, which this is: give at least commonName"]
+    return (), []
+
+
+def _critical(params: Mapping[str, Any], oids: tuple[str, ...], problems: list[str]) -> bool:
+    """As declared; by default where a standard wants it: time stamping alone (RFC 3161, section 2.3)."""
+    given: bool | None = params.get("extended_key_usage_critical")
+    if given is None:
+        return oids == (EXTENDED_KEY_USAGES["timeStamping"],)
+    if params.get("extended_key_usage") is None:
+        problems.append("extended_key_usage_critical: goes with extended_key_usage: name usages there, or leave it out")
+    return given
 
 
 def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tuple[str, ...]:
@@ -138,7 +148,7 @@ def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tup
     oids: list[str] = []
     for index, name in enumerate(given):
         oid = EXTENDED_KEY_USAGES.get(name, name)
-        if not _is_oid(oid):
+        if not is_oid(oid):
             known = ", ".join(EXTENDED_KEY_USAGES)
             problems.append(f"extended_key_usage[{index}]: {quoted(name)} is no usage that is known: use {known}, or a dotted OID")
         elif oid in oids:
@@ -178,8 +188,8 @@ def _source_problems(params: Mapping[str, Any]) -> list[str]:
     if content is not None:
         if "PRIVATE KEY-----" in content:
             problems.append("content: holds a private key, which is a secret no longer: replace that key, and give the certificate alone")
-        elif _PEM_CERTIFICATE not in content:
-            problems.append(f"content: holds no certificate: give PEM text with {_PEM_CERTIFICATE}, or a file by src")
+        elif not _PEM.search(content):
+            problems.append("content: holds no certificate: give PEM text with -----BEGIN CERTIFICATE-----, or a file by src")
     return problems
 
 
@@ -215,7 +225,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
     subject: tuple[tuple[str, str], ...] = ()
     alt_names: tuple[tuple[str, str], ...] = ()
     if params.get("subject") is not None:
-        subject, found = parse_subject(params["subject"])
+        subject, found = _subject(params)
         problems += found
     else:
         needs = [name for name in ("csr_path", "self_signed", *_OF_A_SUBJECT) if params.get(name) is not None]
@@ -236,6 +246,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
         alt_names=alt_names,
         key_usage=usages,
         extended_key_usage=extended,
+        extended_critical=_critical(params, extended, problems),
         ca=None if constraints is None else bool(constraints.get("ca")),
         path_length=(constraints or {}).get("path_length"),
         digest=params.get("digest"),

@@ -29,6 +29,11 @@ def stored_label(base: str, generation: int) -> str:
     return base if generation == 1 else f"{base}@{generation}"
 
 
+def own_id(label: str) -> bytes:
+    """The CKA_ID that a key with this label has unless another is given: the label's bytes, as the Eviden server finds keys."""
+    return label.encode("utf-8", "surrogateescape")
+
+
 def generations_of(labels: Iterable[str]) -> dict[str, list[int]]:
     """For each base among ``labels`` its generations, in rising order and each once."""
     found: dict[str, set[int]] = defaultdict(set)

@@ -27,6 +27,7 @@ class KeyObject:
     ``kind`` is secret, private or public. None in a field: the token does not say. ``public_key`` is the DER of a
     SubjectPublicKeyInfo, on public halves, and on a private one where its own attributes give it, as RSA's do (PKCS#11 3.1,
     section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
+    ``wrap_with_trusted``: only a key that is ``trusted``, which the security officer says, may wrap it.
     ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
     """
 
@@ -43,6 +44,8 @@ class KeyObject:
     modifiable: bool | None = None
     destroyable: bool | None = None
     local: bool | None = None
+    trusted: bool | None = None
+    wrap_with_trusted: bool | None = None
     public_key: bytes | None = None
     modulus: bytes | None = None
     exponent: bytes | None = None

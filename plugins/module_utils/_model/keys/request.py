@@ -29,6 +29,8 @@ class KeyRequest:
     connection: ConnectionRequest
     specs: tuple[KeySpec, ...]
     repair: bool
+    on_elsewhere: str
+    on_unreachable: str
     problems: tuple[str, ...] = ()
 
     @classmethod
@@ -39,7 +41,15 @@ class KeyRequest:
         problems += found
         if connection.library:
             problems += _unrecorded_problems(specs)
-        return cls(params["registry"], connection, tuple(specs), params["repair"], tuple(problems))
+        return cls(
+            params["registry"],
+            connection,
+            tuple(specs),
+            params["repair"],
+            params["on_elsewhere"],
+            params["on_unreachable"],
+            tuple(problems),
+        )
 
 
 def _unrecorded_problems(specs: list[KeySpec]) -> list[str]:

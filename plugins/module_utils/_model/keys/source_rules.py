@@ -242,9 +242,12 @@ def private_blob(data: bytes, *, type: str, format: str | None, is_file: bool) -
     Known forms: PKCS#8 (RFC 5958), encrypted or not, RSAPrivateKey (RFC 8017, A.1.2) and ECPrivateKey (RFC 5915), in PEM also
     encrypted. Raises :class:`SourceProblem`.
     """
+    if format in (None, "pem"):
+        data = _plain_text(data)
     if format == "pem" or (format is None and b"-----BEGIN " in data):
         return _private_pem(data, type)
     if format is None:
+        _named(data)
         if not is_file:
             raise SourceProblem("is not PEM: give format if it is hex or base64 of DER")
         if not _is_whole_der(data):
@@ -255,6 +258,30 @@ def private_blob(data: bytes, *, type: str, format: str | None, is_file: bool) -
             raise SourceProblem(f"is not {format}: correct it, or format")
         data = value
     return _private_der(data)
+
+
+def _plain_text(data: bytes) -> bytes:
+    """PEM in UTF-16, as Windows writes it, in UTF-8; line ends that were written out as two characters, as lines."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            data = data.decode("utf-16").encode("utf-8")
+        except UnicodeError:
+            return data
+    if b"-----BEGIN " in data:
+        # No PEM has a backslash.
+        data = data.replace(b"\\r", b"").replace(b"\\n", b"\n")
+    return data
+
+
+def _named(data: bytes) -> None:
+    """Raises :class:`SourceProblem` for the forms of other programs, by their names."""
+    start = data.lstrip()
+    if start.startswith(b"PuTTY-User-Key-File-"):
+        raise SourceProblem("is in PuTTY's own format: convert a copy with puttygen FILE -O private-openssh -o NEW")
+    if start.startswith(b"{") and b'"kty"' in start:
+        raise SourceProblem("is a JSON Web Key: have the program that made it write PEM (PKCS#8)")
+    if _is_whole_der(base64_bytes(data) or b""):
+        raise SourceProblem("is base64 without the lines that make it PEM: give format: base64")
 
 
 def _private_pem(data: bytes, type: str) -> PrivateBlob:

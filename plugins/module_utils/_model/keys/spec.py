@@ -14,7 +14,7 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..quoting import bracketed, quoted
-from .generations import MAX_GENERATION, split_label, stored_label
+from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
@@ -59,6 +59,8 @@ class KeySpec:
     source: KeySource | None = None
     material: KeyMaterial | WrappedMaterial | None = None
     lead: bool = True
+    on_vanished: str = "fail"
+    wrap_with_trusted: bool | None = None
 
     @property
     def where(self) -> str:
@@ -94,7 +96,7 @@ class KeySpec:
 
 def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> tuple[bytes, bool]:
     if text is None:
-        return label.encode("utf-8", "surrogateescape"), False
+        return own_id(label), False
     try:
         key_id = bytes.fromhex(text)
     except ValueError:
@@ -255,6 +257,8 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     enforce=bool(options.get("enforce")),
                     allow_weak=bool(options.get("allow_weak")),
                     source=source,
+                    on_vanished=options.get("on_vanished") or "fail",
+                    wrap_with_trusted=options.get("wrap_with_trusted"),
                 )
             )
     return specs, problems

@@ -19,6 +19,7 @@ SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
 
 # Canonical order: results and diffs list operations in it.
 OPERATIONS = ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")
+EXPOSING = frozenset({"wrap", "decrypt"})  # whoever may do both with a key has every extractable one in clear
 
 # What each class of object has an attribute for. All of them are written when a key is made: left out, a provider's own
 # default counts, and SoftHSM's is true.

@@ -44,6 +44,9 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 # last. With others such a search would find what another program holds in its own session.
 CUT_OFF_WITHOUT_TOKEN = frozenset({"SoftHSM v2"})
 
+# Models that show no object whose file the user cannot open, as if there were none.
+HIDES_UNREADABLE = frozenset({"SoftHSM v2"})
+
 
 def default_libraries(model: str, machine: str | None = None) -> tuple[str, ...]:
     """Candidate paths for ``model``, best first; empty for a model that is not in the table. ``machine``: by default this one's."""

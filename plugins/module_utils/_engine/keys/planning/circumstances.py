@@ -17,6 +17,7 @@ from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.records import PendingKey
 from ...._model.scope import Scope
+from .member_answers import OtherMembers
 from .neighbours import Neighbours
 
 
@@ -54,7 +55,11 @@ class Look(Protocol):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the plan depends on beside the token: what the registry knows (``recorded`` is false without one), and what was allowed."""
+    """What the plan depends on beside the token: what the registry knows (``recorded`` is false without one), and what was allowed.
+
+    ``others`` is what the other members of the group have, None where they were not asked yet. ``on_elsewhere`` (fail, adopt) and
+    ``on_unreachable`` (fail, generate) say what follows from it.
+    """
 
     recorded: bool
     repair: bool
@@ -63,3 +68,6 @@ class Circumstances:
     neighbours: Neighbours
     scope: Scope = field(default_factory=Scope)
     check_mode: bool = False
+    others: OtherMembers | None = None
+    on_elsewhere: str = "fail"
+    on_unreachable: str = "fail"

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from ...._model.keys.generations import MAX_GENERATION, split_label, stored_label
+from ...._model.keys.generations import MAX_GENERATION, own_id, split_label, stored_label
 from ...._model.keys.spec import ABSENT, MADE, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import COMPROMISED, DEACTIVATED, DESTROYED, SUSPENDED
 from ...._model.records import VirtualKey
@@ -62,8 +62,7 @@ def _of_generation(spec: KeySpec, number: int, **changes: Any) -> KeySpec:
     label = stored_label(spec.base, number)
     if number == 1:
         return replace(spec, label=label, generation=number, **changes)
-    own_id = label.encode("utf-8", "surrogateescape")
-    return replace(spec, label=label, generation=number, key_id=own_id, **{"id_given": False, **changes})
+    return replace(spec, label=label, generation=number, key_id=own_id(label), **{"id_given": False, **changes})
 
 
 def _retired(spec: KeySpec, number: int) -> KeySpec:

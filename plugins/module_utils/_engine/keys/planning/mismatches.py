@@ -50,7 +50,8 @@ def fixed_mismatches(spec: KeySpec, key: Key, known: VirtualKey | None) -> list[
         found.append("sensitive is true and cannot be taken back")
     if spec.extractable is True and main.extractable is False:
         found.append("extractable is false and cannot be taken back")
-    for name, wanted in (("modifiable", spec.modifiable), ("destroyable", spec.destroyable)):
+    fixed = {"modifiable": spec.modifiable, "destroyable": spec.destroyable, "wrap_with_trusted": spec.wrap_with_trusted}
+    for name, wanted in fixed.items():
         actual = getattr(main, name)
         if wanted is not None and actual is not None and actual != wanted:
             found.append(f"{name} is {str(actual).lower()}, asked for {str(wanted).lower()}")

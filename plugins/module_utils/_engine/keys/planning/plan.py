@@ -58,7 +58,8 @@ class KeyPlan:
     ``mismatches`` is filled where on_mismatch says keep. ``operations`` are what the virtual key may do at most where a group has
     narrowed it, ``new_state`` is the state that it gets, and ``recorded_as`` what is recorded in place of the whole key. ``clear``
     are left-overs that are destroyed before the key is made; ``mend`` is the value of a missing public half, as attributes without
-    ``CKA_``. ``vanished``: the registry has a key that is not on the token any more.
+    ``CKA_``. ``vanished``: the registry has a key that is not on the token any more. ``found_on`` is another
+    member's token, where ``recorded_as`` is a key of that one.
     """
 
     spec: KeySpec
@@ -75,6 +76,7 @@ class KeyPlan:
     operations: tuple[str, ...] | None = None
     new_state: str | None = None
     recorded_as: Key | None = None
+    found_on: int | None = None
     siblings: tuple[Sibling, ...] = ()
 
     @property
@@ -89,7 +91,8 @@ class KeyPlan:
 
     def record_of(self, key: Key, token_id: int, *, made: bool = False) -> VirtualKey:
         """The record of ``key``, which is what the plan has made or found. ``made``: it is another key than before."""
-        old, record = None if made else self.virtual, virtual_of(key, token_id, "hsm_key", generation=self.generation)
+        old = None if made else self.virtual
+        record = virtual_of(key, self.found_on or token_id, "hsm_key", generation=self.generation)
         return replace(
             record,
             state=self.new_state or (old.state if old is not None else record.state),

@@ -18,6 +18,7 @@ from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, SUSPENDED
 from ...._model.plan import KEEP
+from . import other_members, weak
 from .circumstances import Circumstances
 from .ending import plan_absent, plan_destroyed, plan_public_only
 from .generations import expand
@@ -49,7 +50,7 @@ def plan_keys(
     scope, keys = circumstances.scope, KeyIndex(objects)
     # What another member of the group has is there as well.
     elsewhere = {record.label for record in scope.records if scope.owns(record) and record.state != DESTROYED} if scope.group else set()
-    labels = keys.labels | elsewhere
+    labels = keys.labels | elsewhere | (circumstances.others.labels() if circumstances.others is not None else set())
     specs, families, problems = expand(entries, labels, scope.by_label(), now)
     asked = frozenset(spec.base for spec in specs)
     leaving = frozenset(spec.label for spec in specs if spec.state in (ABSENT, DESTROYED))
@@ -76,7 +77,9 @@ def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, Key
             return Refusal(problem)
     key = view.keys.meant(spec)
     plan = key if isinstance(key, Refusal) else _WAYS[spec.state](spec, key, view)
+    plan = plan if isinstance(plan, Refusal) else other_members.judged(plan, view)
     plan = plan if isinstance(plan, Refusal) else claims.judged(_narrowed(plan, view))
+    plan = plan if isinstance(plan, Refusal) else weak.judged(plan)
     return plan if isinstance(plan, Refusal) else replace(plan, warnings=(*warnings, *plan.warnings))
 
 

@@ -17,7 +17,7 @@ from ...._model.keys.types import OPERATIONS, SECRET
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
-from ...virtual_keys.identity import PAIR, facts, family, is_another
+from ...virtual_keys.identity import PAIR, facts, is_another, known_as
 from .circumstances import Look
 from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan, Refusal, unless
 
@@ -66,12 +66,22 @@ def exchanged(key: Key, record: VirtualKey, fingerprint: str | None) -> str | No
     return f"it is another key than the one that was recorded ({other.field} {other.found}, recorded {other.recorded})"
 
 
-def lost(spec: KeySpec, scope: Scope) -> str:
+def lost(spec: KeySpec) -> str:
     """Why a group makes no second key in place of one that it has a record of."""
     return (
-        f"{spec.where}: group '{scope.group_name}' has a record of '{spec.label}', and the token that serves does not have this key. "
-        "Another key under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, "
-        "when it is gone for good, forget it (hsm_sync with prune: true) and run again."
+        f"{spec.where}: '{spec.label}' is not on the token that serves, and the registry has a record of it. Another key "
+        "under its name would be a different one. Copy it from the member that has it (hsm_sync with repair: wrap), or, when it is gone "
+        "for good, say on_vanished: recreate."
+    )
+
+
+def vanished(spec: KeySpec, records: Sequence[VirtualKey], scope: Scope) -> str:
+    """Why no other key is made in place of one that is gone from the token."""
+    others = sorted({name for record in records for name in scope.groups_of.get(record.name, ()) if not scope.owns(record)})
+    whose = f"group {_listed(others)}" if others else "the registry"
+    return (
+        f"{spec.where}: '{spec.label}' is gone from the token, and {whose} has a record of it. Nothing was changed. Find out why first: "
+        "another key does not open what this one protected. Restore it from a backup, or say on_vanished: recreate to make another."
     )
 
 
@@ -107,7 +117,7 @@ class Claims:
         self._by: dict[object, dict[str, VirtualKey]] = {}
         for by_group in scope.groups_of.values():
             for name, record in by_group.items():
-                for known in facts(family(record.kind), record.label, record.key_id, record.public_fingerprint):
+                for known in known_as(record):
                     self._by.setdefault(known, {})[name] = record
 
     def others(self, key: Key | None, label: str) -> list[str]:
@@ -118,7 +128,7 @@ class Claims:
         if key is None:
             return sorted({name for kind in (SECRET, PAIR) for known in facts(kind, label) for name in self._by.get(known, ())})
         found: set[str] = set()
-        for known in facts(family(key.main.kind), key.main.label, key.main.key_id, key.public_fingerprint):
+        for known in known_as(key):
             for name, record in self._by.get(known, {}).items():
                 if not is_another(key, record, check_values=self.scope.is_here(record), unknown_types=True):
                     found.add(name)
@@ -147,7 +157,7 @@ class Claims:
         )
 
     def _of_others(self, plan: KeyPlan, others: Sequence[str]) -> str | None:
-        where = f"{plan.spec.where}: '{plan.spec.label}'"
+        where = f"{plan.spec.where}: '{plan.spec.label}' {'is gone from the token, and ' if plan.vanished else ''}".rstrip()
         imported = plan.action == CREATE and plan.spec.material is not None  # a copy that is brought along is no other key
         if self.scope.group is None:
             # Operations may be changed in the HSM by who names the HSM; what ends a key is its group's to decide.

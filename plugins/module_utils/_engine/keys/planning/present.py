@@ -20,7 +20,7 @@ from ...._model.records import VirtualKey
 from .ending import not_destroyable
 from .mismatches import as_known, attribute_changes, fixed_mismatches, untold
 from .plan import RECORD, REPLACE, KeyPlan, Refusal, unless
-from .policy import divide, exchanged, gave_up_private, lost, unfinished
+from .policy import divide, exchanged, gave_up_private, lost, unfinished, vanished
 from .repair import plan_half, plan_unusable
 from .states import stays, with_state
 from .view import View
@@ -57,17 +57,20 @@ def _as_declared(spec: KeySpec, key: Key | None, known: VirtualKey | None, view:
 def _missing(spec: KeySpec, view: View) -> KeyPlan | Refusal:
     scope, gone = view.scope, view.records.labelled(spec.label)
     if retired := next((record for record in gone if record.state in RETIRED), None):
-        return Refusal(stays(spec, retired.state)) if spec.state == PRESENT else with_state(KeyPlan(spec, KEEP), retired)
+        return Refusal(stays(spec, retired.state, gone=True)) if spec.state == PRESENT else with_state(KeyPlan(spec, KEEP), retired)
+    if scope.group is None:
+        gone = [record for record in gone if scope.is_here(record)]  # what a group has on another member is not lost here
     # Under a note a run of ours was at work here, and died before the new key was there.
-    if gone and scope.group is not None and spec.label not in view.circumstances.pending:
-        return Refusal(lost(spec, scope))
-    if spec.label in scope.unfinished:
-        return Refusal(unfinished(spec, scope))
-    if problem := _mistaken_neighbour(spec, view):
-        return Refusal(problem)
+    if gone and spec.on_vanished == "fail" and spec.label not in view.circumstances.pending:
+        if scope.group is None:
+            return Refusal(vanished(spec, gone, scope))
+        if view.circumstances.on_elsewhere == "fail" or spec.material is not None:
+            return Refusal(lost(spec))
+    problem = unfinished(spec, scope) if spec.label in scope.unfinished else _mistaken_neighbour(spec, view) or view.id_taken(spec)
+    if problem is not None:
+        return Refusal(f"{spec.where}: '{spec.label}' is gone from the token. {problem}" if gone else problem)
     text = f"key '{spec.label}' was recorded and is not on the token any more: another key is made in its place."
-    plan = KeyPlan(_like_the_one_before(spec, view), CREATE, vanished=bool(gone), warnings=(text,) if gone else ())
-    return unless(view.id_taken(spec), plan)
+    return KeyPlan(_like_the_one_before(spec, view), CREATE, vanished=bool(gone), warnings=(text,) if gone else ())
 
 
 def _mistaken_neighbour(spec: KeySpec, view: View) -> str | None:

@@ -16,7 +16,7 @@ from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import DESTROYED
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
-from ...virtual_keys.identity import is_another
+from ...virtual_keys.identity import is_another, record_of_key, record_of_part
 
 
 class RecordIndex:
@@ -43,16 +43,12 @@ class RecordIndex:
         return [v for v in found if own(v) or not is_another(key, v, check_values=self.scope.is_here(v), unknown_types=True)]
 
     def of_key(self, key: Key) -> VirtualKey | None:
-        """The record of this key; failing that, the one record of its kind and label that no key on the token answers to: its
-        CKA_ID was edited since."""
-        same_kind = [v for v in self._possible(key) if v.kind == key.main.kind]
-        left = [v for v in same_kind if v.name == key.name] or [v for v in same_kind if v.name not in self._there]
-        return left[0] if len(left) == 1 else None
+        """The record of this key, also where its CKA_ID was edited since."""
+        return record_of_key(key, self._possible(key), self._there)
 
     def any_of(self, key: Key) -> VirtualKey | None:
-        """The record of a key that may have lost a half since, or got another CKA_ID: it is still the pair that was recorded."""
-        same = [v for v in self._possible(key) if v.key_id == key.main.key_id]
-        return next((v for v in same if v.kind == key.main.kind), same[0] if len(same) == 1 else None) or self.of_key(key)
+        """The record of a key that may have lost a half since."""
+        return record_of_part(key, self._possible(key), self._there)
 
     def elsewhere(self, label: str) -> VirtualKey | None:
         """The one record of a group's key that another member has."""

@@ -79,8 +79,21 @@ def _blocked(spec: KeySpec, key: Key, what: str, reason: str) -> Refusal:
     return Refusal(f"{spec.where}: {what} ({key.main.named()}): {reason}. Nothing was changed. To give the key up, make it absent by name.")
 
 
+def _rest_of_replaced(spec: KeySpec, key: Key, circumstances: Circumstances) -> KeyPlan | Refusal | None:
+    """What a run of ours has left of a key that it was replacing, as its note and ``on_mismatch: replace`` say; None for anything else."""
+    note = circumstances.pending.get(spec.label)
+    if note is None or not note.replaces or spec.on_mismatch != "replace":
+        return None
+    kept = next((f"its {item.kind} half was made with destroyable: false" for item in key.objects if item.destroyable is False), None)
+    if kept is not None:
+        return _blocked(spec, key, "a run that was to replace this key has left half of it", kept)
+    return KeyPlan(spec, REPAIR, key, clear=key.objects)
+
+
 def plan_half(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> KeyPlan | Refusal:
     """Half a pair on the token, and a whole one wanted: complete it where the missing half is known, else see whether it may go."""
+    if (rest := _rest_of_replaced(spec, key, circumstances)) is not None:
+        return rest
     if spec.type != key.main.type:
         return _blocked(spec, key, "only half of a key pair is on the token", f"it is of type {key.main.type}, asked for {spec.type}")
     if key.private is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
-from ...._model.keys.states import ACTIVE, DEACTIVATED, RETIRED, move_problem
+from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
 from ...._model.plan import CHANGE, KEEP
 from ...._model.records import VirtualKey
 from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan, Refusal
@@ -22,11 +22,12 @@ from .view import View
 PROTECTING = ("encrypt", "sign", "wrap", "derive")
 
 
-def stays(spec: KeySpec, state: str) -> str:
-    """Why a key that is out of use is not taken into use again by ``state: present``."""
+def stays(spec: KeySpec, state: str, *, gone: bool = False) -> str:
+    """Why a key that is out of use is not taken into use again by ``state: present``. ``gone``: the token does not have it."""
+    not_there = "not on the token, and " if gone and state != DESTROYED else ""
     return (
-        f"{spec.where}: '{spec.label}' is {state}, and a {state} key does not become active again (NIST SP 800-57 part 1, section 7): "
-        f"declare generation: {(spec.generation or 1) + 1} for a new key, or state: {state} to leave this one."
+        f"{spec.where}: '{spec.label}' is {not_there}{state}, and a {state} key does not become active again (NIST SP 800-57 part 1, "
+        f"section 7): declare generation: {(spec.generation or 1) + 1} for a new key, or state: {state} to leave this one."
     )
 
 

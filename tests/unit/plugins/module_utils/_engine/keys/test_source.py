@@ -60,7 +60,7 @@ def pairs(draw: st.DrawFn) -> tuple[str, str | None, Any]:
     """Type, curve and key. EC values from 1, so that short ones occur."""
     kind = draw(st.sampled_from(["RSA", "EC", "Ed25519"]))
     if kind == "RSA":
-        return kind, None, rsa_key(*draw(st.sampled_from([(2048, 65537), (2056, 3), (3072, 65537)])))
+        return kind, None, rsa_key(*draw(st.sampled_from([(2048, 65537), (2056, 65537), (3072, 65537)])))
     if kind == "Ed25519":
         return kind, None, ed25519.Ed25519PrivateKey.from_private_bytes(draw(st.binary(min_size=32, max_size=32)))
     curve = draw(st.sampled_from(sorted(CURVES)))
@@ -339,7 +339,7 @@ def test_an_rsa_key_with_another_prime_is_refused() -> None:
 
 def test_an_rsa_key_of_three_primes_is_refused() -> None:
     (found,) = problems("RSA", content=openssl("genrsa", "-primes", "3", "2048").decode())
-    assert found.startswith(("content: is an RSA key whose parts do not fit", "content: holds a private key that cannot be loaded"))
+    assert found.startswith("content: is an RSA key with more than two primes")
 
 
 def test_an_ec_key_with_anothers_point_is_refused() -> None:

@@ -109,6 +109,9 @@ misspelt = in_group(record_of(named(AES, "x")))
             {"known 1", "drift sig/sig: id label", "refreshed sig/sig to y/9"},
         ),
         ([named(EC, "", b"")], [record_of(EC)], None, {"refresh": BOTH}, {"known 1", "drift sig/sig: id label"}),  # no name to restore
+        # Only one of the two names was emptied: the other is name enough.
+        ([named(EC, key_id=b"")], [record_of(EC)], None, {"refresh": BOTH}, {"known 1", "drift sig/sig: id", "refreshed sig/sig to sig/"}),
+        ([named(EC, "")], [record_of(EC)], None, {"refresh": BOTH}, {"known 1", "drift sig/sig: label", "refreshed sig/sig to /sig"}),
         (
             [named(EC, "", b"9")],
             [record_of(EC)],

@@ -102,3 +102,13 @@ def test_what_a_group_compares(key: Key, all_keys: bool, own_keys: bool) -> None
     contents = TokenContents("token 'a'", [key], ["half"])
     assert contents.compared(scope_of(*records, group=GROUP)) == [key] * all_keys
     assert contents.compared(scope_of(*records, group=OWN)) == [key] * own_keys
+
+
+@pytest.mark.parametrize("side", ["token 'a'", "token 'b'"])
+def test_nothing_is_given_up_where_a_token_may_hide_keys(side: str) -> None:
+    mine, other = (
+        TokenContents(name, [], hidden="this user cannot see all" if name == side else None) for name in ("token 'a'", "token 'b'")
+    )
+    gone, (warning,) = prunable([AES], mine, [other], "group 'payments'")
+    assert gone == () and f"{side} may have the keys that are missing: this user cannot see all" in warning
+    assert prunable([], mine, [other], "group 'payments'") == ((), ())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.names import NAME_TYPES, parse_alt_names, parse_subject
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.names import NAME_TYPES, parse_subject
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,66 +65,3 @@ def test_what_is_accepted_can_be_built(subject: dict[str, str]) -> None:
     if not problems:
         name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in pairs])
         assert len(list(name)) == len(subject) and name.public_bytes()
-
-
-def test_alt_names() -> None:
-    given_names = ["DNS:web01.example.com", "dns:*.example.com", "IP:2001:DB8::7", "email:ops@example.com", "URI:urn:x:1"]
-    assert parse_alt_names(given_names) == (
-        (
-            ("DNS", "web01.example.com"),
-            ("DNS", "*.example.com"),
-            ("IP", "2001:db8::7"),
-            ("email", "ops@example.com"),
-            ("URI", "urn:x:1"),
-        ),
-        [],
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("web01", "has no kind"),
-        ("RID:1.2.3", "has no kind"),
-        ("DNS:", "is no DNS name"),
-        ("DNS:web01.", "is no DNS name"),
-        ("DNS:a..b", "is no DNS name"),
-        ("DNS:-a.example", "is no DNS name"),
-        ("DNS:a.*.example", "is no DNS name"),
-        ("DNS:" + "a." * 127 + "a", "is no DNS name"),
-        ("DNS:192.0.2.7", "write it behind IP:"),
-        ("DNS:bücher.example", "xn-- form"),
-        ("IP:192.0.2.0/24", "without a mask"),
-        ("IP:web01", "is no IP address"),
-        ("IP:fe80::1%eth0", "has a zone"),
-        ("email:ops", "is no mail address"),
-        ("email:a(b)@example.com", "is no mail address"),
-        ("email:<ops@example.com", "is no mail address"),
-        ("email:a,b@example.com", "is no mail address"),
-        ("email:a b@example.com", "is no mail address"),
-        ("URI:/path", "is no URI"),
-        ("URI:https://exämple.com", "is no URI"),
-    ],
-)
-def test_alt_names_that_are_refused(name: str, problem: str) -> None:
-    _pairs, problems = parse_alt_names(["DNS:ok", name])
-    assert len(problems) == 1 and problem in problems[0] and problems[0].startswith("subject_alt_names[1]: ")
-
-
-def test_the_same_name_twice() -> None:
-    assert "stands there twice" in parse_alt_names(["IP:2001:db8::1", "IP:2001:DB8:0::1"])[1][0]
-    assert parse_alt_names([])[1] == ["subject_alt_names: is empty: name one at least, or leave it out"]
-
-
-@given(st.text(alphabet="ab1!#$%&'*+/=?^_`{|}~-.\"(),:;<>@[\\] ", max_size=12))
-def test_mail_addresses_that_are_accepted_can_be_built(local: str) -> None:
-    pairs, _problems = parse_alt_names([f"email:{local}@example.com"])
-    assert all(x509.RFC822Name(value).value == f"{local}@example.com" for _kind, value in pairs)
-
-
-@given(st.sampled_from(["DNS", "IP", "email", "URI"]), st.text(max_size=40))
-def test_alt_names_that_are_accepted_can_be_built(kind: str, value: str) -> None:
-    pairs, problems = parse_alt_names([f"{kind}:{value}"])
-    if not problems:
-        types = {"DNS": x509.DNSName, "email": x509.RFC822Name, "URI": x509.UniformResourceIdentifier}
-        assert kind == "IP" or types[kind](pairs[0][1]).value == value

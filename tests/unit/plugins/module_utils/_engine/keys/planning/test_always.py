@@ -11,12 +11,14 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.member_answers import MemberAnswer, OtherMembers
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.plan import REMOVE_PRIVATE, REPLACE
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import COMPROMISED, DEACTIVATED, DESTROYED, STATES, SUSPENDED
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import DELETE, KEEP
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import EXPOSING
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CREATE, DELETE, KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import SCAN_ALL, SCAN_OWN, GroupRecord, VirtualKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,13 +29,20 @@ GROUPS = [None, *(replace(GROUP, apply_changes=a, key_scan=scan) for a, scan in 
 OTHER = GroupRecord("others", members=(1,), id="group-2")
 LABELS = ("k", "k@2", "x")  # the key that is declared, its second generation, somebody else's
 BOTH = {"AES": ("encrypt", "decrypt"), "EC": ("sign", "verify")}
+WEAK = ("decrypt", "wrap")
 NARROW = {"AES": ("encrypt",), "EC": ("verify",)}
 
 
 def keys(label: str) -> list[Key]:
     """Keys that may be on the token, the plain ones first."""
     whole = [key(label, type_, **more) for more in ({}, {"modifiable": False}, {"destroyable": False}) for type_ in ("AES", "EC")]
-    whole += [key(label, extractable=True), key(label, size=128), key(label, id="0a"), key(label, operations=["encrypt", "wrap"])]
+    whole += [
+        key(label, extractable=True),
+        key(label, size=128),
+        key(label, id="0a"),
+        key(label, operations=["encrypt", "wrap"]),
+        key(label, operations=WEAK),
+    ]
     whole += [key(label, "EC", operations=["sign"])]
     halves = [replace(half, **{lost: None}) for half in (whole[1], whole[3]) for lost in ("private", "public")]
     found = [*whole, *halves]
@@ -85,9 +94,15 @@ LOOKS = [
 ]
 NOTES = [(), (note(),), (note(replaces=True),), (note("k@2"),)]
 RUNS = list(product(LOOKS, NOTES, (False, True)))
+ANSWERS = [
+    OtherMembers(tuple(MemberAnswer("2", STANDBY, one) for one in found), ("connection 2 is away",) if away else ())
+    for found in ([], [key()], [key(type="EC")], [key("k@2")], [key(), key("k@2")], [key("x")])
+    for away in (False, True)
+]
+POLICIES = list(product(ANSWERS, ("fail", "adopt"), ("fail", "generate")))
 
 
-def placed(group: GroupRecord | None, run: tuple[Any, Any, bool], where: tuple[Place, ...]) -> World:
+def placed(group: GroupRecord | None, run: tuple[Any, Any, bool], where: tuple[Place, ...], policy: tuple[OtherMembers, str, str]) -> World:
     own = group.id if group is not None else None
     known: list[VirtualKey] = []
     others = []
@@ -99,10 +114,18 @@ def placed(group: GroupRecord | None, run: tuple[Any, Any, bool], where: tuple[P
     known.sort(key=lambda record: record.group_id != own)
     look, notes, repair = run
     there = tuple(found for found, _record, _whose in where if found is not None)
-    return World(there, tuple(known), group, tuple(others), notes, look=look, repair=repair)
+    world = World(there, tuple(known), group, tuple(others), notes, look=look, repair=repair)
+    answer, elsewhere, unreachable = policy
+    return replace(world, members=answer, on_elsewhere=elsewhere, on_unreachable=unreachable) if group is not None else world
 
 
-WORLDS = st.builds(placed, st.sampled_from(GROUPS), st.sampled_from(RUNS), st.tuples(*(st.sampled_from(places(label)) for label in LABELS)))
+WORLDS = st.builds(
+    placed,
+    st.sampled_from(GROUPS),
+    st.sampled_from(RUNS),
+    st.tuples(*(st.sampled_from(places(label)) for label in LABELS)),
+    st.sampled_from(POLICIES),
+)
 
 
 def wishes() -> Iterator[dict[str, Any]]:
@@ -112,9 +135,11 @@ def wishes() -> Iterator[dict[str, Any]]:
             yield from ({**wish, "enforce": enforce} for enforce in ((False, True) if state in (DEACTIVATED, COMPROMISED) else (False,)))
             continue
         ways = ("keep", "deactivate", "destroy") if state == PRESENT else ("keep",)
-        for type_, mismatch, extractable, previous in product(("AES", "EC"), ("fail", "keep", "replace"), (None, False, True), ways):
-            more = {"type": type_, "on_mismatch": mismatch, "extractable": extractable, "previous": previous}
-            for operations, material in product((None, NARROW[type_], BOTH[type_]), (False, True)):
+        for vanished, type_, mismatch, extractable, previous in product(
+            ("fail", "recreate"), ("AES", "EC"), ("fail", "keep", "replace"), (None, False, True), ways
+        ):
+            more = {"type": type_, "on_mismatch": mismatch, "extractable": extractable, "previous": previous, "on_vanished": vanished}
+            for operations, material in product((None, NARROW[type_], BOTH[type_], *([WEAK] if type_ == "AES" else [])), (False, True)):
                 yield {**wish, **more, "operations": operations, "material": clear(type_) if material else None}
                 if previous == "deactivate":
                     yield {**wish, **more, "operations": operations, "enforce": True}
@@ -184,6 +209,24 @@ def a_generation_is_not_taken_back(world: World, wish: dict[str, Any], answer: A
             assert now[0].generation >= before[0].generation
 
 
+def what_is_gone_is_made_again_only_when_that_was_said(world: World, wish: dict[str, Any], answer: Answer, after: World) -> None:
+    noted = {pending.label for pending in world.notes}
+    for plan in answer.plans:
+        if plan.action == CREATE and plan.spec.label not in noted and any(world.scope.is_here(old) for old in world.own(plan.spec.label)):
+            assert wish["on_vanished"] == "recreate"
+
+
+def a_group_makes_no_second_key(world: World, wish: dict[str, Any], answer: Answer, after: World) -> None:
+    noted = {pending.label for pending in world.notes}
+    members = world.members
+    assert members is not None
+    for plan in answer.plans:
+        generated = world.group is not None and plan.spec.material is None and plan.spec.label not in noted
+        if generated and (plan.action == CREATE or plan.clear):
+            assert plan.spec.label not in members.labels()
+            assert not members.unreached or world.on_unreachable == "generate"
+
+
 @settings(max_examples=3000, deadline=None)
 @given(WORLDS, st.sampled_from(list(wishes())))
 def test_always(world: World, wish: dict[str, Any]) -> None:
@@ -196,6 +239,12 @@ def test_always(world: World, wish: dict[str, Any]) -> None:
         rule(world, wish, answer, after)
 
 
+def no_key_becomes_one_that_wraps_and_decrypts(world: World, wish: dict[str, Any], answer: Answer, after: World) -> None:
+    before = {item.handle for found in world.keys if set(found.operations) >= EXPOSING for item in found.objects}
+    for found in after.keys:
+        assert not set(found.operations) >= EXPOSING or found.main.handle in before
+
+
 RULES = [
     what_was_done_is_planned_as_kept,
     check_mode_plans_what_is_done,
@@ -205,4 +254,7 @@ RULES = [
     a_record_allows_no_more_than_the_hsm,
     nothing_of_another_scope_is_forgotten,
     a_generation_is_not_taken_back,
+    what_is_gone_is_made_again_only_when_that_was_said,
+    a_group_makes_no_second_key,
+    no_key_becomes_one_that_wraps_and_decrypts,
 ]

@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is there, as seen by other code than the collection's: bare python-pkcs11 on the tokens, sqlite3 on the registry, the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import traceback
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pkcs11
+from hsm_fixture import SOFTHSM
+from pkcs11 import Attribute
+
+_READ = """CLASS KEY_TYPE LABEL ID SENSITIVE EXTRACTABLE MODIFIABLE DESTROYABLE PRIVATE LOCAL ENCRYPT DECRYPT SIGN VERIFY WRAP UNWRAP
+DERIVE VALUE_LEN"""
+_VALUES = ("MODULUS", "EC_POINT", "VALUE")
+_RECORDS = """SELECT label, kind, hex(key_id), type, operations, state, generation, group_id IS NOT NULL FROM virtual_key
+ORDER BY 1, 2, 3"""
+_TOKENS = "SELECT instance.name, token.label FROM token JOIN instance ON instance.id = instance_id ORDER BY 1, 2"
+
+
+@dataclass(frozen=True)
+class View:
+    """What was there at one moment. ``objects`` are the tokens' with all that tells one from another; ``pins`` the PIN in force of each
+    token, ``records`` and ``tokens`` are the registry's, ``files`` the digests of the files that a run may write."""
+
+    objects: tuple[str, ...]
+    pins: tuple[str, ...]
+    records: tuple[str, ...]
+    tokens: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def without_values(self) -> View:
+        """The same, but for what is another each time that it is made."""
+        objects = tuple(sorted(json.dumps({**json.loads(item), "value": None}, sort_keys=True) for item in self.objects))
+        files = tuple(name.partition(" ")[0] for name in self.files)
+        return View(objects, self.pins, self.records, self.tokens, files)
+
+    def of(self, labels: Sequence[str]) -> list[str]:
+        """The objects with one of these labels."""
+        return [item for item in self.objects if json.loads(item)["LABEL"] in labels]
+
+    def labels(self) -> set[str]:
+        return {json.loads(item)["LABEL"] for item in self.objects}
+
+
+def look(folders: Sequence[Path], pins: Sequence[str], registry: Path, files: Sequence[Path]) -> View:
+    """``folders`` are those of the tokens' configurations; ``pins`` those that may be in force, the likeliest first."""
+    objects, good = [], []
+    for folder in folders:
+        found, of_tokens = _in_a_fork(folder, pins)
+        objects += found
+        good += of_tokens
+    records, tokens = (_rows(registry, query) for query in (_RECORDS, _TOKENS))
+    digests = [f"{path.name} {sha256(path.read_bytes()).hexdigest()}" for path in files if path.exists()]
+    return View(tuple(sorted(objects)), tuple(sorted(good)), tuple(records), tuple(tokens), tuple(digests))
+
+
+def _rows(registry: Path, query: str) -> list[str]:
+    if not registry.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{registry}?mode=ro", uri=True)) as database:
+        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return []  # a run died before it had made the tables
+        return [json.dumps(row) for row in database.execute(query)]
+
+
+def _in_a_fork(folder: Path, pins: Sequence[str]) -> tuple[list[str], list[str]]:
+    """SoftHSM reads its configuration once in a process, so each look has one of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        with suppress(BaseException):
+            os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
+            try:
+                answer = json.dumps(_look(pins))
+            except Exception:
+                answer = json.dumps({"error": traceback.format_exc()})
+            with open(writing, "w", encoding="utf-8") as pipe:
+                pipe.write(answer)
+            code = 0
+        os._exit(code)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    found = json.loads(text)
+    assert "error" not in found, found["error"]
+    return found["objects"], found["pins"]
+
+
+def _look(pins: Sequence[str]) -> dict[str, list[str]]:
+    objects, good = [], []
+    for slot in pkcs11.lib(SOFTHSM).get_slots():
+        token = slot.get_token()
+        if pkcs11.TokenFlag.TOKEN_INITIALIZED not in token.flags:
+            continue
+        if pkcs11.TokenFlag.USER_PIN_INITIALIZED not in token.flags:
+            good.append(f"{token.label}: none")
+            continue
+        session, pin = _login(token, pins)
+        good.append(f"{token.label}: {pin}")
+        with session:
+            for on_token in (True, False):
+                for raw in list(session.get_objects({Attribute.TOKEN: on_token})):
+                    objects.append(json.dumps({"token": token.label, "on_token": on_token, **_described(raw)}, sort_keys=True))
+    return {"objects": objects, "pins": good}
+
+
+def _login(token: Any, pins: Sequence[str]) -> tuple[Any, str]:
+    for pin in pins:
+        with suppress(pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLenRange):
+            return token.open(rw=True, user_pin=pin), pin
+    raise AssertionError(f"none of the PINs opens token {token.label}")
+
+
+def _described(raw: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _READ.split():
+        with suppress(pkcs11.PKCS11Error, ValueError, NotImplementedError):
+            value = raw[Attribute[name]]
+            found[name] = value.hex() if isinstance(value, bytes) else str(value)
+    value = None
+    for name in _VALUES:
+        with suppress(pkcs11.PKCS11Error, ValueError, NotImplementedError):
+            value = value or raw[Attribute[name]].hex()
+    if found.get("CLASS", "").endswith("SECRET_KEY") and found.get("ENCRYPT") == "True":
+        with suppress(pkcs11.PKCS11Error, AttributeError):
+            value = raw.encrypt(bytes(16), mechanism=pkcs11.Mechanism.AES_ECB).hex()
+    return {"LABEL": "", **found, "value": value}

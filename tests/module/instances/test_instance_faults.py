@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every call with which hsm_instance writes to a token, failing before and after its effect: the answer is what the token says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import Faulty
+from hsm_fixture import PIN, Hsm, ok
+
+DEVICE_ERROR = "0x30"
+NEW_PIN = "998877"
+
+
+def tokens_on(hsm: Hsm) -> int:
+    return len(list((hsm.scratch / "tokens").iterdir()))
+
+
+@pytest.mark.parametrize("function", ["C_InitToken", "C_InitPIN"])
+def test_a_write_that_failed_after_its_effect_counts(hsm: Hsm, library: str, function: str) -> None:
+    faulty = Faulty(hsm, library)
+    done = ok(faulty.register(f"{function}:1:after={DEVICE_ERROR}"))
+    assert done["changed"] is True and done["instance"]["tokens"][0]["accessible"] is True
+    assert tokens_on(hsm) == 1
+    again = ok(faulty.register())
+    assert list(again["diff"]["after"]) == ["instance primary"]  # which has its environment without the fault now
+
+
+@pytest.mark.parametrize(("function", "created"), [("C_InitToken", False), ("C_InitPIN", True)])
+def test_a_write_that_failed_before_its_effect_does_not(hsm: Hsm, library: str, function: str, created: bool) -> None:
+    faulty = Faulty(hsm, library)
+    answer = faulty.register(f"{function}:1:before={DEVICE_ERROR}")
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is created
+    assert ("token label 'payments' was created" in answer["msg"]) is created
+    assert tokens_on(hsm) == int(created)
+    assert ok(faulty.register())["instance"]["tokens"][0]["accessible"] is True
+
+
+def initialisations(faulty: Faulty) -> int:
+    """How often the library is initialised before a token is made, and at the moment that it is."""
+    calls = faulty.log.read_text().split()
+    return calls[: calls.index("C_InitToken")].count("C_Initialize")
+
+
+def test_a_library_that_does_not_start_again_after_a_token_was_made(hsm: Hsm, library: str) -> None:
+    """A hiccup costs nothing. What lasts is told with the token that is there."""
+    faulty = Faulty(hsm, library)
+    ok(faulty.register())
+    number = initialisations(faulty) + 1
+    for label in ("second", "third"):
+        faulty.log.unlink()
+        broken = range(number, number + (1 if label == "second" else 30))
+        plan = " ".join(f"C_Initialize:{which}:before={DEVICE_ERROR}" for which in broken)
+        answer = faulty.register(plan, label, tokens=[hsm.token(label)])
+        assert faulty.calls()["C_InitToken"] == 1
+        assert answer["changed"] is True
+        assert bool(answer.get("failed")) is (label == "third")
+    assert "token 'third' was created" in answer["msg"] and answer["failure"]["code"] == "CKR_DEVICE_ERROR"
+    assert ok(faulty.register("", "third", tokens=[hsm.token("third")]))["instance"]["tokens"][0]["accessible"] is True
+    assert hsm.tool("--list-token-slots", pin=None, token="").count("token label") == 3
+
+
+def changing(faulty: Faulty, plan: str, *, allow_low_pin_count: bool = False, **options: Any) -> dict[str, Any]:
+    """Change the PIN of the token that is there. ``options`` are its entry's."""
+    pin_file = str(faulty.hsm.scratch / "pins" / "payments")
+    faulty.log.unlink(missing_ok=True)
+    tokens = [{"label": "payments", "pin_file": pin_file, "new_pin": NEW_PIN, **options}]
+    return faulty.register(plan, tokens=tokens, allow_low_pin_count=allow_low_pin_count)
+
+
+def pending(faulty: Faulty) -> Path:
+    return faulty.hsm.scratch / "pins" / "payments.new"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_pin_change_that_nobody_can_tell_is_told_as_that(faulty: Faulty, when: str) -> None:
+    answer = changing(faulty, f"C_SetPIN:1:{when}={DEVICE_ERROR}")
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is True
+    assert "whether it took effect all the same is not known" in answer["msg"]
+    assert faulty.calls()["C_SetPIN"] == 1 and faulty.calls()["C_Login"] == 0
+    assert pending(faulty).read_text() == NEW_PIN + "\n"
+    again = changing(faulty, "")
+    if when == "before":
+        assert again["failure"]["code"] == "pin_incorrect" and not pending(faulty).exists()
+        again = changing(faulty, "", allow_low_pin_count=True)
+    assert ok(again)["instance"]["tokens"][0]["accessible"] is True
+    faulty.hsm.tool("--list-objects", pin=NEW_PIN)  # another program logs in with it
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_pin_set_by_the_security_officer_is_finished_by_the_next_run(faulty: Faulty, when: str) -> None:
+    """It was set before, so that no flag tells whether it is another one now. The next run costs no try of a wrong one."""
+    (faulty.hsm.scratch / "pins" / "payments").unlink()
+    answer = changing(faulty, f"C_InitPIN:1:{when}={DEVICE_ERROR}", so_pin="87654321")
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is True
+    again = ok(changing(faulty, "", so_pin="87654321"))
+    assert again["instance"]["tokens"][0]["pin_state"] == "ok" and not pending(faulty).exists()
+    assert changing(faulty, "")["changed"] is False
+
+
+@pytest.mark.parametrize("function", ["C_GetTokenInfo", "C_OpenSession"])
+def test_a_new_pin_waits_in_its_file_only_when_the_token_was_asked(faulty: Faulty, function: str) -> None:
+    """A fault right before C_SetPIN, wherever it is: the next run goes on from the old PIN, without a try of the new one."""
+    ok(changing(faulty, "", pin=PIN, new_pin="112233"))
+    before = faulty.log.read_text().split()
+    count = before[: before.index("C_SetPIN")].count(function)
+    answer = changing(faulty, " ".join(f"{function}:{number}:before={DEVICE_ERROR}" for number in range(count, count + 3)))
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is False, answer
+    assert faulty.calls()["C_SetPIN"] == 0 and not pending(faulty).exists()
+    again = ok(changing(faulty, ""))
+    assert faulty.calls()["C_SetPIN"] == 1 and faulty.calls()["C_Login"] == 1
+    assert again["instance"]["tokens"][0]["pin_state"] == "ok"

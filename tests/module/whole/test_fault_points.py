@@ -1,0 +1,22 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A sample of ``make faults``: in each state one call that writes and one that does not, other ones each time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[2]
+
+
+def test_a_sample_of_all_points_is_without_violations() -> None:
+    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(TESTS), str(TESTS / "support")])
+    command = [sys.executable, "-m", "faults", "--sample"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("| 2 |") >= 10, done.stdout

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+# Options in FAULTS_ARGS: --only WORD, --every N, --page.
+
+read -ra args <<<"${FAULTS_ARGS:-}"
+export PYTHONPATH=$BUILD/collections:$ROOT/tests:$ROOT/tests/support
+exec python -m faults "${args[@]}"

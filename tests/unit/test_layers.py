@@ -55,7 +55,7 @@ PLAIN = (
 # Layers that alone may import a library.
 ALONE = {
     "pkcs11": {"_cryptoki"},
-    "asn1crypto": {"_cryptoki"},
+    "asn1crypto": {"_cryptoki", "_engine"},
     "cryptography": {"_engine"},
     "sqlite3": {"_registry"},
     "yaml": {"_engine"},

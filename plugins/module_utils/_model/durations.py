@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from .quoting import quoted
+
 # Seconds in each unit. Months and years are left out: they are not always equally long.
 UNITS = {"w": 7 * 24 * 3600, "d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
 MAX_SECONDS = 36_525 * 24 * 3600  # a hundred years: dates stay within what certificates and registries can hold
@@ -25,8 +27,10 @@ def parse_duration(text: str) -> int:
     """
     found = _DURATION.match(text)
     if not text or found is None:
-        raise ValueError(f"{text!r} is no duration: give numbers with the units w, d, h, m (minutes), s, for example 30d, 1w2d or 36h")
+        raise ValueError(
+            f"{quoted(text)} is no duration: give numbers with the units w, d, h, m (minutes), s, for example 30d, 1w2d or 36h"
+        )
     seconds = sum(int(number) * size for number, size in zip(found.groups(), UNITS.values(), strict=True) if number)
     if seconds > MAX_SECONDS:
-        raise ValueError(f"{text!r} is more than a hundred years: give a shorter one")
+        raise ValueError(f"{quoted(text)} is more than a hundred years: give a shorter one")
     return seconds

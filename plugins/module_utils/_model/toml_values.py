@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Any
 
+from .quoting import quoted
+
 _MAX_INTEGER = 2**63 - 1  # TOML readers need to take no more than 64 bits with a sign
 
 
@@ -54,7 +56,7 @@ def _plain_mapping(value: Mapping[Any, Any], where: str, problems: list[str]) ->
     result: dict[str, Any] = {}
     for key, item in value.items():
         if not isinstance(key, str):
-            problems.append(f"{where}: the key {key!r} is no text: put it in quotes")
+            problems.append(f"{where}: the key {quoted(key)} is no text: put it in quotes")
             continue
         name = _plain_text(key, f"{where}: a key", problems)
         result[name] = _plain(item, f"{where}.{name}", problems)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .quoting import quoted
+
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _PREFIX = re.compile(r"hsm::(?P<model>[a-z0-9][a-z0-9_-]*?)(?:_(?P<number>[1-9][0-9]*))?\Z")
 
@@ -24,11 +26,11 @@ def model_problem(model: str) -> str | None:
     """Why ``model`` (any case) cannot be part of a prefix, or None."""
     low = model.lower()
     if not _MODEL.match(low):
-        return f"{model!r} is no model name: use letters, digits, '-' and '_'"
+        return f"{quoted(model)} is no model name: use letters, digits, '-' and '_'"
     if low.isdigit():
-        return f"{model!r} is a number, which the server reads as the slot of an old flat UID"
+        return f"{quoted(model)} is a number, which the server reads as the slot of an old flat UID"
     if re.search(r"_[0-9]+\Z", low):
-        return f"{model!r} ends like the number of a second instance; its prefix could not be told apart"
+        return f"{quoted(model)} ends like the number of a second instance; its prefix could not be told apart"
     return None
 
 
@@ -73,9 +75,9 @@ def key_id_text(key_id: bytes, label: str) -> str:
 def uid(prefix: str, slot_id: int, key_id: str) -> str:
     """Join a UID. Raises ValueError when a part cannot stand in one."""
     if not _PREFIX.match(prefix):
-        raise ValueError(f"{prefix!r} is no prefix of the form hsm::<model> or hsm::<model>_<n>")
+        raise ValueError(f"{quoted(prefix)} is no prefix of the form hsm::<model> or hsm::<model>_<n>")
     if isinstance(slot_id, bool) or not isinstance(slot_id, int) or slot_id < 0:
-        raise ValueError(f"{slot_id!r} is no slot number: give a decimal integer")
+        raise ValueError(f"{quoted(slot_id)} is no slot number: give a decimal integer")
     if not key_id:
         raise ValueError("the key id is empty")
     return f"{prefix}::{slot_id}::{key_id}"

@@ -22,95 +22,71 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._model.tokens.secret import mask
+from .arguments import Check, named
 from .secrets import MASK, for_the_log, masked, texts
 
 _SHORTEST = 4  # a shorter text is no PIN, and to cut it out would leave no message to read
 
 
 class GuardedModule(AnsibleModule):  # type: ignore[misc]
-    """An AnsibleModule whose arguments are masked by option wherever they are shown, and not shown at all until they are accepted.
+    """An AnsibleModule whose arguments are masked by option wherever they are shown.
 
-    ``invocation`` are the masked arguments.
+    ``problems`` are those of the arguments, which are not refused here: what is wrong with the sound ones is told in the same
+    error. ``params`` are the sound ones. ``faulty`` is as in :class:`Check`.
     """
 
     _accepted = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.params: dict[str, Any] = {}
+        self.problems: list[str] = []
         super().__init__(*args, **kwargs)
         self._accepted = True
-        self.invocation = masked(self.params, self.argument_spec)
-        lines = for_the_log(self.invocation)
-        self.log(f"Invoked with {' '.join(f'{name}={line}' for name, line in lines.items())}", log_args=lines)
         for place in self._numbers:
             self.warn(f"{place}: is a number in YAML, which reads 0123 as 83 and drops leading zeros: put the PIN in quotes.")
+        if not self.problems:
+            lines = for_the_log(self.invocation)
+            self.log(f"Invoked with {' '.join(f'{name}={line}' for name, line in lines.items())}", log_args=lines)
 
-    def _load_params(self) -> None:
-        super()._load_params()
+    @property
+    def invocation(self) -> dict[str, Any]:
+        """The masked arguments; where there are problems those that were given, with MASK for each option that has one."""
+        if not self.problems:
+            return masked(self.params, self.argument_spec)
+        refused = {place.partition("[")[0] for place in self.faulty}
+        shown = masked(self.params, self.argument_spec)
+        return {named(name): MASK if name in refused else shown.get(name) for name in self._given}
+
+    def _set_internal_properties(self, *args: Any, **kwargs: Any) -> None:
+        super()._set_internal_properties(*args, **kwargs)
         # Before the arguments are converted: afterwards nobody can tell a number from its text.
+        self._given = self.params
         self._numbers = list(_numbers(self.params, self.argument_spec))
         # As Python would write the JSON of them, without defaults.
         self.given_bytes = len(repr(self.jsonify(self.params)))
+        check = Check(self.params, self.argument_spec, self._required())
+        self.problems, self.faulty, self.params = check.problems, check.faulty, check.sound
+        # Done. Ansible would take a stand-in, or a default in the place of what is refused, for what was given.
+        self.required_if: list[Any] = []
+
+    def _required(self) -> Iterator[str]:
+        for name, wanted, needed in self.required_if or ():
+            if self.params.get(name, self.argument_spec[name].get("default")) == wanted:
+                yield from needed
 
     def log(self, msg: Any, log_args: Any = None) -> None:
         if self._accepted:
             super().log(msg, log_args)
 
     def exit_json(self, **kwargs: Any) -> None:
-        if self._accepted:
-            kwargs["invocation"] = {"module_args": self.invocation}
-        super().exit_json(**kwargs)
+        super().exit_json(**{**kwargs, "invocation": {"module_args": self.invocation}})
 
     def fail_json(self, msg: Any, **kwargs: Any) -> None:
-        if self._accepted:
-            kwargs["invocation"] = {"module_args": self.invocation}
-        else:
-            hidden = {name: value for name, value in self.params.items() if not self._shown(name, value)}
-            unsafe = {text for text in _misplaced(hidden, self.argument_spec) if len(text) >= _SHORTEST}
+        if not self._accepted:
+            # By Ansible, in its own words, in which any argument may be.
+            unsafe = {text for text in texts(self.params) if len(text) >= _SHORTEST}
             msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))
-            shown = {name: MASK if name in hidden else value for name, value in self.params.items()}
-            kwargs["invocation"] = {"module_args": shown}
-        super().fail_json(msg, **kwargs)
-
-    def _shown(self, name: str, value: Any) -> bool:
-        option = self.argument_spec.get(name)
-        if option is None or option.get("no_log"):
-            return False
-        return not isinstance(value, (dict, list)) or (bool(option.get("options")) and not _holds_secrets(option))
-
-
-def _holds_secrets(option: Mapping[str, Any]) -> bool:
-    """Whether an option or one below it is a secret's place, so that a misplaced PIN may stand near it."""
-    return bool(option.get("no_log")) or any(_holds_secrets(inner) for inner in (option.get("options") or {}).values())
-
-
-def _unsafe(params: Any, spec: Mapping[str, Any]) -> Iterator[str]:
-    """Texts that may be secrets: what is no mapping where one belongs, and all that stands beside the place of a secret."""
-    if not isinstance(params, Mapping) or _beside_secrets(spec):
-        yield from texts(params)
-    else:
-        yield from _misplaced(params, spec)
-
-
-def _misplaced(params: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
-    """Texts of secret options, under names that are none, and where another shape belongs. A plain value in its own place is what
-    a refusal has to show."""
-    for name, value in params.items():
-        option = spec.get(name)
-        if option is None or option.get("no_log"):
-            yield from texts(value)
-        elif option.get("options"):
-            for entry in value if isinstance(value, list) else [value]:
-                yield from _unsafe(entry, option["options"])
-        elif isinstance(value, (dict, list)) or "PRIVATE KEY-----" in str(value):
-            yield from texts(value)
-
-
-def _beside_secrets(spec: Mapping[str, Any]) -> bool:
-    """Whether a PIN may have slipped into one of these options: one of them, or of a list's entries below, is a secret's place.
-
-    A group of options under a name of its own, such as a key's ``source``, is not mistaken for its neighbours.
-    """
-    return any(option.get("no_log") is True or (option.get("type") == "list" and _holds_secrets(option)) for option in spec.values())
+        super().fail_json(msg, **{**kwargs, "invocation": {"module_args": self.invocation}})
 
 
 def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[str]:

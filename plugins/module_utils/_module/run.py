@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .._model.errors import KeyfleetError
+from .._model.errors import InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .guarded import GuardedModule
@@ -37,6 +38,28 @@ def libraries_for_sync(params: Mapping[str, Any]) -> Sequence[str]:
     return (*PKCS11, "yaml") if str(params["export"]).endswith((".yml", ".yaml")) else PKCS11
 
 
+_ENTRY = re.compile(r"(\w+)\[([0-9]+)\]")
+
+
+def _all_problems(module: GuardedModule, parse: Callable[[Mapping[str, Any]], Request], params: Mapping[str, Any]) -> list[str]:
+    """Those of the arguments, and what ``parse`` finds in the sound ones, by entry. What a stand-in caused is left out."""
+    try:
+        found = list(getattr(parse(params), "problems", ()))
+    except InputError as error:
+        found = error.problems
+    whole = any("[" not in place for place in module.faulty)
+    for problem in found:
+        entry = _ENTRY.match(problem)
+        if entry[0] not in module.faulty if entry else not whole:
+            module.problems.append(problem)
+    return sorted(module.problems, key=_position)
+
+
+def _position(problem: str) -> tuple[str, int]:
+    entry = _ENTRY.match(problem)
+    return (entry[1], int(entry[2])) if entry else ("", 0)
+
+
 def run(
     module: GuardedModule,
     parse: Callable[[Mapping[str, Any]], Request],
@@ -51,12 +74,14 @@ def run(
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a
     defect of ours: its traceback is shown, with the PINs of this call cut out.
     """
-    require_python(module, needs(module.params) if callable(needs) else needs)
     secrets: set[str] = set()
     params = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
     context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
     try:
+        if module.problems:
+            raise InputError(_all_problems(module, parse, params))
+        require_python(module, needs(module.params) if callable(needs) else needs)
         outcome = engine(parse(params), context)
     except KeyfleetError as error:
         module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._model.quoting import is_path
 from .._model.tokens.secret import Secret
 
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # what Ansible itself puts in the place of a no_log value
@@ -35,8 +36,8 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def masked(params: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of arguments to show. A value is masked where its option has no_log, where there is no such option, and where a value of
-    another shape belongs.
+    """A copy of arguments to show. A value is masked where its option has no_log, where there is no such option, where a value of
+    another shape belongs, and where it can be no path.
 
     Options of entries that have their default are left out: with a thousand entries, they would be most of the answer.
     """
@@ -54,7 +55,9 @@ def _masked(value: Any, option: Mapping[str, Any] | None) -> Any:
         return [_entry(entry, inner) for entry in value]
     if isinstance(value, Mapping) and kind == "dict":
         return masked(value, inner) if inner else _without_keys(value)
-    return MASK if inner or kind == "dict" or isinstance(value, (list, Mapping)) else _without_keys(value)
+    if inner or kind == "dict" or isinstance(value, (list, Mapping)) or (kind == "path" and not is_path(str(value))):
+        return MASK
+    return _without_keys(value)
 
 
 def _entry(entry: Any, spec: Mapping[str, Any] | None) -> Any:
@@ -68,7 +71,7 @@ def _entry(entry: Any, spec: Mapping[str, Any] | None) -> Any:
 
 
 def _without_keys(value: Any) -> Any:
-    """A copy without the private keys in PEM that stand where none belongs, in a path or a public key."""
+    """A copy without the private keys in PEM that stand where none belongs, as in a public key."""
     if isinstance(value, Mapping):
         return {name: _without_keys(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -140,7 +140,7 @@ def _connect(target: str) -> sqlite3.Connection:
 def registry_exists(path: str) -> bool:
     """Whether there is a registry. One that may not be looked at is an error, not an absent one. Raises :class:`RegistryError`."""
     if not os.path.isabs(path):
-        raise RegistryError(f"registry: {path!r} is not an absolute path on the target", code="invalid_input")
+        raise RegistryError("registry: is not an absolute path on the target", code="invalid_input")
     try:
         os.lstat(path)  # a link to nothing is no absent registry
     except FileNotFoundError:

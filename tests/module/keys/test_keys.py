@@ -309,8 +309,8 @@ def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
     problems = answer["failure"]["details"]["problems"]
     for part in (
         "pin: give pin or pin_file, not both",
-        "pin_file: 'relative' is not an absolute path",
-        "keys[0] ().label: is empty",
+        "pin_file: is not an absolute path",
+        "keys[0].label: is empty",
         "keys[1] (a).size: 100 is no size of AES keys: use one of 128, 192, 256",
         "keys[2] (b).size: an EC key has a curve",
         "keys[3] (c).operations: EC keys cannot encrypt: use sign, verify, derive",

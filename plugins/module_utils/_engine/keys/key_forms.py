@@ -51,6 +51,7 @@ class PlainKey:
             self.scalar_size = (self.parts["parameters"] if domain is None else domain).key_size
         elif self.algorithm in ("rsa", "rsassa_pss"):
             self.parts = keys.RSAPrivateKey.load(self.inner, strict=True)
+        self.primes_above_two = bool(self.parts) and self.algorithm == "rsa" and self.parts["version"].native == "multi"
 
     def refuse(self) -> None:
         """Raises :class:`SourceProblem` for a key that a token could only hold as another than it is."""
@@ -59,7 +60,7 @@ class PlainKey:
                 "is an RSA key for RSASSA-PSS alone (RFC 4055), and a token would not keep that it may do nothing else: give an RSA key "
                 "without this restriction, or have one made in the HSM"
             )
-        if self.algorithm == "rsa" and self.parts["version"].native == "multi":
+        if self.primes_above_two:
             raise SourceProblem("is an RSA key with more than two primes, which PKCS#11 has no place for: give one with two")
 
     def rewritten(self) -> PrivateBlob:

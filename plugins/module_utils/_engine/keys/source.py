@@ -17,7 +17,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,8 @@ def _load_private(blob: PrivateBlob, passphrase: Any, type: str) -> Any:
         plain.refuse()
     key, complaint = _try_load(blob, password, skip_rsa_checks=False)
     if key is None and plain is not None:
-        key, _complaint = _try_load(plain.rewritten(), None, skip_rsa_checks=False)
+        with suppress(ValueError, TypeError):  # a part of it that was not looked at before is damaged
+            key, _complaint = _try_load(plain.rewritten(), None, skip_rsa_checks=False)
     if key is not None:
         if plain is not None and plain.public not in (None, carried_public(key.public_key())):
             raise SourceProblem("is a key whose public part is not that of its private one: it is damaged")

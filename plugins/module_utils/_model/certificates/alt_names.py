@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+from ..quoting import quoted
 from .names import parse_subject
 from .oids import is_oid
 
@@ -138,14 +139,14 @@ def parse_alt_names(names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], 
         prefix, colon, value = text.partition(":")
         kind = _BY_PREFIX.get(prefix.lower())
         if not colon or kind is None:
-            problems.append(f"subject_alt_names[{index}]: {text!r} has no kind that is known: write one of {_EACH} before it")
+            problems.append(f"subject_alt_names[{index}]: {quoted(text)} has no kind that is known: write one of {_EACH} before it")
             continue
         try:
             pair = (kind, _KINDS[kind](value))
         except ValueError as error:
-            problems.append(f"subject_alt_names[{index}]: {value!r} {error}")
+            problems.append(f"subject_alt_names[{index}]: {quoted(value)} {error}")
             continue
         if pair in pairs:
-            problems.append(f"subject_alt_names[{index}]: {text!r} stands there twice: give each name once")
+            problems.append(f"subject_alt_names[{index}]: {quoted(text)} stands there twice: give each name once")
         pairs.append(pair)
     return tuple(pairs), problems

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..durations import parse_duration
@@ -62,9 +61,6 @@ class GatewayCertificateRequest:
     def parse(cls, params: Mapping[str, Any]) -> GatewayCertificateRequest:
         """The request that ``params``, the module's options, make."""
         problems: list[str] = []
-        for name in ("path", "source"):
-            if params[name] is not None and not PurePosixPath(params[name]).is_absolute():
-                problems.append(f"{name}: {quoted(params[name])} is not an absolute path on the target")
         certificate = _self_signed(params, problems) if params["source"] is None else None
         if certificate is None:
             problems += _source_problems(params)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from ..quoting import quoted
+
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*\Z")  # PrintableString, X.680 section 41.4
 _COUNTRY = re.compile(r"[A-Za-z]{2}\Z")
 
@@ -57,25 +59,25 @@ _LOWER = {name.lower(): name for name in _BY_NAME}
 
 def _value_problem(kind: NameType, value: Any) -> str | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value!r} is a number in YAML, which drops leading zeros: put it in quotes"
+        return f"{quoted(value)} is a number in YAML, which drops leading zeros: put it in quotes"
     if not isinstance(value, str):
-        return f"{value!r} is no text: give a text, or a list of texts"
+        return f"{quoted(value)} is no text: give a text, or a list of texts"
     if not value.strip():
         return "is empty: give it a value, or leave it out"
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
-        return f"{value!r} contains a control character: leave it out"
+        return f"{quoted(value)} contains a control character: leave it out"
     if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        return f"{value!r} is not valid UTF-8: give it in UTF-8"
+        return f"{quoted(value)} is not valid UTF-8: give it in UTF-8"
     if kind.charset == "country":
-        return None if _COUNTRY.match(value) else f"{value!r} is no country code: give its two letters (ISO 3166), for example DE"
+        return None if _COUNTRY.match(value) else f"{quoted(value)} is no country code: give its two letters (ISO 3166), for example DE"
     if len(value) > kind.longest:
         return f"is {len(value)} characters long: at most {kind.longest} are allowed (RFC 5280), shorten it"
     if kind.name == "commonName" and len(value.encode()) > kind.longest:  # the library counts this one's bytes
         return f"takes {len(value.encode())} bytes in UTF-8: at most {kind.longest} can be written, shorten it"
     if kind.charset == "ascii" and not value.isascii():
-        return f"{value!r} contains a character outside ASCII: use ASCII, for a domain its xn-- form"
+        return f"{quoted(value)} contains a character outside ASCII: use ASCII, for a domain its xn-- form"
     if kind.charset == "printable" and not _PRINTABLE.match(value):
-        return f"{value!r} may hold letters, digits, blanks and '()+,-./:=? only: leave the others out"
+        return f"{quoted(value)} may hold letters, digits, blanks and '()+,-./:=? only: leave the others out"
     return None
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..durations import parse_duration
+from ..quoting import quoted
 from ..tokens.connection_request import ConnectionRequest
 from .alt_names import parse_alt_names
 from .names import parse_subject
@@ -104,9 +104,9 @@ def label_problem(label: str) -> str | None:
     if not label.strip():
         return "is empty: name the key by its label"
     if not label.isprintable():
-        return f"{label!r} contains a character that cannot be printed"
+        return f"{quoted(label)} contains a character that cannot be printed"
     if label != label.strip():
-        return f"{label!r} begins or ends with a blank"
+        return f"{quoted(label)} begins or ends with a blank"
     return None
 
 
@@ -150,9 +150,9 @@ def _extended_key_usage(given: Sequence[str] | None, problems: list[str]) -> tup
         oid = EXTENDED_KEY_USAGES.get(name, name)
         if not is_oid(oid):
             known = ", ".join(EXTENDED_KEY_USAGES)
-            problems.append(f"extended_key_usage[{index}]: {name!r} is no usage that is known: use {known}, or a dotted OID")
+            problems.append(f"extended_key_usage[{index}]: {quoted(name)} is no usage that is known: use {known}, or a dotted OID")
         elif oid in oids:
-            problems.append(f"extended_key_usage[{index}]: {name!r} stands there twice: give each usage once")
+            problems.append(f"extended_key_usage[{index}]: {quoted(name)} stands there twice: give each usage once")
         else:
             oids.append(oid)
     return tuple(oids)
@@ -184,10 +184,6 @@ def _source_problems(params: Mapping[str, Any]) -> list[str]:
     given = [name for name in ("content", "src", "self_signed") if params.get(name) is not None]
     if len(given) > 1:
         problems.append(f"{given[0]}: give one of content, src and self_signed; found {' and '.join(given)}")
-    for name in ("csr_path", "src"):
-        path = params.get(name)
-        if path is not None and not PurePosixPath(path).is_absolute():
-            problems.append(f"{name}: {path!r} is not an absolute path on the target")
     content = params.get("content")
     if content is not None:
         if "PRIVATE KEY-----" in content:

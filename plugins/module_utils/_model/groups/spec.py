@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..quoting import quoted
 from ..tokens.instance_spec import name_problem
 from ..tokens.selectors import TokenSelector
 
@@ -78,7 +79,7 @@ def group_name_problem(name: str) -> str | None:
     """Why ``name`` cannot be a group's name, or None. The rule is that of instances."""
     if name_problem(name) is None:
         return None
-    return f"{name!r} is no group name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
+    return f"{quoted(name)} is no group name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
 
 
 def in_order(connections: Sequence[ConnectionSpec]) -> tuple[ConnectionSpec, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..durations import parse_duration
-from ..quoting import quoted
+from ..quoting import bracketed, quoted
 from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
 from .source_rules import KeySource, source_problems
@@ -111,9 +111,9 @@ def _check_label(label: str, where: str, problems: list[str]) -> None:
     if not label.strip():
         problems.append(f"{where}.label: is empty: every key needs a label")
     elif not label.isprintable():
-        problems.append(f"{where}.label: {label!r} contains a character that cannot be printed")
+        problems.append(f"{where}.label: {quoted(label)} contains a character that cannot be printed")
     elif label != label.strip():
-        problems.append(f"{where}.label: {label!r} begins or ends with a blank")
+        problems.append(f"{where}.label: {quoted(label)} begins or ends with a blank")
 
 
 def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
@@ -163,7 +163,7 @@ def _parse_max_age(options: Mapping[str, Any], where: str, problems: list[str]) 
         problems.append(f"{where}.max_age: {error}")
         return None
     if seconds == 0:
-        problems.append(f"{where}.max_age: {text!r} is no time at all, and every run would make another key: give a longer one")
+        problems.append(f"{where}.max_age: {quoted(text)} is no time at all, and every run would make another key: give a longer one")
     return seconds
 
 
@@ -207,7 +207,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
     by_id: dict[bytes, int] = {}
     for index, options in enumerate(entries):
         label = options["label"]
-        where = f"keys[{index}] ({label})"
+        where = f"keys[{index}]{bracketed(label)}"
         before = len(problems)
         _check_label(label, where, problems)
         state = options.get("state") or PRESENT

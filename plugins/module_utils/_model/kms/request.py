@@ -15,9 +15,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
+from ..quoting import bracketed, quoted
 from ..tokens.instance_spec import parse_instance
 from ..toml_values import plain
 from ..uids import model_problem
@@ -75,12 +75,10 @@ class KmsConfigRequest:
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> KmsConfigRequest:
         """The request that ``params``, the module's options, make."""
-        path = params["config_path"]
-        problems = [] if PurePosixPath(path).is_absolute() else [f"config_path: {path!r} is not an absolute path on the target"]
         settings, of_settings = parse_settings(params["settings"])
         instances, of_instances = parse_instances(params["instances"])
-        problems += [*of_settings, *of_instances]
-        return cls(params["registry"], path, settings, tuple(instances), params["allow_renumber"], tuple(problems))
+        problems = (*of_settings, *of_instances)
+        return cls(params["registry"], params["config_path"], settings, tuple(instances), params["allow_renumber"], problems)
 
 
 def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -123,7 +121,7 @@ def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Declared
     problems: list[str] = []
     names: dict[str, int] = {}
     for index, options in enumerate(entries):
-        where = f"instances[{index}] ({options['name']})"
+        where = f"instances[{index}]{bracketed(options['name'])}"
         spec, faults = parse_instance(options, f"{where}.")
         problems += faults
         problems += _server_problems(options, where)
@@ -141,7 +139,7 @@ def _server_problems(options: Mapping[str, Any], where: str) -> list[str]:
     model = options.get("model") or ""
     if model_problem(model) is None and model.lower() not in MODELS:
         problems.append(
-            f"{where}.model: the server does not know {model!r}. It knows {', '.join(MODELS)}; an HSM of "
+            f"{where}.model: the server does not know {quoted(model)}. It knows {', '.join(MODELS)}; an HSM of "
             "another kind is served as "
             "model other, with its library"
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from .secret import Secret, option_problems
@@ -65,9 +64,7 @@ class ConnectionRequest:
             problems.append(f"instance: give either {ways}{direct}")
         elif group and selected:
             problems.append(f"{selected[0]}: a group's connections say which tokens serve it: leave it out, or give instance")
-        elif library:
-            problems += _path_problems("library", library) + misread
-        elif selected:
+        elif library or selected:
             problems += misread
         if (instance or group) and params.get("environment"):
             problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
@@ -75,11 +72,5 @@ class ConnectionRequest:
             problems.append("pin: give pin or pin_file, not both")
         if params.get("pin"):
             problems += option_problems(params["pin"], "pin")
-        problems += _path_problems("pin_file", params.get("pin_file"))
         login = Login(params.get("pin"), params.get("pin_file"), bool(params.get("allow_low_pin_count")))
         return cls(instance, group, library, selector, params.get("environment") or {}, login), problems
-
-
-def _path_problems(option: str, path: str | None) -> list[str]:
-    absolute = not path or PurePosixPath(path).is_absolute()
-    return [] if absolute else [f"{option}: {path!r} is not an absolute path on the target"]

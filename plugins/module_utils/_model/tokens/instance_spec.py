@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import InputError
+from ..quoting import quoted
 from ..uids import model_problem
 from .secret import Secret, option_problems
 from .selectors import TokenSelector
@@ -67,7 +67,7 @@ class InstanceSpec:
 def name_problem(name: str) -> str | None:
     """Why ``name`` cannot be an instance's name, or None."""
     if not _NAME.match(name):
-        return f"{name!r} is no instance name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
+        return f"{quoted(name)} is no instance name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
     return None
 
 
@@ -80,9 +80,6 @@ def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, 
     for name, value in (("pin", pin), ("so_pin", so_pin), ("new_pin", new_pin)):
         if value is not None:
             problems += option_problems(value, f"{where}.{name}")
-    for name, value in (("pin_file", pin_file), ("so_pin_file", so_pin_file)):
-        if value is not None and not PurePosixPath(value).is_absolute():
-            problems.append(f"{where}.{name}: {value!r} is not an absolute path on the target")
     if options.get("initialize"):
         if selector is not None and selector.kind != "label":
             problems.append(f"{where}.initialize: a token is created by its label: give label, not {selector.kind}")
@@ -145,11 +142,9 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
         problems.append(f"{where}model: {problem}")
     elif not library and model.lower() not in LIBRARIES:
         problems.append(
-            f"{where}library: is missing, and model {model!r} has no default: give the path of its PKCS#11 library. "
+            f"{where}library: is missing, and model {quoted(model)} has no default: give the path of its PKCS#11 library. "
             f"Models with a default: {', '.join(sorted(LIBRARIES))}"
         )
-    if library and not PurePosixPath(library).is_absolute():
-        problems.append(f"{where}library: {library!r} is not an absolute path on the target")
     for option, least in (("max_sessions", 1), ("connection_timeout", 0)):
         value = options.get(option)
         if value is not None and value < least:
@@ -157,12 +152,12 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
     environment = options.get("environment") or {}
     for variable, value in environment.items():
         if not _VARIABLE.match(str(variable)):
-            problems.append(f"{where}environment: {variable!r} is no variable name")
+            problems.append(f"{where}environment: {quoted(variable)} is no variable name")
         if "\0" in str(value):
             problems.append(f"{where}environment: the value of {variable} contains a NUL byte")
     admins = options.get("admins") or []
     for admin in sorted({admin for admin in admins if admins.count(admin) > 1}):
-        problems.append(f"{where}admins: {admin!r} is given twice")
+        problems.append(f"{where}admins: {quoted(admin)} is given twice")
     if any(not admin.strip() for admin in admins):
         problems.append(f"{where}admins: holds an empty entry")
     tokens, token_problems = parse_tokens(options.get("tokens") or [], where)

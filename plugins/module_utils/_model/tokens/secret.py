@@ -8,6 +8,10 @@
 
 from __future__ import annotations
 
+import json
+
+_SHORTEST_LINE = 4  # a shorter line of a key or a file is none of its secret, and stands in any text
+
 
 class Secret:
     """A PIN or passphrase that no repr, format, log or error can print.
@@ -68,8 +72,12 @@ def option_problems(pin: Secret, option: str) -> list[str]:
 
 
 def mask(text: str, secrets: set[str]) -> str:
-    """Replace each secret that occurs in a free text. For texts that we did not write: tracebacks, foreign errors."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if secret:
-            text = text.replace(secret, "***")
+    """Replace each secret that occurs in a free text, as it is or as repr or JSON write it, and each line of one.
+
+    For texts that we did not write: tracebacks, foreign errors.
+    """
+    parts = {line for secret in secrets for line in secret.splitlines() if len(line) >= _SHORTEST_LINE} | secrets
+    spellings = {spelling for part in parts for spelling in (part, repr(part)[1:-1], json.dumps(part)[1:-1])}
+    for spelling in sorted(spellings - {""}, key=len, reverse=True):
+        text = text.replace(spelling, "***")
     return text

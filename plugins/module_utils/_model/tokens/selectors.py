@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..quoting import quoted
+
 LABEL_BYTES = 32  # CK_TOKEN_INFO.label is 32 bytes, blank-padded (PKCS#11 3.1, section 3.2)
 MAX_SLOT = 2**64 - 1  # CK_SLOT_ID is a CK_ULONG
 
@@ -23,10 +25,10 @@ def parse_slot(text: str | int) -> int:
     """A slot number from decimal or ``0x`` text. Raises ValueError with a reason."""
     text = str(text).strip()
     if not _SLOT.match(text):
-        raise ValueError(f"{text!r} is no slot number: give decimal digits or 0x and hex digits")
+        raise ValueError(f"{quoted(text)} is no slot number: give decimal digits or 0x and hex digits")
     slot = int(text, 16) if text[:2].lower() == "0x" else int(text, 10)
     if slot > MAX_SLOT:
-        raise ValueError(f"{text!r} is larger than a slot number can be (64 bits)")
+        raise ValueError(f"{quoted(text)} is larger than a slot number can be (64 bits)")
     return slot
 
 
@@ -35,11 +37,11 @@ def label_problem(label: str) -> str | None:
     if not label.strip():
         return "is empty"
     if label != label.strip():
-        return f"{label!r} begins or ends with a blank, and tokens pad labels with blanks"
+        return f"{quoted(label)} begins or ends with a blank, and tokens pad labels with blanks"
     if len(label.encode("utf-8", "surrogatepass")) > LABEL_BYTES:
-        return f"{label!r} is longer than the {LABEL_BYTES} bytes that a token label holds"
+        return f"{quoted(label)} is longer than the {LABEL_BYTES} bytes that a token label holds"
     if any(ord(char) < 32 or ord(char) == 127 for char in label):
-        return f"{label!r} contains a control character"
+        return f"{quoted(label)} contains a control character"
     return None
 
 

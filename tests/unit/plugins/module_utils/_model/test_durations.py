@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.durations import MAX_SECONDS, UNITS, parse_duration
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.quoting import quoted
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,6 @@ def test_any_text_is_a_number_or_a_reason(text: str) -> None:
     try:
         seconds = parse_duration(text)
     except ValueError as error:
-        assert repr(text) in str(error)
+        assert quoted(text) in str(error)
     else:
         assert 0 <= seconds <= MAX_SECONDS and text[-1] in UNITS

@@ -535,7 +535,7 @@ def test_a_file_of_another_user(tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_told_before_a_file_is_opened() -> None:
-    found = problems("AES", src="none", passphrase=PASSPHRASE, mechanism="x")
+    found = problems("AES", passphrase=PASSPHRASE, mechanism="x")
     assert [line.split(":")[0] for line in found] == ["src", "passphrase", "mechanism"]
 
 

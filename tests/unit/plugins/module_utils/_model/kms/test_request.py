@@ -123,20 +123,17 @@ def test_every_problem_is_told_at_once_and_what_is_sound_is_kept() -> None:
     """So that the PIN files of the sound instances are looked at for the same error."""
     found = parse(
         declared("a", model="luna"),
-        declared("b", library="relative"),
+        declared("b"),
         declared("a"),
         settings={"hsm_model": "x", "tsl": {}},
-        config_path="kms.toml",
     )
     assert [problem.partition(":")[0] for problem in found.problems] == [
-        "config_path",
         "settings.hsm_model",
         "settings.tsl",
         "instances[0] (a).model",
-        "instances[1] (b).library",
         "instances[2] (a).name",
     ]
-    assert [one.where for one in found.instances] == ["instances[0] (a)", "instances[2] (a)"]
+    assert [one.where for one in found.instances] == ["instances[0] (a)", "instances[1] (b)", "instances[2] (a)"]
 
 
 def test_no_secret_is_in_the_repr() -> None:

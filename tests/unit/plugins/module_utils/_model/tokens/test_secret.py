@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret, mask
@@ -41,3 +42,14 @@ def test_it_is_compared_and_revealed() -> None:
 def test_mask_leaves_no_secret(secrets: set[str], text: str) -> None:
     parts = mask(text, secrets).split("***")
     assert not any(secret in part for secret in secrets for part in parts)
+
+
+@pytest.mark.parametrize("text", ["back\\sl7391", "tab\t7391", "both\"'7391", "Schlüssel\n7391", "\udc807391"])
+@pytest.mark.parametrize("written", [str, repr, json.dumps, lambda text: repr({"pin": text}), lambda text: f"line\n{text}\nline"])
+def test_mask_finds_every_spelling(text: str, written: Callable[[str], str]) -> None:
+    assert "7391" not in mask(written(text), {text})
+
+
+def test_mask_finds_each_line_of_a_key() -> None:
+    assert mask("bad line: MIIEvQIBADANBgkq", {"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\nAA\n"}) == "bad line: ***"
+    assert mask("AA is no key", {"MIIE\nAA\n"}) == "AA is no key"

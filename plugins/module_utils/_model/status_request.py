@@ -16,6 +16,8 @@ from typing import Any
 from .errors import InputError
 from .tokens.connection_request import Login
 
+MOST_SECONDS = 86_400
+
 
 @dataclass(frozen=True)
 class StatusRequest:
@@ -37,6 +39,8 @@ class StatusRequest:
         names, timeout = params["instances"], params["timeout"]
         if timeout <= 0:
             raise InputError([f"timeout: {timeout} is too short: give seconds above 0"])
+        if timeout > MOST_SECONDS:
+            raise InputError([f"timeout: {timeout} is too long: give at most {MOST_SECONDS} seconds, which is a day"])
         instances = None if names is None else tuple(names)
         login = Login(allow_low_pin_count=params["allow_low_pin_count"])
         return cls(params["registry"], instances, params["probe"], params["require"], timeout, login)

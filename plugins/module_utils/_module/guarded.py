@@ -16,6 +16,7 @@ be a mapping, it prints with the refused arguments; and a list of the wrong shap
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._model.tokens.secret import mask
 from .arguments import Check, named
+from .message import readable
 from .secrets import MASK, for_the_log, masked, texts
 
 _SHORTEST = 4  # a shorter text is no PIN, and to cut it out would leave no message to read
@@ -40,6 +42,7 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.params: dict[str, Any] = {}
         self.problems: list[str] = []
+        leave_no_core()
         super().__init__(*args, **kwargs)
         self._accepted = True
         for place in self._numbers:
@@ -86,7 +89,22 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
             # By Ansible, in its own words, in which any argument may be.
             unsafe = {text for text in texts(self.params) if len(text) >= _SHORTEST}
             msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))
+        msg, rest = readable(str(msg))
+        if rest:
+            failure = {"code": "unexpected", "details": {}, **kwargs.get("failure", {})}
+            kwargs["failure"] = {**failure, "details": {**failure["details"], "message": rest}}
         super().fail_json(msg, **{**kwargs, "invocation": {"module_args": self.invocation}})
+
+
+def leave_no_core() -> None:
+    """A core file of this process, or of one that it starts, would hold PINs and keys.
+
+    One byte at most: 0 would not keep the kernel from handing the core to a program (core(5), "Piping core dumps to a program"), and 1
+    does; a file of one byte is not written either.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = 1 if hard == resource.RLIM_INFINITY or hard > 1 else hard
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
 def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[str]:

@@ -156,9 +156,9 @@ def require_python(module: GuardedModule, names: Sequence[str], candidates: Sequ
             refused.append(f"{interpreter}: {reason}")
     libraries = ", ".join(f"{library} {least} or later" for _name, library, least, _new in needed)
     module.fail_json(
-        msg=f"This module needs the Python libraries {libraries} on the target. Tried: "
+        msg=f"This module needs the Python libraries {libraries} on the target. Role keyfleet.hsm.runtime installs them where all modules "
+        f"find them. Or install them ({INSTALL}) and set ansible_python_interpreter to the Python that has them. Tried: "
         + "; ".join(refused)
-        + f". Role keyfleet.hsm.runtime installs them where all modules find them. Or install them ({INSTALL}) and set "
-        "ansible_python_interpreter to the Python that has them.",
+        + ".",
         failure={"code": "missing_library", "details": {"tried": refused}},
     )

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +48,17 @@ def test_a_module_is_a_program(pair: Pair, module: str) -> None:
     assert started.get("diff") == forked.get("diff")
     assert started["invocation"] == forked["invocation"]
     assert ok(hsm.finish(hsm.start(module, args)))["changed"] is started["changed"]
+
+
+def test_no_module_leaves_a_core() -> None:
+    """Neither in a file nor for a program that the kernel hands it to: at one byte it does neither, core(5)."""
+    code = (
+        "import json, resource, sys\n"
+        "from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule\n"
+        "GuardedModule({}).exit_json(limits=resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input='{"ANSIBLE_MODULE_ARGS": {}}', capture_output=True, text=True, check=True, env=os.environ
+    )
+    soft, hard = json.loads(done.stdout)["limits"]
+    assert soft == hard <= 1

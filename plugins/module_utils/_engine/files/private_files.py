@@ -47,10 +47,11 @@ def read_pin(path: str, option: str) -> Secret:
         way_out = ways.get(error.errno or 0, "Check the path.")
         code = "pin_file_missing" if error.errno == errno.ENOENT else "pin_file_unreadable"
         raise PinError(f"{option}: {path} cannot be read: {error.strerror}. {way_out}", code=code) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise PinError(f"{option}: {path} is not a regular file.", code="pin_file_unsafe")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise PinError(f"{option}: {path} is not a regular file.", code="pin_file_unsafe")
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077:
             raise PinError(

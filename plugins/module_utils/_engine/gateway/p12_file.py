@@ -208,14 +208,24 @@ def _read(path: str, flags: int) -> tuple[bytes, os.stat_result]:
     return raw, status
 
 
+# The greatest id (user_namespaces(7)): the next one stands for "no change" in chown(2).
+_GREATEST_ID = 2**32 - 2
+
+
 def user_id(name: str) -> int:
-    """Raises KeyError."""
-    return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    """Raises KeyError, also for a number that no user can have."""
+    return _number(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
 
 
 def group_id(name: str) -> int:
-    """Raises KeyError."""
-    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    """Raises KeyError, also for a number that no group can have."""
+    return _number(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+
+
+def _number(name: str) -> int:
+    if len(name) > len(str(_GREATEST_ID)) or int(name) > _GREATEST_ID:
+        raise KeyError(name)
+    return int(name)
 
 
 def name_of_user(uid: int) -> str:

@@ -63,6 +63,6 @@ def _slots(value: Any, what: str) -> Slots:
                     if not isinstance(slot["accessible"], bool):
                         raise TypeError
                     found[str(instance["prefix"]), int(slot["slot_id"])] = slot
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise InputError([f"{what}: is not a status: {_SHAPE}"]) from None
     return found

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .environment import environment_problems, texts_of
 from .secret import Secret, option_problems
 from .selectors import TokenSelector
 
@@ -68,9 +69,10 @@ class ConnectionRequest:
             problems += misread
         if (instance or group) and params.get("environment"):
             problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
+        problems += environment_problems(params.get("environment") or {}, "environment")
         if params.get("pin") and params.get("pin_file"):
             problems.append("pin: give pin or pin_file, not both")
         if params.get("pin"):
             problems += option_problems(params["pin"], "pin")
         login = Login(params.get("pin"), params.get("pin_file"), bool(params.get("allow_low_pin_count")))
-        return cls(instance, group, library, selector, params.get("environment") or {}, login), problems
+        return cls(instance, group, library, selector, texts_of(params.get("environment") or {}), login), problems

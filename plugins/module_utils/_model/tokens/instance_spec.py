@@ -16,12 +16,15 @@ from typing import Any
 from ..errors import InputError
 from ..quoting import quoted
 from ..uids import model_problem
+from .environment import environment_problems, texts_of
 from .secret import Secret, option_problems
 from .selectors import TokenSelector
 from .vendors import LIBRARIES, default_libraries
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+_MOST = 2**31 - 1  # what a C int holds
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,9 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
         value = options.get(option)
         if value is not None and value < least:
             problems.append(f"{where}{option}: {value} is too small: give {least} or more")
-    environment = options.get("environment") or {}
-    for variable, value in environment.items():
-        if not _VARIABLE.match(str(variable)):
-            problems.append(f"{where}environment: {quoted(variable)} is no variable name")
-        if "\0" in str(value):
-            problems.append(f"{where}environment: the value of {variable} contains a NUL byte")
+        elif value is not None and value > _MOST:
+            problems.append(f"{where}{option}: {value} is too large: give at most {_MOST}")
+    problems += environment_problems(options.get("environment") or {}, f"{where}environment")
     admins = options.get("admins") or []
     for admin in sorted({admin for admin in admins if admins.count(admin) > 1}):
         problems.append(f"{where}admins: {quoted(admin)} is given twice")
@@ -173,7 +173,7 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
             admins=tuple(admins),
             max_sessions=1024 if options.get("max_sessions") is None else options["max_sessions"],
             connection_timeout=options.get("connection_timeout") or 0,
-            environment={str(key): str(value) for key, value in sorted(environment.items())},
+            environment=texts_of(options.get("environment") or {}),
             tokens=tuple(tokens),
         ),
         [],

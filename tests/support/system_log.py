@@ -22,11 +22,12 @@ def system_log() -> Iterator[list[bytes]]:
     """
     lines: list[bytes] = []
     path = Path("/dev/log")
-    if path.exists():
+    if _answers(path):
         yield lines
         done = subprocess.run(["journalctl", "--no-pager", "--all", "--output=export", "--since=-10min"], capture_output=True, check=True)
         lines.append(done.stdout)
         return
+    path.unlink(missing_ok=True)  # of a listener that was killed
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
         listener.settimeout(0.2)
@@ -48,3 +49,13 @@ def system_log() -> Iterator[list[bytes]]:
             end.set()
             thread.join()
             path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -744,7 +744,7 @@ def test_a_given_certificate_is_told_beside_all_else(hsm: Hsm) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     answer = certificate(hsm, content=pem, pin="1", pin_file="relative")
     assert answer["failure"]["code"] == "invalid_input"
-    assert [problem.partition(":")[0] for problem in answer["failure"]["details"]["problems"]] == ["pin", "pin_file", "content"]
+    assert [problem.partition(":")[0] for problem in answer["failure"]["details"]["problems"]] == ["pin_file", "pin", "content"]
     assert "content: holds no X.509 certificate" in answer["msg"]
 
 

@@ -53,6 +53,10 @@ class Site:
         self.hsm, self.standby = (Hsm(one) for one in self.folders)
         self.files = [self.root / name for name in ("request.csr", "keys.yml", "pins/payments", "pins/payments.new", "kms.toml")]
 
+    @property
+    def registry(self) -> Path:
+        return Path(self.hsm.registry)
+
     def instance(self, which: Hsm, **options: Any) -> dict[str, Any]:
         """Arguments of hsm_instance behind the fault library, which takes its faults from the environment of the run."""
         environment = {**which.environment, "FAULT_REAL": SOFTHSM}
@@ -80,7 +84,7 @@ class Site:
         return self.log.read_text().split() if self.log.exists() else []
 
     def look(self) -> View:
-        return look(self.folders, (PIN, NEW_PIN), Path(self.hsm.registry), self.files)
+        return look(self.folders, (PIN, NEW_PIN), self.registry, self.files)
 
     def keep(self) -> None:
         shutil.copytree(self.root, self.folder / "kept", symlinks=True)

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,15 @@ def system_log() -> Iterator[list[bytes]]:
 
     There is one for all programs of the machine: a test that uses it has the marker ``xdist_group("system-log")``.
     """
+    # Other processes of these tests, and other checkouts, have the same one.
+    with open(os.path.join(tempfile.gettempdir(), "keyfleet-test-system-log.lock"), "w", encoding="ascii") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        with _listening() as lines:
+            yield lines
+
+
+@contextmanager
+def _listening() -> Iterator[list[bytes]]:
     lines: list[bytes] = []
     path = Path("/dev/log")
     if _answers(path):

@@ -12,14 +12,13 @@ import re
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from .._model.errors import InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .guarded import GuardedModule
-from .runtime import lacking, require_python, wanted
+from .runtime import require_python
 from .secrets import take_secrets
 
 Request = TypeVar("Request")
@@ -56,25 +55,6 @@ def _all_problems(module: GuardedModule, parse: Callable[[Mapping[str, Any]], Re
     return sorted(module.problems, key=_position)
 
 
-def _refuse_with_what_files_hold(
-    module: GuardedModule,
-    parse: Callable[[Mapping[str, Any]], Request],
-    engine: Callable[[Request, Context], Outcome],
-    params: Mapping[str, Any],
-    context: Context,
-) -> None:
-    """Where only paths are wrong, and the request carries its problems: let the engine add what is wrong with the given contents.
-
-    It raises them all before anything else is done. Raises :class:`InputError`.
-    """
-    try:
-        request: Any = parse(params)
-    except InputError:
-        return
-    if isinstance(getattr(request, "problems", None), tuple):
-        engine(replace(request, problems=tuple(sorted((*module.problems, *request.problems), key=_position))), context)
-
-
 def _position(problem: str) -> tuple[str, int]:
     entry = _ENTRY.match(problem)
     return (entry[1], int(entry[2])) if entry else ("", 0)
@@ -98,14 +78,10 @@ def run(
     params = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
     context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
-    names = needs(module.params) if callable(needs) else needs
     try:
         if module.problems:
-            # With a stand-in for an option that was refused, contents are not looked at.
-            if not module.faulty and lacking(wanted(names)) is None:
-                _refuse_with_what_files_hold(module, parse, engine, params, context)
             raise InputError(_all_problems(module, parse, params))
-        require_python(module, names)
+        require_python(module, needs(module.params) if callable(needs) else needs)
         outcome = engine(parse(params), context)
     except KeyfleetError as error:
         module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed)

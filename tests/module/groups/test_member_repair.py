@@ -513,7 +513,9 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(apart: Members, whol
     for kind, _key_id, label in names:
         expected |= dict.fromkeys([f"{label} SECRET_KEY"] if kind == "secret" else [f"{label} PRIVATE_KEY", f"{label} PUBLIC_KEY"], 1)
     died_at_work, longest = 0, 60.0
-    for number in range(ROUNDS):
+    for number in range(5 * ROUNDS):
+        if number >= ROUNDS and died_at_work >= ROUNDS // 2:
+            break
         process = apart.start(*names)
         # The notes stand when both tokens are open: a SIGKILL within SoftHSM's C_Login may cost the whole token.
         while not apart.notes() and process.poll() is None:
@@ -536,7 +538,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(apart: Members, whol
         assert apart.count("right") == 0, where
         # SoftHSM leaves an empty file where it was killed before the first write. No program sees an object in it.
         assert not any(key_files(apart.right).values()), where
-    assert died_at_work >= ROUNDS // 2, f"only {died_at_work} of {ROUNDS} runs died at work"
+    assert died_at_work >= ROUNDS // 2, f"only {died_at_work} of {5 * ROUNDS} runs died at work"
 
 
 def test_opencryptoki_lacks_the_mechanisms_and_says_so(apart: Members, locking: dict[str, Any]) -> None:

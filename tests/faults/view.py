@@ -130,16 +130,19 @@ def _login(token: Any, pins: Sequence[str]) -> tuple[Any, str]:
     raise AssertionError(f"none of the PINs opens token {token.label}")
 
 
+def _read(raw: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Those that the token gives; python-pkcs11 raises one of these for an attribute that is absent, refused or of no type it knows."""
+    found = {}
+    for name in names:
+        with suppress(pkcs11.PKCS11Error, ValueError, NotImplementedError):
+            found[name] = raw[Attribute[name]]
+    return found
+
+
 def _described(raw: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in _READ.split():
-        with suppress(pkcs11.PKCS11Error, ValueError, NotImplementedError):
-            value = raw[Attribute[name]]
-            found[name] = value.hex() if isinstance(value, bytes) else str(value)
-    value = None
-    for name in _VALUES:
-        with suppress(pkcs11.PKCS11Error, ValueError, NotImplementedError):
-            value = value or raw[Attribute[name]].hex()
+    attributes = _read(raw, _READ.split()).items()
+    found = {name: value.hex() if isinstance(value, bytes) else str(value) for name, value in attributes}
+    value = next((one.hex() for one in _read(raw, _VALUES).values() if one), None)
     if found.get("CLASS", "").endswith("SECRET_KEY") and found.get("ENCRYPT") == "True":
         with suppress(pkcs11.PKCS11Error, AttributeError):
             value = raw.encrypt(bytes(16), mechanism=pkcs11.Mechanism.AES_ECB).hex()

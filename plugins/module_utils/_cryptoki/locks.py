@@ -160,12 +160,15 @@ class HostLock:
             time.sleep(_POLL_SECONDS)
 
     def _by_whom(self) -> str:
-        found = _holders(self._descriptor if self._descriptor is not None else -1)
+        found = self._holders()
         return ", by " + ", ".join(f"process {process} of user id {user}" for process, user in found) if found else ""
 
     def _held_by_a_stranger(self) -> bool:
         """Whether no holder is known to be a run of this user or of root."""
-        return all(user not in (0, os.geteuid()) for _process, user in _holders(self._descriptor if self._descriptor is not None else -1))
+        return all(user not in (0, os.geteuid()) for _process, user in self._holders())
+
+    def _holders(self) -> list[tuple[int, int]]:
+        return [] if self._descriptor is None else _holders(self._descriptor)
 
     def _try(self, operation: int) -> bool:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .._model.errors import Cryptoki, PinError, TokenError
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
-from .._model.tokens.secret import Secret
+from .._model.tokens.secret import Secret, length_fits
 from .binding import mechanism as by_name
 from .binding import pkcs11
 from .errors import calling, rv_name
@@ -36,8 +36,8 @@ _REFUSED = {
 
 def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> None:
     """A PIN of a length that the token never takes is not tried. Raises :class:`PinError`."""
-    least, most = provider.pin_lengths(token)
-    if most and not least <= len(pin.reveal().encode("utf-8")) <= most:
+    least, most = lengths = provider.pin_lengths(token)
+    if not length_fits(pin, lengths):
         raise PinError(
             f"{token}: the {whose} was not tried: its length cannot be right, as the token takes PINs of {least} to {most} bytes. "
             "Look at the option or the file that it comes from.",

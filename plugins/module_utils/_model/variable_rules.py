@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .config_words import a_kind, config_word, has_control
+from .tokens.environment import VARIABLE_NAME
 
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\Z")
 _DEVICE = re.compile(r"(/dev/[^ ]+|(char|block)-[^ ]+)( [rwm]+)?\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*[$]?\Z")
 _SETTING = re.compile(r"[a-z_]+([.][a-z_]+)+\Z")
 _CONTROL = "has a line break or another control character in it. Take it out."
@@ -114,7 +114,7 @@ def _mapping(value: Any, good_name: re.Pattern[str], hint: str, form: str) -> It
 
 
 def _environment(value: Any) -> Iterator[str]:
-    yield from _mapping(value, _VARIABLE, "no name of a variable. Use letters, digits and _.", "systemd")
+    yield from _mapping(value, VARIABLE_NAME, "no name of a variable. Use letters, digits and _.", "systemd")
 
 
 def _settings(value: Any) -> Iterator[str]:

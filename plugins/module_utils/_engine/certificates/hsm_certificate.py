@@ -14,6 +14,7 @@ from typing import Any
 
 from ..._cryptoki import certificates as cryptoki
 from ..._cryptoki.objects import read_inventory
+from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateRequest, CertificateSpec
@@ -220,7 +221,7 @@ class _Run:
                 log.add("remove_certificate", one.item.key_id, one.item.label, one.found)
             return made
         except KeyfleetError as error:
-            touched = bool(error.details.pop("changed_hsm", False))
+            touched = bool(error.details.pop(CHANGED, False))
             error.changed = touched or bool(self.done)
             if self.done:
                 error.message += f". Before that: {'; '.join(self.done)}"

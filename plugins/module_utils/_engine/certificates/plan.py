@@ -59,11 +59,13 @@ def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | Non
 def _by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:
     """The one that lives longest first. In the same order in each run, whatever that of the token's search is."""
 
-    def key(one: Stored) -> tuple[bool, float, str]:
-        end = one.found.not_after
-        return end is None, 0.0 if end is None else -end.timestamp(), one.found.fingerprint
+    return tuple(sorted(stored, key=lambda one: _age(one.found)))
 
-    return tuple(sorted(stored, key=key))
+
+def _age(found: FoundCertificate) -> tuple[bool, float, str]:
+    """Least for the certificate that lives longest; of equal ones the same each time."""
+    end = found.not_after
+    return end is None, 0.0 if end is None else -end.timestamp(), found.fingerprint
 
 
 def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> tuple[Step, ...]:
@@ -107,7 +109,7 @@ def plan_import(
         mine = [one for one in given if one.spki == key.spki]
         if not mine:
             raise _mismatch(spec, given, key)
-        chosen = max(mine, key=lambda one: one.values()["not_after"])
+        chosen = min(mine, key=_age)
     for one in stored:
         if one.item.der == chosen.der:
             return _keep(spec, one, stored)

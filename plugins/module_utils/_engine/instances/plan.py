@@ -17,7 +17,7 @@ from ..._model.plan import CHANGE, CREATE, Step
 from ..._model.records import TokenRecord
 from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.pin_state import LOCKED, NOT_SET, check_login_allowed, pin_state
-from ..._model.tokens.secret import Secret
+from ..._model.tokens.secret import Secret, length_fits
 from ..._model.tokens.status import TokenStatus, fault_fields
 from ..tokens.refused_pins import Tried, check_not_refused
 from .pins import Pins
@@ -160,7 +160,7 @@ def _plan_found(plan: TokenPlan, found: Found, token: Token, access: Access, kno
 def _check_length(spec: TokenSpec, found: Found, option: str, pin: Secret | None) -> None:
     """A PIN that is to be set has a length that the token takes. Known before anything is created."""
     least, most = found.pin_lengths
-    if pin is not None and most and not least <= len(pin.reveal().encode("utf-8")) <= most:
+    if pin is not None and not length_fits(pin, found.pin_lengths):
         raise PinError(
             f"{spec.where}.{option}: its length does not suit the token, which takes PINs of {least} to {most} bytes.",
             code="pin_not_accepted",

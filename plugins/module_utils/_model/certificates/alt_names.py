@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+from ..der import UTF8_STRING, der_value
 from ..quoting import quoted
 from .names import parse_subject
 from .oids import is_oid
@@ -24,7 +25,6 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+\Z")
 _MAX_DNS = 253  # RFC 1035, section 2.3.4, without the root's dot
 _MAX_OTHER = 255  # characters of an otherName, and bytes in hex
 _HEX = re.compile(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2})+\Z")
-_UTF8_STRING = 0x0C  # X.690, section 8.23
 
 
 def _dns(value: str) -> str:
@@ -64,14 +64,6 @@ def _rid(value: str) -> str:
     return value
 
 
-def utf8_string(text: str) -> bytes:
-    """DER of a UTF8String. ``text`` has up to 64 KiB in UTF-8."""
-    raw = text.encode()
-    size = len(raw)
-    length = bytes([size]) if size < 0x80 else bytes([0x81, size]) if size < 0x100 else bytes([0x82]) + size.to_bytes(2, "big")
-    return bytes([_UTF8_STRING]) + length + raw
-
-
 def _other(value: str) -> str:
     """As ``OID;hex of the DER value``."""
     oid, semicolon, rest = value.partition(";")
@@ -81,7 +73,7 @@ def _other(value: str) -> str:
         text = rest[len("UTF8:") :]
         if not text or len(text) > _MAX_OTHER or not text.isprintable():
             raise ValueError(f"needs a text behind UTF8: of 1 to {_MAX_OTHER} printable characters")
-        return f"{oid};{utf8_string(text).hex()}"
+        return f"{oid};{der_value(UTF8_STRING, text.encode()).hex()}"
     if not _HEX.match(rest) or len(der := rest.replace(":", "").lower()) > 2 * _MAX_OTHER or int(der[2:4], 16) != len(der) // 2 - 2:
         raise ValueError("is no otherName: behind the OID, give UTF8:text, or the DER of its value in hex, of at most 129 bytes")
     return f"{oid};{der}"

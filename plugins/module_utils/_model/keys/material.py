@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..der import OCTET_STRING, der_value
 from .types import KEY_TYPES
 
 # Bits that each secret key type can have; DES and DES3 with their parity bits, as CKA_VALUE holds them.
@@ -91,4 +92,4 @@ def octet_string(content: bytes) -> bytes:
     length = len(content)
     if length > 0xFF:
         raise ValueError(f"{length} bytes are no point of a known curve")
-    return b"\x04" + (bytes([length]) if length < 0x80 else bytes([0x81, length])) + content
+    return der_value(OCTET_STRING, content)

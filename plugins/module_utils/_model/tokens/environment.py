@@ -14,7 +14,7 @@ from typing import Any
 
 from ..quoting import quoted
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def texts_of(environment: Mapping[Any, Any]) -> dict[str, str]:
@@ -26,7 +26,7 @@ def environment_problems(environment: Mapping[Any, Any], where: str) -> list[str
     """Every problem, each beginning with ``where: ``. No value is shown."""
     problems = []
     for variable, value in environment.items():
-        if not _VARIABLE.match(str(variable)):
+        if not VARIABLE_NAME.match(str(variable)):
             problems.append(f"{where}: {quoted(variable)} is no variable name")
         elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
             problems.append(f"{where}: the value of {variable} is no text: put it in quotes")

@@ -61,6 +61,12 @@ def pin_problem(pin: Secret) -> str | None:
     return "has a blank at its beginning or end" if text != text.strip() else None
 
 
+def length_fits(pin: Secret, lengths: tuple[int, int]) -> bool:
+    """Whether a token takes PINs of this length. ``lengths``: its least and greatest in bytes; with 0 as the greatest it does not say."""
+    least, most = lengths
+    return not most or least <= len(pin.reveal().encode("utf-8")) <= most
+
+
 def option_problems(pin: Secret, option: str) -> list[str]:
     """What is wrong with a PIN that an option gives, to be told before anything is done with it."""
     if not pin:

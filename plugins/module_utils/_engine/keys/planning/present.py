@@ -57,7 +57,7 @@ def _as_declared(spec: KeySpec, key: Key | None, known: VirtualKey | None, view:
 def _missing(spec: KeySpec, view: View) -> KeyPlan | Refusal:
     scope, gone = view.scope, view.records.labelled(spec.label)
     if retired := next((record for record in gone if record.state in RETIRED), None):
-        return Refusal(stays(spec, retired.state, gone=True)) if spec.state == PRESENT else with_state(KeyPlan(spec, KEEP), retired)
+        return Refusal(stays(spec, retired.state, gone=True))
     if scope.group is None:
         gone = [record for record in gone if scope.is_here(record)]  # what a group has on another member is not lost here
     # Under a note a run of ours was at work here, and died before the new key was there.

@@ -100,9 +100,9 @@ recorded as destroyed          !retired  delete     !no-pair        !move       
 gone                           !gone     forget     !absent         !gone       !gone      set_state  deactivate   set_state    set_state
 gone, recorded as pre-active   !gone     forget     !absent         !gone       !gone      !move      !move        set_state    set_state
 gone, recorded as suspended    !gone     forget     !absent         !gone       !gone      keep       deactivate   set_state    set_state
-gone, recorded as deactivated  !retired  forget     !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised  !retired  forget     !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed    !retired  forget     !absent         !move       !move      !move      !move        !move        keep
+gone, recorded as deactivated  !retired  forget     !absent         !retired    !retired   !move      keep         set_state    set_state
+gone, recorded as compromised  !retired  forget     !absent         !retired    !retired   !move      !move        keep         set_state
+gone, recorded as destroyed    !retired  forget     !absent         !retired    !retired   !move      !move        !move        keep
 gone, another group's          !gone     keep       !absent         !gone       !gone      !absent    !absent      !absent      !absent
 """
 
@@ -139,9 +139,9 @@ recorded as destroyed          !retired   forget  !no-pair     !move       !move
 gone                           !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    set_state
 gone, recorded as pre-active   !lost      forget  !absent      !lost       !lost      !move      !move        set_state    set_state
 gone, recorded as suspended    !lost      forget  !absent      !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated  !retired   forget  !absent      !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised  !retired   forget  !absent      !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed    !retired   forget  !absent      !move       !move      !move      !move        !move        keep
+gone, recorded as deactivated  !retired   forget  !absent      !retired    !retired   !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget  !absent      !retired    !retired   !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget  !absent      !retired    !retired   !move      !move        !move        keep
 gone, another group's          !others    keep    !absent      !others     !others    !absent    !absent      !absent      !absent
 gone, recorded in no group     !lost      keep    !absent      !lost       !lost      !absent    !absent      !absent      !absent
 on another member only         !lost      forget  !absent      !lost       !lost      set_state  deactivate   set_state    !away
@@ -180,9 +180,9 @@ recorded as destroyed          !retired   delete      !no-pair        !move     
 gone                           !lost      forget      !absent         !lost       !lost      set_state  deactivate   set_state    set_state
 gone, recorded as pre-active   !lost      forget      !absent         !lost       !lost      !move      !move        set_state    set_state
 gone, recorded as suspended    !lost      forget      !absent         !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated  !retired   forget      !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised  !retired   forget      !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed    !retired   forget      !absent         !move       !move      !move      !move        !move        keep
+gone, recorded as deactivated  !retired   forget      !absent         !retired    !retired   !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget      !absent         !retired    !retired   !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget      !absent         !retired    !retired   !move      !move        !move        keep
 gone, another group's          !others    keep        !absent         !others     !others    !absent    !absent      !absent      !absent
 gone, recorded in no group     !lost      keep        !absent         !lost       !lost      !absent    !absent      !absent      !absent
 on another member only         !lost      !away       !absent         !lost       !lost      set_state  deactivate   set_state    !away
@@ -221,9 +221,9 @@ recorded as destroyed          !retired   delete      !no-pair        !move     
 gone                           !lost      forget      !absent         !lost       !lost      set_state  deactivate   set_state    set_state
 gone, recorded as pre-active   !lost      forget      !absent         !lost       !lost      !move      !move        set_state    set_state
 gone, recorded as suspended    !lost      forget      !absent         !lost       !lost      keep       deactivate   set_state    set_state
-gone, recorded as deactivated  !retired   forget      !absent         !move       !move      !move      keep         set_state    set_state
-gone, recorded as compromised  !retired   forget      !absent         !move       !move      !move      !move        keep         set_state
-gone, recorded as destroyed    !retired   forget      !absent         !move       !move      !move      !move        !move        keep
+gone, recorded as deactivated  !retired   forget      !absent         !retired    !retired   !move      keep         set_state    set_state
+gone, recorded as compromised  !retired   forget      !absent         !retired    !retired   !move      !move        keep         set_state
+gone, recorded as destroyed    !retired   forget      !absent         !retired    !retired   !move      !move        !move        keep
 gone, another group's          !others    keep        !absent         !others     !others    !absent    !absent      !absent      !absent
 gone, recorded in no group     !lost      keep        !absent         !lost       !lost      !absent    !absent      !absent      !absent
 on another member only         !lost      !away       !absent         !lost       !lost      set_state  deactivate   set_state    !away

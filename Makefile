@@ -11,7 +11,7 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults providers clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -30,6 +30,7 @@ help:
 	@echo "make hosts-up    Debian hosts with systemd and SSH (root): N=3 DEBIAN=bookworm,trixie OFFLINE=1"
 	@echo "make hosts-down  deletes them, with ALL=1 their images, too"
 	@echo "make faults      every PKCS#11 call of every module failed once, in an hour or two (FAULTS_ARGS='--every 8' in a quarter of it)"
+	@echo "make providers   one play on every PKCS#11 provider of Debian 12 (root, PROVIDERS_ARGS='--only NSS' for one)"
 	@echo "make clean       deletes what these targets made"
 
 demo:
@@ -82,6 +83,9 @@ bench:
 
 faults:
 	tools/run.sh faults
+
+providers:
+	tools/run.sh providers
 
 clean:
 	tools/hosts.sh clean

@@ -345,6 +345,38 @@ def test_no_pin_is_in_a_file_of_a_host_or_its_journal(site: Site, host: str) -> 
     assert set(modes) <= {"400 root", "600 root"}
 
 
+# Characters that the text of Ansible's own log escapes.
+AWKWARD = ("-", "\\s", "\t", "\n", "'\"", "\x1b[2J")
+SECRETS = """
+- hosts: host1
+  become: true
+  gather_facts: false
+  tasks:
+    - keyfleet.hsm.hsm_key:
+        instance: payments
+        pin: "{{ item }}"
+        keys: [{label: imported, type: AES, source: {content: "{{ item }}", passphrase: "{{ item }}"}}]
+      check_mode: "{{ checked }}"
+      failed_when: false
+      loop: "{{ awkward }}"
+      no_log: true
+"""
+
+
+def test_no_awkward_secret_reaches_the_journal(site: Site, tmp_path: Path) -> None:
+    """The real journal, with Ansible's defaults."""
+    play = tmp_path / "secrets.yml"
+    play.write_text(SECRETS)
+    asked = "sudo journalctl --no-pager --output=export --since "
+    since = site.ssh("kms1", "date '+%Y-%m-%d %H:%M:%S'").stdout.strip()
+    for check in (True, False):
+        run = site.fleet.playbook(play, extra={"awkward": [f"Kx7391{between}qZ5520" for between in AWKWARD], "checked": check})
+        assert run.code == 0, run.failures()
+    logged = site.ssh("kms1", f"{asked} '{since}'").stdout
+    assert logged.count("ansible-keyfleet.hsm.hsm_key: Invoked with") == 2 * len(AWKWARD)
+    assert "Kx7391" not in logged and "qZ5520" not in logged
+
+
 def test_no_pin_is_in_what_the_runs_said(site: Site) -> None:
     """Of all runs above, also those that failed."""
     assert len(site.runs) >= 9

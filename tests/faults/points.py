@@ -40,7 +40,7 @@ class Point:
     @property
     def causes(self) -> tuple[str, ...]:
         """What an answer may name: a call of an operation that fails without the token's knowledge leaves that operation open."""
-        used = any(word in self.function for word in ("Encrypt", "Decrypt", "Sign", "Verify"))
+        used = any(word in self.function for word in ("Encrypt", "Decrypt", "Sign", "Verify", "FindObjects"))
         return (self.rv, "CKR_OPERATION_ACTIVE") if used else (self.rv,)
 
     def __str__(self) -> str:

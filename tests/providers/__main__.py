@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,15 +26,20 @@ PAGE = HERE.parents[1] / "docs" / "providers.md"
 _BEGIN, _END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
 
 
-def play(inventory: str, only: str, results: Path) -> int:
-    given = json.dumps({"results": str(results), "only": only})
+def chosen(only: str) -> list[dict[str, Any]]:
+    """The providers to be tried, as providers.yml has them."""
+    everyone: list[dict[str, Any]] = yaml.safe_load((HERE / "providers.yml").read_text())["providers"]
+    return [one for one in everyone if only in one["name"] and ("wants" not in one or os.environ.get(one["wants"]))]
+
+
+def play(inventory: str, providers: Sequence[Mapping[str, Any]], results: Path) -> int:
+    given = json.dumps({"results": str(results), "chosen": [one["name"] for one in providers]})
     return subprocess.run(["ansible-playbook", "-i", inventory, "-e", given, str(HERE / "play.yml")], check=False).returncode
 
 
-def verdicts(results: Path, only: str) -> tuple[list[str], list[str], list[dict[str, Verdict]]]:
+def verdicts(results: Path, providers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], list[dict[str, Verdict]]]:
     """Names of the providers with their versions, the steps' titles, and for each provider what each step came to."""
     versions = dict(line.split(" ", 1) for line in (results / "versions.txt").read_text().splitlines() if " " in line)
-    providers = [one for one in yaml.safe_load((HERE / "providers.yml").read_text())["providers"] if only in one["name"]]
     found = []
     for number in range(len(providers)):
         steps: dict[str, Any] = json.loads((results / f"{number}.json").read_text())
@@ -41,7 +47,7 @@ def verdicts(results: Path, only: str) -> tuple[list[str], list[str], list[dict[
         if one["declare"].what != "ok":
             one = {name: verdict if name == "declare" else Verdict("not tried") for name, verdict in one.items()}
         found.append(one)
-    names = [f"{one['name']} ({versions.get(one['package'], 'not there')})" for one in providers]
+    names = [f"{one['name']} ({versions.get(one['package'], 'built from its source')})" for one in providers]
     return names, titles(found[0]), found
 
 
@@ -71,10 +77,11 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="providers whose name holds this")
     parser.add_argument("--page", action="store_true", help="write docs/providers.md")
     given = parser.parse_args()
+    providers = chosen(given.only)
     with tempfile.TemporaryDirectory() as folder:
-        if status := play(given.inventory, given.only, Path(folder)):
+        if status := play(given.inventory, providers, Path(folder)):
             return status
-        names, named, found = verdicts(Path(folder), given.only)
+        names, named, found = verdicts(Path(folder), providers)
     lines = tables(names, named, found)
     print("\n".join(lines))
     if given.page:

@@ -17,7 +17,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get install -y -qq --no-install-recommends softhsm2 opencryptoki opensc p11-kit p11-kit-modules libnss3 libnss3-tools \
   libtpm2-pkcs11-1 libtss2-tcti-tabrmd0 swtpm tpm2-abrmd >/dev/null
 rm -rf "$room"
-mkdir -p "$room"/{softhsm,remote,copies,nss,nss-direct,tpm,swtpm}
+mkdir -p "$room"/{softhsm,remote,copies,nss,nss-direct,tpm,swtpm,kryoptic}
 
 for name in softhsm remote copies; do
   echo "directories.tokendir = $room/$name" >"$room/$name.conf"
@@ -64,6 +64,13 @@ cat >/etc/pkcs11/modules/nss.module <<MODULE
 module: $libraries/libsoftokn3.so
 x-init-reserved: configdir='sql:$room/nss' certPrefix='' keyPrefix='' secmod='secmod.db' flags=
 MODULE
+
+cat >"$room/kryoptic.conf" <<CONF
+[[slots]]
+slot = 0
+dbtype = "sqlite"
+dbargs = "$room/kryoptic/token.sql"
+CONF
 
 # A TPM in software, and the resource manager that tpm2-pkcs11 needs.
 cat >/etc/systemd/system/providers-swtpm.service <<UNIT

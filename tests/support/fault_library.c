@@ -14,6 +14,9 @@
  *   hang         never returns.
  * With :on behind it, every later call but C_Finalize returns CKR_DEVICE_ERROR without the real call. FAULT_LOG is a file that
  * gets one line for each call. FAULT_COUNT is a file of eight bytes that counts the calls of all processes.
+ *
+ * FAULT_FLAGS are flags that C_GetTokenInfo adds for a token that is initialised; FAULT_SERIAL is the serial number that it gives to
+ * every token, padded with NUL.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -42,6 +45,8 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
     X(62, C_DeriveKey) X(63, C_SeedRandom) X(64, C_GenerateRandom)
 #define SLOTS 68
 #define DEVICE_ERROR 0x30
+#define TOKEN_INFO 6
+#define TOKEN_INITIALIZED 0x400UL
 
 struct function_list {
     unsigned char version[2];
@@ -92,6 +97,18 @@ static int is_dead(long number)
     return dead;
 }
 
+/* What another vendor's token would say of itself: label, manufacturer, model and serial number, and the flags behind them. */
+static void disguise(unsigned char *info)
+{
+    const char *flags = getenv("FAULT_FLAGS"), *serial = getenv("FAULT_SERIAL");
+    ulong_t *own = (ulong_t *)(info + 96);
+
+    if (flags && *own & TOKEN_INITIALIZED)
+        *own |= strtoul(flags, NULL, 0);
+    if (serial)
+        strncpy((char *)info + 80, serial, 16);
+}
+
 static ulong_t through(int index, const char *name, void *a, void *b, void *c, void *d, void *e, void *f, void *g, void *h)
 {
     const char *path = getenv("FAULT_LOG"), *how, *end;
@@ -109,8 +126,12 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
     how = planned(name, ++seen[index]);
     if (!how)
         how = planned("*", number);
-    if (!how)
-        return call(a, b, c, d, e, f, g, h);
+    if (!how) {
+        rv = call(a, b, c, d, e, f, g, h);
+        if (index == TOKEN_INFO && !rv)
+            disguise(b);
+        return rv;
+    }
     end = how + strcspn(how, " ");
     dead = end - how > 3 && !strncmp(end - 3, ":on", 3);
     if (!strncmp(how, "before=", 7))

@@ -43,6 +43,25 @@ def test_a_write_that_failed_before_its_effect_does_not(hsm: Hsm, library: str, 
     assert ok(faulty.register())["instance"]["tokens"][0]["accessible"] is True
 
 
+USER_PIN_INITIALIZED = {"FAULT_FLAGS": "0x8"}
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_token_whose_flags_tell_of_a_pin_from_its_first_moment_gets_one(hsm: Hsm, library: str, cut_off: bool) -> None:
+    """Also by the next run, where ours ended between C_InitToken and C_InitPIN: the token itself says at the login that it has none."""
+    hsm.extra_environment.update(USER_PIN_INITIALIZED)
+    faulty = Faulty(hsm, library)
+    if cut_off:
+        faulty.register(f"C_InitPIN:1:before={DEVICE_ERROR}")
+        without = [{key: value for key, value in hsm.token().items() if key not in ("initialize", "so_pin")}]
+        assert faulty.register(tokens=without)["failure"]["code"] == "pin_not_initialized"
+        faulty.log.unlink()
+    assert ok(faulty.register())["instance"]["tokens"][0]["accessible"] is True
+    assert faulty.calls()["C_InitPIN"] == 1
+    hsm.tool("--list-objects")  # another program logs in with it
+    assert faulty.register()["changed"] is False
+
+
 def initialisations(faulty: Faulty) -> int:
     """How often the library is initialised before a token is made, and at the moment that it is."""
     calls = faulty.log.read_text().split()

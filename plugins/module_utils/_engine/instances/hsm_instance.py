@@ -94,17 +94,21 @@ class _Registration:
 
     def _look(self, database: Database, provider: Provider, existing: InstanceRecord | None) -> tuple[list[TokenPlan], list[Look]]:
         """Find the tokens, plan, and test those that need nothing first: the plans, and the last look at each token."""
-        plans = []
-        for spec, pins in zip(self.spec.tokens, self.pins, strict=True):
-            known = _known_token(existing, spec, None)
-            plans.append(plan_token(spec, pins, token_setup.observe(provider, spec), self.access, known))
+        plans, looks = [], []
+        founds = [token_setup.observe(provider, spec) for spec in self.spec.tokens]
+        for spec, pins, found in zip(self.spec.tokens, self.pins, founds, strict=True):
+            plans.append(plan_token(spec, pins, found, self.access, _known_token(existing, spec, None)))
         _check_distinct(plans)
-        looks = []
-        for plan in plans:
+        for index, plan in enumerate(plans):
+            known = _known_token(existing, plan.spec, None)
             look = token_setup.test_existing(provider, plan, self.access)
             if look is not None and not self.context.check_mode:
-                note_login(database, _known_token(existing, plan.spec, None), plan.tried, look.error)
+                note_login(database, known, plan.tried, look.error)
                 token_setup.drop_stale(plan, look)
+            if look is not None and look.error is not None and look.error.code == "pin_not_initialized":
+                again = plan_token(plan.spec, plan.pins, founds[index], self.access, known, says_unset=True)
+                if again.writes_token or again.look.error is not None:
+                    plans[index], look = again, again.look
             looks.append(look or plan.look)
         return plans, looks
 

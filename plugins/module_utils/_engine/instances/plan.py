@@ -59,12 +59,16 @@ class Found:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """What a declared token needs. With ``look.error`` that is nothing which could be done."""
+    """What a declared token needs. With ``look.error`` that is nothing which could be done.
+
+    ``says_unset``: it said at a login that it has no user PIN, which outweighs its flags.
+    """
 
     spec: TokenSpec
     pins: Pins = field(default_factory=Pins)
     look: Look = field(default_factory=Look)
     create: bool = False
+    says_unset: bool = False
     set_pin_as_so: bool = False
     change_pin: bool = False
 
@@ -98,14 +102,17 @@ class TokenPlan:
         return steps
 
 
-def plan_token(spec: TokenSpec, pins: Pins | PinError, found: Found, access: Access, known: TokenRecord | None) -> TokenPlan:
-    """The plan for one token. ``known`` is the registry's row for it."""
+def plan_token(
+    spec: TokenSpec, pins: Pins | PinError, found: Found, access: Access, known: TokenRecord | None, *, says_unset: bool = False
+) -> TokenPlan:
+    """The plan for one token. ``known`` is the registry's row for it; ``says_unset`` as in :class:`TokenPlan`."""
     if found.error is not None:
         return TokenPlan(spec, look=Look().failed(found.error))
     look = Look()
     if found.token is not None:
         token = found.token
-        seen = TokenStatus(slot_id=token.slot_id, label=token.label, serial=token.serial, pin_state=pin_state(token.flags))
+        state = NOT_SET if says_unset else pin_state(token.flags)
+        seen = TokenStatus(slot_id=token.slot_id, label=token.label, serial=token.serial, pin_state=state)
         look = Look(token, seen)
     try:
         if found.token is None:
@@ -116,7 +123,7 @@ def plan_token(spec: TokenSpec, pins: Pins | PinError, found: Found, access: Acc
             for option, pin in (("so_pin", pins.so_pin), ("pin", pins.pin)):
                 _check_length(spec, found, option, pin)
             return TokenPlan(spec, pins, look, create=True)
-        return _plan_found(TokenPlan(spec, pins, look), found, found.token, access, known)
+        return _plan_found(TokenPlan(spec, pins, look, says_unset=says_unset), found, found.token, access, known)
     except KeyfleetError as error:
         return TokenPlan(spec, look=look.failed(error))
 
@@ -134,7 +141,8 @@ def _check_may_be_created(spec: TokenSpec, found: Found, access: Access, known: 
 
 
 def _plan_found(plan: TokenPlan, found: Found, token: Token, access: Access, known: TokenRecord | None) -> TokenPlan:
-    spec, pins, state = plan.spec, plan.pins, pin_state(token.flags)
+    spec, pins = plan.spec, plan.pins
+    state = NOT_SET if plan.says_unset else pin_state(token.flags)
     if pins.differs and known is not None and known.pin_file == spec.pin_file and Tried(spec.pin_file).mark() not in known.refusals:
         raise PinError(
             f"{spec.where}.pin: differs from the PIN in {spec.pin_file}, which this token is registered with, and is not tried. Leave "

@@ -106,7 +106,7 @@ def apply(provider: Provider, plan: TokenPlan, look: Look, access: Access) -> To
 
 def _write_token(provider: Provider, plan: TokenPlan, token: Token | None, access: Access, steps: list[str]) -> Token:
     """Create the token, set or change its PIN. Adds to ``steps`` what was done. Raises :class:`KeyfleetError`."""
-    spec, name = plan.spec, plan.spec.selector
+    name = plan.spec.selector
     if plan.create:
         token = provider.find(name)
         if token is None:
@@ -114,13 +114,19 @@ def _write_token(provider: Provider, plan: TokenPlan, token: Token | None, acces
             steps.append(f"token {name} was created")
     if token is None:
         raise TypeError("a plan without a token creates one")
-    state = pin_state(provider.require(TokenSelector("serial", token.serial)).flags)
-    done_already = spec.new_pin is None and state != NOT_SET and not plan.change_pin
-    if done_already or _holds_new_pin(plan):
+    if not steps and _has_its_pin(provider, plan, token):
         return token
     _give_pin(provider, plan, token, access)
     steps.append(f"the user PIN of token {name} was {'changed' if plan.change_pin else 'set'}")
     return token
+
+
+def _has_its_pin(provider: Provider, plan: TokenPlan, token: Token) -> bool:
+    """Whether another run has given the token its PIN since our look. Not asked of a token that we made: a flag may say so from its first
+    moment."""
+    state = pin_state(provider.require(TokenSelector("serial", token.serial)).flags)
+    set_already = plan.spec.new_pin is None and state != NOT_SET and not plan.change_pin and not plan.says_unset
+    return set_already or _holds_new_pin(plan)
 
 
 def _holds_new_pin(plan: TokenPlan) -> bool:

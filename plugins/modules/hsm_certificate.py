@@ -382,6 +382,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import CertificateRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -393,7 +394,7 @@ NEEDS = ("pkcs11", "cryptography.x509.verification")
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.CERTIFICATE)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), CertificateRequest.parse, converge, needs=NEEDS)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), CertificateRequest.parse, apart(converge), needs=NEEDS)
 
 
 if __name__ == "__main__":

@@ -376,6 +376,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances.hsm_instance import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -385,7 +386,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.INSTANCE, options.INSTANCE_STATE, options.PIN_SAFETY)
     required_if = [("state", "present", ("model", "tokens"))]
-    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), InstanceRequest.parse, converge)
+    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), InstanceRequest.parse, apart(converge))
 
 
 if __name__ == "__main__":

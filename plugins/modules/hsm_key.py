@@ -882,6 +882,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.request import KeyRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -890,7 +891,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import li
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KeyRequest.parse, converge, needs=libraries_for_keys)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KeyRequest.parse, apart(converge), needs=libraries_for_keys)
 
 
 if __name__ == "__main__":

@@ -470,6 +470,7 @@ failure:
 """
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import SyncRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -478,7 +479,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import li
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, options.SYNC)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, converge, needs=libraries_for_sync)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, apart(converge), needs=libraries_for_sync)
 
 
 if __name__ == "__main__":

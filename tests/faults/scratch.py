@@ -30,10 +30,6 @@ class Answer:
     errors: str
 
     @property
-    def killed(self) -> bool:
-        return self.code == -9
-
-    @property
     def failed(self) -> bool:
         return bool(self.values.get("failed"))
 

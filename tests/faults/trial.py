@@ -80,8 +80,10 @@ class Trial:
 
     def _told(self, point: Point, answer: Answer, after: View) -> Iterator[str]:
         if point.kills:
-            if not answer.killed and answer.values.get("failed") is None and not answer.values:
+            if not answer.values:
                 yield f"no answer, exit code {answer.code}"
+            elif not answer.values.get("changed") and after != self.before:
+                yield f"says changed=false, and {_differences(self.before, after)}: {_text(answer)}"
             return
         if not answer.values:
             yield f"no answer, exit code {answer.code}: {answer.errors[-300:]}"

@@ -50,6 +50,15 @@ class Faulty:
         return sorted(line.split("label:")[1].strip() for line in listing.splitlines() if "label:" in line)
 
 
+def crashed(answer: dict[str, Any], where: str = "") -> list[str]:
+    """What an answer says was done before the library ended the work, in the call ``where``."""
+    assert answer["failed"] is True and answer["failure"]["code"] == "library_crashed", answer
+    details = answer["failure"]["details"]
+    assert where in ("", details["function"]) and where in answer["msg"], answer
+    done: list[str] = details["applied"]
+    return done
+
+
 def with_plan(faulty: Faulty, plan: str) -> None:
     """Give the registered instance other faults, in the registry itself: hsm_instance would log in."""
     with closing(sqlite3.connect(faulty.hsm.registry)) as registry:

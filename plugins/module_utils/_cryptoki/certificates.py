@@ -115,7 +115,7 @@ def store(session: Session, inventory: CertificateInventory, label: str, key_id:
     what = f"storing the certificate of key '{label}'"
     known = set(inventory.raw)
     try:
-        with calling(what):
+        with calling(what, "C_CreateObject", writes=True):
             raw = session.raw.create_object(_template(label, key_id, der))
             inventory.raw[int(raw.handle)] = raw
             item = _describe(raw)
@@ -149,6 +149,6 @@ def _stored_all_the_same(
 def destroy(session: Session, inventory: CertificateInventory, item: CertificateObject) -> None:
     """Destroy one certificate on the token; its key stays. Raises :class:`Cryptoki`."""
     what = f"removing the certificate of key '{item.label}' (handle {item.handle})"
-    with writing(what, lambda: item.handle not in handles(session)):
+    with writing(what, "C_DestroyObject", lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
     del inventory.raw[item.handle]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .._model import underway
 from .._model.errors import Cryptoki
 from .._model.faults import is_device_fault, number_name
 from .binding import pkcs11
@@ -57,10 +58,12 @@ def read_attributes(raw: Any, attributes: Iterable[Any]) -> dict[Any, Any]:
 
 
 @contextmanager
-def calling(doing: str) -> Iterator[None]:
-    """Turn a python-pkcs11 exception of the body into :class:`Cryptoki`. ``doing`` says in plain words what was tried."""
+def calling(doing: str, function: str = "", *, writes: bool = False) -> Iterator[None]:
+    """Turn a python-pkcs11 exception of the body into :class:`Cryptoki`. ``doing`` says in plain words what was tried, ``function`` which
+    C function that is. ``writes``: to the token, and then it is done when the body ends well."""
     try:
-        yield
+        with underway.calling(underway.Call(doing, function, writes)):
+            yield
     except pkcs11.PKCS11Error as error:
         rv = rv_name(error)
         raise Cryptoki(f"{doing} failed: {rv}", rv=rv, device=is_device_fault(rv)) from error

@@ -62,7 +62,8 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     templates = {kind: _bare(_attributes(spec, kind)) for kind in spec.key_type.halves}
     ckk = key_type(spec.key_type.ckk)
     common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
-    with calling(f"generating key '{spec.label}'"), uninterrupted():
+    function = "C_GenerateKeyPair" if spec.key_type.is_pair else "C_GenerateKey"
+    with calling(f"generating key '{spec.label}'", function, writes=True), uninterrupted():
         if not spec.key_type.is_pair:
             if spec.type in FIXED_SIZES:
                 templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
@@ -86,7 +87,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
         **_attributes(spec, kind),
         **{attribute[name]: content for name, content in value.items()},
     }
-    with calling(f"importing the {kind} key '{spec.label}'"), uninterrupted():
+    with calling(f"importing the {kind} key '{spec.label}'", "C_CreateObject", writes=on_token), uninterrupted():
         return typed(session.raw.create_object(template), spec.key_type.ckk)
 
 
@@ -119,7 +120,7 @@ def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: Wrap
     """
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     names = {"id": spec.key_id, "label": spec.label, "store": True}
-    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'"), uninterrupted():
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'", "C_UnwrapKey", writes=True), uninterrupted():
         return _keep(inventory, [_unwrap(session, inventory, spec, material, wrapping, _attributes(spec, kind), names)])
 
 
@@ -142,7 +143,7 @@ def unwrap_for_a_look(
     attribute = pkcs11.Attribute
     template = dict(may) if may is not None else {attribute[name.upper()]: name in spec.new_operations for name in CLASS_OPERATIONS[kind]}
     template |= {attribute.PRIVATE: True, attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
-    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to compare it"):
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to compare it", "C_UnwrapKey"):
         return _unwrap(session, inventory, spec, material, wrapping, template, {"store": False})
 
 

@@ -213,7 +213,7 @@ def read_back(inventory: Inventory, key: Key) -> Key:
 
 def destroy(session: Session, inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
-    with writing(f"destroying the {item.kind} key '{item.label}'", lambda: item.handle not in handles(session)):
+    with writing(f"destroying the {item.kind} key '{item.label}'", "C_DestroyObject", lambda: item.handle not in handles(session)):
         inventory.raw[item.handle].destroy()
     del inventory.raw[item.handle]  # the handle may be another's next
 
@@ -223,7 +223,7 @@ def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool)
     whole object, and a crash in the middle may cost the key."""
     raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
-    with writing(doing, lambda: bool(read_attribute(raw, attribute)) is value):
+    with writing(doing, "C_SetAttributeValue", lambda: bool(read_attribute(raw, attribute)) is value):
         raw[attribute] = value
 
 

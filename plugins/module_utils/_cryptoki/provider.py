@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._model import underway
 from .._model.errors import Cryptoki, KeyfleetError, ProviderError, TokenError
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
@@ -61,7 +62,7 @@ def find_library(candidates: Sequence[str]) -> str:
 
 def read_token(slot: Any) -> Token:
     """Ask the slot for its token, with flags of this moment. Raises :class:`Cryptoki`."""
-    with calling(f"reading the token in slot {slot.slot_id}"):
+    with calling(f"reading the token in slot {slot.slot_id}", "C_GetTokenInfo"):
         token = slot.get_token()
     flags = frozenset(flag.name for flag in pkcs11.TokenFlag if flag in token.flags and flag.name)
     initialized = "TOKEN_INITIALIZED" in flags
@@ -87,12 +88,13 @@ class Provider:
 
     def reinitialize(self) -> None:
         """C_Finalize and C_Initialize: closes every session, logs out, and shows tokens made since."""
-        with self.gate.looking(), calling(f"initialising {self.library} again"):
+        with self.gate.looking(), calling(f"initialising {self.library} again", "C_Initialize"):
             self._lib.reinitialize()
 
     def close(self) -> None:
         """C_Finalize. What was done before counts, and not how it ends."""
-        with suppress(pkcs11.PKCS11Error):
+        call = underway.Call(f"closing {self.library}", "C_Finalize")
+        with suppress(pkcs11.PKCS11Error), underway.calling(call):
             self._lib.finalize()
 
     def tokens(self) -> tuple[list[Token], list[Cryptoki]]:
@@ -103,7 +105,7 @@ class Provider:
         tokens: list[Token] = []
         faults: list[Cryptoki] = []
         with self.gate.looking():
-            with calling(f"listing the slots of {self.library}"):
+            with calling(f"listing the slots of {self.library}", "C_GetSlotList"):
                 slots = self._lib.get_slots()
             for slot in slots:
                 try:
@@ -193,7 +195,7 @@ class Provider:
         there, or may be.
         """
         selector, slot_id = TokenSelector("label", label), self.free_slot().slot_id
-        with writing(f"creating the token '{label}' in slot {slot_id}", lambda: self._appeared(selector)):
+        with writing(f"creating the token '{label}' in slot {slot_id}", "C_InitToken", lambda: self._appeared(selector)):
             init_token(self.library, slot_id, so_pin, label)
         try:
             self._appeared(selector)
@@ -241,7 +243,8 @@ def _answers(token: Token, selector: TokenSelector) -> bool:
 
 def _load(library: str) -> Any:
     try:
-        return pkcs11.lib(library)
+        with underway.calling(underway.Call(f"loading {library}", "C_Initialize")):
+            return pkcs11.lib(library)
     except pkcs11.PKCS11Error as error:
         reason = str(error)
         if "while loading" in reason:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .._model import underway
 from .._model.errors import Cryptoki
 from .errors import calling
 from .uninterrupted import uninterrupted
@@ -25,14 +26,14 @@ def cannot_tell(error: Cryptoki, failure: Cryptoki) -> None:
 
 
 @contextmanager
-def writing(doing: str, done: Callable[[], bool | None]) -> Iterator[None]:
-    """Run the body, which is one call that writes. After an error ``done`` looks whether it took effect all the same; then it counts.
-    None: no look can tell.
+def writing(doing: str, function: str, done: Callable[[], bool | None]) -> Iterator[None]:
+    """Run the body, which is one call of ``function``, which writes. After an error ``done`` looks whether it took effect all the same;
+    then it counts. None: no look can tell.
 
     Raises :class:`Cryptoki`: nothing was written, unless its details hold ``changed_hsm``.
     """
     try:
-        with calling(doing), uninterrupted():
+        with calling(doing, function, writes=True), uninterrupted():
             yield
     except Cryptoki as error:
         try:
@@ -46,3 +47,4 @@ def writing(doing: str, done: Callable[[], bool | None]) -> Iterator[None]:
             error.message += "; whether it took effect all the same is not known"
         if not took_effect:
             raise
+        underway.done(doing)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .._model import underway
 from .._model.errors import Cryptoki, PinError, TokenError
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
 from .._model.tokens.secret import Secret, length_fits
@@ -81,7 +82,7 @@ class Session:
 
         with self.provider.gate.rewriting():
             about_to()
-            with writing(f"setting the user PIN of {self.token}", done):
+            with writing(f"setting the user PIN of {self.token}", "C_InitPIN", done):
                 try:
                     self.raw.init_pin(pin.reveal())
                 except pkcs11.PKCS11Error as error:
@@ -96,7 +97,7 @@ class Session:
             check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=allow_low_pin_count)
             _check_length(self.provider, self.token, old, "old user PIN")
             about_to()
-            with writing("changing the PIN", lambda: None):
+            with writing("changing the PIN", "C_SetPIN", lambda: None):
                 try:
                     self.raw.set_pin(old.reveal(), new.reveal())
                 except pkcs11.PKCS11Error as error:
@@ -174,9 +175,10 @@ def open_session(
             raise PinError(f"{token}: a login as security officer needs so_pin or so_pin_file.", code="pin_missing")
         with provider.gate.looking(), calling(f"opening a session on {token}"):
             raw_token = token.slot.get_token()
+        login = underway.Call(f"opening a session on {token}", "C_OpenSession" if pin is None else "C_Login")
         credentials = {} if pin is None else {"so_pin" if so else "user_pin": pin.reveal()}
         try:
-            with provider.gate.rewriting(), uninterrupted():
+            with provider.gate.rewriting(), uninterrupted(), underway.calling(login):
                 raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
         except pkcs11.PKCS11Error as error:
             # python-pkcs11 leaks the session of a failed login; only C_Finalize closes it.
@@ -191,7 +193,8 @@ def open_session(
             yield Session(provider, token, raw)
         finally:
             try:
-                raw.close()
+                with underway.calling(underway.Call(f"closing the session on {token}", "C_CloseSession")):
+                    raw.close()
             except pkcs11.PKCS11Error:
                 with suppress(Cryptoki):  # what was done before counts, and not how the session ends
                     provider.reinitialize()

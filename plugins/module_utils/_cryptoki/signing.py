@@ -63,7 +63,7 @@ def sign(session: Session, private: Any, scheme: Scheme, data: bytes, what: str)
     if scheme.padding == PSS and scheme.kind == RSA:
         length = hashlib.new(digest).digest_size  # as long as the digest: RFC 4055, section 3.1
         parameters = (pkcs11.Mechanism[digest.upper()], pkcs11.MGF[digest.upper()], length)
-    with calling(f"signing with {what}"):
+    with calling(f"signing with {what}", "C_Sign"):
         try:
             made = private.sign(given, mechanism=pkcs11.Mechanism[name], mechanism_param=parameters)
         except AttributeError as error:

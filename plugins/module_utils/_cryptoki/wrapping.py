@@ -160,7 +160,7 @@ class Sender(_End):
     def wrap(self, inventory: Inventory, item: KeyObject) -> bytes:
         """A secret or private key under the AES key. Raises :class:`Cryptoki`."""
         name = wrap_mechanism(item.type)
-        with calling(f"wrapping key '{item.label}' with {name} on {self.session.token}"):
+        with calling(f"wrapping key '{item.label}' with {name} on {self.session.token}", "C_WrapKey"):
             wrapped: bytes = self._key.wrap_key(inventory.raw[item.handle], mechanism=mechanism(name))
         return wrapped
 
@@ -218,7 +218,7 @@ class Receiver(_End):
         names = {"id": main.key_id, "label": main.label, "store": True}
         ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(wrap_mechanism(main.type))
         kind = pkcs11.ObjectClass.PRIVATE_KEY if main.kind == PRIVATE else pkcs11.ObjectClass.SECRET_KEY
-        with calling(f"unwrapping key '{main.label}' with '{self._key.label}'"), uninterrupted():
+        with calling(f"unwrapping key '{main.label}' with '{self._key.label}'", "C_UnwrapKey", writes=True), uninterrupted():
             made = [raws[self._key.handle].unwrap_key(kind, ckk, blob, mechanism=how, capabilities=0, template=template, **names)]
             if model.public is not None and model.public.public_key:
                 made.append(self._create_public(model.public, guarded))

@@ -70,3 +70,12 @@ class Cryptoki(KeyfleetError):
         super().__init__(message, code=rv, details={"rv": rv, "device_fault": device, **(details or {})})
         self.rv = rv
         self.device = device
+
+
+class Defect(Exception):
+    """An error that is meant for nobody, of another process: ``text`` with its type, and its ``trace`` back."""
+
+    def __init__(self, text: str, trace: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.trace = trace

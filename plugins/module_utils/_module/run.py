@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .._model.errors import InputError, KeyfleetError
+from .._model.errors import Defect, InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .guarded import GuardedModule
@@ -86,9 +86,12 @@ def run(
     except KeyfleetError as error:
         module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed)
     except Exception as error:  # pylint: disable=broad-exception-caught
+        text, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        if isinstance(error, Defect):
+            text, trace = error.text, error.trace
         module.fail_json(
-            msg=mask(f"an unexpected error, please report it: {type(error).__name__}: {error}", secrets),
-            exception=mask(traceback.format_exc(), secrets),
+            msg=mask(f"an unexpected error, please report it: {text}", secrets),
+            exception=mask(trace, secrets),
             failure={"code": "unexpected", "details": {}},
         )
     answer = {"changed": outcome.changed, **outcome.values}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .._model import underway
 from .database import Database, now
 
 
@@ -20,3 +21,4 @@ def record(database: Database, action: str, subject: str, **details: Any) -> Non
         "INSERT INTO event (at, run, action, subject, details) VALUES (?, ?, ?, ?, ?)",
         (now(), database.run, action, subject, json.dumps(details, sort_keys=True)),
     )
+    underway.done(f"recording {action} of {subject}")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from faulty import Faulty, with_plan
+from faulty import Faulty, crashed, with_plan
 from hsm_fixture import Hsm, ok
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -247,9 +247,7 @@ def test_what_keeps_a_wrapped_key_out(wrapping: Hsm) -> None:
 def test_an_interrupted_import_of_a_pair_is_completed_from_its_source(faulty: Faulty, call: int) -> None:
     key = {"label": "legacy", "type": "EC", "source": {"content": pem(P384)}}
     with_plan(faulty, f"C_CreateObject:{call}:kill")
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": [key]})
-    process.communicate(timeout=60)
-    assert process.returncode == -9
+    crashed(faulty.hsm.keys(key), "C_CreateObject")
     with_plan(faulty, "")
     assert ok(faulty.hsm.keys(key))["changed"] is True
     assert faulty.labels() == ["legacy", "legacy"]

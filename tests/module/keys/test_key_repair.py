@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from faulty import Faulty, with_plan
+from faulty import Faulty, crashed, with_plan
 from hsm_fixture import PIN, SOFTHSM, Hsm, ok
 
 GENERAL_ERROR = "0x5"
@@ -258,9 +258,8 @@ def test_a_replacement_cut_off_between_the_halves_is_finished(faulty: Faulty) ->
     ok(hsm.keys({**EC, "source": {"content": pem}}))
     wanted = {**EC, "curve": "P-384", "on_mismatch": "replace"}
     with_plan(faulty, "C_DestroyObject:1:kill")
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": [wanted]})
-    process.communicate(timeout=60)
-    assert process.returncode == -9 and sum(objects(hsm).values()) == 1
+    crashed(hsm.keys(wanted), "C_DestroyObject")
+    assert sum(objects(hsm).values()) == 1
     with_plan(faulty, "")
     assert ok(hsm.keys(wanted))["keys"][0]["curve"] == "P-384"
     assert objects(hsm) == {"Private Key Object": 1, "Public Key Object": 1} and notes(hsm) == 0
@@ -294,8 +293,7 @@ def test_a_run_that_ends_leaves_no_note(faulty: Faulty) -> None:
     assert faulty.hsm.keys(*keys)["failed"] is True
     assert notes(faulty.hsm) == 0
     with_plan(faulty, "C_GenerateKey:1:kill")
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": keys})
-    process.communicate(timeout=60)
+    crashed(faulty.hsm.keys(*keys), "C_GenerateKey")
     assert notes(faulty.hsm) == 3
     with_plan(faulty, "")
     assert [entry["action"] for entry in ok(faulty.hsm.keys(*keys))["applied"]] == ["record", "create", "create"]

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from faulty import Faulty, with_plan
+from faulty import Faulty, crashed, with_plan
 from hsm_fixture import Hsm, ok
 
 KEK = {"label": "kek", "type": "AES", "size": 192, "operations": ["wrap", "unwrap"]}
@@ -164,9 +164,7 @@ def test_an_interrupted_rotation_is_finished_by_the_next_run(faulty: Faulty, whe
     ok(hsm.keys({**KEK, "generation": 2}))
     rotated = {**KEK, "generation": 3, "previous": "destroy"}
     with_plan(faulty, where)
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": [rotated]})
-    process.communicate(timeout=60)
-    assert process.returncode == -9
+    crashed(hsm.keys(rotated))
     with_plan(faulty, "")
     assert ok(hsm.keys(rotated))["changed"] is True
     assert faulty.labels() == ["kek@3"] and states(hsm) == {"kek@3": "active"}

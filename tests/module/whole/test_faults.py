@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import Faulty, with_plan
+from faulty import Faulty, crashed, with_plan
 from hsm_fixture import Hsm, ok
 
 DEVICE_ERROR, TEMPLATE_INCONSISTENT, GENERAL_ERROR = "0x30", "0xd1", "0x5"
@@ -141,16 +141,18 @@ def test_status_survives_a_provider_that_hangs_or_crashes(faulty: Faulty, fault:
     answer = ok(faulty.hsm.run("hsm_status", timeout=3))
     codes = {entry["name"]: entry["slots"][0]["code"] for entry in answer["instances"]}
     assert codes == {"primary": "probe_timeout" if fault == "hang" else "probe_crashed", "healthy": None}
-    assert answer["instances"][0]["slots"][0]["device_fault"] is True
-    assert answer["instances"][0]["slots"][0]["label"] == "payments"
+    slot = answer["instances"][0]["slots"][0]
+    assert slot["device_fault"] is True and slot["label"] == "payments"
+    assert f"{'hung' if fault == 'hang' else 'crashed'} in C_Login while opening a session" in slot["error"]
 
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_run_killed_in_the_middle_is_finished_by_the_next(faulty: Faulty, number: int) -> None:
     with_plan(faulty, f"C_GenerateKey:{number}:kill")
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": KEYS})
-    process.communicate(timeout=60)
-    assert process.returncode == -9
+    answer = faulty.hsm.keys(*KEYS)
+    done = crashed(answer, "C_GenerateKey")
+    assert answer["changed"] is True and f"generating key 'k{number - 1}'" in answer["msg"]
+    assert [text for text in done if "generating" in text] == [f"generating key 'k{index}'" for index in range(number - 1)]
     with_plan(faulty, "")
     answer = ok(faulty.hsm.keys(*KEYS))
     assert [entry["action"] for entry in answer["applied"]] == ["record"] + ["create"] * (6 - number)
@@ -162,9 +164,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next(faulty: Faulty, numb
 def test_a_registration_killed_in_the_middle_is_finished_by_the_next(hsm: Hsm, library: str, plan: str) -> None:
     faulty = Faulty(hsm, library)
     args = {**hsm.instance(), "library": library, "environment": faulty.environment(plan)}
-    process = faulty.start("hsm_instance", args)
-    process.communicate(timeout=60)
-    assert process.returncode == -9
+    crashed(hsm.run("hsm_instance", **args), plan.partition(":")[0])
     assert len(list((hsm.scratch / "tokens").iterdir())) == 1
     answer = ok(faulty.register())
     assert answer["changed"] is True and answer["instance"]["tokens"][0]["accessible"] is True
@@ -334,9 +334,10 @@ def test_a_replacement_that_has_destroyed_half_a_pair_converges(faulty: Faulty, 
     ok(faulty.hsm.keys(PAIRS[0]))
     other = {"label": "p0", **wanted, "on_mismatch": "replace"}
     with_plan(faulty, plan)
-    process = faulty.start("hsm_key", {"instance": "primary", "keys": [other]})
-    out, _err = process.communicate(timeout=60)
-    assert process.returncode == (-9 if plan.endswith("kill") else 1), out
+    answer = faulty.hsm.keys(other)
+    assert answer["failed"] is answer["changed"] is True
+    if plan.endswith("kill"):
+        crashed(answer, "C_DestroyObject")
     # One more that fails: the note stays until the key is whole.
     with_plan(faulty, f"C_GenerateKeyPair:1:before={DEVICE_ERROR}")
     again = faulty.hsm.keys(other)

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from ..._model import underway
 from ..._model.errors import PinError
 from ..._model.tokens.secret import Secret, pin_problem
 
@@ -124,6 +125,7 @@ def replacing(path: str, content: bytes, mode: int = 0o600) -> Iterator[None]:
             os.fsync(file.fileno())
         yield
         os.replace(temporary, path)
+        underway.done(f"writing {path}")
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)

@@ -4,10 +4,10 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Run a probe in a child process with a deadline.
+"""Run what asks an HSM in a child process.
 
 A PKCS#11 call that hangs cannot be interrupted from Python, and a provider that crashes takes its process with it. In a
-child both are one instance's trouble only. The parent must not have loaded a provider before.
+child both are one instance's trouble only, and the parent tells in which call it was. The parent must not have loaded a provider before.
 """
 
 from __future__ import annotations
@@ -21,37 +21,49 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from ..._model import underway
 from ..._model.errors import KeyfleetError
 
 _END = b"end"
 _GOODBYE = 10.0  # seconds to close a session after the last request
 
 
-def _write(pipe: int, value: Any) -> None:
+def write_line(pipe: int, value: Any) -> None:
     """One line of JSON, with bytes as hex."""
     data = json.dumps(value, default=lambda content: {"hex": content.hex()}).encode("utf-8") + b"\n"
     while data:
         data = data[os.write(pipe, data) :]
 
 
-def _parsed(line: bytes) -> Any:
+def parsed(line: bytes) -> Any:
     return json.loads(line, object_hook=lambda found: bytes.fromhex(found["hex"]) if found.keys() == {"hex"} else found)
 
 
-def _child(work: Callable[[], Iterable[Any]], pipe: int) -> None:
+def run_here(work: Callable[[], Iterable[Any]], pipe: int, page: underway.Page, tell: Callable[[str], None] = lambda text: None) -> None:
     """Never returns: no clean-up of the parent's runs here, and what a provider prints is no part of a module's answer."""
     status = 1
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
+        underway.watch(page, tell)
         # A line an answer, as soon as it is there: what was found before a hang is not lost.
         for answer in work():
-            _write(pipe, answer)
+            write_line(pipe, answer)
         os.write(pipe, _END)
         status = 0
     finally:
         os._exit(status)
+
+
+def how_it_ended(status: int, page: underway.Page) -> str:
+    """Of a child that ended before its work did, by its wait status: a sentence without its full stop."""
+    code, call = os.waitstatus_to_exitcode(status), page.read()
+    if code >= 0:
+        return f"the PKCS#11 library ended the process{call} (exit code {code})"
+    crash = -code in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP)
+    what = "the PKCS#11 library crashed" if crash else "the process that uses the PKCS#11 library was killed"
+    return f"{what}{call} (signal {-code})"
 
 
 def _read(pipe: int, seconds: float) -> tuple[bytes, bool]:
@@ -74,11 +86,12 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
     With them, why there are no more: an error with code ``probe_timeout`` or ``probe_crashed``, or None when ``work`` came to
     its end. ``work`` itself must not raise.
     """
+    page = underway.Page()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(work, writing)
+        run_here(work, writing, page)
     os.close(writing)
     try:
         data, late = _read(reading, seconds)
@@ -86,15 +99,15 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
         os.close(reading)
         # It is done, or its time is up, or we are being interrupted: in no case does it live on.
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _child, status = os.waitpid(child, 0)
     lines = data.split(b"\n")
     answers = [json.loads(line) for line in lines[:-1]]
     if lines[-1] == _END:
         return answers, None
     if late:
-        return answers, KeyfleetError(f"{what} gave no answer within {seconds:g} seconds (timeout).", code="probe_timeout")
-    text = f"{what}: its PKCS#11 library ended the process that probed it. Look at the vendor's log."
-    return answers, KeyfleetError(text, code="probe_crashed")
+        text = f"{what} gave no answer within {seconds:g} seconds (timeout): it hung{page.read()}."
+        return answers, KeyfleetError(text, code="probe_timeout")
+    return answers, KeyfleetError(f"{what}: {how_it_ended(status, page)}. Look at the vendor's log.", code="probe_crashed")
 
 
 class Talk:
@@ -109,12 +122,13 @@ class Talk:
         self.what = what
         requests, self._requests = os.pipe()
         self._answers, answers = os.pipe()
-        self._alive = True
+        self._alive, self._status = True, 0
+        self._page = underway.Page()
         self._child = os.fork()
         if self._child == 0:
             for descriptor in (self._requests, self._answers, *(pipe for talk in others for pipe in (talk._requests, talk._answers))):
                 os.close(descriptor)
-            _child(lambda: serve(_requests_of(requests)), answers)
+            run_here(lambda: serve(_requests_of(requests)), answers, self._page)
         os.close(requests)
         os.close(answers)
 
@@ -126,27 +140,29 @@ class Talk:
         deadline = None if seconds is None else time.monotonic() + seconds
         parts: list[bytes] = []
         try:
-            _write(self._requests, request)
+            write_line(self._requests, request)
             while not (parts and b"\n" in parts[-1]):
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not select.select([self._answers], [], [], left)[0]:
                     self._kill()
-                    raise KeyfleetError(f"{self.what} gave no answer within {seconds:g} seconds (timeout).", code="exchange_timeout")
+                    text = f"{self.what} gave no answer within {seconds:g} seconds (timeout): it hung{self._page.read()}."
+                    raise KeyfleetError(text, code="exchange_timeout")
                 part = os.read(self._answers, 65536)
                 if not part:
                     raise BrokenPipeError
                 parts.append(part)
         except BrokenPipeError:
-            self._kill()
-            text = f"{self.what}: its PKCS#11 library ended the process that used it. Look at the vendor's log."
+            text = f"{self.what}: {how_it_ended(self._kill(), self._page)}. Look at the vendor's log."
             raise KeyfleetError(text, code="exchange_crashed") from None
-        return _parsed(b"".join(parts).partition(b"\n")[0])  # a child that is done says so behind its last answer
+        return parsed(b"".join(parts).partition(b"\n")[0])  # a child that is done says so behind its last answer
 
-    def _kill(self) -> None:
+    def _kill(self) -> int:
+        """Its wait status: where it had ended before, how it did."""
         if self._alive:
             self._alive = False
             os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
+            _child, self._status = os.waitpid(self._child, 0)
+        return self._status
 
     def __enter__(self) -> Talk:
         return self
@@ -165,4 +181,4 @@ class Talk:
 def _requests_of(pipe: int) -> Iterator[Any]:
     with os.fdopen(pipe, "rb") as lines:
         for line in lines:
-            yield _parsed(line)
+            yield parsed(line)

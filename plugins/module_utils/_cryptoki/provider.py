@@ -21,6 +21,7 @@ from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
 from .binding import pkcs11
 from .errors import calling, rv_name
+from .finalizing import finalize
 from .init_token import init_token, pin_lengths
 from .locks import Gate, HostLock
 from .second_look import CHANGED, writing
@@ -92,10 +93,17 @@ class Provider:
             self._lib.reinitialize()
 
     def close(self) -> None:
-        """C_Finalize. What was done before counts, and not how it ends."""
-        call = underway.Call(f"closing {self.library}", "C_Finalize")
-        with suppress(pkcs11.PKCS11Error), underway.calling(call):
-            self._lib.finalize()
+        """C_Finalize. What was done before counts, and not how it ends.
+
+        Where it fails it is called once more: a library that stays initialised would answer the next instance, or refuse to start for
+        it, with this one's configuration.
+        """
+        with underway.calling(underway.Call(f"closing {self.library}", "C_Finalize")):
+            with suppress(pkcs11.PKCS11Error):
+                if self._lib.initialized:
+                    self._lib.finalize()
+                    return
+            finalize(self.library)
 
     def tokens(self) -> tuple[list[Token], list[Cryptoki]]:
         """The tokens of all slots, initialised or not, and the faults of slots that could not be read.
@@ -241,11 +249,18 @@ def _answers(token: Token, selector: TokenSelector) -> bool:
     return (token.label if selector.kind == "label" else token.serial) == selector.value
 
 
+_LOADED: set[str] = set()  # libraries that this process has used
+
+
 def _load(library: str) -> Any:
     try:
         with underway.calling(underway.Call(f"loading {library}", "C_Initialize")):
-            return pkcs11.lib(library)
+            lib = pkcs11.lib(library)
+            _LOADED.add(library)
+            return lib
     except pkcs11.PKCS11Error as error:
+        if library in _LOADED:
+            finalize(library)  # it may have taken effect
         reason = str(error)
         if "while loading" in reason:
             raise ProviderError(

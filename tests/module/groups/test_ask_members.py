@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hsm_fixture import Pair, calls, four_steps, ok, usage
+from faulty import build_fault_library
+from hsm_fixture import SOFTHSM, Pair, calls, four_steps, ok, usage
 
 PAN = {"label": "pan-2", "type": "AES"}
 
@@ -96,3 +101,19 @@ def test_asking_is_one_login_and_one_search_each(pair: Pair) -> None:
     log.unlink()
     ok(pair.keys(PAN))
     assert calls(log)["C_Login"] == 1
+
+
+@pytest.mark.parametrize("fault", ["C_Finalize:1:before=0x80000042", "C_Initialize:2:after=0x6"])
+def test_a_library_that_does_not_end_serves_the_next_member(pair: Pair, tmp_path: Path, fault: str) -> None:
+    """Both members have one library with two configurations: left initialised, it would be asked for the other's tokens."""
+    library = build_fault_library(tmp_path)
+    with closing(sqlite3.connect(pair.hsm.registry)) as registry:
+        for name, which in (("primary", pair.hsm), ("standby", pair.standby)):
+            environment = json.dumps({**which.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": fault})
+            registry.execute("UPDATE instance SET library = ?, environment = ? WHERE name = ?", (library, environment, name))
+        registry.commit()
+    answer = pair.keys(PAN)
+    if fault.startswith("C_Initialize"):  # no less an error, and called by its name
+        refused(answer, "could not be initialised: CKR_FUNCTION_FAILED")
+    else:
+        assert ok(answer)["keys"][0]["state"] == "present"

@@ -60,7 +60,12 @@ def running() -> Iterator[dict[str, Any]]:
 def _started() -> Iterator[dict[str, Any]]:
     library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
     daemon = None
-    if subprocess.run(["pgrep", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            ["pgrep", "--ns", str(os.getpid()), "--nslist", "pid", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False
+        ).returncode
+        != 0
+    ):
         daemon = subprocess.Popen(["pkcsslotd", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         slots = wait_for_slots(library)

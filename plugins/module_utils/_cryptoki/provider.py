@@ -9,14 +9,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .._model import underway
 from .._model.errors import Cryptoki, KeyfleetError, ProviderError, TokenError
+from .._model.tokens.identity import Store, TokenIdentity, unpadded, way_to_one
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
 from .binding import pkcs11
@@ -29,7 +31,10 @@ from .second_look import CHANGED, writing
 
 @dataclass(frozen=True)
 class Token:
-    """A token as its slot described it just now. ``flags`` are names without ``CKF_``; ``label`` is empty before initialisation."""
+    """A token as its slot described it just now. ``flags`` are names without ``CKF_``; ``label`` is empty before initialisation.
+
+    ``store`` and ``shared`` are what :class:`Provider` adds, and :func:`read_token` cannot know.
+    """
 
     slot_id: int
     label: str
@@ -37,12 +42,20 @@ class Token:
     model: str
     flags: frozenset[str]
     slot: Any = field(repr=False, compare=False)
+    store: Store = field(default=Store(), compare=False)
+    shared: bool = field(default=False, compare=False)
+
+    @property
+    def identity(self) -> TokenIdentity:
+        return TokenIdentity(self.store, self.serial, self.label, self.slot_id, self.shared)
 
     @property
     def initialized(self) -> bool:
         return "TOKEN_INITIALIZED" in self.flags
 
     def __str__(self) -> str:
+        if not self.label:
+            return f"token in slot {self.slot_id} (serial {self.serial or 'unknown'})"
         return f"token '{self.label}' (slot {self.slot_id}, serial {self.serial or 'unknown'})"
 
 
@@ -69,8 +82,8 @@ def read_token(slot: Any) -> Token:
     initialized = "TOKEN_INITIALIZED" in flags
     return Token(
         slot_id=int(slot.slot_id),
-        label=token.label if initialized else "",
-        serial=token.serial.decode("utf-8", "replace").strip(),
+        label=unpadded(token.label) if initialized else "",
+        serial=unpadded(token.serial.decode("utf-8", "replace")),
         model=token.model,
         flags=flags,
         slot=slot,
@@ -80,8 +93,9 @@ def read_token(slot: Any) -> Token:
 class Provider:
     """One initialised library in this process. Made by :func:`open_provider`; one thread only, python-pkcs11 is not safe for more."""
 
-    def __init__(self, library: str, lib: Any, lock: HostLock, gate: Gate, timeout: float) -> None:
+    def __init__(self, library: str, store: Store, lib: Any, lock: HostLock, gate: Gate, timeout: float) -> None:
         self.library = library
+        self.store = store
         self.gate = gate
         self._lib = lib
         self._lock = lock
@@ -90,7 +104,11 @@ class Provider:
     def reinitialize(self) -> None:
         """C_Finalize and C_Initialize: closes every session, logs out, and shows tokens made since."""
         with self.gate.looking(), calling(f"initialising {self.library} again", "C_Initialize"):
-            self._lib.reinitialize()
+            try:
+                self._lib.reinitialize()
+            except pkcs11.PKCS11Error:
+                finalize(self.library)  # the next try begins anew
+                raise
 
     def close(self) -> None:
         """C_Finalize. What was done before counts, and not how it ends.
@@ -121,7 +139,8 @@ class Provider:
                 except Cryptoki as fault:
                     if fault.rv != "CKR_TOKEN_NOT_PRESENT":
                         faults.append(fault)
-        return tokens, faults
+        times = Counter(token.serial for token in tokens)
+        return [replace(token, store=self.store, shared=times[token.serial] > 1) for token in tokens], faults
 
     def find(self, selector: TokenSelector) -> Token | None:
         """The one token that answers to ``selector``; None only when every slot was read and none does.
@@ -144,11 +163,12 @@ class Provider:
             return None
         matching = [token for token in tokens if _answers(token, selector)]
         if len(matching) > 1:
-            listed = "; ".join(f"slot {token.slot_id}, serial {token.serial}" for token in matching)
+            listed = "; ".join(f"slot {token.slot_id}, label '{token.label}', serial {token.serial or 'unknown'}" for token in matching)
+            way = way_to_one([token.identity for token in matching])
             raise TokenError(
-                f"{len(matching)} tokens answer to {selector}: {listed}. Name one of them by serial.",
+                f"{len(matching)} tokens answer to {selector}: {listed}. Name one of them by {way}.",
                 code="several_tokens",
-                details={"tokens": [{"slot": token.slot_id, "serial": token.serial} for token in matching]},
+                details={"tokens": [{"slot": t.slot_id, "label": t.label, "serial": t.serial} for t in matching]},
             )
         if matching:
             return matching[0]
@@ -197,29 +217,34 @@ class Provider:
             self._lock.acquire(shared=True)
 
     def create_token(self, label: str, so_pin: Secret) -> Token:
-        """C_InitToken in a free slot. Called inside :meth:`alone`, after a look for the label.
+        """C_InitToken in a free slot. Called inside :meth:`alone`, after a look for the label. The token is the one in that slot; some
+        libraries give a new token another slot, and there its label tells.
 
         Raises :class:`TokenError` when no slot is free, :class:`Cryptoki` otherwise; its details hold ``changed_hsm`` where the token is
         there, or may be.
         """
-        selector, slot_id = TokenSelector("label", label), self.free_slot().slot_id
-        with writing(f"creating the token '{label}' in slot {slot_id}", "C_InitToken", lambda: self._appeared(selector)):
+        slot_id = self.free_slot().slot_id
+        with writing(f"creating the token '{label}' in slot {slot_id}", "C_InitToken", lambda: self._created(slot_id, label) is not None):
             init_token(self.library, slot_id, so_pin, label)
         try:
-            self._appeared(selector)
-            return self.require(selector)
+            token = self._created(slot_id, label)
+            return token if token is not None else self.require(TokenSelector("label", label))
         except Cryptoki as error:
             error.details[CHANGED] = True
             error.message = f"the token '{label}' was created, and then {error.message}"
             raise
 
-    def _appeared(self, selector: TokenSelector) -> bool:
-        """Whether there is such a token now. A library shows new tokens when it is initialised again; a hiccup there is no answer."""
+    def _created(self, slot_id: int, label: str) -> Token | None:
+        """The new token, if it is there. A library shows new tokens when it is initialised again; a hiccup there is no answer."""
         try:
             self.reinitialize()
         except Cryptoki:
             self.reinitialize()
-        return self.find(selector) is not None
+        tokens, _faults = self.tokens()
+        for token in tokens:
+            if token.slot_id == slot_id and token.initialized and token.label == label:
+                return token
+        return self.find(TokenSelector("label", label))
 
     def pin_lengths(self, token: Token) -> tuple[int, int]:
         """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say."""
@@ -246,7 +271,7 @@ def _answers(token: Token, selector: TokenSelector) -> bool:
         return token.slot_id == selector.value
     if not token.initialized:
         return False
-    return (token.label if selector.kind == "label" else token.serial) == selector.value
+    return (token.label if selector.kind == "label" else token.serial) == unpadded(str(selector.value))
 
 
 _LOADED: set[str] = set()  # libraries that this process has used
@@ -314,7 +339,7 @@ def open_provider(candidates: Sequence[str], environment: Mapping[str, str], tim
                 if error.details.get("rv") != "CKR_GENERAL_ERROR":
                     raise
                 lib = _load(library)
-        provider = Provider(library, lib, lock, gate, timeout)
+        provider = Provider(library, Store.of(identity, environment), lib, lock, gate, timeout)
         try:
             yield provider
         finally:

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from .._model import underway
@@ -141,10 +142,8 @@ def _look_again(provider: Provider, token: Token) -> Token:
         except Cryptoki:
             provider.reinitialize()
             fresh = read_token(token.slot)
-    if fresh.serial != token.serial:
-        raise TokenError(
-            f"{token}: its slot now holds the token with serial {fresh.serial}. Nothing was done; run again.", code="token_changed"
-        )
+    if token.identity.is_replaced_by(replace(fresh, shared=token.shared).identity):
+        raise TokenError(f"{token}: its slot now holds {fresh}. Nothing was done; run again.", code="token_changed")
     return fresh
 
 
@@ -158,13 +157,18 @@ def open_session(
     read_write: bool = True,
     allow_low_pin_count: bool = False,
     timeout: float = 0,
+    held: Sequence[str] = (),
 ) -> Iterator[Session]:
     """A session on ``token``, logged in when ``pin`` is given (as the security officer with ``so``).
 
     Takes the token's lock for as long as the session lives, waiting ``timeout`` seconds (0: as long as it takes). Reads
-    the flags before the login and makes one attempt, whatever happens. Raises :class:`PinError` or :class:`Cryptoki`.
+    the flags before the login and makes one attempt, whatever happens. ``held`` is what the lock of a token goes by that the caller
+    has open, and that this one must not be. Raises :class:`PinError`, :class:`Cryptoki`, :class:`TokenError`.
     """
-    with HostLock(str(token), "token", token.serial or f"{provider.library}:{token.slot_id}") as lock:
+    parts = token.identity.lock_parts(token.model)
+    if parts == tuple(held):
+        raise TokenError(f"{token} is open already, through another library or instance: it is one token.", code="same_token")
+    with HostLock(str(token), "token", *parts) as lock:
         if lock.acquire(timeout=timeout):
             provider.reinitialize()  # what another run did while we waited must be seen
         fresh = _look_again(provider, token)

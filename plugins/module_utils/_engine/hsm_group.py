@@ -16,7 +16,7 @@ from .._model.errors import InputError, Refused, RegistryError, TokenError
 from .._model.groups.spec import ConnectionSpec, GroupRequest, selector_options
 from .._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
 from .._model.quoting import listed
-from .._model.records import GroupRecord, InstanceRecord, TokenRecord, is_same_token
+from .._model.records import GroupRecord, InstanceRecord, TokenRecord, is_same_token, options_of
 from .._registry import groups, virtual_keys
 from .._registry import instances as table
 from .._registry.database import Database, open_database, registry_exists
@@ -193,8 +193,7 @@ def _as_declared(entry: ConnectionSpec) -> dict[str, Any]:
 
 
 def _named(member: _Registered) -> dict[str, Any]:
-    token = member.token
-    return {"instance": member.instance.name, **({"token_label": token.label} if token.label else selector_options(token.selector))}
+    return {"instance": member.instance.name, **options_of(member.instance, member.token)}
 
 
 def _declared(record: GroupRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

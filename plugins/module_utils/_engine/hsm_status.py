@@ -17,8 +17,9 @@ from .._cryptoki.provider import Provider, open_provider
 from .._model.addresses import prefix_of
 from .._model.errors import KeyfleetError, TokenError
 from .._model.plan import Context, Outcome
-from .._model.records import InstanceRecord, TokenRecord
+from .._model.records import InstanceRecord, TokenRecord, identity_in
 from .._model.status_request import StatusRequest
+from .._model.tokens.identity import Store, TokenIdentity
 from .._model.tokens.pin_state import pin_state
 from .._model.tokens.status import TokenStatus, fault_fields
 from .._model.uids import prefix_order
@@ -54,21 +55,29 @@ def report(request: StatusRequest, context: Context) -> Outcome:
                 if not context.check_mode:
                     raise
                 context.warn(f"{error.message} In check mode there is nothing to probe yet.")
-    instances = probe_instances(known, chosen, request)
+    probed = probe_instances(known, chosen, request)
     if not context.check_mode:
-        _note_logins(request.registry, context, chosen, instances)
-    return _judge(instances, request.require)
+        _note_logins(request.registry, context, probed)
+    prefixes = prefix_of(known)
+    return _judge([_described(record, prefixes[record.name], slots) for record, slots in probed], request.require)
 
 
-def _note_logins(registry: str, context: Context, chosen: Sequence[InstanceRecord], instances: Sequence[Mapping[str, Any]]) -> None:
+def _described(record: InstanceRecord, prefix: str | None, slots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An entry of the answer's ``instances``, slots by number. ``slots`` are in the order of the instance's tokens."""
+    # Whoever compares has to know whether there was a PIN to be right or wrong.
+    shown = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
+    shown.sort(key=lambda slot: (slot["slot_id"] is None, slot["slot_id"] or 0, slot["label"] or ""))
+    return {"prefix": prefix, "model": record.model, "name": record.name, "slots": shown}
+
+
+def _note_logins(registry: str, context: Context, probed: Sequence[Probed]) -> None:
     """Remember refused PINs, for which the registry is opened only when there is something to write."""
-    answers = {(entry["name"], slot["serial"]): slot for entry in instances for slot in entry["slots"]}
-    news = []
-    for record in chosen:
-        for token in record.tokens:
-            slot = answers.get((record.name, token.serial))
-            if slot is not None and (slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refusals)):
-                news.append((token, slot["code"]))
+    news = [
+        (token, slot["code"])
+        for record, slots in probed
+        for token, slot in zip(record.tokens, slots, strict=True)
+        if slot["code"] == "pin_incorrect" or (slot["accessible"] and token.refusals)
+    ]
     if not news:
         return
     with open_database(registry, run=context.run) as database:
@@ -92,25 +101,28 @@ def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:
     return outcome
 
 
-def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], request: StatusRequest) -> list[dict[str, Any]]:
-    """The answer's ``instances``, sorted by prefix, slots by number. Each instance in a child of its own.
+Probed = tuple[InstanceRecord, list[dict[str, Any]]]
+
+
+def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], request: StatusRequest) -> list[Probed]:
+    """The instances sorted by prefix, each with the answers of its tokens in their order. Each instance in a child of its own.
 
     A PIN that one instance's token refused is not tried again through another instance of the same token.
     """
     prefixes = prefix_of(known)
-    refused: set[str] = set()
-    answer = []
+    refused: list[TokenIdentity] = []
+    probed = []
     for record in sorted(chosen, key=lambda item: (prefix_order(prefixes[item.name]), item.name)):
-        slots = _in_child(record, request, sorted(refused))
-        # Whoever compares has to know whether there was a PIN to be right or wrong.
-        slots = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
-        refused |= {slot["serial"] for slot in slots if slot["code"] == "pin_incorrect" and slot["serial"]}
-        slots.sort(key=lambda slot: (slot["slot_id"] is None, slot["slot_id"] or 0, slot["label"] or ""))
-        answer.append({"prefix": prefixes[record.name], "model": record.model, "name": record.name, "slots": slots})
-    return answer
+        slots = _in_child(record, request, refused)
+        for token, slot in zip(record.tokens, slots, strict=True):
+            if slot["code"] == "pin_incorrect":
+                seen = replace(token, label=slot["label"], serial=slot["serial"], slot=slot["slot_id"])
+                refused.append(identity_in(record, seen))
+        probed.append((record, slots))
+    return probed
 
 
-def _in_child(record: InstanceRecord, request: StatusRequest, refused: Sequence[str]) -> list[dict[str, Any]]:
+def _in_child(record: InstanceRecord, request: StatusRequest, refused: Sequence[TokenIdentity]) -> list[dict[str, Any]]:
     slots, error = run_in_child(lambda: _probe_tokens(record, request, refused), request.timeout, f"instance '{record.name}'")
     if error is not None:
         # The token that was being probed is to blame for it; those behind it were not looked at.
@@ -125,7 +137,7 @@ def _last_seen(token: TokenRecord) -> TokenStatus:
     return TokenStatus(slot_id=token.slot, label=token.label, serial=token.serial)
 
 
-def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Sequence[TokenIdentity]) -> Iterator[dict[str, Any]]:
     """In the child: every token of one instance. An error of one token, or of the library, is its answer.
 
     A token that another run keeps busy may take its share of the time, not the others'.
@@ -137,26 +149,34 @@ def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Seque
             for token in record.tokens:
                 share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
                 wait = min(record.connection_timeout or share, share)
-                yield _probe_one(provider, token, request, refused, wait).as_slot()
+                yield _probe_one(provider, record, token, request, refused, wait).as_slot()
                 done += 1
     except KeyfleetError as error:
         yield from (replace(_last_seen(token), **fault_fields(error)).as_slot() for token in record.tokens[done:])
 
 
-def _probe_one(provider: Provider, known: TokenRecord, request: StatusRequest, refused: Sequence[str], wait: float) -> TokenStatus:
+def _probe_one(
+    provider: Provider,
+    record: InstanceRecord,
+    known: TokenRecord,
+    request: StatusRequest,
+    refused: Sequence[TokenIdentity],
+    wait: float,
+) -> TokenStatus:
     found = find_token(provider, known.selector)
     if isinstance(found, KeyfleetError):
         return replace(_last_seen(known), **fault_fields(found))
     state = pin_state(found.flags, so=known.user_type == "so")
     seen = TokenStatus(slot_id=found.slot_id, label=found.label, serial=found.serial, pin_state=state)
-    if known.serial and found.serial != known.serial:
+    if was := known.replaced_by(found.identity):
         error: KeyfleetError = TokenError(
-            f"{found} is not the registered token, which has serial {known.serial}: it was replaced or initialised anew. "
-            "Run hsm_instance to register it.",
+            f"{found} is not the registered token, which has {was}: it was replaced or initialised anew. Run hsm_instance to register it.",
             code="token_changed",
         )
         return replace(seen, **fault_fields(error))
-    if found.serial in refused:
+    # By whatever library and model it is declared: one try too few costs less than one too many.
+    identity = replace(found.identity, store=Store.of(record.library, record.environment))
+    if any(identity.is_same(other, one_maker=True) for other in refused):
         error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
         return replace(seen, **fault_fields(error))
     try:

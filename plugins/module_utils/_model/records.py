@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from .keys.objects import Key, KeyName, describe_key, fingerprint_of
 from .keys.states import ACTIVE
 from .keys.types import SECRET
+from .tokens.identity import Store, TokenIdentity, unpadded
 from .tokens.selectors import TokenSelector
 from .uids import key_id_text
 
@@ -36,7 +37,25 @@ class TokenRecord:
     refusals: frozenset[str] = frozenset()
 
     def named(self) -> str:
-        return self.label or str(self.selector)
+        """What a text calls it. One that is declared by its slot may have no label, or another token's."""
+        if not self.label:
+            return str(self.selector) if self.slot is None else f"slot {self.slot}"
+        return f"{self.label} in slot {self.slot}" if self.selector.kind == "slot" else self.label
+
+    def replaced_by(self, seen: TokenIdentity) -> str | None:
+        """How the registered token is known from ``seen``, which answers in its place and is another one; None where it is the same."""
+        own = self.identity()
+        if not own.is_replaced_by(seen):
+            return None
+        return f"serial {own.serial}" if own.serial != seen.serial else f"label '{own.label}'"
+
+    def place(self) -> str:
+        """Where and as what it was last seen, for a text."""
+        return f"in slot {self.slot} with label '{self.label or ''}' and serial {self.serial or 'unknown'}"
+
+    def identity(self, store: Store | None = None, *, shared: bool = False) -> TokenIdentity:
+        """The token as it was last seen in ``store``."""
+        return TokenIdentity(store or Store(), unpadded(self.serial or ""), unpadded(self.label or ""), self.slot, shared)
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,15 @@ class InstanceRecord:
     updated_at: str | None = None
 
 
+def options_of(instance: InstanceRecord, token: TokenRecord) -> dict[str, str | int]:
+    """What names a token of the instance in a task: its label, its serial number where no label tells, else its slot."""
+    if token.label and not any(row.label == token.label for row in instance.tokens if row.id != token.id):
+        return TokenSelector("label", token.label).options()
+    if token.serial and identity_in(instance, token).serial_tells:
+        return TokenSelector("serial", token.serial).options()
+    return token.selector.options() if token.slot is None else TokenSelector("slot", token.slot).options()
+
+
 def is_same_token(
     instance: InstanceRecord, token: TokenRecord, other_instance: InstanceRecord, other: TokenRecord, *, any_model: bool
 ) -> bool:
@@ -69,7 +97,15 @@ def is_same_token(
     if token.id is not None and token.id == other.id:
         return True
     one_model = instance.model == other_instance.model and (any_model or instance.model != "other")
-    return bool(token.serial) and token.serial == other.serial and (one_model or instance.library == other_instance.library)
+    one, two = identity_in(instance, token), identity_in(other_instance, other)
+    return one.is_same(two, one_maker=one_model)
+
+
+def identity_in(instance: InstanceRecord, token: TokenRecord) -> TokenIdentity:
+    """The tokens of one instance are different ones: those of one serial number share it."""
+    own = token.identity()
+    shared = any(row.id != token.id and row.identity().serial == own.serial for row in instance.tokens)
+    return token.identity(Store.of(instance.library, instance.environment), shared=shared)
 
 
 # What a sync of a group records: every key of the token, or only those that were made or named through the group.

@@ -334,13 +334,13 @@ def test_a_refused_pin_is_not_tried_again(apart: Members, side: str) -> None:
     assert (first["type"], first["code"], second["code"]) == ("PinError", "pin_incorrect", "pin_not_tried")
 
 
-def hold(hsm: Hsm, serial: str) -> subprocess.Popen[bytes]:
+def hold(hsm: Hsm, *lock: str) -> subprocess.Popen[bytes]:
     """Another run that holds a token's lock."""
     code = (
         "import sys\nfrom ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.locks import HostLock\n"
-        "lock = HostLock('held', 'token', sys.argv[1])\nlock.acquire()\nprint('held', flush=True)\nsys.stdin.read()"
+        "lock = HostLock('held', 'token', *sys.argv[1:])\nlock.acquire()\nprint('held', flush=True)\nsys.stdin.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, serial], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, *lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
     return process
 
@@ -349,7 +349,7 @@ def test_waiting_for_another_run_ends_with_connection_timeout(apart: Members) ->
     apart.make(AES)
     apart.sql("UPDATE instance SET connection_timeout = 1")
     ((serial,),) = apart.sql("SELECT serial FROM token JOIN instance ON instance.id = instance_id WHERE name = 'right'")
-    with hold(apart.right, serial) as process:
+    with hold(apart.right, "SoftHSM v2", serial, "right") as process:
         answer = apart.finish(apart.start(name_of(AES)))
         process.communicate(b"")
     assert answer["error"]["code"] == "lock_timeout"

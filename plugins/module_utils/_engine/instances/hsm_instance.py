@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..._cryptoki.provider import Provider, open_provider
+from ..._cryptoki.provider import Provider, Token, open_provider
 from ..._model.addresses import check_addresses, prefix_of, renumberings
 from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
 from ..._model.quoting import listed
-from ..._model.records import InstanceRecord, TokenRecord
+from ..._model.records import InstanceRecord, TokenRecord, identity_in
+from ..._model.tokens.identity import TokenIdentity
 from ..._model.tokens.instance_spec import InstanceRequest, InstanceSpec, TokenSpec
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.uids import prefix_order
@@ -97,10 +98,10 @@ class _Registration:
         plans, looks = [], []
         founds = [token_setup.observe(provider, spec) for spec in self.spec.tokens]
         for spec, pins, found in zip(self.spec.tokens, self.pins, founds, strict=True):
-            plans.append(plan_token(spec, pins, found, self.access, _known_token(existing, spec, None)))
+            plans.append(plan_token(spec, pins, found, self.access, _known_token(existing, spec)))
         _check_distinct(plans)
         for index, plan in enumerate(plans):
-            known = _known_token(existing, plan.spec, None)
+            known = _known_token(existing, plan.spec)
             look = token_setup.test_existing(provider, plan, self.access)
             if look is not None and not self.context.check_mode:
                 note_login(database, known, plan.tried, look.error)
@@ -130,7 +131,7 @@ class _Registration:
                 if isinstance(provider, Provider) and look.error is None:
                     done.append(token_setup.apply(provider, plan, look, self.access))
                     if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
-                        note_login(database, _known_token(existing, plan.spec, None), plan.tried, done[-1].failure)
+                        note_login(database, _known_token(existing, plan.spec), plan.tried, done[-1].failure)
                 else:
                     done.append(TokenDone(look))
                 if (failure := done[-1].failure) is not None:
@@ -162,7 +163,7 @@ class _Registration:
         spec, tokens = self.spec, []
         for declared, look in zip(spec.tokens, looks, strict=True):
             seen, selector = look.token, declared.selector
-            token = _known_token(existing, declared, seen.serial if seen else None) or TokenRecord(selector)
+            token = _known_token(existing, declared) or _renamed_token(existing, seen, spec.tokens) or TokenRecord(selector)
             label = str(selector.value) if selector.kind == "label" else token.label
             token = replace(
                 token, selector=selector, label=label, login=declared.login, user_type=declared.user_type, pin_file=declared.pin_file
@@ -187,11 +188,10 @@ class _Registration:
             after = {token.id: token for token in record.tokens}
             for token in existing.tokens:
                 new = after.get(token.id)
-                if token.id in used and new is not None and token.serial and (new.serial, new.slot) != (token.serial, token.slot):
-                    moved.append(
-                        f"token {token.selector} of instance '{record.name}' was in slot {token.slot} with serial {token.serial} and is "
-                        f"now in slot {new.slot} with serial {new.serial}"
-                    )
+                if token.id not in used or new is None or token.slot is None:
+                    continue
+                if new.slot != token.slot or token.replaced_by(identity_in(record, new)):
+                    moved.append(f"token {token.selector} of instance '{record.name}' was {token.place()} and is now {new.place()}")
         check_addresses(moved, allowed=self.request.allow_renumber)
         return record
 
@@ -241,23 +241,35 @@ def _raise_errors(looks: Sequence[Look]) -> None:
 
 
 def _check_distinct(plans: Sequence[TokenPlan]) -> None:
-    seen: dict[str, TokenSpec] = {}
+    seen: dict[int, TokenSpec] = {}
     problems = []
     for plan in plans:
-        serial = plan.look.token.serial if plan.look.token else None
-        if serial and serial in seen:
-            problems.append(f"{plan.spec.where} and {seen[serial].where} are the same token (serial {serial}): name it once")
-        if serial:
-            seen.setdefault(serial, plan.spec)
+        token = plan.look.token
+        if token is not None and token.slot_id in seen:
+            problems.append(f"{plan.spec.where} and {seen[token.slot_id].where} are the same {token}: name it once")
+        elif token is not None:
+            seen[token.slot_id] = plan.spec
     if problems:
         raise InputError(problems)
 
 
-def _known_token(existing: InstanceRecord | None, spec: TokenSpec, serial: str | None) -> TokenRecord | None:
-    """The registry's row for this token: by the same selector, else by the serial that it was last seen with."""
-    tokens = existing.tokens if existing else ()
-    same = [token for token in tokens if token.selector == spec.selector]
-    return next(iter(same or [token for token in tokens if serial and token.serial == serial]), None)
+def _known_token(existing: InstanceRecord | None, spec: TokenSpec) -> TokenRecord | None:
+    """The registry's row of this selector."""
+    return next((token for token in existing.tokens if token.selector == spec.selector), None) if existing else None
+
+
+def _renamed_token(existing: InstanceRecord | None, seen: Token | None, specs: Sequence[TokenSpec]) -> TokenRecord | None:
+    """The row of a token that is declared by another selector now, and that no other entry of ``specs`` names."""
+    if existing is None or seen is None:
+        return None
+    named = {spec.selector for spec in specs}
+    rows = [row for row in existing.tokens if row.selector not in named]
+    return next((row for row in rows if _was_seen_as(row.identity(), seen.identity)), None)
+
+
+def _was_seen_as(row: TokenIdentity, seen: TokenIdentity) -> bool:
+    """Both of one instance. A serial number that tells is enough: a label can be changed."""
+    return row.serial == seen.serial and (seen.serial_tells or (row.label, row.slot) == (seen.label, seen.slot))
 
 
 def _named(known: Sequence[InstanceRecord], name: str) -> InstanceRecord | None:

@@ -124,7 +124,7 @@ def _write_token(provider: Provider, plan: TokenPlan, token: Token | None, acces
 def _has_its_pin(provider: Provider, plan: TokenPlan, token: Token) -> bool:
     """Whether another run has given the token its PIN since our look. Not asked of a token that we made: a flag may say so from its first
     moment."""
-    state = pin_state(provider.require(TokenSelector("serial", token.serial)).flags)
+    state = pin_state(provider.require(TokenSelector("slot", token.slot_id)).flags)
     set_already = plan.spec.new_pin is None and state != NOT_SET and not plan.change_pin and not plan.says_unset
     return set_already or _holds_new_pin(plan)
 

@@ -12,8 +12,8 @@ anew, and a call that hangs can be ended from outside only. SoftHSM 2.6.1 works 
 before; where it has it open, the child gets the parent's configuration and does not find its token. So: no session and no
 provider may be open here.
 
-Both tokens' locks are held from before the first look to the end. They are taken in the order of the tokens' serial numbers, so
-that runs in opposite directions wait for each other and do not block each other.
+Both tokens' locks are held from before the first look to the end. They are taken in the order of the tokens' serial numbers and
+labels, so that runs in opposite directions wait for each other and do not block each other.
 """
 
 from __future__ import annotations
@@ -92,15 +92,16 @@ def copy_keys(
     answer; waiting for another run that holds a token takes as long as its ``connection_timeout`` says. Raises
     :class:`KeyfleetError` when a token cannot be opened or read. The caller has no session and no provider open.
     """
-    sides = [(_lock_name(source), source), (_lock_name(destination), destination)]
-    if sides[0][0] == sides[1][0]:
-        raise TokenError(f"source and destination are the same token ({sides[0][0]}): nothing is copied.", code="same_token")
+    sides = [(_place(source), source), (_place(destination), destination)]
+    if source.token_id == destination.token_id:
+        raise TokenError(f"source and destination are the same {_named(source)}: nothing is copied.", code="same_token")
     with ExitStack() as stack:
         giving = stack.enter_context(Talk(partial(serve, source, Source, False), _named(source)))
         taking = stack.enter_context(Talk(partial(serve, destination, Destination, not check_mode), _named(destination), [giving]))
-        slots = {}
+        slots, held = {}, list[str]()
         for _name, target in sorted(sides, key=lambda side: side[0]):
-            slots[id(target)] = _open(giving if target is source else taking, target, database, seconds)
+            opened = _open(giving if target is source else taking, target, database, seconds, held)
+            slots[id(target)], held = opened["slot"], opened["lock"]
         exchange = _Exchange(giving, taking, database, destination.token_id or 0, seconds)
         exchange.addresses = [_address(target, slots[id(target)]) for target in (source, destination)]
         return exchange.run(names, check_mode)
@@ -110,16 +111,16 @@ def _named(target: Target) -> str:
     return f"token '{target.token.named() if target.token is not None else target.selector}'"
 
 
-def _lock_name(target: Target) -> str:
-    """What the token's lock goes by, without a look at the token: two runs must come to the same order."""
+def _place(target: Target) -> tuple[str, str, str, int]:
+    """The token's place in the order of locks, without a look at the token: two runs must come to the same order. What is the same
+    through every instance comes first."""
     token = target.token
     if token is None or token.id is None:
         raise TokenError(f"{target.selector} is not registered: keys are copied between registered tokens.", code="token_not_declared")
-    if token.serial:
-        return token.serial
     if token.slot is None:
         raise TokenError(f"token '{token.named()}' was never seen: run hsm_instance to look at it.", code="token_never_seen")
-    return f"{target.libraries[0]}:{token.slot}"
+    seen = token.identity()
+    return seen.serial, seen.label, target.libraries[0], token.slot
 
 
 def _address(target: Target, slot_id: int) -> tuple[str | None, int, str]:
@@ -137,15 +138,16 @@ def _ask(talk: Talk, seconds: float | None, do: str, **arguments: Any) -> Any:
     raise _ERRORS.get(told["type"], KeyfleetError)(told["message"], code=told["code"], details=told["details"])
 
 
-def _open(talk: Talk, target: Target, database: Database, seconds: float) -> int:
-    """Log in, and the slot. Without a ``connection_timeout`` another run that holds the token is waited for, however long it takes."""
+def _open(talk: Talk, target: Target, database: Database, seconds: float, held: Sequence[str]) -> dict[str, Any]:
+    """Log in: the ``slot``, and what the token's ``lock`` goes by, which must not be ``held``. Without a ``connection_timeout`` another run
+    that holds the token is waited for, however long it takes."""
     try:
-        slot = int(_ask(talk, 2 * target.timeout + seconds if target.timeout else None, "open"))
+        opened: dict[str, Any] = _ask(talk, 2 * target.timeout + seconds if target.timeout else None, "open", held=list(held))
     except PinError as error:
         note_login(database, target.token, target.tried, error)
         raise
     note_login(database, target.token, target.tried, None)
-    return slot
+    return opened
 
 
 class _Exchange:

@@ -41,13 +41,15 @@ def key_of_answer(fields: dict[str, Any]) -> Key:
 
 def serve(target: Target, side: type[Source] | type[Destination], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:
     """In the child: open the token when told to, and answer until there are no more requests."""
-    if next(requests, None) is None:
+    opening = next(requests, None)
+    if opening is None:
         return
     try:
-        with open_target(target, None, read_write=read_write) as session:
+        with open_target(target, None, read_write=read_write, held=opening["held"]) as session:
             working = side(session)
             try:
-                yield {"ok": session.token.slot_id}
+                token = session.token
+                yield {"ok": {"slot": token.slot_id, "lock": token.identity.lock_parts(token.model)}}
                 for request in requests:
                     yield _answer(working, request)
             finally:

@@ -21,7 +21,7 @@ from ..._model.export_document import export_document
 from ..._model.keys.objects import group_keys
 from ..._model.keys.states import DESTROYED
 from ..._model.plan import Context, Outcome
-from ..._model.records import GroupRecord, TokenRecord
+from ..._model.records import GroupRecord, TokenRecord, options_of
 from ..._model.sync_request import SyncRequest
 from ..._registry import instances as table
 from ..._registry import pending_keys, virtual_keys
@@ -31,7 +31,7 @@ from ..members.comparison import MemberReport, Members
 from ..members.repair import Repair, Repairs
 from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
 from ..tokens.connection import Target, open_target, target_of
-from ..tokens.serving import check_pin, find_group, first_reachable
+from ..tokens.serving import check_pin, connections_of, find_group, first_reachable
 from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.contents import TokenContents
 from ..virtual_keys.scope import group_scope, token_scope
@@ -124,7 +124,8 @@ class _InstanceSync(_Sync):
         return [(token, target_of(self.known, record, token, asked.login)) for token in tokens]
 
     def _document(self, token: TokenRecord, plan: SyncPlan) -> Mapping[str, Any]:
-        scope = {"instance": self.request.connection.instance, "token_label": token.label}
+        record = find_instance(self.known, self.request.connection.instance or "", self.database.path)
+        scope = {"instance": record.name, **options_of(record, token)}
         records = token_scope(self.database, token.id).records
         there = {key.name for key in plan.contents.keys}
         # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
@@ -159,8 +160,8 @@ class _GroupSync(_Sync):
         return outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs)
 
     def _document(self, plan: SyncPlan, report: MemberReport) -> Mapping[str, Any]:
-        by_id = {token.id: (instance.name, token) for instance in self.known for token in instance.tokens}
-        connections = [{"instance": by_id[token_id][0], "token_label": by_id[token_id][1].label} for token_id in self.group.members]
+        members = connections_of(self.known, self.group)
+        connections = [{"instance": member.instance.name, **options_of(member.instance, member.token)} for member in members]
         group = {
             "name": self.group.name,
             "description": self.group.description,

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from ..._model.errors import TokenError
 from ..._model.quoting import listed
-from ..._model.records import GroupRecord, InstanceRecord, TokenRecord
+from ..._model.records import GroupRecord, InstanceRecord, TokenRecord, identity_in
+from ..._model.tokens.identity import unpadded, way_to_one
 from ..._model.tokens.selectors import TokenSelector
 
 # In check mode these may be what an earlier task of the same play would have registered.
@@ -41,8 +42,16 @@ def find_named(known: Sequence[_Record], name: str, registry: str, what: str, in
 
 
 def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
-    seen = {"label": token.label, "serial": token.serial, "slot": token.slot}[selector.kind]
-    return seen == selector.value or token.selector == selector
+    seen = token.identity()
+    if selector.kind == "slot":
+        return seen.slot == selector.value or token.selector == selector
+    return (seen.label if selector.kind == "label" else seen.serial) == unpadded(str(selector.value)) or token.selector == selector
+
+
+def _way(record: InstanceRecord, tokens: Sequence[TokenRecord]) -> str:
+    """The option that tells these tokens apart."""
+    way = way_to_one([identity_in(record, token) for token in tokens])
+    return way if way == "slot" else f"token_{way}"
 
 
 def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> list[TokenRecord]:
@@ -50,12 +59,14 @@ def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> lis
     tokens = list(record.tokens)
     if selector is not None:
         tokens = [token for token in tokens if _answers(token, selector)]
-        if len(tokens) != 1:
-            option = "slot" if selector.kind == "slot" else f"token_{selector.kind}"
+        option = "slot" if selector.kind == "slot" else f"token_{selector.kind}"
+        if not tokens:
             there = listed([token.named() for token in record.tokens]) or "no tokens"
+            raise TokenError(f"{option}: instance '{record.name}' has no token with {selector}; it has {there}.", code="token_not_declared")
+        if len(tokens) > 1:
             raise TokenError(
-                f"{option}: instance '{record.name}' has {len(tokens) or 'no'} token with {selector}; it has {there}.",
-                code="token_not_declared",
+                f"{option}: instance '{record.name}' has {len(tokens)} tokens with {selector}: say which with {_way(record, tokens)}.",
+                code="several_tokens",
             )
     if not tokens:
         raise TokenError(f"instance '{record.name}' has no tokens: declare them with hsm_instance.", code="token_not_declared")
@@ -73,8 +84,10 @@ def chosen_token(record: InstanceRecord, selector: TokenSelector | None) -> Toke
     """The one token that is meant. Raises :class:`TokenError`."""
     tokens = chosen_tokens(record, selector)
     if len(tokens) > 1:
-        names = listed([token.named() for token in tokens])
+        way = _way(record, tokens)
+        names = listed([token.label or "" if way == "token_label" else token.named() for token in tokens])
         raise TokenError(
-            f"token_label: instance '{record.name}' has several tokens ({names}): say which with token_label.", code="several_tokens"
+            f"token_label: instance '{record.name}' has several tokens ({names}): say which with {way}.",
+            code="several_tokens",
         )
     return tokens[0]

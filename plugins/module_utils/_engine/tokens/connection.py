@@ -109,10 +109,10 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
 
 
 @contextmanager
-def open_target(target: Target, database: Database | None, *, read_write: bool) -> Iterator[Session]:
+def open_target(target: Target, database: Database | None, *, read_write: bool, held: Sequence[str] = ()) -> Iterator[Session]:
     """A session on the target's token. Refuses a token that is not the one that was registered, though it has its label.
 
-    ``database`` remembers a refused PIN.
+    ``database`` remembers a refused PIN; ``held`` as in :func:`open_session`.
     """
     with open_provider(target.libraries, target.environment, target.timeout) as provider:
         token = provider.require(target.selector)
@@ -123,9 +123,9 @@ def open_target(target: Target, database: Database | None, *, read_write: bool) 
                 code="login_needed",
             )
         known = target.token
-        if known is not None and known.serial and token.serial != known.serial:
+        if known is not None and (was := known.replaced_by(token.identity)):
             raise TokenError(
-                f"{token} answers to {target.selector}, but the registered token has serial {known.serial}: it was replaced or "
+                f"{token} answers to {target.selector}, but the registered token has {was}: it was replaced or "
                 "initialised anew. Run hsm_instance to look at it and to register it.",
                 code="token_changed",
             )
@@ -137,6 +137,7 @@ def open_target(target: Target, database: Database | None, *, read_write: bool) 
                 read_write=read_write,
                 allow_low_pin_count=target.allow_low_pin_count,
                 timeout=target.timeout,
+                held=held,
             ) as session:
                 note_login(database, target.token, target.tried, None)
                 yield session

@@ -70,9 +70,7 @@ class GroupRequest:
 
 def selector_options(selector: TokenSelector | None) -> dict[str, str | int]:
     """A selector as a task writes it; nothing for the one token of an instance."""
-    if selector is None:
-        return {}
-    return {"slot" if selector.kind == "slot" else f"token_{selector.kind}": selector.value}
+    return {} if selector is None else selector.options()
 
 
 def group_name_problem(name: str) -> str | None:

@@ -73,5 +73,9 @@ class TokenSelector:
             return None, [f"{where}.{prefix}{kind}: {problem}"]
         return cls(kind, text), []
 
+    def options(self) -> dict[str, str | int]:
+        """As a task writes it that names a token of an instance."""
+        return {"slot" if self.kind == "slot" else f"token_{self.kind}": self.value}
+
     def __str__(self) -> str:
         return f"{self.kind} {self.value}" if self.kind == "slot" else f"{self.kind} '{self.value}'"

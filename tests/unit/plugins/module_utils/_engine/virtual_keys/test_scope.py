@@ -84,7 +84,7 @@ def test_a_token_that_is_registered_through_two_instances_is_one(database: Datab
     record(database, secret("dek"), PRIMARY, payments)
     with database.transaction():
         first, second, *_others = instances.all_instances(database)
-        token = replace(second.tokens[0], serial=first.tokens[0].serial)
+        token = replace(second.tokens[0], serial=first.tokens[0].serial, label=first.tokens[0].label)
         instances.save(database, replace(second, tokens=(token,)), "change_instance")
     scope = token_scope(database, STANDBY)
     assert scope.same_token == {PRIMARY, STANDBY} and others(scope) == {"dek": ["payments"]}

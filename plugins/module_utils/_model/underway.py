@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from mmap import mmap
 
 _BYTES = 4096
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,33 @@ class Call:
 
 
 class Page:
-    """The call of one process, in memory that it shares with the one that made the page before the fork."""
+    """The call of one process, in memory that it shares with the one that made the page before the fork.
+
+    Read while it is being written, and after a process that died in the middle of that: there are two places, and the first byte says
+    in which the call stands. A new call goes to the other one.
+    """
 
     def __init__(self) -> None:
-        self._memory = mmap(-1, _BYTES)
+        self._memory = mmap(-1, 1 + 2 * _BYTES)
+
+    def _place(self, number: int) -> slice:
+        return slice(1 + number * _BYTES, 1 + (number + 1) * _BYTES)
 
     def write(self, call: Call) -> None:
         data = json.dumps([call.doing[: _BYTES // 16], call.function, call.writes]).encode("ascii")
-        self._memory[: len(data) + 1] = data + b"\0"
+        other = 1 - self._memory[0]
+        self._memory[self._place(other)] = data.ljust(_BYTES, b"\0")
+        self._memory[0] = other
 
     def read(self) -> Call:
-        data = self._memory[:].partition(b"\0")[0]
-        return Call(*json.loads(data)) if data else Call()
+        """The call of this moment; one that says nothing where calls follow each other too fast."""
+        for _try in range(_TRIES):
+            number = self._memory[0]
+            data = self._memory[self._place(number)].partition(b"\0")[0]
+            if number == self._memory[0]:
+                with suppress(ValueError):
+                    return Call(*json.loads(data)) if data else Call()
+        return Call()
 
 
 @dataclass

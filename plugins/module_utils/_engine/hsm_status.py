@@ -133,7 +133,7 @@ def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Seque
     end = time.monotonic() + request.timeout * _LOCK_SHARE
     done = 0
     try:
-        with open_provider((record.library,), record.environment, request.timeout * _LOCK_SHARE) as provider:
+        with open_provider((record.library,), record.starting, request.timeout * _LOCK_SHARE) as provider:
             for token in record.tokens:
                 share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
                 wait = min(record.connection_timeout or share, share)

@@ -15,6 +15,7 @@ from .keys.objects import Key, KeyName, describe_key, fingerprint_of
 from .keys.states import ACTIVE
 from .keys.types import SECRET
 from .tokens.selectors import TokenSelector
+from .tokens.starting import Starting
 from .uids import key_id_text
 
 
@@ -52,10 +53,16 @@ class InstanceRecord:
     connection_timeout: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     tokens: tuple[TokenRecord, ...] = ()
+    init_args: str = ""
+    os_locking: bool = False
     position: int | None = None
     id: str | None = None
     created_at: str | None = None
     updated_at: str | None = None
+
+    @property
+    def starting(self) -> Starting:
+        return Starting(self.environment, self.init_args, self.os_locking)
 
 
 def is_same_token(

@@ -26,13 +26,14 @@ from ..._registry import groups, references, virtual_keys
 from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_login
+from ..tokens.serving import is_unreachable
 from . import token_setup
 from .plan import Access, Look, TokenPlan, plan_token
 from .token_setup import TokenDone
 
-_NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed")
+_NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed", "lock_timeout")
 # What a declared instance and its record call alike, the library apart.
-_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", "environment")
+_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", "environment", "init_args", "os_locking")
 
 
 def converge(request: InstanceRequest, context: Context) -> Outcome:
@@ -59,8 +60,10 @@ class _Registration:
         # A registry that is not there yet is made when there is something to put into it: a run that is refused leaves none behind.
         in_memory = self.context.check_mode or not registry_exists(path)
         with open_database(path, run=self.context.run, check_mode=in_memory, create=True) as database:
+            if self.request.broken is not None:
+                return self._converge(database, self.request.broken)
             try:
-                with open_provider(spec.libraries, spec.environment, self.access.timeout) as provider:
+                with open_provider(spec.libraries, spec.starting, self.access.timeout) as provider:
                     return self._converge(database, provider)
             except KeyfleetError as error:
                 if self.request.validate or error.code not in _NO_LIBRARY:
@@ -82,8 +85,11 @@ class _Registration:
             looks = [look.failed(provider) for look in looks]
         if self.request.validate:
             _raise_errors(looks)
+        else:
+            unreached = zip(plans, self.pins, looks, strict=True)
+            plans = [plan.unreached(pins, look) if _out_of_reach(look) else plan for plan, pins, look in unreached]
         record = self._wanted(database, existing, known, looks)
-        steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None for step in plan.steps]
+        steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None or _out_of_reach(look) for step in plan.steps]
         steps.append(self._step(known, existing, record, plans))
         changed = any(step.changes for step in steps)
         if changed and not self.context.check_mode:
@@ -131,6 +137,8 @@ class _Registration:
                     done.append(token_setup.apply(provider, plan, look, self.access))
                     if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
                         note_login(database, _known_token(existing, plan.spec, None), plan.tried, done[-1].failure)
+                elif _out_of_reach(look):
+                    done.append(token_setup.keep_pin(plan, look))
                 else:
                     done.append(TokenDone(look))
                 if (failure := done[-1].failure) is not None:
@@ -258,6 +266,10 @@ def _known_token(existing: InstanceRecord | None, spec: TokenSpec, serial: str |
     tokens = existing.tokens if existing else ()
     same = [token for token in tokens if token.selector == spec.selector]
     return next(iter(same or [token for token in tokens if serial and token.serial == serial]), None)
+
+
+def _out_of_reach(look: Look) -> bool:
+    return look.error is not None and (look.error.code == "library_crashed" or is_unreachable(look.error))
 
 
 def _named(known: Sequence[InstanceRecord], name: str) -> InstanceRecord | None:

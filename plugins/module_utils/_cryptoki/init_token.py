@@ -32,11 +32,10 @@ class _TokenInfo(ctypes.Structure):
 
 
 def pin_lengths(library: str, slot_id: int) -> tuple[int, int]:
-    """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible."""
+    """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible. Raises :class:`Cryptoki`."""
     info = _TokenInfo()
     rv, call = function(library, GET_TOKEN_INFO, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
-    if rv != 0 or call(slot_id, ctypes.byref(info)) != 0:
-        return 0, 0
+    check(rv or int(call(slot_id, ctypes.byref(info))), f"reading the token in slot {slot_id}")
     least, most = int(info.min_pin_length), int(info.max_pin_length)
     return (least, most) if 0 < most <= _LONGEST and least <= most else (0, 0)
 

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import whitespace
+
+from .starting import Starting
 
 _PADDING = whitespace + "\0"
 
@@ -22,15 +24,15 @@ def unpadded(text: str) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """What a library opens. The same library shows other tokens with other variables; whatever else it is given to choose them by
-    belongs here too."""
+    """What a library opens. The same library shows other tokens with other variables, or with other arguments of C_Initialize."""
 
     library: str = ""
     environment: tuple[tuple[str, str], ...] = ()
+    init_args: str = ""
 
     @classmethod
-    def of(cls, library: str, environment: Mapping[str, str]) -> Store:
-        return cls(library, tuple(sorted(environment.items())))
+    def of(cls, library: str, starting: Starting) -> Store:
+        return cls(library, tuple(sorted(starting.environment.items())), starting.init_args)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class TokenIdentity:
         parts = (model, self.serial, self.label)
         if self.serial_tells:
             return parts
-        return (*parts, self.store.library, *(f"{name}={value}" for name, value in self.store.environment), str(self.slot))
+        store = (self.store.library, *(f"{name}={value}" for name, value in self.store.environment), self.store.init_args)
+        return (*parts, *store, str(self.slot))
 
 
 def way_to_one(found: Sequence[TokenIdentity]) -> str:

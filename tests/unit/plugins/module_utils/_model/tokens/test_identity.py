@@ -23,12 +23,13 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.identit
     way_to_one,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.starting import Starting
 from hypothesis import given
 from hypothesis import strategies as st
 
-STORE = Store.of("/lib/a.so", {"CONF": "/etc/a"})
-ELSEWHERE = Store.of("/lib/a.so", {"CONF": "/etc/b"})
-OTHER = Store.of("/lib/b.so", {})
+STORE = Store.of("/lib/a.so", Starting({"CONF": "/etc/a"}))
+ELSEWHERE = Store.of("/lib/a.so", Starting({"CONF": "/etc/b"}))
+OTHER = Store.of("/lib/b.so", Starting())
 TELLS = TokenIdentity(STORE, "e00b4b43", "pay", 3)
 ZEROS = TokenIdentity(STORE, "0000000000000000", "pay", 3)
 SHARED = TokenIdentity(STORE, "123", "pay", 3, shared=True)

@@ -62,6 +62,18 @@ options:
       - They are returned and shown in diffs, so they are no place for a secret.
     type: dict
     default: {}
+  init_args:
+    description:
+      - One line of text that the library takes with C_Initialize, as NSS and YubiHSM do. Its form is the vendor's.
+      - It is kept in the registry, returned, logged and shown in diffs, so it is no place for a secret.
+    type: str
+    default: ""
+  os_locking:
+    description:
+      - Whether C_Initialize says that the library may use the locks of the operating system (CKF_OS_LOCKING_OK), which
+        some libraries insist on.
+    type: bool
+    default: false
   tokens:
     description:
       - The tokens of this HSM, in order. An instance with an empty list gets no prefix and takes no number.

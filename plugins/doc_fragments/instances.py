@@ -74,6 +74,17 @@ options:
             environment.
         type: dict
         default: {}
+      init_args:
+        description:
+          - One line of text that the library takes with C_Initialize. It is used while the slots are looked up, and is
+            not written into the file.
+        type: str
+        default: ""
+      os_locking:
+        description:
+          - Whether C_Initialize says that the library may use the locks of the operating system. The same holds for it.
+        type: bool
+        default: false
       tokens:
         description:
           - The tokens of this HSM, in order. At least one is required.

@@ -40,4 +40,15 @@ options:
       - Environment variables that are set before the O(library) is loaded.
       - Refused without O(library), since registered instances have environments of their own.
     type: dict
+  init_args:
+    description:
+      - One line of text that the O(library) takes with C_Initialize, as NSS does. It is logged, so it is no place for a
+        secret.
+      - Refused without O(library).
+    type: str
+  os_locking:
+    description:
+      - Whether C_Initialize says that the O(library) may use the locks of the operating system.
+      - Refused without O(library).
+    type: bool
 """

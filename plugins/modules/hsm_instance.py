@@ -59,6 +59,8 @@ options:
       - Whether all tokens must be accessible for the instance to be registered or changed.
       - With V(false) the instance is registered as declared, and RV(instance.tokens[].error) says what is wrong. The
         tokens are tested all the same, which tries each PIN once.
+      - The O(tokens[].pin) of a token that cannot be reached is kept in its O(tokens[].pin_file), where the file holds
+        no other one. One that the token refuses is not.
     type: bool
     default: true
   allow_renumber:
@@ -168,6 +170,8 @@ EXAMPLES = r"""
     max_sessions: "{{ declared.max_sessions | default(omit) }}"
     connection_timeout: "{{ declared.connection_timeout | default(omit) }}"
     environment: "{{ declared.environment | default(omit) }}"
+    init_args: "{{ declared.init_args | default(omit) }}"
+    os_locking: "{{ declared.os_locking | default(omit) }}"
     tokens: "{{ declared.tokens }}"
   loop: "{{ hsm_instances | map(attribute='name') }}"
   vars:
@@ -289,6 +293,16 @@ instance:
       type: dict
       sample:
         SOFTHSM2_CONF: /etc/keyfleet/softhsm2.conf
+    init_args:
+      description: The text that the library takes with C_Initialize, empty for none.
+      returned: success
+      type: str
+      sample: ""
+    os_locking:
+      description: Whether the library may use the locks of the operating system.
+      returned: success
+      type: bool
+      sample: false
     created_at:
       description: When the instance was registered, in UTC. V(null) as long as check mode only predicts the instance.
       returned: success
@@ -386,7 +400,11 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.INSTANCE, options.INSTANCE_STATE, options.PIN_SAFETY)
     required_if = [("state", "present", ("model", "tokens"))]
-    run(GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True), InstanceRequest.parse, apart(converge))
+    run(
+        GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True),
+        InstanceRequest.parse,
+        apart(converge, InstanceRequest.without_library),
+    )
 
 
 if __name__ == "__main__":

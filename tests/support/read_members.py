@@ -23,10 +23,11 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import group_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.starting import Starting
 
 
 def read(library: str, label: str, pin: Secret) -> list[MemberKey]:
-    with open_provider([library], {}) as provider:
+    with open_provider([library], Starting()) as provider:
         token = provider.require(TokenSelector("label", label))
         with open_session(provider, token, pin=pin, read_write=False) as session:
             inventory = read_inventory(session)

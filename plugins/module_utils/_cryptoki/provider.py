@@ -21,10 +21,12 @@ from .._model.errors import Cryptoki, KeyfleetError, ProviderError, TokenError
 from .._model.tokens.identity import Store, TokenIdentity, unpadded, way_to_one
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
+from .._model.tokens.starting import Starting
 from .binding import pkcs11
 from .errors import calling, rv_name
 from .finalizing import finalize
 from .init_token import init_token, pin_lengths
+from .initialize import load
 from .locks import Gate, HostLock
 from .second_look import CHANGED, writing
 
@@ -117,7 +119,7 @@ class Provider:
         it, with this one's configuration.
         """
         with underway.calling(underway.Call(f"closing {self.library}", "C_Finalize")):
-            with suppress(pkcs11.PKCS11Error):
+            with suppress(pkcs11.PKCS11Error, Cryptoki):
                 if self._lib.initialized:
                     self._lib.finalize()
                     return
@@ -277,13 +279,13 @@ def _answers(token: Token, selector: TokenSelector) -> bool:
 _LOADED: set[str] = set()  # libraries that this process has used
 
 
-def _load(library: str) -> Any:
+def _load(library: str, starting: Starting) -> Any:
     try:
         with underway.calling(underway.Call(f"loading {library}", "C_Initialize")):
-            lib = pkcs11.lib(library)
+            lib = load(library, starting)
             _LOADED.add(library)
             return lib
-    except pkcs11.PKCS11Error as error:
+    except (pkcs11.PKCS11Error, Cryptoki) as error:
         if library in _LOADED:
             finalize(library)  # it may have taken effect
         reason = str(error)
@@ -293,9 +295,10 @@ def _load(library: str) -> Any:
                 code="library_invalid",
                 details={"library": library},
             ) from error
-        rv = rv_name(error)
+        rv = error.rv if isinstance(error, Cryptoki) else rv_name(error)
         raise ProviderError(
-            f"library: {library} could not be initialised: {rv}. Check the vendor's configuration, and the variables in environment.",
+            f"library: {library} could not be initialised: {rv}. Check the vendor's configuration, the variables in environment, and "
+            "whether it wants init_args.",
             code="library_init_failed",
             details={"library": library, "rv": rv},
         ) from error
@@ -317,10 +320,10 @@ def _variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def open_provider(candidates: Sequence[str], environment: Mapping[str, str], timeout: float = 0) -> Iterator[Provider]:
+def open_provider(candidates: Sequence[str], starting: Starting, timeout: float = 0) -> Iterator[Provider]:
     """Load and initialise the first library of ``candidates`` that exists, and finalise it at the end.
 
-    ``environment`` is set before the library is loaded, since vendors read their variables then. Raises
+    The environment is set before the library is loaded, since vendors read their variables then. Raises
     :class:`ProviderError`; a GENERAL_ERROR at start-up is tried once more.
     """
     library = find_library(candidates)
@@ -330,16 +333,16 @@ def open_provider(candidates: Sequence[str], environment: Mapping[str, str], tim
     # By the library alone: one HSM may be declared with its environment, and found through an inherited one.
     identity = str(Path(library).resolve())
     name = f"the library {library}"
-    with _variables(environment), HostLock(name, "provider", identity) as lock, Gate(HostLock(name, "gate", identity)) as gate:
+    with _variables(starting.environment), HostLock(name, "provider", identity) as lock, Gate(HostLock(name, "gate", identity)) as gate:
         lock.acquire(shared=True, timeout=timeout)
         with gate.looking():
             try:
-                lib = _load(library)
+                lib = _load(library, starting)
             except ProviderError as error:
                 if error.details.get("rv") != "CKR_GENERAL_ERROR":
                     raise
-                lib = _load(library)
-        provider = Provider(library, Store.of(identity, environment), lib, lock, gate, timeout)
+                lib = _load(library, starting)
+        provider = Provider(library, Store.of(identity, starting.environment, starting.init_args), lib, lock, gate, timeout)
         try:
             yield provider
         finally:

@@ -145,7 +145,7 @@ def _probe_tokens(record: InstanceRecord, request: StatusRequest, refused: Seque
     end = time.monotonic() + request.timeout * _LOCK_SHARE
     done = 0
     try:
-        with open_provider((record.library,), record.environment, request.timeout * _LOCK_SHARE) as provider:
+        with open_provider((record.library,), record.starting, request.timeout * _LOCK_SHARE) as provider:
             for token in record.tokens:
                 share = max(_LEAST_WAIT, (end - time.monotonic()) / (len(record.tokens) - done))
                 wait = min(record.connection_timeout or share, share)
@@ -175,7 +175,7 @@ def _probe_one(
         )
         return replace(seen, **fault_fields(error))
     # By whatever library and model it is declared: one try too few costs less than one too many.
-    identity = replace(found.identity, store=Store.of(record.library, record.environment))
+    identity = replace(found.identity, store=Store.of(record.library, record.environment, record.init_args))
     if any(identity.is_same(other, one_maker=True) for other in refused):
         error = TokenError(f"{found}: its PIN was refused earlier in this run and is not tried again.", code="pin_not_tried")
         return replace(seen, **fault_fields(error))

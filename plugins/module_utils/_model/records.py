@@ -16,6 +16,7 @@ from .keys.states import ACTIVE
 from .keys.types import SECRET
 from .tokens.identity import Store, TokenIdentity, unpadded
 from .tokens.selectors import TokenSelector
+from .tokens.starting import Starting
 from .uids import key_id_text
 
 
@@ -71,10 +72,16 @@ class InstanceRecord:
     connection_timeout: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     tokens: tuple[TokenRecord, ...] = ()
+    init_args: str = ""
+    os_locking: bool = False
     position: int | None = None
     id: str | None = None
     created_at: str | None = None
     updated_at: str | None = None
+
+    @property
+    def starting(self) -> Starting:
+        return Starting(self.environment, self.init_args, self.os_locking)
 
 
 def options_of(instance: InstanceRecord, token: TokenRecord) -> dict[str, str | int]:
@@ -105,7 +112,7 @@ def identity_in(instance: InstanceRecord, token: TokenRecord) -> TokenIdentity:
     """The tokens of one instance are different ones: those of one serial number share it."""
     own = token.identity()
     shared = any(row.id != token.id and row.identity().serial == own.serial for row in instance.tokens)
-    return token.identity(Store.of(instance.library, instance.environment), shared=shared)
+    return token.identity(Store.of(instance.library, instance.environment, instance.init_args), shared=shared)
 
 
 # What a sync of a group records: every key of the token, or only those that were made or named through the group.

@@ -44,6 +44,8 @@ INSTANCE: Spec = {
     "max_sessions": {"type": "int", "default": 1024},
     "connection_timeout": {"type": "int", "default": 0},
     "environment": {"type": "dict", "default": {}},
+    "init_args": {"type": "str", "default": ""},
+    "os_locking": {"type": "bool", "default": False},
     "tokens": {"type": "list", "elements": "dict", "options": TOKEN, "no_log": False},
 }
 
@@ -100,7 +102,12 @@ SYNC: Spec = {
     "export": {"type": "path"},
 }
 
-PROVIDER: Spec = {"library": {"type": "path"}, "environment": {"type": "dict"}}
+PROVIDER: Spec = {
+    "library": {"type": "path"},
+    "environment": {"type": "dict"},
+    "init_args": {"type": "str"},
+    "os_locking": {"type": "bool"},
+}
 
 SOURCE: Spec = {
     "src": {"type": "path"},

@@ -53,7 +53,8 @@ def all_instances(database: Database) -> list[InstanceRecord]:
     return [
         InstanceRecord(
             **{name: row[name] for name in _COLUMNS}
-            | {"admins": tuple(json.loads(row["admins"])), "environment": json.loads(row["environment"])},
+            | {"admins": tuple(json.loads(row["admins"])), "environment": json.loads(row["environment"])}
+            | {"os_locking": bool(row["os_locking"])},
             tokens=tuple(tokens.get(row["id"], ())),
         )
         for row in rows

@@ -133,4 +133,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX virtual_key_of_group ON virtual_key (group_id, kind, key_id, label) WHERE group_id IS NOT NULL;
     CREATE INDEX virtual_key_by_token ON virtual_key (token_id)
     """,
+    """
+    ALTER TABLE instance ADD COLUMN init_args TEXT NOT NULL DEFAULT '';
+    ALTER TABLE instance ADD COLUMN os_locking INTEGER NOT NULL DEFAULT 0
+    """,
 )

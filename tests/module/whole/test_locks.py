@@ -16,13 +16,14 @@ ROUNDS, PROCESSES = 25, 4
 WORKER = """
 import sys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.provider import open_provider
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.starting import Starting
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.session import open_session
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
 library, configuration, pin, rounds = sys.argv[1:]
 for _round in range(int(rounds)):
-    with open_provider([library], {"SOFTHSM2_CONF": configuration}) as provider:
+    with open_provider([library], Starting({"SOFTHSM2_CONF": configuration})) as provider:
         # One look without the second chance that find() gives: the gate alone has to do.
         found = [token for token in provider.tokens()[0] if token.label == "payments"]
         assert len(found) == 1, "the token was not seen"

@@ -27,13 +27,14 @@ from ..._registry import groups, references, virtual_keys
 from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_login
+from ..tokens.serving import is_unreachable
 from . import token_setup
 from .plan import Access, Look, TokenPlan, plan_token
 from .token_setup import TokenDone
 
-_NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed")
+_NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed", "lock_timeout")
 # What a declared instance and its record call alike, the library apart.
-_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", "environment")
+_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", "environment", "init_args", "os_locking")
 
 
 def converge(request: InstanceRequest, context: Context) -> Outcome:
@@ -60,8 +61,10 @@ class _Registration:
         # A registry that is not there yet is made when there is something to put into it: a run that is refused leaves none behind.
         in_memory = self.context.check_mode or not registry_exists(path)
         with open_database(path, run=self.context.run, check_mode=in_memory, create=True) as database:
+            if self.request.broken is not None:
+                return self._converge(database, self.request.broken)
             try:
-                with open_provider(spec.libraries, spec.environment, self.access.timeout) as provider:
+                with open_provider(spec.libraries, spec.starting, self.access.timeout) as provider:
                     return self._converge(database, provider)
             except KeyfleetError as error:
                 if self.request.validate or error.code not in _NO_LIBRARY:
@@ -83,8 +86,11 @@ class _Registration:
             looks = [look.failed(provider) for look in looks]
         if self.request.validate:
             _raise_errors(looks)
+        else:
+            unreached = zip(plans, self.pins, looks, strict=True)
+            plans = [plan.unreached(pins, look) if _out_of_reach(look) else plan for plan, pins, look in unreached]
         record = self._wanted(database, existing, known, looks)
-        steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None for step in plan.steps]
+        steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None or _out_of_reach(look) for step in plan.steps]
         steps.append(self._step(known, existing, record, plans))
         changed = any(step.changes for step in steps)
         if changed and not self.context.check_mode:
@@ -132,6 +138,8 @@ class _Registration:
                     done.append(token_setup.apply(provider, plan, look, self.access))
                     if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
                         note_login(database, _known_token(existing, plan.spec), plan.tried, done[-1].failure)
+                elif _out_of_reach(look):
+                    done.append(token_setup.keep_pin(plan, look))
                 else:
                     done.append(TokenDone(look))
                 if (failure := done[-1].failure) is not None:
@@ -270,6 +278,10 @@ def _renamed_token(existing: InstanceRecord | None, seen: Token | None, specs: S
 def _was_seen_as(row: TokenIdentity, seen: TokenIdentity) -> bool:
     """Both of one instance. A serial number that tells is enough: a label can be changed."""
     return row.serial == seen.serial and (seen.serial_tells or (row.label, row.slot) == (seen.label, seen.slot))
+
+
+def _out_of_reach(look: Look) -> bool:
+    return look.error is not None and (look.error.code == "library_crashed" or is_unreachable(look.error))
 
 
 def _named(known: Sequence[InstanceRecord], name: str) -> InstanceRecord | None:

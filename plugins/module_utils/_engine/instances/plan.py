@@ -72,6 +72,12 @@ class TokenPlan:
     set_pin_as_so: bool = False
     change_pin: bool = False
 
+    def unreached(self, pins: Pins | PinError, look: Look) -> TokenPlan:
+        """The plan for a token that cannot be reached and is registered all the same: a PIN that nothing disproves is kept in its file."""
+        if isinstance(pins, PinError) or pins.differs or self.spec.new_pin is not None:
+            return TokenPlan(self.spec, look=look)
+        return TokenPlan(self.spec, pins, look)
+
     @property
     def writes_token(self) -> bool:
         return self.create or self.set_pin_as_so or self.change_pin

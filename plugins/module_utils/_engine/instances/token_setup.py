@@ -87,21 +87,35 @@ def apply(provider: Provider, plan: TokenPlan, look: Look, access: Access) -> To
     Alone on the provider: a library that another run has initialised before would go on judging PINs by the old record.
     What another run has done since our look is not done again.
     """
-    spec, pins, steps = plan.spec, plan.pins, list[str]()
+    steps = list[str]()
     try:
         token = look.token
         if plan.writes_token:
             with provider.alone():
                 token = _write_token(provider, plan, token, access, steps)
-        if pins.write_file and pins.pin is not None and spec.pin_file:
-            write_pin(spec.pin_file, pins.pin, f"{spec.where}.pin_file")
-            _drop(pending_file(spec.pin_file))
-            steps.append(f"{spec.pin_file} was written")
+        steps += _write_file(plan)
         if plan.writes_token and token is not None:
             look = _test(provider, plan, token, access)
     except KeyfleetError as error:
         return TokenDone(look, tuple(steps), error)
     return TokenDone(look, tuple(steps), look.error)
+
+
+def keep_pin(plan: TokenPlan, look: Look) -> TokenDone:
+    """What is left to do for a token that cannot be reached."""
+    try:
+        return TokenDone(look, tuple(_write_file(plan)))
+    except KeyfleetError as error:
+        return TokenDone(look, failure=error)
+
+
+def _write_file(plan: TokenPlan) -> list[str]:
+    spec, pins = plan.spec, plan.pins
+    if not (pins.write_file and pins.pin is not None and spec.pin_file):
+        return []
+    write_pin(spec.pin_file, pins.pin, f"{spec.where}.pin_file")
+    _drop(pending_file(spec.pin_file))
+    return [f"{spec.pin_file} was written"]
 
 
 def _write_token(provider: Provider, plan: TokenPlan, token: Token | None, access: Access, steps: list[str]) -> Token:

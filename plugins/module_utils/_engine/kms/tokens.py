@@ -160,7 +160,7 @@ def _look(library: str, group: Sequence[Served], check_mode: bool, wait: float) 
     tokens = [token for instance in group for token in instance.spec.tokens]
     answers: list[dict[str, Any]] = []
     try:
-        with open_provider((library,), group[0].spec.environment, wait) as provider:
+        with open_provider((library,), group[0].spec.starting, wait) as provider:
             for token in tokens:
                 try:
                     if check_mode and token.initialize and provider.find(token.selector) is None:

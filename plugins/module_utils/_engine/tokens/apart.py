@@ -38,8 +38,11 @@ _SHOWN = 5
 _PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
-def apart(engine: Engine[Request]) -> Engine[Request]:
-    """``engine`` in a child process. Raises what it raises; :class:`KeyfleetError` with code ``library_crashed`` where the child died."""
+def apart(engine: Engine[Request], without_library: Callable[[Request, KeyfleetError], Request | None] | None = None) -> Engine[Request]:
+    """``engine`` in a child process. Raises what it raises; :class:`KeyfleetError` with code ``library_crashed`` where the child died.
+
+    ``without_library`` makes of the request and that error another one that does not use the library, and is carried out then.
+    """
 
     def run(request: Request, context: Context) -> Outcome:
         page, parent = underway.Page(), os.getpid()
@@ -61,7 +64,14 @@ def apart(engine: Engine[Request]) -> Engine[Request]:
                 os.close(reading)
                 _child, status = os.waitpid(child, 0)
         if heard.answer is None:
-            raise _crashed(how_it_ended(status, page), page.read(), [] if context.check_mode else heard.done)
+            error = _crashed(how_it_ended(status, page), page.read(), [] if context.check_mode else heard.done)
+            other = without_library and without_library(request, error)
+            if not other:
+                raise error
+            context.warn(error.message)
+            outcome = engine(other, context)
+            outcome.changed = outcome.changed or error.changed
+            return outcome
         return _opened(heard.answer)
 
     return run

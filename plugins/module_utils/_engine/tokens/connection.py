@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.connection_request import ConnectionRequest, Login
 from ..._model.tokens.secret import Secret
 from ..._model.tokens.selectors import TokenSelector
+from ..._model.tokens.starting import Starting
 from ..._registry import instances as table
 from ..._registry.database import Database
 from ..files.private_files import read_pin
@@ -34,7 +35,7 @@ class Target:
 
     libraries: tuple[str, ...]
     selector: TokenSelector
-    environment: Mapping[str, str] = field(default_factory=dict)
+    starting: Starting = field(default_factory=Starting)
     pin: Secret | None = None
     timeout: float = 0
     prefix: str | None = None
@@ -66,7 +67,7 @@ def target_of_request(database: Database | None, request: ConnectionRequest) -> 
     pin = login.pin or (read_pin(login.pin_file, "pin_file") if login.pin_file else None)
     if pin is None:
         raise pin_missing(str(selector))
-    return Target((request.library,), selector, request.environment, pin, allow_low_pin_count=login.allow_low_pin_count)
+    return Target((request.library,), selector, request.starting, pin, allow_low_pin_count=login.allow_low_pin_count)
 
 
 def instance_pin(token: TokenRecord, login: Login) -> Secret | None:
@@ -97,7 +98,7 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
     """The way to a registered token, with its PIN read. Raises PinError."""
     return Target(
         libraries=(record.library,),
-        environment=record.environment,
+        starting=record.starting,
         selector=token.selector,
         pin=instance_pin(token, login),
         pin_path=pin_path(token, login),
@@ -114,7 +115,7 @@ def open_target(target: Target, database: Database | None, *, read_write: bool, 
 
     ``database`` remembers a refused PIN; ``held`` as in :func:`open_session`.
     """
-    with open_provider(target.libraries, target.environment, target.timeout) as provider:
+    with open_provider(target.libraries, target.starting, target.timeout) as provider:
         token = provider.require(target.selector)
         if target.pin is None and "LOGIN_REQUIRED" in token.flags:
             raise TokenError(

@@ -74,7 +74,7 @@ def library_problems(instances: Sequence[Served]) -> list[str]:
                 )
                 break
         for earlier in instances[:index]:
-            if fault := _environment_problem(instance, earlier):
+            if fault := _environment_problem(instance, earlier) or _arguments_problem(instance, earlier):
                 problems.append(fault)
                 break
     return problems
@@ -91,6 +91,16 @@ def _environment_problem(instance: Served, earlier: Served) -> str | None:
                 f"{_quoted(theirs.get(variable))}: the server is one process with one environment. Give both "
                 "the same, or serve them "
                 "by two servers"
+            )
+    return None
+
+
+def _arguments_problem(instance: Served, earlier: Served) -> str | None:
+    for name in ("init_args", "os_locking"):
+        if instance.library == earlier.library and getattr(instance.spec, name) != getattr(earlier.spec, name):
+            return (
+                f"{instance.where}.{name}: differs from that of {earlier.where}, and the server initialises {instance.library} once. Give "
+                "both the same, or serve them by two servers"
             )
     return None
 

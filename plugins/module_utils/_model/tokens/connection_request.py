@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .environment import environment_problems, texts_of
 from .secret import Secret, option_problems
 from .selectors import TokenSelector
+from .starting import Starting
 
 _SELECTORS = ("token_label", "token_serial", "slot")
 
@@ -42,14 +42,14 @@ class Login:
 class ConnectionRequest:
     """Exactly one of ``instance`` and ``group`` (names in the registry) and ``library`` (a path on the target).
 
-    ``selector`` is there with a library, may be with an instance, and never is with a group. ``environment`` is a library's.
+    ``selector`` is there with a library, may be with an instance, and never is with a group. ``starting`` is a library's.
     """
 
     instance: str | None = None
     group: str | None = None
     library: str | None = None
     selector: TokenSelector | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    starting: Starting = field(default_factory=Starting)
     login: Login = Login()
 
     @classmethod
@@ -67,12 +67,14 @@ class ConnectionRequest:
             problems.append(f"{selected[0]}: a group's connections say which tokens serve it: leave it out, or give instance")
         elif library or selected:
             problems += misread
-        if (instance or group) and params.get("environment"):
-            problems.append("environment: belongs to library; an instance has its own, which hsm_instance keeps")
-        problems += environment_problems(params.get("environment") or {}, "environment")
+        for name in ("environment", "init_args", "os_locking"):
+            if (instance or group) and params.get(name):
+                problems.append(f"{name}: belongs to library; an instance has its own, which hsm_instance keeps")
+        starting, starting_problems = Starting.parse(params)
+        problems += starting_problems
         if params.get("pin") and params.get("pin_file"):
             problems.append("pin: give pin or pin_file, not both")
         if params.get("pin"):
             problems += option_problems(params["pin"], "pin")
         login = Login(params.get("pin"), params.get("pin_file"), bool(params.get("allow_low_pin_count")))
-        return cls(instance, group, library, selector, texts_of(params.get("environment") or {}), login), problems
+        return cls(instance, group, library, selector, starting, login), problems

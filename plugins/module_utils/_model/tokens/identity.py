@@ -22,15 +22,15 @@ def unpadded(text: str) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """What a library opens. The same library shows other tokens with other variables; whatever else it is given to choose them by
-    belongs here too."""
+    """What a library opens. The same library shows other tokens with other variables, or with another text for C_Initialize."""
 
     library: str = ""
     environment: tuple[tuple[str, str], ...] = ()
+    init_args: str = ""
 
     @classmethod
-    def of(cls, library: str, environment: Mapping[str, str]) -> Store:
-        return cls(library, tuple(sorted(environment.items())))
+    def of(cls, library: str, environment: Mapping[str, str], init_args: str = "") -> Store:
+        return cls(library, tuple(sorted(environment.items())), init_args)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class TokenIdentity:
         parts = (model, self.serial, self.label)
         if self.serial_tells:
             return parts
-        return (*parts, self.store.library, *(f"{name}={value}" for name, value in self.store.environment), str(self.slot))
+        given = [f"{name}={value}" for name, value in self.store.environment] + ([self.store.init_args] if self.store.init_args else [])
+        return (*parts, self.store.library, *given, str(self.slot))
 
 
 def way_to_one(found: Sequence[TokenIdentity]) -> str:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, KeyfleetError
 from ..quoting import quoted
 from ..uids import model_problem
-from .environment import environment_problems, texts_of
 from .secret import Secret, option_problems
 from .selectors import TokenSelector
+from .starting import Starting
 from .vendors import LIBRARIES, default_libraries
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -60,6 +60,12 @@ class InstanceSpec:
     connection_timeout: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     tokens: tuple[TokenSpec, ...] = ()
+    init_args: str = ""
+    os_locking: bool = False
+
+    @property
+    def starting(self) -> Starting:
+        return Starting(self.environment, self.init_args, self.os_locking)
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -154,7 +160,8 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
             problems.append(f"{where}{option}: {value} is too small: give {least} or more")
         elif value is not None and value > _MOST:
             problems.append(f"{where}{option}: {value} is too large: give at most {_MOST}")
-    problems += environment_problems(options.get("environment") or {}, f"{where}environment")
+    starting, starting_problems = Starting.parse(options, where)
+    problems += starting_problems
     admins = options.get("admins") or []
     for admin in sorted({admin for admin in admins if admins.count(admin) > 1}):
         problems.append(f"{where}admins: {quoted(admin)} is given twice")
@@ -173,7 +180,7 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
             admins=tuple(admins),
             max_sessions=1024 if options.get("max_sessions") is None else options["max_sessions"],
             connection_timeout=options.get("connection_timeout") or 0,
-            environment=texts_of(options.get("environment") or {}),
+            **vars(starting),
             tokens=tuple(tokens),
         ),
         [],
@@ -184,7 +191,8 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
 class InstanceRequest:
     """The options of hsm_instance. ``registry`` is a path on the target. ``spec`` is None for ``state: absent``.
 
-    ``expect_prefix`` is the prefix that the instance has to have in the end, None for any.
+    ``expect_prefix`` is the prefix that the instance has to have in the end, None for any. ``broken``: what came of an earlier try to use
+    its library, which is not used again.
     """
 
     registry: str
@@ -195,6 +203,7 @@ class InstanceRequest:
     force: bool
     allow_low_pin_count: bool
     spec: InstanceSpec | None = None
+    broken: KeyfleetError | None = None
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> InstanceRequest:
@@ -206,4 +215,8 @@ class InstanceRequest:
             spec, problems = parse_instance(params)
         if problems:
             raise InputError(problems)
-        return cls(**{field.name: params[field.name] for field in fields(cls) if field.name != "spec"}, spec=spec)
+        return cls(**{field.name: params[field.name] for field in fields(cls) if field.name not in ("spec", "broken")}, spec=spec)
+
+    def without_library(self, error: KeyfleetError) -> InstanceRequest | None:
+        """After the library broke with ``error``: the same for the registry alone, where that will do."""
+        return None if self.validate or self.spec is None else replace(self, broken=error)

@@ -24,7 +24,9 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database im
 
 TOKEN = TokenRecord(TokenSelector("label", "payments"), "payments", "c0ffee", 7, False, "so", "/etc/pin")
 OTHER = TokenRecord(TokenSelector("slot", 3), None, None, None, True, "user", None)
-INSTANCE = InstanceRecord("primary", "softhsm2", "/lib/a.so", "first", ("ada", "bob"), 12, 30, {"A": "1"}, (TOKEN, OTHER))
+INSTANCE = InstanceRecord(
+    "primary", "softhsm2", "/lib/a.so", "first", ("ada", "bob"), 12, 30, {"A": "1"}, (TOKEN, OTHER), "configdir='x'", True
+)
 KEY = VirtualKey(
     token_id=1,
     kind="secret",
@@ -82,7 +84,7 @@ def test_instances_and_tokens(registry: Database) -> None:
     assert [replace(token, id=None) for token in found.tokens] == [TOKEN, OTHER]
     second, first = (replace(token, slot=9, login=not token.login, user_type="x", pin_file="/p", serial="s") for token in found.tokens)
     values = {"name": "b", "model": "m", "library": "l", "description": "d", "admins": (), "max_sessions": 1, "connection_timeout": 2}
-    changed = replace(found, **values, environment={"B": "2"}, tokens=(first, second))
+    changed = replace(found, **values, environment={"B": "2"}, tokens=(first, second), init_args="", os_locking=False)
     instances.save(registry, changed, "change_instance")
     assert [replace(record, updated_at=found.updated_at) for record in instances.all_instances(registry)] == [changed]
 

@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""C_Initialize with arguments, which python-pkcs11 does not have: NSS and YubiHSM want a text, others a flag."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from .._model.tokens.starting import Starting
+from .binding import pkcs11
+from .function_list import FINALIZE, INITIALIZE, check, function
+
+_OS_LOCKING_OK = 2
+_kept: list[Any] = []  # python-pkcs11 unloads a library whose object goes, and a use after that crashes
+
+
+class _Arguments(ctypes.Structure):
+    """CK_C_INITIALIZE_ARGS. NSS calls the last one LibraryParameters."""
+
+    _fields_ = [("mutex_functions", ctypes.c_void_p * 4), ("flags", ctypes.c_ulong), ("reserved", ctypes.c_char_p)]
+
+
+class Initialized:
+    """As python-pkcs11's ``lib``, as far as :class:`.provider.Provider` uses it. Raises :class:`Cryptoki`."""
+
+    def __init__(self, library: str, starting: Starting) -> None:
+        self.initialized = False
+        self._library = library
+        flags = _OS_LOCKING_OK if starting.os_locking else 0
+        self._arguments = _Arguments(flags=flags, reserved=starting.init_args.encode("utf-8") or None)
+        # Without __init__, which would initialise it.
+        kind = import_module("pkcs11._pkcs11").lib
+        self._lib = kind.__new__(kind, library)
+        _kept.append(self._lib)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        self._call(INITIALIZE, ctypes.addressof(self._arguments))
+        self.initialized = True
+
+    def _call(self, index: int, argument: Any) -> None:
+        rv, call = function(self._library, index, ctypes.c_void_p)
+        check(rv or int(call(argument)), f"initialising {self._library}")
+
+    def finalize(self) -> None:
+        self.initialized = False
+        self._call(FINALIZE, None)
+
+    def reinitialize(self) -> None:
+        self.finalize()
+        self._initialize()
+
+    @property
+    def get_slots(self) -> Callable[[], list[Any]]:
+        found: Callable[[], list[Any]] = self._lib.get_slots
+        return found
+
+
+def load(library: str, starting: Starting) -> Any:
+    """The library, loaded and initialised. Raises :class:`Cryptoki`, or python-pkcs11's error."""
+    return pkcs11.lib(library) if starting.plain else Initialized(library, starting)

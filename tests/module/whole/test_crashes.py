@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 from faulty import Faulty, crashed, with_plan
-from hsm_fixture import PIN, ok
+from hsm_fixture import PIN, Hsm, ok
 
 KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(3)]
 CERTIFICATE: dict[str, Any] = {"instance": "primary", "key_label": "sig", "subject": {"CN": "a.example.com"}, "self_signed": {}}
@@ -48,6 +51,26 @@ def test_a_crash_in_a_change_of_the_pin(faulty: Faulty) -> None:
     assert crashed(answer, "C_SetPIN")[0].endswith("payments.new") and answer["changed"] is True
     assert "5520191" not in answer["_raw"] and PIN not in answer["_raw"]
     assert ok(faulty.register(tokens=[token]))["instance"]["tokens"][0]["accessible"] is True
+
+
+DEFECT = """
+from ansible_collections.keyfleet.hsm.plugins.modules import hsm_instance
+
+def a_defect(request, context):
+    context.warn("before it")
+    raise RuntimeError("with " + request.spec.tokens[0].pin.reveal())
+
+hsm_instance.converge = a_defect
+hsm_instance.main()
+"""
+
+
+def test_a_defect_of_ours_is_told_without_the_pin(hsm: Hsm) -> None:
+    given = json.dumps({"ANSIBLE_MODULE_ARGS": {"registry": hsm.registry, **hsm.instance()}})
+    done = subprocess.run([sys.executable, "-c", DEFECT], input=given, text=True, capture_output=True, check=False)
+    answer = json.loads(done.stdout)
+    assert answer["failure"]["code"] == "unexpected" and "RuntimeError: with" in answer["msg"]
+    assert "before it" in str(answer["warnings"]) and PIN not in done.stdout + done.stderr
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -48,7 +48,10 @@ class PlainKey:
         self.scalar_size = 0  # bytes
         if self.algorithm == "ec":
             self.parts = keys.ECPrivateKey.load(self.inner, strict=True)
-            self.scalar_size = (self.parts["parameters"] if domain is None else domain).key_size
+            curve = self.parts["parameters"] if domain is None else domain
+            if not isinstance(curve, keys.ECDomainParameters):
+                raise ValueError("no curve is named")
+            self.scalar_size = curve.key_size
         elif self.algorithm in ("rsa", "rsassa_pss"):
             self.parts = keys.RSAPrivateKey.load(self.inner, strict=True)
         self.primes_above_two = bool(self.parts) and self.algorithm == "rsa" and self.parts["version"].native == "multi"

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 STORE = Store.of("/lib/a.so", Starting({"CONF": "/etc/a"}))
 ELSEWHERE = Store.of("/lib/a.so", Starting({"CONF": "/etc/b"}))
+STARTED = Store.of("/lib/a.so", Starting({"CONF": "/etc/a"}, "configdir='sql:/b'"))
 OTHER = Store.of("/lib/b.so", Starting())
 TELLS = TokenIdentity(STORE, "e00b4b43", "pay", 3)
 ZEROS = TokenIdentity(STORE, "0000000000000000", "pay", 3)
@@ -36,7 +37,7 @@ SHARED = TokenIdentity(STORE, "123", "pay", 3, shared=True)
 
 IDENTITIES = st.builds(
     TokenIdentity,
-    st.sampled_from([STORE, ELSEWHERE, OTHER]),
+    st.sampled_from([STORE, ELSEWHERE, STARTED, OTHER]),
     st.sampled_from(["", "0000000000000000", "123", "e00b4b43"]),
     st.sampled_from(["", "pay", "web"]),
     st.sampled_from([None, 3, 4]),
@@ -57,6 +58,7 @@ IDENTITIES = st.builds(
         (ZEROS, {"slot": 4}, False),
         (ZEROS, {"label": "web"}, False),
         (ZEROS, {"store": ELSEWHERE}, False),
+        (ZEROS, {"store": STARTED}, False),
         (ZEROS, {"store": OTHER}, False),
         (SHARED, {}, True),
         (SHARED, {"slot": 4}, False),

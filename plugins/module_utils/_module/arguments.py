@@ -46,6 +46,9 @@ _LARGEST = 2**63 - 1  # what a registry, a token's attribute and the clock of a 
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z_-]{0,40}\Z")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,30}\Z")
 _NAMES = ("label", "name", "instance")  # options that say which entry of a list it is
+# Texts that a number may stand for: a slot is one, and a duration without its unit has an error of its own. A PIN gives a warning,
+# since many stand in vaults without quotes.
+_NUMBERS_TOO = frozenset({"slot", "max_age", "renew_before", "pin", "so_pin", "new_pin"})
 
 
 class Check:
@@ -88,6 +91,9 @@ class Check:
         """The value in its type, or None where it is refused. ``option`` is one of ``spec``."""
         kind, inner = option.get("type", "str"), option.get("options")
         shape = "list" if isinstance(value, list) else "dict" if isinstance(value, Mapping) else None
+        if kind == "str" and not option.get("choices") and (problem := _number_for_text(value, place, spec)):
+            self._refuse(place, problem)
+            return None
         try:
             if (shape and kind not in (shape, "raw")) or (kind == "int" and not _INTEGER.match(str(value))):
                 raise TypeError
@@ -139,6 +145,21 @@ class Check:
         else:
             return value
         return None
+
+
+def _number_for_text(value: Any, place: str, spec: Mapping[str, Any]) -> str | None:
+    """YAML reads 0x10 as 16, 010 as 8, 1.10 as 1.1 and on as true: the text that was meant cannot be had back."""
+    name = place.rpartition(".")[2].partition("[")[0]
+    of_a_file = name in ("owner", "group") and "owner" in spec  # a number there is that of a user or group
+    if not isinstance(value, (bool, int, float)) or name in _NUMBERS_TOO or of_a_file:
+        return None
+    found = f"the truth value {str(value).lower()}" if isinstance(value, bool) else f"the number {value}"
+    if _beside_secrets(spec):
+        found = "a truth value" if isinstance(value, bool) else "a number"
+    return (
+        f"is {found}, and a text belongs there. YAML reads 0x10 as 16, 010 as 8, 1.10 as 1.1 and on as true: put the text in quotes, or "
+        "give a variable's value through the filter string"
+    )
 
 
 def _needed(spec: Mapping[str, Any]) -> list[str]:

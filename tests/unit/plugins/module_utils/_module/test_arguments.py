@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.arguments import Check
-from argument_specs import MODULES, arguments, spec_of
+from argument_specs import MODULES, arguments, places, spec_of
 
 SPEC = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.KEYS)
 TOKENS = options.merge(options.INSTANCE)
@@ -30,7 +30,7 @@ def test_what_is_required_is_enough(module: str) -> None:
 
 def test_sound_arguments_have_their_types() -> None:
     given = {"label": "a", "size": "256", "enforce": "yes", "operations": "sign,verify", "source": "src=/a format=pem"}
-    found = Check({"keys": [given, {"label": 7, "size": 2.0}], "pin_file": "~/p"}, SPEC).sound
+    found = Check({"keys": [given, {"label": "7", "size": 2.0}], "pin_file": "~/p"}, SPEC).sound
     assert found["keys"] == [
         {"label": "a", "size": 256, "enforce": True, "operations": ["sign", "verify"], "source": {"src": "/a", "format": "pem"}},
         {"label": "7", "size": 2},
@@ -103,3 +103,35 @@ def test_what_depends_on_another_option_is_missing_too() -> None:
 def test_texts_within_a_mapping() -> None:
     assert problems({"label": "a"}, environment={"A": ["\ud800"]}) == ["environment: is not valid UTF-8"]
     assert problems({"label": "a"}, environment={"A\0": 1}) == ["environment: contains a NUL character"]
+
+
+# Texts that a number may stand for.
+NUMBERS_TOO = {"slot", "max_age", "renew_before", "pin", "so_pin", "new_pin"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(("value", "words"), [(16, "number 16"), (1.1, "number 1.1"), (0, "number 0"), (True, "value true")])
+def test_a_number_is_not_taken_for_a_text(module: str, value: Any, words: str) -> None:
+    """0x10 is 16 in YAML, 1.10 is 1.1, and on is true: no key is made, or destroyed, by such a name."""
+    spec = spec_of(module)
+    too = NUMBERS_TOO | ({"owner", "group"} if module == "gateway_certificate" else set())
+    texts = places(spec, lambda option: option.get("type", "str") == "str" and not option.get("choices"))
+    names = [place for place in texts if place[-1] not in too]
+    assert names or module == "hsm_status"
+    for place in names:
+        found = Check(arguments(spec, {place: value}), spec).problems
+        assert len(found) == 1 and "a text belongs there" in found[0] and "in quotes" in found[0], found
+        assert place[-1] in found[0].partition(": ")[0]
+        beside = spec
+        for name in place[:-1]:
+            beside = beside[name]["options"]
+        assert (words in found[0]) is not any(option.get("no_log") is True for option in beside.values())
+        assert Check(arguments(spec, {place: str(value)}), spec).problems == []
+    lists = [(name,) for name, option in spec.items() if option.get("elements") == "str" and not option.get("choices")]
+    for (name,) in lists:
+        found = Check(arguments(spec, {(name,): ["a", value]}), spec).problems
+        assert len(found) == 1 and found[0].startswith(f"{name}[1]: is ")
+
+
+def test_what_a_number_may_stand_for() -> None:
+    assert problems({"label": "a", "max_age": 30}, slot=3, pin=123456) == []

@@ -64,7 +64,13 @@ def test_a_wrong_pin_is_its_tokens_alone(alike: Hsm) -> None:
     for codes in ([{"pay": "pin_incorrect", "web": None}, {"web": None}], [{"pay": "pin_not_tried", "web": None}, {"web": None}]):
         instances = alike.run("hsm_status", require="none")["instances"]
         assert [{slot["label"]: slot["code"] for slot in instance["slots"]} for instance in instances] == codes
-    assert [bool(marks) for (marks,) in rows(alike, "SELECT refused_pin_file FROM token ORDER BY id")] == [True, False, False]
+    refusals = "SELECT refused_pin_file FROM token ORDER BY id"
+    assert [bool(marks) for (marks,) in rows(alike, refusals)] == [True, False, False]
+    # Nor is one that is declared in the place of another taken for it.
+    assert alike.run("hsm_sync", instance="again", pin="000000")["failure"]["code"] == "pin_incorrect"
+    assert rows(alike, refusals)[2] == ("option",)
+    alike.register("again", tokens=[{"label": "pay", "login": False}])
+    assert rows(alike, refusals)[2] == (None,)
 
 
 def test_tokens_that_only_their_slots_tell_apart(alike: Hsm) -> None:

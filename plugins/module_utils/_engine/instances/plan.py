@@ -135,9 +135,9 @@ def plan_token(
 
 
 def _check_may_be_created(spec: TokenSpec, found: Found, access: Access, known: TokenRecord | None) -> None:
-    if known is not None and known.serial and not access.allow_renumber:
+    if known is not None and known.slot is not None and not access.allow_renumber:
         raise TokenError(
-            f"{spec.where}: the registered token, serial {known.serial}, is not there, and another one is not created in its "
+            f"{spec.where}: the registered token, serial {known.serial or 'unknown'}, is not there, and another one is not created in its "
             "place. Bring it back, or say allow_renumber: true if it is gone for good.",
             code="no_token",
             details={"serial": known.serial},

@@ -64,6 +64,7 @@ def test_what_a_token_needs(spec: TokenSpec, pins: Pins, found: Found, known: To
     ("spec", "pins", "found", "known", "access", "code"),
     [
         (DECLARED, Pins(PIN, SO_PIN), NONE, KNOWN, Access(), "no_token"),
+        (DECLARED, Pins(PIN, SO_PIN), NONE, replace(KNOWN, serial=""), Access(), "no_token"),
         (DECLARED, Pins(PIN, SO_PIN), NONE, KNOWN, Access(allow_renumber=True), None),
         (DECLARED, Pins(PIN, SO_PIN), replace(NONE, place=TokenError("none", code="no_free_slot")), None, Access(), "no_free_slot"),
         (DECLARED, Pins(PIN, SO_PIN), Found(error=Cryptoki("x", rv="CKR_DEVICE_ERROR", device=True)), None, Access(), "CKR_DEVICE_ERROR"),

@@ -110,6 +110,11 @@ def test_two_tokens_of_one_library_never_share_a_lock_and_one_token_never_has_tw
         assert same_lock
 
 
+def test_another_makers_token_of_the_same_serial_number_and_label_has_another_lock() -> None:
+    assert TELLS.lock_parts("SoftHSM v2") != TELLS.lock_parts("IBM SoftTok")
+    assert TELLS.lock_parts("m") == replace(TELLS, store=OTHER, slot=9).lock_parts("m")  # by whatever way
+
+
 @given(st.text("ab0 ", max_size=16), st.sampled_from([" ", "\0"]))
 def test_padding_is_taken_off(text: str, padding: str) -> None:
     assert unpadded(text.strip().ljust(16, padding)) == text.strip()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from .._model import underway
 from .._model.errors import Cryptoki, PinError, TokenError
@@ -25,6 +25,8 @@ from .mapping import attribute_mapper
 from .provider import Provider, Token, read_token
 from .second_look import writing
 from .uninterrupted import uninterrupted
+
+Result = TypeVar("Result")
 
 _REFUSED = {
     "CKR_PIN_INCORRECT": "pin_incorrect",
@@ -50,10 +52,12 @@ def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> 
 class Session:
     """An open session. ``raw`` is python-pkcs11's; only this package touches it."""
 
-    def __init__(self, provider: Provider, token: Token, raw: Any) -> None:
+    def __init__(self, provider: Provider, token: Token, raw: Any, user_pin: Secret | None = None, *, allow_low: bool = False) -> None:
         self.provider = provider
         self.token = token
         self.raw = raw
+        self._user_pin = user_pin  # what the user logged in with; None for the security officer and without a login
+        self._allow_low = allow_low
         self._mechanisms: frozenset[str] | None = None
 
     def mechanisms(self) -> frozenset[str]:
@@ -69,6 +73,23 @@ class Session:
         with calling(f"reading mechanism {mechanism} of {self.token}"):
             info = self.token.slot.get_mechanism_info(by_name(mechanism))
         return int(info.min_key_length), int(info.max_key_length)
+
+    def with_own_login(self, use: Callable[[str], Result], doing: str) -> Result:
+        """One use of a key that wants the PIN each time (CKA_ALWAYS_AUTHENTICATE): ``use`` makes the context-specific login right after
+        it began the operation (PKCS#11 3.1, section 5.6.8), with the PIN that it is given.
+
+        One try, after the flags were read, as any login. Raises :class:`PinError`, and python-pkcs11's errors.
+        """
+        if self._user_pin is None:
+            raise PinError(f"{self.token}: {doing} takes the user PIN at each use, and this session has none.", code="pin_missing")
+        with self.provider.gate.rewriting(), uninterrupted():
+            check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=self._allow_low)
+            try:
+                return use(self._user_pin.reveal())
+            except pkcs11.PKCS11Error as error:
+                if rv_name(error) in _REFUSED:
+                    raise _login_error(error, self.token, so=False) from None
+                raise
 
     def init_pin(self, pin: Secret, about_to: Callable[[], None]) -> None:
         """Set the user PIN as the security officer (C_InitPIN). ``about_to`` is called right before, when nothing else can fail.
@@ -194,7 +215,7 @@ def open_session(
             with calling(f"opening a session on {token}"):
                 raise
         try:
-            yield Session(provider, token, raw)
+            yield Session(provider, token, raw, None if so else pin, allow_low=allow_low_pin_count)
         finally:
             try:
                 with underway.calling(underway.Call(f"closing the session on {token}", "C_CloseSession")):

@@ -14,7 +14,7 @@ from typing import Any
 from .._model.certificates.scheme import EC, PSS, RSA, Scheme
 from .._model.errors import Cryptoki, KeyfleetError
 from .binding import pkcs11
-from .errors import calling
+from .errors import PERHAPS_ABSENT, calling, read_attribute, rv_name
 from .session import Session
 
 
@@ -44,11 +44,22 @@ def _ecdsa_der(raw: bytes) -> bytes:
     return bytes(DSASignature.from_p1363(raw).dump())
 
 
+def _wants_pin(private: Any) -> bool:
+    """Whether each use of the key takes a login of its own. Raises python-pkcs11's errors."""
+    try:
+        return bool(read_attribute(private, pkcs11.Attribute.ALWAYS_AUTHENTICATE))
+    except pkcs11.PKCS11Error as error:
+        if rv_name(error) not in PERHAPS_ABSENT:
+            raise
+        return False
+
+
 def sign(session: Session, private: Any, scheme: Scheme, data: bytes, what: str) -> bytes:
     """The signature of ``data`` by the key object ``private``, in the form that stands in a certificate.
 
     Only a digest or the text to be signed goes to the token, and the key stays there. ``what`` names the key in errors.
-    Raises :class:`Cryptoki`, and :class:`KeyfleetError` where the token has no mechanism for it.
+    A key with CKA_ALWAYS_AUTHENTICATE gets its login. Raises :class:`Cryptoki`, PinError where that login is refused, and
+    :class:`KeyfleetError` where the token has no mechanism for it.
     """
     name = mechanism_for(session, scheme)
     digest = scheme.digest or ""
@@ -65,7 +76,11 @@ def sign(session: Session, private: Any, scheme: Scheme, data: bytes, what: str)
         parameters = (pkcs11.Mechanism[digest.upper()], pkcs11.MGF[digest.upper()], length)
     with calling(f"signing with {what}", "C_Sign"):
         try:
-            made = private.sign(given, mechanism=pkcs11.Mechanism[name], mechanism_param=parameters)
+            options = {"mechanism": pkcs11.Mechanism[name], "mechanism_param": parameters}
+            if _wants_pin(private):
+                made = session.with_own_login(lambda pin: private.sign(given, pin=pin, **options), f"signing with {what}")
+            else:
+                made = private.sign(given, **options)
         except AttributeError as error:
             # python-pkcs11 gives an object the methods that its attributes permit; without them, it could not read those.
             raise Cryptoki(

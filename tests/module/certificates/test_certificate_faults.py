@@ -156,3 +156,17 @@ def test_a_registry_that_cannot_be_written_is_told(keyed: Faulty) -> None:
     assert answer["failure"]["code"] == "registry_write_failed" and answer["changed"] is True
     assert "the new certificate was stored" in answer["msg"] and stored(keyed) == 1
     assert ok(certificate(keyed, **ONE))["changed"] is False
+
+
+@pytest.mark.parametrize("kind", ["rsa:2048", "EC:prime256v1"])
+def test_a_key_that_wants_the_pin_at_each_use_gets_it_once_and_a_refused_one_is_remembered(faulty: Faulty, kind: str) -> None:
+    faulty.hsm.tool("--keypairgen", "--key-type", kind, "--label", LABEL, "--id", LABEL.encode().hex(), "--always-auth")
+    request = {"subject": ONE["subject"], "csr_path": str(faulty.hsm.scratch / "web.csr")}
+    with_plan(faulty, "C_Login:2:before=0xa0")  # CKR_PIN_INCORRECT to the context-specific login
+    answer = certificate(faulty, **request)
+    assert answer["failure"]["code"] == "pin_incorrect" and faulty.calls()["C_Login"] == 2
+    with_plan(faulty, "")
+    answer = certificate(faulty, **request)
+    assert answer["failure"]["code"] == "pin_not_tried" and not faulty.log.exists()
+    assert ok(certificate(faulty, **request, allow_low_pin_count=True))["changed"] is True
+    assert faulty.calls()["C_Login"] == 2

@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from .reading import FoundCertificate, read_whole_certificate, unreadable
+from .reading import FoundCertificate, load_certificate, read_whole_certificate, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called
     from asn1crypto import parser as asn1
@@ -36,7 +36,7 @@ def _in_pem(data: bytes) -> Iterator[x509.Certificate]:
     for kind, der in _blocks(data):
         if kind in _CERTIFICATES:
             # What OpenSSL trusts it for stands behind a TRUSTED CERTIFICATE.
-            yield x509.load_der_x509_certificate(der[: asn1.peek(der)])
+            yield load_certificate(der[: asn1.peek(der)])
         elif kind in _PKCS7:
             yield from _in_pkcs7(der)
 
@@ -49,7 +49,7 @@ def _in_pkcs7(der: bytes) -> Iterator[x509.Certificate]:
     if content["content_type"].native != "signed_data":
         raise ValueError("it is PKCS#7 of another kind than certificates have")
     for one in content["content"]["certificates"]:
-        yield x509.load_der_x509_certificate(one.chosen.dump())
+        yield load_certificate(one.chosen.dump())
 
 
 def _in_der(data: bytes) -> Iterator[x509.Certificate]:
@@ -57,7 +57,7 @@ def _in_der(data: bytes) -> Iterator[x509.Certificate]:
     if data[len(der) :].strip(_BLANKS):
         raise ValueError("more stands behind it")
     try:
-        yield x509.load_der_x509_certificate(der)
+        yield load_certificate(der)
     except unreadable() as problem:
         try:
             yield from _in_pkcs7(der)

@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -101,7 +102,8 @@ class FoundCertificate:
         if self.parsed is not None:
             found["not_before"] = iso(self.parsed.not_valid_before_utc)
             found["not_after"] = iso(self.parsed.not_valid_after_utc)
-            found["serial_number"] = f"{self.parsed.serial_number:x}"
+            with _quiet():
+                found["serial_number"] = f"{self.parsed.serial_number:x}"
             found["subject"] = self.parsed.subject.rfc4514_string()
         return found
 
@@ -124,10 +126,24 @@ def _whole(parsed: x509.Certificate) -> x509.Certificate:
     return parsed
 
 
+def load_certificate(der: bytes) -> x509.Certificate:
+    """Raises one of :func:`unreadable`."""
+    with _quiet():
+        return x509.load_der_x509_certificate(der)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without cryptography's warnings of what old CAs wrote, such as a serial number below 1: they would go to the module's stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def read_certificate(der: bytes) -> FoundCertificate:
     """A certificate as it stands on a token, whatever is in it."""
     try:
-        return FoundCertificate(der, _whole(x509.load_der_x509_certificate(der)))
+        return FoundCertificate(der, _whole(load_certificate(der)))
     except unreadable():
         return FoundCertificate(der, None)
 

@@ -52,6 +52,14 @@ def version_2(key: Pair, public: bytes | None) -> bytes:
     return sequence(core.Integer(1).dump(), info["private_key_algorithm"].dump(), info["private_key"].dump(), beside)
 
 
+def test_an_ec_key_without_its_curve_is_refused() -> None:
+    info = keys.PrivateKeyInfo.load(pkcs8(EC_KEY))
+    unnamed = sequence(keys.PrivateKeyAlgorithmId("ec").dump())
+    der = sequence(core.Integer(0).dump(), unnamed, info["private_key"].dump())
+    with pytest.raises(InputError):
+        read_source(KeySource(content=Secret(pem(der))), type="EC", size=None, curve="P-256", allow_weak=False, where="")
+
+
 def point(key: Pair) -> bytes:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -71,6 +71,14 @@ def test_der_with_a_newline_behind_it(folder: Path) -> None:
         certificates_in(der + der)
 
 
+def test_a_serial_number_below_zero_is_an_old_ca_s(folder: Path) -> None:
+    """The library warns of it, which is an error in tests and would be a line on the module's stderr."""
+    der = bytearray(openssl(folder, "x509", "-in", "leaf.pem", "-outform", "DER"))
+    place = der.index(b"\x02\x14")  # INTEGER of 20 bytes
+    der[place + 2] = 0x80
+    assert names(bytes(der)) == ["leaf"]
+
+
 def test_what_is_none_is_told_with_the_way_out(folder: Path) -> None:
     der = openssl(folder, "x509", "-in", "leaf.pem", "-outform", "DER")
     p12 = openssl(folder, "pkcs12", "-export", "-inkey", "leaf.key", "-in", "leaf.pem", "-passout", "pass:x")

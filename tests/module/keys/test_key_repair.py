@@ -203,14 +203,14 @@ def test_two_halves_that_do_not_belong_together_are_both_kept(primary: Hsm) -> N
 
 
 def test_a_half_whose_mate_goes_by_another_name_is_left_alone(primary: Hsm) -> None:
-    primary.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "tls", "--id", "70")
+    primary.tool("--keypairgen", "--key-type", "rsa:2048", "--label", "tls", "--id", "70")
     der = primary.scratch / "tls.der"
     primary.tool("--read-object", "--type", "pubkey", "--label", "tls", "--output-file", str(der))
     lose(primary, "public", "tls")
-    primary.tool("--write-object", str(der), "--type", "pubkey", "--label", "tls-public", "--id", "70", "--usage-sign")
+    primary.tool("--write-object", str(der), "--type", "pubkey", "--label", "tls-public", "--id", "71", "--usage-sign")
     before = objects(primary)
-    for label in ("tls", "tls-public"):
-        answer = primary.keys({"label": label, "id": "70", "type": "EC"}, repair=True)
+    for label, key_id in (("tls", "70"), ("tls-public", "71")):
+        answer = primary.keys({"label": label, "id": key_id, "type": "RSA"}, repair=True)
         assert "other objects on the token may belong to it" in answer["msg"], answer["msg"]
     assert objects(primary) == before
 

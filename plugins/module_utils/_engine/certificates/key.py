@@ -22,6 +22,7 @@ from ..._model.errors import KeyfleetError
 from ..._model.keys.generations import generations_of, split_label, stored_label
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
+from ..._model.keys.types import SECRET
 from ..x509.hsm_private_key import private_key
 from ..x509.reading import key_fingerprint, spki_of, unreadable
 
@@ -107,7 +108,7 @@ def _cannot_sign(label: str, reason: str) -> KeyfleetError:
 
 def keys_called(objects: Iterable[KeyObject], label: str) -> list[Key]:
     """Pairs and halves of pairs with this label; a secret key has no certificate."""
-    return [key for key in group_keys(objects) if key.secret is None and key.main.label == label]
+    return [key for key in group_keys(objects) if key.secret is None and key.label == label]
 
 
 def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
@@ -133,7 +134,7 @@ def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:
-        secret = any(item.label == label for item in inventory.objects)
+        secret = any(item.label == label and item.kind == SECRET for item in inventory.objects)
         there = " The secret key with this label can have no certificate." if secret else ""
         way = f"Name its later generation (key_label: {later[-1]})" if later else "Generate it with hsm_key first"
         raise KeyfleetError(

@@ -86,9 +86,10 @@ def known_as(item: Key | VirtualKey) -> list[Fact]:
 
 def record_of_key(key: Key, records: Iterable[VirtualKey], there: Collection[KeyName]) -> VirtualKey | None:
     """Of the ``records`` of a key's label, the one of the key; failing that, the one of its kind that no key on the token (``there``)
-    answers to: its CKA_ID was edited since."""
+    answers to: its CKA_ID was edited since. A label that is empty tells nothing of that."""
     of_kind = [record for record in records if record.kind == key.main.kind]
-    left = [record for record in of_kind if record.name == key.name] or [record for record in of_kind if record.name not in there]
+    left = [record for record in of_kind if record.name == key.name]
+    left = left or [record for record in of_kind if key.main.label and record.name not in there]
     return left[0] if len(left) == 1 else None
 
 

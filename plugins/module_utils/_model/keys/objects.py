@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -78,6 +78,11 @@ class Key:
         return (self.main.kind, self.main.key_id, self.main.label)
 
     @property
+    def label(self) -> str:
+        """What it is called: the label of the half that counts; where that has none, the public half's."""
+        return self.main.label or (self.public.label if self.public is not None else "")
+
+    @property
     def objects(self) -> tuple[KeyObject, ...]:
         return tuple(part for part in (self.secret, self.private, self.public) if part is not None)
 
@@ -127,12 +132,26 @@ def _same_modulus(private: KeyObject, public: KeyObject) -> bool:
     return None in (private.modulus, public.modulus) or private.modulus == public.modulus
 
 
+def _only_public(sharing: Sequence[KeyObject]) -> list[KeyObject]:
+    """The public key among the halves that share a CKA_ID; none where they are not one of each kind, or do not go together."""
+    if sorted(item.kind for item in sharing) != [PRIVATE, PUBLIC]:
+        return []
+    one, other = sharing
+    fits = not one.empty and not other.empty and (None in (one.curve, other.curve) or one.curve == other.curve)
+    return [item for item in sharing if fits and item.kind == PUBLIC]
+
+
 def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
-    """Join the halves of pairs: same CKA_ID, label and type, or the ``_pk`` form. Order of the search is kept.
+    """Join the halves of pairs: same CKA_ID, label and type, or the ``_pk`` form, or, with labels of their own as PIV tokens and Java
+    have them, a CKA_ID that one private and one public key of this type have and no other key. Order of the search is kept.
 
     Where a name stands for several objects of one kind nothing is guessed: each becomes a key of its own.
     """
     objects = list(objects)
+    halves: dict[tuple[bytes, str], list[KeyObject]] = defaultdict(list)
+    for item in objects:
+        if item.kind != SECRET and item.key_id:
+            halves[item.key_id, item.type].append(item)
     publics: dict[tuple[bytes, str, str], list[KeyObject]] = defaultdict(list)
     publics_by_id: dict[bytes, list[KeyObject]] = defaultdict(list)
     privates: dict[tuple[bytes, str, str], int] = defaultdict(int)
@@ -151,6 +170,7 @@ def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
         elif item.kind == PRIVATE:
             name = (item.key_id, item.label, item.type)
             mates = publics.get(name, []) or [p for p in publics_by_id.get(item.key_id + b"_pk", []) if _is_mate(item, p)]
+            mates = mates or _only_public(halves.get((item.key_id, item.type), ()))
             mate = mates[0] if len(mates) == 1 and privates[name] == 1 and _same_modulus(item, mates[0]) else None
             if mate is not None:
                 taken.add(mate.handle)

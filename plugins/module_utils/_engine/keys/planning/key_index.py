@@ -26,7 +26,7 @@ class KeyIndex:
         self._by_id: dict[bytes, list[KeyObject]] = defaultdict(list)
         for item in objects:
             # A public half may carry a name of its own (label_pk); it is no candidate for the label of its pair.
-            if self._keys[item.handle].main.label == item.label:
+            if self._keys[item.handle].label == item.label:
                 self._by_label[item.label].append(item)
             self._by_id[item.key_id].append(item)
         self.labels = frozenset(self._by_label)

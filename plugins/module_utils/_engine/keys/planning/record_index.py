@@ -66,5 +66,7 @@ class RecordIndex:
         return None
 
     def named(self, spec: KeySpec) -> list[VirtualKey]:
-        """The records with both names that were given."""
-        return [v for v in self.labelled(spec.label) if not spec.id_given or v.key_id == spec.key_id]
+        """The records with both names that were given; of a key that is gone and had no label, those with the ``id``."""
+        found = [v for v in self.labelled(spec.label) if not spec.id_given or v.key_id == spec.key_id]
+        nameless = self.labelled("") if spec.id_given else []
+        return found or [v for v in nameless if v.key_id == spec.key_id and v.name not in self._there]

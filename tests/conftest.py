@@ -12,6 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Seconds are no part of what a test finds: this machine may be busy.
+settings.register_profile("keyfleet", deadline=None)
+settings.load_profile("keyfleet")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -15,7 +15,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types imp
 from asn1crypto.core import ObjectIdentifier
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 KEYS = {
@@ -46,7 +46,6 @@ CURVES = ec.EllipticCurve.__subclasses__()  # all that another library has
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_point_is_the_same_bare_and_wrapped_whatever_it_begins_with(curve: type[ec.EllipticCurve], data: st.DataObject) -> None:
     oid = ObjectIdentifier(getattr(ec.EllipticCurveOID, curve.name.upper()).dotted_string).dump()
@@ -61,7 +60,6 @@ def test_a_point_is_the_same_bare_and_wrapped_whatever_it_begins_with(curve: typ
     assert public_key_der({"EC_PARAMS": oid, "EC_POINT": point}) == wrapped
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(min_size=30, max_size=30).map(lambda rest: b"\x04\x1e" + rest), st.binary(min_size=32, max_size=32)))
 def test_an_edwards_point_is_the_same_bare_and_wrapped(point: bytes) -> None:
     wrapped = public_key_der({"EC_PARAMS": ED25519_OID, "EC_POINT": octet_string(point)})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.config_words import FORMATS, config_word
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.variable_rules import KINDS, variable_problems
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 LINE_ENDS = ["\n", "\r", "\0", "\x0b", "\x0c", "\x1b", "\x85", "\u2028", "\u2029", "\ud800"]
@@ -25,7 +25,6 @@ def unsystemd(word: str) -> str:
     return re.sub(r"\\(.)", r"\1", word[1:-1]).replace("%%", "%")
 
 
-@settings(deadline=None)
 @given(st.text(), st.sampled_from(FORMATS))
 def test_a_word_never_holds_a_line_end(text: str, form: str) -> None:
     try:
@@ -45,13 +44,11 @@ def test_line_ends_are_refused(form: str, end: str) -> None:
             config_word(text, form)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" ")))
 def test_systemd_reads_what_was_given(text: str) -> None:
     assert unsystemd(config_word(text, "systemd")) == text
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
 def test_an_environment_file_and_haproxy_read_what_was_given(text: str) -> None:
     """Within double quotes, a backslash stands before the same characters in a POSIX shell, which shlex reads."""

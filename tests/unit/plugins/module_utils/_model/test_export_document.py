@@ -177,7 +177,7 @@ def test_the_order_of_the_records_does_not_matter(records: list[VirtualKey], cha
     assert json.dumps(exported(*records)) == before
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(usual_records() | ANY_RECORDS, max_size=8, unique_by=lambda one: one.name))
 def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> None:
     objects = on_the_token([one for one in records if one.state != DESTROYED])

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.message import MOST, readable
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -24,7 +24,6 @@ def test_a_long_text_ends_with_a_line_and_says_where_the_rest_is() -> None:
     assert text.startswith("\n".join(lines[:-1]) + "\n")
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "C", "Z"]), max_size=MOST + 50))
 def test_always(text: str) -> None:
     shown, whole = readable(text)

@@ -19,7 +19,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret 
 from asn1crypto import core, keys
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 Pair = Any
@@ -108,7 +108,6 @@ def test_a_public_part_of_another_key_is_told(kind: str, key: Pair) -> None:
         read(kind, pem(version_2(key, point(other))))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2**64), st.sampled_from([ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()]))
 def test_an_ec_number_without_its_leading_zeros(number: int, curve: ec.EllipticCurve) -> None:
     key = ec.derive_private_key(number, curve)

@@ -160,7 +160,7 @@ def assert_same(found: KeyMaterial, key: Any, type: str, curve: str | None) -> N
 
 
 @given(pairs(), st.sampled_from([None, PASSPHRASE]), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_pair_is_read_from_each_format(tmp_path_factory: Any, pair: Any, passphrase: str | None, data: st.DataObject) -> None:
     type, curve, key = pair
     form = PrivateFormat.PKCS8 if type == "Ed25519" else data.draw(st.sampled_from([PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL]))
@@ -417,7 +417,7 @@ def test_check_values(type: str, value: bytes, check_value: str | None) -> None:
 
 
 @given(st.binary(min_size=24, max_size=24))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_check_value_does_not_change_with_parity(value: bytes) -> None:
     assert key_check_value("DES3", value) == key_check_value("DES3", bytes(byte ^ 1 for byte in value))
 
@@ -458,7 +458,7 @@ def test_a_wrapped_key(tmp_path: Path) -> None:
 
 
 @given(pairs())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_public_key_of_a_wrapped_pair_is_that_of_the_pair(pair: Any) -> None:
     type, curve, key = pair
     found, clear = wrapped(type, content="00" * 24, public_key=public_pem(key)), material(type, content=pem(key))
@@ -556,7 +556,7 @@ NOISE = st.text(max_size=60) | st.builds(
     st.none() | st.text(max_size=8),
     st.none() | NOISE,
 )
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_text_is_a_key_or_an_input_error(text: str, type: str, format: str | None, passphrase: str | None, public: str | None) -> None:
     wrapping = {} if public is None else {"wrapping_key": "kek", "public_key": public}
     text += "canary"  # never in what is shown, see problems()
@@ -569,7 +569,7 @@ def test_any_text_is_a_key_or_an_input_error(text: str, type: str, format: str |
 
 
 @given(st.sampled_from([PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL]), st.data())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_a_damaged_key_is_a_key_or_an_input_error(form: PrivateFormat, data: st.DataObject) -> None:
     type, _curve, key = data.draw(pairs())
     der = bytearray(written(key, Encoding.DER, PrivateFormat.PKCS8 if type == "Ed25519" else form))
@@ -583,7 +583,6 @@ def test_a_damaged_key_is_a_key_or_an_input_error(form: PrivateFormat, data: st.
 
 
 @given(st.binary(min_size=16, max_size=40), st.sampled_from(["AES", "DES3", "DES", "RSA", "EC"]), st.sampled_from([None, "hex", "base64"]))
-@settings(deadline=None)
 def test_no_problem_quotes_the_key(value: bytes, type: str, format: str | None) -> None:
     for text in (value.hex() + "z", base64.b64encode(value).decode() + "!", "x" + pem(EC_KEY)[:-40]):
         with pytest.raises(InputError) as caught:

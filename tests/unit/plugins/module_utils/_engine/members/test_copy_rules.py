@@ -14,7 +14,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Disagreement, MemberKey, compare_members
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plain_keys import GROUP, HERE, STANDBY, half, in_group, named, pair, record_of, scope_of, secret
 
@@ -142,7 +142,6 @@ RECORDS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(MEMBERS, RECORDS, RECORDS)
 def test_what_is_never_copied(members: list[list[Key]], records: list[VirtualKey], theirs: list[VirtualKey]) -> None:
     rows = rows_of(*members)
@@ -162,7 +161,6 @@ def test_what_is_never_copied(members: list[list[Key]], records: list[VirtualKey
     assert sorted((rows.index(item.row), item.lacking) for item in (*orders, *refused)) == expected
 
 
-@settings(deadline=None)
 @given(MEMBERS)
 def test_copies_that_were_made_and_are_planned_again_are_none(members: list[list[Key]]) -> None:
     """Where no name stands for two keys of the group, every copy that is planned makes the members agree a little more."""

@@ -22,7 +22,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.export_f
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError, Refused
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CHANGE, CREATE, KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import export_problems
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 DOCUMENT: dict[str, Any] = {
@@ -259,7 +259,6 @@ def test_another_file_is_not_overwritten(tmp_path: Path, ending: str, text: str)
     assert file.read_text() == text
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(ENDINGS))
 def test_no_content_makes_it_fail_otherwise(tmp_path_factory: pytest.TempPathFactory, raw: bytes, ending: str) -> None:
     file = tmp_path_factory.getbasetemp() / f"any.{ending}"

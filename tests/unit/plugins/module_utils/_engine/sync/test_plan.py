@@ -17,7 +17,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.identity import facts_of_keys, facts_of_record
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, VirtualKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plain_keys import GONE, GROUP, HERE, STANDBY, half, in_group, named, pair, record_of, scope_of, secret
 
@@ -352,7 +352,6 @@ def clear(keys: Sequence[Key], records: Sequence[VirtualKey]) -> bool:
     )
 
 
-@settings(deadline=None)
 @given(KEYS, RECORDS, GROUPS, REFRESH, st.booleans())
 def test_a_sync_that_was_written_and_is_planned_again_changes_nothing(
     keys: list[Key], records: list[VirtualKey], group: GroupRecord | None, refresh: Sequence[str], prune: bool
@@ -368,7 +367,6 @@ def test_a_sync_that_was_written_and_is_planned_again_changes_nothing(
         assert runs <= most
 
 
-@settings(deadline=None)
 @given(KEYS, RECORDS, GROUPS, REFRESH, st.booleans())
 def test_what_a_sync_never_does(
     keys: list[Key], records: list[VirtualKey], group: GroupRecord | None, refresh: Sequence[str], prune: bool
@@ -392,7 +390,6 @@ def test_what_a_sync_never_does(
         assert not changes.added
 
 
-@settings(deadline=None)
 @given(KEYS, RECORDS, GROUPS)
 def test_every_key_and_record_is_accounted_for(keys: list[Key], records: list[VirtualKey], group: GroupRecord | None) -> None:
     plan = planned(keys, records, group)

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.virtual_keys.comparison import compare
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plain_keys import half, named, pair, record_of, secret
 
@@ -122,7 +122,6 @@ KEYS = st.lists(st.one_of(SECRETS, PAIRS, HALVES), max_size=6, unique_by=lambda 
 RECORDS = KEYS.map(lambda keys: [record_of(key) for key in keys if key.name[1:] != (b"", "")])
 
 
-@settings(deadline=None)
 @given(KEYS, RECORDS)
 def test_nothing_is_lost_and_nothing_counts_twice(keys: list[Key], records: list[VirtualKey]) -> None:
     nameless = [key for key in keys if key.name[1:] == (b"", "")]
@@ -134,7 +133,6 @@ def test_nothing_is_lost_and_nothing_counts_twice(keys: list[Key], records: list
     )
 
 
-@settings(deadline=None)
 @given(KEYS)
 def test_what_was_recorded_as_it_is_has_no_drift(keys: list[Key]) -> None:
     addressable = [key for key in keys if key.name[1:] != (b"", "")]
@@ -142,7 +140,6 @@ def test_what_was_recorded_as_it_is_has_no_drift(keys: list[Key]) -> None:
     assert not found.added and not found.missing and not any(match.drift for match in found.matches)
 
 
-@settings(deadline=None)
 @given(KEYS, RECORDS, st.data())
 def test_the_order_of_the_keys_does_not_matter(keys: list[Key], records: list[VirtualKey], data: st.DataObject) -> None:
     addressable = [key for key in keys if key.name[1:] != (b"", "")]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.x509.bundle import certificates_in
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -98,7 +98,6 @@ def test_what_is_none_is_told_with_the_way_out(folder: Path) -> None:
             certificates_in(data)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_damage_is_told_and_nothing_else_happens(folder: Path, data: st.DataObject) -> None:
     form = data.draw(st.sampled_from(["leaf.der", "both.p7b"]))

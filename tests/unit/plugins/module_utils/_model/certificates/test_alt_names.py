@@ -12,7 +12,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.x509.reading 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.alt_names import parse_alt_names
 from asn1crypto import core
 from cryptography import x509
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -91,7 +91,6 @@ def test_other_kinds_are_built_and_read_as_they_were_given(name: str, text: str)
     assert alt_name(built) == text
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["CN", "O", "OU", "C", "DC", "UID", "title", "emailAddress"]), st.text(max_size=20), min_size=1))
 def test_directory_names_that_are_accepted_are_built(parts: dict[str, str]) -> None:
     pairs, problems = parse_alt_names(["dirName:" + ",".join(f"{name}={value}" for name, value in parts.items())])
@@ -99,7 +98,6 @@ def test_directory_names_that_are_accepted_are_built(parts: dict[str, str]) -> N
         assert isinstance(general_name(*pairs[0]).value, x509.Name)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_other_names_that_are_accepted_are_built(text: str) -> None:
     pairs, problems = parse_alt_names([f"otherName:1.2.3;UTF8:{text}"])
@@ -113,14 +111,12 @@ def test_the_same_name_twice() -> None:
     assert parse_alt_names([])[1] == ["subject_alt_names: is empty: name one at least, or leave it out"]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab1!#$%&'*+/=?^_`{|}~-.\"(),:;<>@[\\] ", max_size=12))
 def test_mail_addresses_that_are_accepted_can_be_built(local: str) -> None:
     pairs, _problems = parse_alt_names([f"email:{local}@example.com"])
     assert all(x509.RFC822Name(value).value == f"{local}@example.com" for _kind, value in pairs)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["DNS", "IP", "email", "URI"]), st.text(max_size=40))
 def test_alt_names_that_are_accepted_can_be_built(kind: str, value: str) -> None:
     pairs, problems = parse_alt_names([f"{kind}:{value}"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.members.reading import report_rows
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.member_comparison import Disagreement, MemberKey, compare_members
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 LISTS = ("have", "lack", "twice", "different", "unknown")
@@ -168,20 +168,17 @@ def fleets(keys: st.SearchStrategy[MemberKey], least: int = 1, most: int = 3) ->
     return st.lists(st.lists(keys, max_size=5), min_size=least, max_size=most)
 
 
-@settings(deadline=None)
 @given(st.lists(KNOWN, unique_by=lambda key: (key.label, key.key_id, key.kind)), st.data())
 def test_the_same_keys_in_another_order_give_no_row(keys: list[MemberKey], data: st.DataObject) -> None:
     one_of_each = list({(key.fingerprint, key.exact) if key.kind != "secret" or key.exact else key.name: key for key in keys}.values())
     assert compare_members([data.draw(st.permutations(one_of_each)) for _number in range(3)]) == []
 
 
-@settings(deadline=None)
 @given(fleets(ANY), st.data())
 def test_the_order_of_a_members_keys_does_not_matter(members: list[list[MemberKey]], data: st.DataObject) -> None:
     assert compare_members([data.draw(st.permutations(keys)) for keys in members]) == compare_members(members)
 
 
-@settings(deadline=None)
 @given(fleets(ANY))
 def test_every_row_is_justified(members: list[list[MemberKey]]) -> None:
     everyone = list(range(len(members)))
@@ -219,7 +216,6 @@ def test_every_row_is_justified(members: list[list[MemberKey]]) -> None:
             assert len(row.have) <= 1 and not row.twice and not row.different
 
 
-@settings(deadline=None)
 @given(fleets(ANY))
 def test_nothing_is_passed_over(members: list[list[MemberKey]]) -> None:
     """A key has a row or is mentioned in one, unless every member has one that looks the same under its name."""
@@ -265,7 +261,6 @@ def counted(rows: Iterable[Disagreement], count: int) -> Counter[tuple[Any, ...]
 
 
 @pytest.mark.parametrize("keys", [PAIRS, EXACT], ids=["pairs", "secret keys with a check of all bits"])
-@settings(deadline=None)
 @given(data=st.data())
 def test_against_brute_force(keys: st.SearchStrategy[MemberKey], data: st.DataObject) -> None:
     members = data.draw(fleets(keys))
@@ -286,7 +281,6 @@ def having(rows: Iterable[Disagreement]) -> set[tuple[str | None, int]]:
     return found | {(fingerprint, member) for row in rows for member, fingerprint in row.other.items()}
 
 
-@settings(deadline=None)
 @given(fleets(st.one_of(PAIRS, EXACT), 2, 2))
 def test_two_members_say_the_same_of_each_other(members: list[list[MemberKey]]) -> None:
     there, back = compare_members(members), compare_members(members[::-1])

@@ -227,7 +227,7 @@ def a_group_makes_no_second_key(world: World, wish: dict[str, Any], answer: Answ
             assert not members.unreached or world.on_unreachable == "generate"
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(WORLDS, st.sampled_from(list(wishes())))
 def test_always(world: World, wish: dict[str, Any]) -> None:
     answer = world.plan(wish)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Codes that no provider's limits explain.
-FAULTS = ("unexpected", "probe_crashed", "probe_timeout", "CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR")
+FAULTS = ("unexpected", "probe_crashed", "probe_timeout", "CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR", "CKR_CRYPTOKI_NOT_INITIALIZED")
 _KEPT = ("pin_not_tried", "pin_count_low")  # no try was made
 SHOWN = 220  # characters of a message
 

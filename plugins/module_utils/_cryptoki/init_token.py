@@ -14,6 +14,7 @@ from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import LABEL_BYTES
 from .function_list import GET_TOKEN_INFO, INIT_TOKEN, check, function
 
+_NOT_INITIALIZED = 0x190  # CKR_CRYPTOKI_NOT_INITIALIZED
 _LONGEST = 4096  # a greater "greatest length" is CK_UNAVAILABLE_INFORMATION or nonsense
 
 
@@ -32,10 +33,16 @@ class _TokenInfo(ctypes.Structure):
 
 
 def pin_lengths(library: str, slot_id: int) -> tuple[int, int]:
-    """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible. Raises :class:`Cryptoki`."""
+    """Least and greatest length of a PIN in bytes; (0, 0) where the token does not say anything sensible. Raises :class:`Cryptoki`.
+
+    p11-kit gives each caller a function list of its own, in which python-pkcs11's C_Initialize counts for nothing.
+    """
     info = _TokenInfo()
     rv, call = function(library, GET_TOKEN_INFO, ctypes.c_ulong, ctypes.POINTER(_TokenInfo))
-    check(rv or int(call(slot_id, ctypes.byref(info))), f"reading the token in slot {slot_id}")
+    rv = rv or int(call(slot_id, ctypes.byref(info)))
+    if rv == _NOT_INITIALIZED:
+        return 0, 0
+    check(rv, f"reading the token in slot {slot_id}")
     least, most = int(info.min_pin_length), int(info.max_pin_length)
     return (least, most) if 0 < most <= _LONGEST and least <= most else (0, 0)
 

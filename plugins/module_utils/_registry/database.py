@@ -112,9 +112,14 @@ def _check_nobody_prepared(path: Path) -> None:
     folder may be where it is sticky, as /tmp. Raises :class:`RegistryError`, OSError.
     """
     beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
-    for file in (path.parent, path, *(one for one in beside if os.path.lexists(one))):
+    for file in (path.parent, path, *beside):
         folder = file == path.parent
-        status = os.stat(file) if folder else os.lstat(file)
+        try:
+            status = os.stat(file) if folder else os.lstat(file)
+        except FileNotFoundError:
+            if file in beside:
+                continue  # another run may remove it at any moment, when it has written
+            raise
         mode = stat.S_IMODE(status.st_mode)
         problem = None
         if stat.S_ISLNK(status.st_mode):

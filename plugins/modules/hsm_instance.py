@@ -103,7 +103,7 @@ notes:
     changed.
   - When several tokens of one task cannot be used, the error lists each of them.
   - When something had been done before a failure, C(changed) is true, and C(msg) tells it after the words
-    C(Before that). Run the task again when the cause is mended.
+    C(Before that). Run the task again once the cause is fixed.
   - Tasks and plays that use one token at the same time wait for each other, see O(connection_timeout).
   - Ansible prints the items of a loop, and from C(-v) on it does so in spite of C(loop_control.label). Loop over the
     names of instances, and never over dictionaries with PINs in them.

@@ -356,7 +356,7 @@ options:
     default: fail
 notes:
   - A failure in the middle of the list is told in full, see RV(applied), RV(failed_keys) and RV(not_attempted).
-    C(changed) is true when anything was done. Run the task again when the cause is mended; it goes on from there.
+    C(changed) is true when anything was done. Run the task again once the cause is fixed; it goes on from there.
   - After an error of the device itself, such as V(CKR_DEVICE_ERROR), the rest of the list is not attempted. After an
     error that concerns one key, the others are still made.
   - Half a key pair, or a key that cannot be used, is an error unless the registry tells that a run was cut off while

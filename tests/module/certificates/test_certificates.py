@@ -707,6 +707,24 @@ def test_keys_that_cannot_be_used_are_told(primary: Hsm) -> None:
         assert twins["failure"]["code"] == "several_keys" and twins["msg"].count("handle") == 2 and "CKA_ID 02" in twins["msg"]
 
 
+@pytest.mark.parametrize("kind", ["rsa", "p256"])
+def test_a_key_whose_public_half_is_only_in_its_certificate(primary: Hsm, kind: str) -> None:
+    """As on many cards. Another key's certificate with that CKA_ID is seen by the signature."""
+    make_key(primary, kind)
+    make_key(primary, "p256", "other")
+    ok(certificate(primary, subject=SUBJECT, self_signed={"valid_days": 9}))
+    primary.tool("--delete-object", "--type", "pubkey", "--label", LABEL)
+    request = ok(certificate(primary, subject=SUBJECT))
+    assert x509.load_pem_x509_csr(request["csr"].encode()).is_signature_valid and request["matches_key"] is True
+    other = ok(certificate(primary, key_label="other", subject=SUBJECT, self_signed={"valid_days": 9}))
+    der = primary.scratch / "other.der"
+    der.write_bytes(x509.load_pem_x509_certificate(other["certificate"].encode()).public_bytes(Encoding.DER))
+    primary.tool("--delete-object", "--type", "cert", "--label", LABEL)
+    primary.tool("--write-object", str(der), "--type", "cert", "--label", LABEL, "--id", LABEL.encode().hex())
+    answer = certificate(primary, subject=SUBJECT)
+    assert answer["failure"]["code"] == ("half_pair" if kind == "rsa" else "bad_signature"), answer
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "part"),
     [

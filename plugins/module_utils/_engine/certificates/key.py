@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..._cryptoki.certificates import read_certificates
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.session import Session
 from ..._cryptoki.signing import mechanism_for, sign
@@ -24,7 +25,7 @@ from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
 from ..._model.keys.types import SECRET
 from ..x509.hsm_private_key import private_key
-from ..x509.reading import key_fingerprint, spki_of, unreadable
+from ..x509.reading import key_fingerprint, read_certificate, spki_of, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -126,6 +127,18 @@ def _later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, .
     return tuple(stored_label(base, other) for other in numbers if other > (number or 1))
 
 
+def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None:
+    """The public key of the certificates with the CKA_ID of a private key whose public half is nowhere else, as on many cards.
+
+    None where there is none, or several. That it is the private key's own is seen by the signature, before anything is written.
+    """
+    if private is None or not private.key_id:
+        return None
+    beside = [read_certificate(item.der) for item in read_certificates(session).objects if item.key_id == private.key_id]
+    found = {one.spki for one in beside if one.spki is not None and private.public_key in (None, one.spki)}
+    return found.pop() if len(found) == 1 else None
+
+
 def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey:
     """The one key pair with this label. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
     token = str(session.token)
@@ -142,17 +155,17 @@ def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey
             code="no_key",
         )
     key = keys[0]
-    if key.private is None or key.public is None:
+    der = key.public.public_key if key.public is not None else _in_certificate(session, key.private)
+    if key.private is None or (key.public is None and der is None):
         half = "private" if key.private is None else "public"
         raise KeyfleetError(
             f"key_label: only half of the key pair '{label}' is on {token} ({key.main.named()}); its {half} key is missing, and the "
             "certificate needs both. hsm_key says what can be done about it.",
             code="half_pair",
         )
-    der = key.public.public_key
     if not der:
         raise KeyfleetError(
-            f"key_label: {token} does not tell enough of the public key '{label}' ({key.public.named()}, type {key.main.type}) to "
+            f"key_label: {token} does not tell enough of the public key '{label}' ({key.main.named()}, type {key.main.type}) to "
             "compare a certificate with it. Use an RSA, EC or Ed25519 key.",
             code="unknown_public_key",
         )
@@ -161,7 +174,7 @@ def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey
         spki_of(public)
     except unreadable() as error:
         raise KeyfleetError(
-            f"key_label: the public key '{label}' ({key.public.named()}, type {key.main.type}) is of a kind that is not known here "
+            f"key_label: the public key '{label}' ({key.main.named()}, type {key.main.type}) is of a kind that is not known here "
             f"({error}). Use an RSA, EC or Ed25519 key.",
             code="unknown_public_key",
         ) from None

@@ -150,7 +150,7 @@ class _Registration:
         except KeyfleetError as error:
             error.changed = any(one.changed for one in done)
             if steps := [text for one in done for text in one.steps]:
-                error.message += f" Before that: {'; '.join(steps)}. The instance was not saved; run again when the cause is mended."
+                error.message += f" Before that: {'; '.join(steps)}. The instance was not saved; run again once the cause is fixed."
             raise
 
     def _save(self, database: Database, looks: Sequence[Look]) -> list[InstanceRecord]:

@@ -84,7 +84,7 @@ class _Sync:
                 export.write()
             except KeyfleetError as error:
                 error.changed = any(changes.any for changes in done)
-                error.message += " The records are saved; run again when the cause is mended." if error.changed else ""
+                error.message += " The records are saved; run again once the cause is fixed." if error.changed else ""
                 raise
         return Written(done, found, export)
 

@@ -76,7 +76,8 @@ def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumsta
 
 
 def _blocked(spec: KeySpec, key: Key, what: str, reason: str) -> Refusal:
-    return Refusal(f"{spec.where}: {what} ({key.main.named()}): {reason}. Nothing was changed. To give the key up, make it absent by name.")
+    way = "Otherwise restore it from a backup, or use another label."
+    return Refusal(f"{spec.where}: {what} ({key.main.named()}): {reason}. Nothing was changed. {way}")
 
 
 def _rest_of_replaced(spec: KeySpec, key: Key, circumstances: Circumstances) -> KeyPlan | Refusal | None:

@@ -41,17 +41,19 @@ class KeyIndex:
         return found[0] if len(found) == 1 else None
 
     def meant(self, spec: KeySpec) -> Key | Refusal | None:
-        """The key that ``spec`` means, None where it is not there, or why that cannot be said. An ``id`` narrows several down."""
+        """The key that ``spec`` means, None where it is not there, or why that cannot be said. ``id`` and ``type`` narrow several."""
         found = self._labelled(spec.label)
         if spec.id_given and (spec.state not in MADE or len(found) > 1):
             narrowed = [key for key in found if key.main.key_id == spec.key_id]
             # What is destroyed or taken out of use must bear both names that were given.
             found = narrowed if narrowed or spec.state not in MADE else found
+        if len(found) > 1 and spec.type is not None:
+            found = [key for key in found if key.main.type == spec.type] or found
         if len(found) > 1:
             listed = "; ".join(item.named() for item in self._by_label[spec.label])
             return Refusal(
-                f"{spec.where}: several objects on the token have the label '{spec.label}': {listed}. Nothing is guessed: name the right "
-                "one by id, or remove the others with the vendor's tools."
+                f"{spec.where}: several objects on the token have the label '{spec.label}': {listed}. Nothing is guessed: "
+                f"{_ways_to_one(found)}remove the others with the vendor's tools."
             )
         return found[0] if found else None
 
@@ -61,3 +63,10 @@ class KeyIndex:
         if not taken:
             return None
         return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"
+
+
+def _ways_to_one(keys: Iterable[Key]) -> str:
+    """By what several keys of one label can be told apart; empty where only the vendor's tools can."""
+    ids, types = {key.main.key_id for key in keys}, {key.main.type for key in keys}
+    ways = [name for name, values in (("id", ids), ("type", types)) if len(values) > 1]
+    return f"name the right one by {' or '.join(ways)}, or " if ways else "they have one id and one type, so "

@@ -359,7 +359,6 @@ SECRETS = """
       check_mode: "{{ checked }}"
       failed_when: false
       loop: "{{ awkward }}"
-      no_log: true
 """
 
 
@@ -373,7 +372,7 @@ def test_no_awkward_secret_reaches_the_journal(site: Site, tmp_path: Path) -> No
         run = site.fleet.playbook(play, extra={"awkward": [f"Kx7391{between}qZ5520" for between in AWKWARD], "checked": check})
         assert run.code == 0, run.failures()
     logged = site.ssh("kms1", f"{asked} '{since}'").stdout
-    assert logged.count("ansible-keyfleet.hsm.hsm_key: Invoked with") == 2 * len(AWKWARD)
+    assert "hsm_key" in logged and logged.count("Invoked with ") >= 2 * len(AWKWARD)
     assert "Kx7391" not in logged and "qZ5520" not in logged
 
 

@@ -44,20 +44,18 @@ class Page:
     def __init__(self) -> None:
         self._memory = mmap(-1, 1 + 2 * _BYTES)
 
-    def _place(self, number: int) -> slice:
-        return slice(1 + number * _BYTES, 1 + (number + 1) * _BYTES)
-
     def write(self, call: Call) -> None:
         data = json.dumps([call.doing[: _BYTES // 16], call.function, call.writes]).encode("ascii")
         other = 1 - self._memory[0]
-        self._memory[self._place(other)] = data.ljust(_BYTES, b"\0")
+        start = 1 + other * _BYTES
+        self._memory[start : start + len(data) + 1] = data + b"\0"
         self._memory[0] = other
 
     def read(self) -> Call:
         """The call of this moment; one that says nothing where calls follow each other too fast."""
         for _try in range(_TRIES):
             number = self._memory[0]
-            data = self._memory[self._place(number)].partition(b"\0")[0]
+            data = self._memory[1 + number * _BYTES : 1 + (number + 1) * _BYTES].partition(b"\0")[0]
             if number == self._memory[0]:
                 with suppress(ValueError):
                     return Call(*json.loads(data)) if data else Call()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .attributes import read
 from .binding import pkcs11
-from .errors import ABSENT, calling, read_attribute, rv_name
+from .errors import calling
 from .faceless import handles
 from .second_look import CHANGED, cannot_tell, writing
 from .session import Session
@@ -44,29 +45,9 @@ class CertificateInventory:
     raw: dict[int, Any] = field(default_factory=dict)
 
 
-def _attributes(raw: Any) -> dict[str, Any]:
-    """The attributes of ``_READ`` that the object has, by name. What the bulk read did not give is asked for one by one."""
-    wanted = [pkcs11.Attribute[name] for name in _READ]
-    try:
-        found = dict(raw.get_attributes(wanted))
-    except (pkcs11.PKCS11Error, ValueError):
-        found = {}
-    for attribute in wanted:
-        if attribute not in found:
-            try:
-                found[attribute] = read_attribute(raw, attribute)
-            except ValueError:
-                found[attribute] = None  # a kind of certificate that PKCS#11 has no name for
-            except pkcs11.PKCS11Error as error:
-                # Absent is an answer, a fault of the device is not: taken for one, the certificate would be stored again.
-                if rv_name(error) not in ABSENT:
-                    raise
-    return {pkcs11.Attribute(number).name: value for number, value in found.items()}
-
-
 def _describe(raw: Any) -> CertificateObject | None:
     """The certificate behind a handle; None for one that is not X.509, or whose value is kept elsewhere (CKA_URL)."""
-    found = _attributes(raw)
+    found = read(raw, _READ, known_by=_READ)  # missing for a fault's sake, the certificate would be stored again
     if "CERTIFICATE_TYPE" not in found:
         raise Cryptoki(f"the certificate with handle {raw.handle} cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
     if found["CERTIFICATE_TYPE"] != pkcs11.CertificateType.X_509 or not found.get("VALUE"):

@@ -18,8 +18,9 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
 from .._model.keys.types import KEY_TYPES, SECRET, WEAK_TYPES
+from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
-from .errors import calling, read_attribute, read_attributes
+from .errors import calling
 from .objects import Inventory
 from .passing import for_a_moment
 from .roundtrip import INCONCLUSIVE, SIGNING
@@ -112,7 +113,7 @@ def _same_wrapping(session: Session, raw: Any, reference: Any, may_wrap: bool) -
         wrapped = reference.wrap_key(guest, mechanism=wrap)
         if may_wrap:
             return bool(raw.wrap_key(guest, mechanism=wrap) == wrapped)
-        value = read_attribute(guest, attribute.VALUE)
+        value = read_value(guest, "VALUE")
         opened = [_opened(raw, wrapped, open_key) for _attempt in range(2)]
         if None in opened:
             # A refusal is the answer of another key only when the call itself works: twice refused here, and opened there.
@@ -128,7 +129,7 @@ def _opened(raw: Any, wrapped: bytes, template: Mapping[Any, bool]) -> bytes | N
     except (pkcs11.WrappedKeyInvalid, pkcs11.GeneralError, pkcs11.FunctionFailed):
         return None
     with for_a_moment(opened):
-        value: bytes = read_attribute(opened, pkcs11.Attribute.VALUE)
+        value: bytes = read_value(opened, "VALUE")
     return value
 
 
@@ -152,8 +153,7 @@ def secret_for_a_look(session: Session, type_name: str, value: bytes, operation:
 def modulus_of(raw: Any) -> bytes | None:
     """The RSA modulus of an object of this session; None where the token does not give it."""
     with calling("reading a modulus"):
-        found = read_attributes(raw, [pkcs11.Attribute.MODULUS])
-    value: bytes | None = found.get(pkcs11.Attribute.MODULUS)
+        value: bytes | None = read(raw, ["MODULUS"]).get("MODULUS")
     return value
 
 
@@ -192,7 +192,7 @@ def _agree(session: Session, raw: Any, public: Mapping[str, bytes]) -> bool:
     domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: public["EC_PARAMS"]}, local=True)
     third_public, third_private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
     with for_a_moment(third_public), for_a_moment(typed(third_private, "EC")):
-        return _derived(raw, read_attribute(third_public, attribute.EC_POINT)) == _derived(third_private, public["EC_POINT"])
+        return _derived(raw, read_value(third_public, "EC_POINT")) == _derived(third_private, public["EC_POINT"])
 
 
 def _derived(raw: Any, point: bytes) -> bytes:
@@ -207,7 +207,7 @@ def _derived(raw: Any, point: bytes) -> bytes:
         template={attribute.EXTRACTABLE: True, attribute.SENSITIVE: False},
     )
     with for_a_moment(secret):
-        value: bytes = read_attribute(secret, attribute.VALUE)
+        value: bytes = read_value(secret, "VALUE")
     if not value:
         raise Cryptoki("agreeing on a secret gave none", rv="CKR_FUNCTION_FAILED", device=True)
     return value

@@ -14,10 +14,12 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import PRIVATE, PUBLIC, SECRET
-from .binding import pkcs11
-from .errors import PERHAPS_ABSENT, calling, read_attribute, read_attributes
+from .attributes import read
+from .errors import calling
 from .objects import Inventory
 from .roundtrip import is_restricted
+
+_KEPT_BY = ("WRAP_WITH_TRUSTED", "ALWAYS_AUTHENTICATE")
 
 
 def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
@@ -27,13 +29,13 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
     """
     if item.extractable is not True:
         return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
-    attribute, raw = pkcs11.Attribute, inventory.raw[item.handle]
+    raw = inventory.raw[item.handle]
     with calling(f"reading key '{item.label}'"):
-        found = read_attributes(raw, [attribute.WRAP_WITH_TRUSTED, attribute.ALWAYS_AUTHENTICATE])
+        found = read(raw, _KEPT_BY, known_by=_KEPT_BY)
         restricted = is_restricted(raw)
-    if found.get(attribute.WRAP_WITH_TRUSTED):
+    if found.get("WRAP_WITH_TRUSTED"):
         return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
-    if found.get(attribute.ALWAYS_AUTHENTICATE):
+    if found.get("ALWAYS_AUTHENTICATE"):
         return "always_authenticate", "it wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE), which a copy could not be tested with"
     if restricted:
         return "restricted", "it is for certain mechanisms only (CKA_ALLOWED_MECHANISMS), and a copy would not be"
@@ -53,10 +55,10 @@ def guards(inventory: Inventory, key: Key) -> dict[str, dict[str, bool]]:
     """By class of object, what protects each half of a key and must protect its copy. Raises :class:`Cryptoki`."""
     found: dict[str, dict[str, bool]] = {}
     for item in key.objects:
-        wanted = {pkcs11.Attribute[name]: value for name, value in _GUARDS[item.kind].items()}
+        wanted = _GUARDS[item.kind]
         with calling(f"reading key '{item.label}'"):
-            has = read_attributes(inventory.raw[item.handle], wanted)
-        found[item.kind] = {attribute.name: value for attribute, value in wanted.items() if has.get(attribute) is value}
+            has = read(inventory.raw[item.handle], wanted, known_by=wanted)
+        found[item.kind] = {name: value for name, value in wanted.items() if has.get(name) is value}
     return found
 
 
@@ -81,12 +83,8 @@ def _date(raw: Any, name: str) -> bool | None:
     """None: the token does not say. Raises :class:`Cryptoki`."""
     try:
         with calling(f"reading a key's CKA_{name}"):
-            return read_attribute(raw, pkcs11.Attribute[name]) is not None
-    except (ValueError, NotImplementedError):  # it is empty
-        return False
+            return name in read(raw, [name])  # a date that is not set is one that cannot be decoded
     except Cryptoki as error:
-        if error.rv == "CKR_GENERAL_ERROR":
-            return None
-        if error.rv not in PERHAPS_ABSENT:
+        if error.rv != "CKR_GENERAL_ERROR":
             raise
-        return False
+        return None

@@ -9,9 +9,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from .._model import underway
 from .._model.errors import Cryptoki
@@ -20,10 +19,6 @@ from .binding import pkcs11
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _CODE = re.compile(r"0x[0-9a-fA-F]+")
-# What a token answers for an attribute that an object has not, or does not give. FUNCTION_FAILED is python-pkcs11's word for a value
-# that is not there although the call went well.
-ABSENT = frozenset({"CKR_ATTRIBUTE_TYPE_INVALID", "CKR_ATTRIBUTE_SENSITIVE"})
-PERHAPS_ABSENT = ABSENT | {"CKR_FUNCTION_FAILED"}
 _SPELT_OTHERWISE = {"CKR_TOKEN_NOT_RECOGNISED": "CKR_TOKEN_NOT_RECOGNIZED"}
 
 
@@ -37,24 +32,6 @@ def rv_name(error: BaseException) -> str:
         return number_name(int(match.group(), 16)) if match else "CKR_GENERAL_ERROR"
     name = f"CKR_{_WORD.sub('_', type(error).__name__).upper()}"
     return _SPELT_OTHERWISE.get(name, name)
-
-
-def read_attribute(raw: Any, attribute: Any) -> Any:
-    """One attribute of python-pkcs11's object, which takes two calls to read. Where the first of them fails and the second does not,
-    python-pkcs11 says FUNCTION_FAILED: asked once more, a passing fault is over, and a lasting one has its own name."""
-    try:
-        return raw[attribute]
-    except pkcs11.FunctionFailed:
-        return raw[attribute]
-
-
-def read_attributes(raw: Any, attributes: Iterable[Any]) -> dict[Any, Any]:
-    """Those of several attributes that the object has, as :func:`read_attribute` reads one."""
-    wanted = list(attributes)
-    try:
-        return dict(raw.get_attributes(wanted))
-    except pkcs11.FunctionFailed:
-        return dict(raw.get_attributes(wanted))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def attribute_mapper() -> Any:
     from pkcs11.attributes import AttributeMapper
 
     mapper = AttributeMapper()
-    for name, members in (("CLASS", pkcs11.ObjectClass), ("KEY_TYPE", pkcs11.KeyType)):
+    for name, members in (("CLASS", pkcs11.ObjectClass), ("KEY_TYPE", pkcs11.KeyType), ("CERTIFICATE_TYPE", pkcs11.CertificateType)):
         attribute = pkcs11.Attribute[name]
         mapper.register_handler(attribute, mapper.attribute_types[attribute][0], _enum_or_number(members))
     # Only whether it is empty is ever asked: python-pkcs11 cannot take lists apart.

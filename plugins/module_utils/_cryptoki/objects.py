@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.types import CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import CLASS_OPERATIONS, CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
+from .attributes import read, read_value
 from .binding import pkcs11
-from .errors import ABSENT, PERHAPS_ABSENT, calling, read_attribute, rv_name
+from .errors import calling
 from .faceless import find_faceless, handles
 from .public_key import public_key_der
 from .second_look import writing
@@ -71,33 +71,6 @@ class Inventory:
         return self._by_label.get(label, [])
 
 
-@cache
-def _wanted() -> tuple[list[Any], dict[int, str]]:
-    """The attributes of ``_READ`` as python-pkcs11 has them, and their names by number."""
-    wanted = [pkcs11.Attribute[name] for name in _READ]
-    return wanted, {int(attribute): attribute.name for attribute in wanted}
-
-
-def _attributes(raw: Any) -> dict[str, Any]:
-    """All attributes of ``_READ`` that the object has, by name. Falls back to one by one where a provider refuses the bulk."""
-    wanted, names = _wanted()
-    try:
-        found = raw.get_attributes(wanted)
-    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):
-        found = {}
-        for attribute in wanted:
-            try:
-                found[attribute] = read_attribute(raw, attribute)
-            except (ValueError, NotImplementedError):
-                continue
-            except pkcs11.PKCS11Error as error:
-                # Absent or sensitive is an answer; a fault of the device is not, and must not look like one. Nothing that a key is
-                # known by may be missing because of a word for both.
-                if rv_name(error) not in (ABSENT if attribute.name in _KNOWN_BY else PERHAPS_ABSENT):
-                    raise
-    return {names[int(number)]: value for number, value in found.items()}
-
-
 def _type_name(found: Mapping[str, Any]) -> str:
     """Our word for the type; CKA_KEY_TYPE's name, or its number, for types that this collection does not make."""
     key_type = found.get("KEY_TYPE")
@@ -112,7 +85,7 @@ def _type_name(found: Mapping[str, Any]) -> str:
 def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
     """The key object behind a handle; None for an object that is no key. A certificate's CKA_ID goes
     into ``certified``. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
-    found = _attributes(raw)
+    found = read(raw, _READ, known_by=_KNOWN_BY)
     if "CLASS" not in found:
         raise Cryptoki(f"the object with handle {raw.handle} cannot be read", rv="CKR_FUNCTION_FAILED", device=True)
     kind = _KINDS.get(getattr(found.get("CLASS"), "name", ""))
@@ -140,7 +113,7 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         type=key_type,
         size=size,
         curve=curve.name if curve else None,
-        operations=tuple(operation for operation in OPERATIONS if found.get(operation.upper())),
+        operations=tuple(operation for operation in CLASS_OPERATIONS[kind] if found.get(operation.upper())),
         sensitive=found.get("SENSITIVE"),
         extractable=found.get("EXTRACTABLE"),
         modifiable=found.get("MODIFIABLE"),
@@ -223,7 +196,7 @@ def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool)
     whole object, and a crash in the middle may cost the key."""
     raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
-    with writing(doing, "C_SetAttributeValue", lambda: bool(read_attribute(raw, attribute)) is value):
+    with writing(doing, "C_SetAttributeValue", lambda: bool(read_value(raw, name)) is value):
         raw[attribute] = value
 
 

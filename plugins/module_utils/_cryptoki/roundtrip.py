@@ -16,8 +16,9 @@ from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
+from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
-from .errors import PERHAPS_ABSENT, calling, read_attribute
+from .errors import calling
 from .objects import Inventory
 from .passing import for_a_moment
 from .session import Session
@@ -88,10 +89,10 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
     return None
 
 
-def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
-    for half in raw.values():
+def _use_pair(session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+    for half in raws.values():
         typed(half, KEY_TYPES[name].ckk)
-    private, public = raw[PRIVATE], raw.get(PUBLIC)
+    private, public = raws[PRIVATE], raws.get(PUBLIC)
     mechanisms = session.mechanisms()
     usable = [one for one in SIGNING[name] if one in mechanisms]
     if "sign" in operations and usable:
@@ -105,7 +106,7 @@ def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: t
             raise _wrong(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
-        point = read_attribute(public, pkcs11.Attribute.EC_POINT)
+        point = read_value(public, "EC_POINT")
         parameters = (pkcs11.KDF.NULL, None, point)
         derived = private.derive_key(
             pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism("ECDH1_DERIVE"), mechanism_param=parameters, capabilities=0
@@ -117,13 +118,8 @@ def _use_pair(session: Session, raw: Mapping[str, Any], name: str, operations: t
 
 def is_restricted(raw: Any) -> bool:
     """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
-    try:
-        with calling("reading a key's CKA_ALLOWED_MECHANISMS"):
-            return bool(read_attribute(raw, pkcs11.Attribute.ALLOWED_MECHANISMS))
-    except Cryptoki as error:
-        if error.rv not in PERHAPS_ABSENT:
-            raise
-        return False
+    with calling("reading a key's CKA_ALLOWED_MECHANISMS"):
+        return bool(read(raw, ["ALLOWED_MECHANISMS"]).get("ALLOWED_MECHANISMS"))
 
 
 def works_with_another(session: Session, key: Key) -> bool:
@@ -182,7 +178,7 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
         # cannot, the cause is told.
         with calling(what):
             for raw in raws.values():
-                read_attribute(raw, pkcs11.Attribute.CLASS)
+                read_value(raw, "CLASS")
         raise Cryptoki(f"{what}: its attributes could not be read", rv="CKR_FUNCTION_FAILED", device=True) from error
     return None
 

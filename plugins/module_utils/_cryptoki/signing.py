@@ -13,8 +13,9 @@ from typing import Any
 
 from .._model.certificates.scheme import EC, PSS, RSA, Scheme
 from .._model.errors import Cryptoki, KeyfleetError
+from .attributes import read
 from .binding import pkcs11
-from .errors import PERHAPS_ABSENT, calling, read_attribute, rv_name
+from .errors import calling
 from .session import Session
 
 
@@ -46,12 +47,7 @@ def _ecdsa_der(raw: bytes) -> bytes:
 
 def _wants_pin(private: Any) -> bool:
     """Whether each use of the key takes a login of its own. Raises python-pkcs11's errors."""
-    try:
-        return bool(read_attribute(private, pkcs11.Attribute.ALWAYS_AUTHENTICATE))
-    except pkcs11.PKCS11Error as error:
-        if rv_name(error) not in PERHAPS_ABSENT:
-            raise
-        return False
+    return bool(read(private, ["ALWAYS_AUTHENTICATE"]).get("ALWAYS_AUTHENTICATE"))
 
 
 def sign(session: Session, private: Any, scheme: Scheme, data: bytes, what: str) -> bytes:

@@ -24,8 +24,9 @@ from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from . import comparing, making
+from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
-from .errors import calling, read_attributes
+from .errors import calling
 from .objects import Inventory, describe, destroy, search_label, set_attribute
 from .passing import for_a_moment
 from .public_key import public_attributes
@@ -175,7 +176,6 @@ class Receiver(_End):
 
     def begin(self, bits: int) -> dict[str, bytes]:
         """Make the RSA pair; its public numbers. Raises :class:`Cryptoki`."""
-        attribute = pkcs11.Attribute
         with calling(f"making an RSA pair for this session on {self.session.token}"):
             public, self._private = self.session.raw.generate_keypair(
                 key_type("RSA"),
@@ -188,8 +188,7 @@ class Receiver(_End):
             )
             self._keep(typed(self._private, "RSA"))
             self._keep(public)
-            numbers = read_attributes(public, [attribute.MODULUS, attribute.PUBLIC_EXPONENT])
-        return {name: numbers[attribute[name]] for name in ("MODULUS", "PUBLIC_EXPONENT")}
+            return {name: read_value(public, name) for name in ("MODULUS", "PUBLIC_EXPONENT")}
 
     def open(self, sealed: bytes, hash_name: str) -> None:
         """Take the sender's AES key. Raises :class:`Cryptoki`."""

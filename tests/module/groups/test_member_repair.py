@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from hsm_fixture import PIN, SOFTHSM, Hsm, ok
+from nss_pin import new_database
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 GENERAL_ERROR, DEVICE_ERROR = "0x5", "0x30"
@@ -552,3 +553,12 @@ def test_opencryptoki_lacks_the_mechanisms_and_says_so(apart: Members, locking: 
         assert [item["code"] for item in found] == ["mechanism_missing"] * 2
         assert "it lacks AES_KEY_WRAP." in found[0]["reason"] and "it lacks AES_KEY_WRAP_PAD." in found[1]["reason"]
     assert apart.notes() == []
+
+
+def test_a_token_whose_keys_lack_attributes(apart: Members, tmp_path: Path) -> None:
+    """NSS's secret keys have neither CKA_WRAP_WITH_TRUSTED nor CKA_ALWAYS_AUTHENTICATE: python-pkcs11 raises where it gets none."""
+    (tmp_path / "nss").mkdir()
+    ok(apart.left.run("hsm_instance", registry=apart.registry, **new_database(tmp_path / "nss", PIN)))
+    apart.make(AES, instance="nss")
+    assert apart.codes(name_of(AES), source="nss") == ["copied"]
+    assert apart.objects("right") == {"dek": 1} and apart.used("right")["bad"] == []

@@ -6,28 +6,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from faulty import Faulty, crashed
 from hsm_fixture import PIN, Hsm, ok
-from nss_pin import LABEL
-
-
-def nss_library() -> str:
-    found = sorted(Path("/usr/lib").rglob("libsoftokn3.so"))
-    assert found, "libsoftokn3.so is missing: install libnss3"
-    return str(found[0])
+from nss_pin import LABEL, new_database
 
 
 def test_nss_without_p11_kit(tmp_path: Path) -> None:
-    text, hsm, library = f"configdir='sql:{tmp_path}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", Hsm(tmp_path), nss_library()
-    script = Path(__file__).resolve().parents[2] / "support" / "nss_pin.py"
-    subprocess.run([sys.executable, str(script), library, text], input=PIN, text=True, check=True)
-    token = {"label": LABEL, "pin": PIN, "pin_file": str(tmp_path / "pin")}
-    instance = {"name": "primary", "model": "nss", "library": library, "tokens": [token]}
+    hsm, instance = Hsm(tmp_path), {**new_database(tmp_path, PIN), "name": "primary"}
+    text, library, token = instance.pop("init_args"), instance["library"], instance["tokens"][0]
     refused = hsm.run("hsm_instance", **instance)
     assert refused["failure"]["code"] == "library_init_failed" and "init_args" in refused["msg"]
     ok(hsm.run("hsm_instance", **instance, init_args=text))

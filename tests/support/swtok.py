@@ -60,12 +60,9 @@ def running() -> Iterator[dict[str, Any]]:
 def _started() -> Iterator[dict[str, Any]]:
     library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
     daemon = None
-    if (
-        subprocess.run(
-            ["pgrep", "--ns", str(os.getpid()), "--nslist", "pid", "-x", "pkcsslotd"], stdout=subprocess.DEVNULL, check=False
-        ).returncode
-        != 0
-    ):
+    # Not one of a container, which has a namespace of its own.
+    search = ["pgrep", "--ns", str(os.getpid()), "--nslist", "pid", "-x", "pkcsslotd"]
+    if subprocess.run(search, stdout=subprocess.DEVNULL, check=False).returncode != 0:
         daemon = subprocess.Popen(["pkcsslotd", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         slots = wait_for_slots(library)

@@ -49,14 +49,14 @@ def _in_bulk(raw: Any, names: tuple[str, ...]) -> dict[str, Any]:
     wanted, numbers = _numbered(names)
     try:
         return {numbers[int(number)]: value for number, value in raw.get_attributes(wanted).items()}
-    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):
-        return {}
+    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # the last two: python-pkcs11 cannot decode one of them
+        return {}  # each is asked for by itself then, and a fault shows there
 
 
 def read(raw: Any, names: Iterable[str], *, known_by: Collection[str] = ()) -> dict[str, Any]:
     """Those of several attributes that the object gives, by name. Absent, refused and undecodable ones are left out.
 
-    ``known_by`` are those that the object is told from others by, or protected by. They are asked for by themselves where the bulk read
+    ``known_by`` are those that the object is recognised by, or protected by. They are asked for by themselves where the bulk read
     left them out, and must not be missing because of a word that stands for a fault, too.
     """
     wanted = tuple(names)
@@ -64,7 +64,7 @@ def read(raw: Any, names: Iterable[str], *, known_by: Collection[str] = ()) -> d
     for name in [name for name in wanted if name not in found and (not found or name in known_by)]:
         try:
             found[name] = read_value(raw, name)
-        except (ValueError, NotImplementedError):
+        except (ValueError, NotImplementedError):  # there, and python-pkcs11 cannot decode it
             continue
         except pkcs11.PKCS11Error as error:
             if rv_name(error) not in (_ABSENT if name in known_by else _PERHAPS_ABSENT):

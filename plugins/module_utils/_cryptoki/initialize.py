@@ -4,7 +4,8 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""C_Initialize with arguments, which python-pkcs11 does not have: NSS and YubiHSM want a text, others a flag."""
+"""C_Initialize with arguments, which python-pkcs11 does not have: NSS and YubiHSM want a text, others a flag. And C_Finalize where
+python-pkcs11 takes a library for finalised that may not be: after one of the two failed."""
 
 from __future__ import annotations
 
@@ -13,18 +14,30 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from .._model.errors import Cryptoki
 from .._model.tokens.starting import Starting
 from .binding import pkcs11
 from .function_list import FINALIZE, INITIALIZE, check, function
 
 _OS_LOCKING_OK = 2
 _kept: list[Any] = []  # python-pkcs11 unloads a library whose object goes, and a use after that crashes
+_used: set[str] = set()  # libraries that were initialised in this process
 
 
 class _Arguments(ctypes.Structure):
     """CK_C_INITIALIZE_ARGS. NSS calls the last one LibraryParameters."""
 
     _fields_ = [("mutex_functions", ctypes.c_void_p * 4), ("flags", ctypes.c_ulong), ("reserved", ctypes.c_char_p)]
+
+
+def _call(library: str, index: int, argument: int | None) -> int:
+    rv, call = function(library, index, ctypes.c_void_p)
+    return rv or int(call(argument))
+
+
+def finalize(library: str) -> int:
+    """What C_Finalize returns. The library is one that this process has loaded."""
+    return _call(library, FINALIZE, None)
 
 
 class Initialized:
@@ -42,16 +55,12 @@ class Initialized:
         self._initialize()
 
     def _initialize(self) -> None:
-        self._call(INITIALIZE, ctypes.addressof(self._arguments))
+        check(_call(self._library, INITIALIZE, ctypes.addressof(self._arguments)), f"initialising {self._library}")
         self.initialized = True
-
-    def _call(self, index: int, argument: Any) -> None:
-        rv, call = function(self._library, index, ctypes.c_void_p)
-        check(rv or int(call(argument)), f"initialising {self._library}")
 
     def finalize(self) -> None:
         self.initialized = False
-        self._call(FINALIZE, None)
+        check(finalize(self._library), f"closing {self._library}")
 
     def reinitialize(self) -> None:
         self.finalize()
@@ -65,4 +74,11 @@ class Initialized:
 
 def load(library: str, starting: Starting) -> Any:
     """The library, loaded and initialised. Raises :class:`Cryptoki`, or python-pkcs11's error."""
-    return pkcs11.lib(library) if starting.plain else Initialized(library, starting)
+    try:
+        lib = pkcs11.lib(library) if starting.plain else Initialized(library, starting)
+    except (pkcs11.PKCS11Error, Cryptoki):
+        if library in _used:
+            finalize(library)  # it may have taken effect
+        raise
+    _used.add(library)
+    return lib

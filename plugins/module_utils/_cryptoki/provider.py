@@ -24,9 +24,8 @@ from .._model.tokens.selectors import TokenSelector
 from .._model.tokens.starting import Starting
 from .binding import pkcs11
 from .errors import calling, rv_name
-from .finalizing import finalize
 from .init_token import init_token, pin_lengths
-from .initialize import load
+from .initialize import finalize, load
 from .locks import Gate, HostLock
 from .second_look import CHANGED, writing
 
@@ -269,25 +268,14 @@ class Provider:
 
 
 def _answers(token: Token, selector: TokenSelector) -> bool:
-    if selector.kind == "slot":
-        return token.slot_id == selector.value
-    if not token.initialized:
-        return False
-    return (token.label if selector.kind == "label" else token.serial) == unpadded(str(selector.value))
-
-
-_LOADED: set[str] = set()  # libraries that this process has used
+    return (token.initialized or selector.kind == "slot") and token.identity.answers(selector)
 
 
 def _load(library: str, starting: Starting) -> Any:
     try:
         with underway.calling(underway.Call(f"loading {library}", "C_Initialize")):
-            lib = load(library, starting)
-            _LOADED.add(library)
-            return lib
+            return load(library, starting)
     except (pkcs11.PKCS11Error, Cryptoki) as error:
-        if library in _LOADED:
-            finalize(library)  # it may have taken effect
         reason = str(error)
         if "while loading" in reason:
             raise ProviderError(

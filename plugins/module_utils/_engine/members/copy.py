@@ -25,13 +25,13 @@ from functools import partial
 from typing import Any
 
 from ..._cryptoki.wrapping import OAEP_HASHES, wrap_mechanism
-from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, RegistryError, TokenError
+from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError, TokenError
 from ..._model.keys.objects import Key, KeyName
 from ..._model.records import PendingKey
 from ..._model.uids import key_id_text, uid
 from ..._registry import events, pending_keys
 from ..._registry.database import Database
-from ..tokens.child import Talk
+from ..tokens.child import Talk, error_of
 from ..tokens.connection import Target
 from ..tokens.refused_pins import note_login
 from .copy_sides import PRESENT, UNSURE, Destination, Source, key_of_answer, serve
@@ -39,7 +39,6 @@ from .copy_sides import PRESENT, UNSURE, Destination, Source, key_of_answer, ser
 SECONDS = 120.0  # for one answer of a token; making an RSA pair is the slowest
 COPIED, FINISHED = "copied", "finished"
 _ENDED = ("exchange_timeout", "exchange_crashed")
-_ERRORS: dict[str, type[KeyfleetError]] = {kind.__name__: kind for kind in (PinError, ProviderError, TokenError)}
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,7 @@ def _ask(talk: Talk, seconds: float | None, do: str, **arguments: Any) -> Any:
     answer = talk.ask({"do": do, **arguments}, seconds)
     if "error" not in answer:
         return answer["ok"]
-    told = answer["error"]
-    if told["rv"] is not None:
-        raise Cryptoki(told["message"], rv=told["rv"], device=told["device"], details=told["details"])
-    raise _ERRORS.get(told["type"], KeyfleetError)(told["message"], code=told["code"], details=told["details"])
+    raise error_of(answer["error"])
 
 
 def _open(talk: Talk, target: Target, database: Database, seconds: float, held: Sequence[str]) -> dict[str, Any]:

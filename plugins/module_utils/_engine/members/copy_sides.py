@@ -27,6 +27,7 @@ from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from ..keys.look import TokenLook
 from ..keys.planning.repair import is_hollow
+from ..tokens.child import error_fields
 from ..tokens.connection import Target, open_target
 
 # What the destination says of a name.
@@ -55,7 +56,7 @@ def serve(target: Target, side: type[Source] | type[Destination], read_write: bo
             finally:
                 working.forget()
     except KeyfleetError as error:
-        yield _told(error)
+        yield {"error": error_fields(error)}
 
 
 def _answer(side: Source | Destination, request: dict[str, Any]) -> dict[str, Any]:
@@ -63,15 +64,9 @@ def _answer(side: Source | Destination, request: dict[str, Any]) -> dict[str, An
         return {"ok": getattr(side, request.pop("do"))(**request)}
     except Cryptoki as error:
         error.device = side.look_at.blames_device(error)
-        return _told(error)
+        return {"error": error_fields(error)}
     except KeyfleetError as error:
-        return _told(error)
-
-
-def _told(error: KeyfleetError) -> dict[str, Any]:
-    rv, device = (error.rv, error.device) if isinstance(error, Cryptoki) else (None, False)
-    told = {"type": type(error).__name__, "message": error.message, "code": error.code, "details": error.details}
-    return {"error": {**told, "rv": rv, "device": device}}
+        return {"error": error_fields(error)}
 
 
 class Source:

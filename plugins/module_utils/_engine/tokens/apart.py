@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Run an engine in a child process: a vendor's library that crashes ends the child, and the module tells what was done until then.
+"""Run an engine in a child process: a vendor's library that crashes ends the child, and the module reports what was done until then.
 
 The child is forked before anything loads a library, and has the request in its memory: a PIN passes through no argument, environment or
 pipe. It takes the locks and opens the registry. It has no deadline: a call may take minutes (an RSA-4096 pair in a smart card), and to
@@ -27,13 +27,13 @@ from typing import Any, TypeVar
 from ..._model import underway
 from ..._model.errors import Defect, KeyfleetError
 from ..._model.plan import Context, Outcome
-from .child import how_it_ended, parsed, run_here, write_line
+from .child import error_fields, error_of, how_it_ended, parsed, run_here, write_line
 
 Request = TypeVar("Request")
 Engine = Callable[[Request, Context], Outcome]
 
 _PR_SET_PDEATHSIG = 1
-_LONG_SECONDS = 60.0  # a call that takes longer is told in the system log
+_LONG_SECONDS = 60.0  # a call that takes longer is reported in the system log
 _SHOWN = 5
 _PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -110,7 +110,7 @@ def _answer(engine: Engine[Request], request: Request, context: Context, pipe: i
     try:
         outcome = engine(request, replace(context, warn=lambda text: write_line(pipe, {"warn": text})))
     except KeyfleetError as error:
-        return {"error": {name: getattr(error, name) for name in ("message", "code", "details", "changed")}}
+        return {"error": error_fields(error)}
     except Exception as error:  # pylint: disable=broad-exception-caught
         return {"defect": [f"{type(error).__name__}: {error}", traceback.format_exc()]}
     return {"outcome": vars(outcome)}
@@ -124,12 +124,12 @@ class _Heard:
     answer: dict[str, Any] | None = None
 
     def listen(self, pipe: int, context: Context, page: underway.Page) -> None:
-        rest, told = b"", underway.Call()
+        rest, reported = b"", underway.Call()
         while True:
             call = page.read()
             if not select.select([pipe], [], [], _LONG_SECONDS)[0]:
-                if page.read() == call != told and call != underway.Call():
-                    told = call
+                if page.read() == call != reported and call != underway.Call():
+                    reported = call
                     syslog.syslog(syslog.LOG_WARNING, f"keyfleet.hsm has been{call} for {_LONG_SECONDS:g} seconds and waits on")
                 continue
             part = os.read(pipe, 65536)
@@ -149,10 +149,7 @@ def _opened(answer: dict[str, Any]) -> Outcome:
     if "defect" in answer:
         raise Defect(*answer["defect"])
     if "error" in answer:
-        told = answer["error"]
-        error = KeyfleetError(told["message"], code=told["code"], details=told["details"])
-        error.changed = told["changed"]
-        raise error
+        raise error_of(answer["error"])
     return Outcome(**answer["outcome"])
 
 

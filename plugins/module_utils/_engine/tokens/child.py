@@ -7,7 +7,7 @@
 """Run what asks an HSM in a child process.
 
 A PKCS#11 call that hangs cannot be interrupted from Python, and a provider that crashes takes its process with it. In a
-child both are one instance's trouble only, and the parent tells in which call it was. The parent must not have loaded a provider before.
+child both are one instance's trouble only, and the parent reports in which call it was. The parent must not have loaded a provider before.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from ..._model import underway
-from ..._model.errors import KeyfleetError
+from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, TokenError
 
 _END = b"end"
 _GOODBYE = 10.0  # seconds to close a session after the last request
@@ -37,6 +37,29 @@ def write_line(pipe: int, value: Any) -> None:
 
 def parsed(line: bytes) -> Any:
     return json.loads(line, object_hook=lambda found: bytes.fromhex(found["hex"]) if found.keys() == {"hex"} else found)
+
+
+# Kinds that somebody looks for; any other is one that is only shown.
+_KINDS: dict[str, type[KeyfleetError]] = {kind.__name__: kind for kind in (PinError, ProviderError, TokenError)}
+
+
+def error_fields(error: KeyfleetError) -> dict[str, Any]:
+    """An error as plain values, for :func:`error_of` in the parent."""
+    device = error.device if isinstance(error, Cryptoki) else None
+    values = {name: getattr(error, name) for name in ("message", "code", "details", "changed")}
+    return {"type": type(error).__name__, "device": device, **values}
+
+
+def error_of(fields: Mapping[str, Any]) -> KeyfleetError:
+    """The child's error, to be raised here."""
+    message, code, details = fields["message"], fields["code"], fields["details"]
+    error: KeyfleetError
+    if fields["device"] is not None:
+        error = Cryptoki(message, rv=code, device=fields["device"], details=details)
+    else:
+        error = _KINDS.get(fields["type"], KeyfleetError)(message, code=code, details=details)
+    error.changed = fields["changed"]
+    return error
 
 
 def run_here(work: Callable[[], Iterable[Any]], pipe: int, page: underway.Page, tell: Callable[[str], None] = lambda text: None) -> None:

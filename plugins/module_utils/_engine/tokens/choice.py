@@ -14,8 +14,8 @@ from typing import TypeVar
 from ..._model.errors import TokenError
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, InstanceRecord, TokenRecord, identity_in
-from ..._model.tokens.identity import unpadded, way_to_one
-from ..._model.tokens.selectors import TokenSelector
+from ..._model.tokens.identity import way_to_one
+from ..._model.tokens.selectors import TokenSelector, option_of
 
 # In check mode these may be what an earlier task of the same play would have registered.
 NOT_YET_REGISTERED = ("registry_missing", "no_instance", "token_not_declared", "no_group")
@@ -42,16 +42,12 @@ def find_named(known: Sequence[_Record], name: str, registry: str, what: str, in
 
 
 def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
-    seen = token.identity()
-    if selector.kind == "slot":
-        return seen.slot == selector.value or token.selector == selector
-    return (seen.label if selector.kind == "label" else seen.serial) == unpadded(str(selector.value)) or token.selector == selector
+    return token.identity().answers(selector) or token.selector == selector
 
 
 def _way(record: InstanceRecord, tokens: Sequence[TokenRecord]) -> str:
-    """The option that tells these tokens apart."""
-    way = way_to_one([identity_in(record, token) for token in tokens])
-    return way if way == "slot" else f"token_{way}"
+    """The option by which these tokens differ."""
+    return option_of(way_to_one([identity_in(record, token) for token in tokens]))
 
 
 def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> list[TokenRecord]:
@@ -59,7 +55,7 @@ def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> lis
     tokens = list(record.tokens)
     if selector is not None:
         tokens = [token for token in tokens if _answers(token, selector)]
-        option = "slot" if selector.kind == "slot" else f"token_{selector.kind}"
+        option = option_of(selector.kind)
         if not tokens:
             there = listed([token.named() for token in record.tokens]) or "no tokens"
             raise TokenError(f"{option}: instance '{record.name}' has no token with {selector}; it has {there}.", code="token_not_declared")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import whitespace
 
+from .selectors import TokenSelector
 from .starting import Starting
 
 _PADDING = whitespace + "\0"
@@ -50,6 +51,12 @@ class TokenIdentity:
     def serial_tells(self) -> bool:
         """Whether the serial number tells this token from others. It does not where it is blank, all zeros or shared."""
         return bool(self.serial.strip("0")) and not self.shared
+
+    def answers(self, selector: TokenSelector) -> bool:
+        """Whether it is called so."""
+        if selector.kind == "slot":
+            return self.slot == selector.value
+        return (self.label if selector.kind == "label" else self.serial) == unpadded(str(selector.value))
 
     def is_same(self, other: TokenIdentity, *, one_maker: bool) -> bool:
         """Whether both are one token. ``one_maker``: both are one maker's, whose serial numbers it is that are compared.

@@ -45,6 +45,11 @@ def label_problem(label: str) -> str | None:
     return None
 
 
+def option_of(kind: str) -> str:
+    """The option of a task that names a token of an instance by its label, serial number or slot."""
+    return kind if kind == "slot" else f"token_{kind}"
+
+
 @dataclass(frozen=True)
 class TokenSelector:
     """``kind`` is ``label``, ``serial`` or ``slot``; ``value`` is a str, for a slot an int."""
@@ -75,7 +80,7 @@ class TokenSelector:
 
     def options(self) -> dict[str, str | int]:
         """As a task writes it that names a token of an instance."""
-        return {"slot" if self.kind == "slot" else f"token_{self.kind}": self.value}
+        return {option_of(self.kind): self.value}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.value}" if self.kind == "slot" else f"{self.kind} '{self.value}'"

@@ -39,16 +39,28 @@ installed() {
     procps) command -v pgrep ;;
     python3-venv) python_version_fits /usr/bin/python3 ;;
     softhsm2) command -v softhsm2-util ;;
-    *) die "installed: no rule for the package $1" ;;
+    *) dpkg-query --status "$1" ;;
   esac >/dev/null 2>&1
+}
+
+# missing PACKAGE...: those of them that are not there.
+missing() {
+  local package
+  for package; do
+    installed "$package" || printf '%s ' "$package"
+  done
 }
 
 # need_packages PACKAGE...: installs the Debian packages that are missing.
 need_packages() {
-  local package missing=() as_root=()
-  for package; do
-    installed "$package" || missing+=("$package")
-  done
+  local missing=() as_root=()
+  read -ra missing <<<"$(missing "$@")"
+  ((${#missing[@]})) || return 0
+  # Of stages at the same moment one installs, and the others wait and look again.
+  mkdir -p "$BUILD"
+  exec 8>"$BUILD/packages.lock"
+  flock 8
+  read -ra missing <<<"$(missing "$@")"
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || die "Please install the equivalents of these Debian packages: ${missing[*]}"
   if ((EUID != 0)); then
@@ -56,9 +68,11 @@ need_packages() {
     as_root=(sudo)
   fi
   echo "Installing Debian packages: ${missing[*]}"
-  "${as_root[@]}" apt-get update -qq
+  # The lock is not for services that a package starts.
+  "${as_root[@]}" apt-get update -qq 8>&-
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null 8>&-
+  exec 8>&-
 }
 
 # ansible-core runs on these, 2.19 on the first and newer ones on the others. A name on the PATH proves nothing (pyenv's shims), so it is run.

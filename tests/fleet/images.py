@@ -13,7 +13,7 @@ import shlex
 import time
 from pathlib import Path
 
-from machine import Problem, Room, call
+from machine import Problem, Room, call, locked
 
 RELEASES = ("bookworm", "trixie")
 USER = "admin"
@@ -98,8 +98,10 @@ def ensure(room: Room, cache: Path, release: str) -> str:
     if image in stored(room):
         return image
     archive = cache / f"{release}-{image.rpartition(':')[2]}.tar"
-    if not archive.exists():
-        build(archive, release)
+    # Whoever else wants it at this time waits for it.
+    with locked(cache / f"{release}.lock"):
+        if not archive.exists():
+            build(archive, release)
     print(f"Importing the image of {release}", flush=True)
     room.podman("import", "--quiet", str(archive), image)
     return image

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faulty import Faulty, with_plan
-from hsm_fixture import PIN, Hsm, ok
+from hsm_fixture import PIN, SO_PIN, Hsm, ok
 
 DEVICE_ERROR = "0x30"
 NEW_PIN = "998877"
@@ -158,6 +158,34 @@ def test_a_wrong_old_pin_is_tried_once(faulty: Faulty, source: str) -> None:
     good = {"pin": PIN} if source == "option" else {}
     assert ok(changing(faulty, "", allow_low_pin_count=True, **good))["changed"] is True
     assert ok(changing(faulty, "", new_pin="445566", **({"pin": NEW_PIN} if good else {})))["changed"] is True
+
+
+@pytest.mark.parametrize("source", ["option", "file"])
+def test_a_wrong_pin_is_tried_once_before_anything_is_registered(hsm: Hsm, library: str, source: str) -> None:
+    """On a token that flags nothing, as with the test above."""
+    hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", PIN)
+    faulty, pin_file = Faulty(hsm, library), hsm.scratch / "pin"
+    pin_file.write_text("000000")
+    pin_file.chmod(0o600)
+    declared = {"label": "payments", **({"pin": "000000"} if source == "option" else {"pin_file": str(pin_file)})}
+    codes = []
+    for name in ("primary", "primary", "by-another-name"):
+        answer = faulty.register(f"C_Login:1:before={WRONG}", name, tokens=[declared])
+        codes.append(answer["failure"]["code"])
+    assert codes == ["pin_incorrect", "pin_not_tried", "pin_not_tried"] and faulty.calls()["C_Login"] == 1
+    assert hsm.run("hsm_status")["instances"] == []
+    # A file that was written again is a new try; of an option the operator says that it is another PIN. A good login ends the matter.
+    pin_file.write_text(PIN)
+    right = {**declared, **({"pin": PIN} if source == "option" else {})}
+    ok(faulty.register(tokens=[right], allow_low_pin_count=source == "option"))
+    assert ok(faulty.register(tokens=[right]))["changed"] is False
+
+
+def test_a_refused_pin_that_cannot_be_remembered_is_said(hsm: Hsm) -> None:
+    hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", PIN)
+    declared = hsm.instance(tokens=[{"label": "payments", "pin": "000000"}])
+    answer = hsm.run("hsm_instance", **{**declared, "registry": "/proc/none/registry.db"})
+    assert answer["failure"]["code"] == "pin_incorrect" and "could not be remembered" in answer["msg"], answer
 
 
 def test_a_wrong_so_pin_is_tried_once(faulty: Faulty) -> None:

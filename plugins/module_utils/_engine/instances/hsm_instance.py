@@ -26,7 +26,7 @@ from ..._model.uids import prefix_order
 from ..._registry import groups, references, virtual_keys
 from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
-from ..tokens.refused_pins import note_login
+from ..tokens.refused_pins import note_any_login, with_refusals
 from ..tokens.serving import is_unreachable
 from . import token_setup
 from .plan import Access, Look, TokenPlan, plan_token
@@ -103,17 +103,18 @@ class _Registration:
         """Find the tokens, plan, and test those that need nothing first: the plans, and the last look at each token."""
         plans, looks = [], []
         founds = [token_setup.observe(provider, spec) for spec in self.spec.tokens]
-        for spec, pins, found in zip(self.spec.tokens, self.pins, founds, strict=True):
-            plans.append(plan_token(spec, pins, found, self.access, _known_token(existing, spec)))
+        rows = [_known_token(existing, spec) or TokenRecord(spec.selector) for spec in self.spec.tokens]
+        rows = [with_refusals(database, row, found.token) for row, found in zip(rows, founds, strict=True)]
+        for spec, pins, found, row in zip(self.spec.tokens, self.pins, founds, rows, strict=True):
+            plans.append(plan_token(spec, pins, found, self.access, row))
         _check_distinct(plans)
         for index, plan in enumerate(plans):
-            known = _known_token(existing, plan.spec)
             look = token_setup.test_existing(provider, plan, self.access)
             if look is not None and not self.context.check_mode:
-                note_login(database, known, plan.tried, look.error)
+                note_any_login(database, rows[index], plan.look.token, plan.tried, look.error)
                 token_setup.drop_stale(plan, look)
             if look is not None and look.error is not None and look.error.code == "pin_not_initialized":
-                again = plan_token(plan.spec, plan.pins, founds[index], self.access, known, says_unset=True)
+                again = plan_token(plan.spec, plan.pins, founds[index], self.access, rows[index], says_unset=True)
                 if again.writes_token or again.look.error is not None:
                     plans[index], look = again, again.look
             looks.append(look or plan.look)
@@ -137,7 +138,8 @@ class _Registration:
                 if isinstance(provider, Provider) and look.error is None:
                     done.append(token_setup.apply(provider, plan, look, self.access))
                     if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
-                        note_login(database, _known_token(existing, plan.spec), plan.tried, done[-1].failure)
+                        row = _known_token(existing, plan.spec) or TokenRecord(plan.spec.selector)
+                        note_any_login(database, row, plan.look.token, plan.tried, done[-1].failure)
                 elif _out_of_reach(look):
                     done.append(token_setup.keep_pin(plan, look))
                 else:

@@ -15,12 +15,14 @@ allow_low_pin_count, as with a token that flags it. A file that was written agai
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..._model.errors import KeyfleetError, PinError
+from ..._cryptoki.provider import Token
+from ..._model.errors import KeyfleetError, PinError, RegistryError
 from ..._model.records import TokenRecord
 from ..._registry import instances as table
-from ..._registry.database import Database
+from ..._registry import strange_tokens
+from ..._registry.database import Database, open_database
 
 _OPTION, _SO = "option", "so:"
 
@@ -77,12 +79,42 @@ def note_login(database: Database | None, token: TokenRecord | None, tried: Trie
     """
     if database is None or token is None or token.id is None or tried is None:
         return
+    if _marks_after(token.refusals, tried, outcome) != token.refusals:
+        with database.transaction():
+            table.note_refusals(database, token.id, _marks_after(table.refusals(database, token.id), tried, outcome))
+
+
+def with_refusals(database: Database, row: TokenRecord, token: Token | None) -> TokenRecord:
+    """The row, or an empty one, with what ``token`` refused before it was registered."""
+    if token is None:
+        return row
+    return replace(row, refusals=row.refusals | strange_tokens.refusals(database, token.identity, token.model))
+
+
+def note_any_login(database: Database, row: TokenRecord, token: Token | None, tried: Tried | None, outcome: KeyfleetError | None) -> None:
+    """:func:`note_login`, also for a token whose ``row`` is not in the registry: then a refusal is all that it gets of this run.
+
+    A registry that is not there yet is made for it.
+    """
+    note_login(database, row, tried, outcome)
+    if token is None or tried is None:
+        return
+    known = strange_tokens.refusals(database, token.identity, token.model)
+    if (row.id is not None and not known) or _marks_after(known, tried, outcome) == known:
+        return
+    try:
+        with open_database(database.path, run=database.run, create=True) as writable, writable.transaction():
+            known = strange_tokens.refusals(writable, token.identity, token.model)
+            strange_tokens.note_refusals(writable, token.identity, token.model, _marks_after(known, tried, outcome))
+    except RegistryError as error:
+        if outcome is None:
+            raise
+        outcome.message += f" That could not be remembered, so do not run again before the PIN is right: {error.message}"
+
+
+def _marks_after(known: frozenset[str], tried: Tried, outcome: KeyfleetError | str | None) -> frozenset[str]:
     code = outcome.code if isinstance(outcome, KeyfleetError) else outcome
-    mark = tried.mark()
-    if code == "pin_incorrect" and mark is not None:
-        with database.transaction():
-            table.note_refusals(database, token.id, table.refusals(database, token.id) | {mark})
-    elif code is None and any(map(tried.is_cleared, token.refusals)):
-        with database.transaction():
-            kept = {mark for mark in table.refusals(database, token.id) if not tried.is_cleared(mark)}
-            table.note_refusals(database, token.id, kept)
+    if code == "pin_incorrect":
+        mark = tried.mark()
+        return known if mark is None else known | {mark}
+    return known if code is not None else frozenset(mark for mark in known if not tried.is_cleared(mark))

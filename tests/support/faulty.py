@@ -35,9 +35,9 @@ class Faulty:
     def environment(self, plan: str) -> dict[str, str]:
         return {**self.hsm.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(self.log)}
 
-    def register(self, plan: str = "", name: str = "primary", **options: Any) -> dict[str, Any]:
+    def register(self, plan: str = "", name: str = "primary", *, check: bool = False, **options: Any) -> dict[str, Any]:
         args = {**self.hsm.instance(name, **options), "library": self.library, "environment": self.environment(plan)}
-        return self.hsm.run("hsm_instance", **args)
+        return self.hsm.run("hsm_instance", check=check, **args)
 
     def start(self, module: str, args: dict[str, Any]) -> subprocess.Popen[str]:
         return self.hsm.start(module, {"registry": self.hsm.registry, **args})

@@ -28,12 +28,22 @@ def now() -> str:
 
 
 class Database:
-    """An open registry. ``run`` marks this run's events."""
+    """An open registry, or a copy of it. ``run`` marks this run's events."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str, run: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, run: str, *, is_copy: bool = False) -> None:
         self.connection = connection
         self.path = path
         self.run = run
+        self.is_copy = is_copy
+
+    @contextmanager
+    def lasting(self) -> Iterator[Database]:
+        """The registry itself, where there is one: for what was learned of a token and holds whatever is planned, in check mode too."""
+        if self.is_copy and registry_exists(self.path):
+            with open_database(self.path, run=self.run) as lasting:
+                yield lasting
+        else:
+            yield self
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -190,7 +200,7 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
             if not check_mode:  # after the look: a file that turns out to be another program's is left as it was
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-            yield Database(connection, path, run)
+            yield Database(connection, path, run, is_copy=check_mode)
     except OSError as error:
         raise RegistryError(f"registry {path}: {error.strerror}", code="registry_unavailable") from error
     except sqlite3.Error as error:

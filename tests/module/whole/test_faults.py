@@ -257,16 +257,18 @@ def test_a_pin_file_that_was_refused_is_not_tried_again_by_anyone(faulty: Faulty
     assert ok(hsm.keys(*KEYS))["changed"] is False
 
 
+@pytest.mark.parametrize("check", [False, True])
 @pytest.mark.parametrize("module", ["hsm_key", "hsm_sync", "hsm_instance"])
-def test_every_module_remembers_a_refusal(faulty: Faulty, module: str) -> None:
+def test_every_module_remembers_a_refusal(faulty: Faulty, module: str, check: bool) -> None:
+    """Also that of a run in check mode, which costs a try like any other."""
     with_plan(faulty, "C_Login:1:before=0xa0")
     hsm = faulty.hsm
     declared = {"tokens": [{"label": "payments", "pin_file": str(hsm.scratch / "pins" / "payments")}]}
     for code in ("pin_incorrect", "pin_not_tried"):
         if module == "hsm_instance":
-            answer = faulty.register("C_Login:1:before=0xa0", **declared)
+            answer = faulty.register("C_Login:1:before=0xa0", check=check, **declared)
         else:
-            answer = hsm.run(module, instance="primary", **({"keys": KEYS} if module == "hsm_key" else {}))
+            answer = hsm.run(module, instance="primary", check=check, **({"keys": KEYS} if module == "hsm_key" else {}))
         assert answer["failure"]["code"] == code
     assert faulty.calls()["C_Login"] == 1
 

@@ -110,8 +110,9 @@ class _Registration:
         _check_distinct(plans)
         for index, plan in enumerate(plans):
             look = token_setup.test_existing(provider, plan, self.access)
-            if look is not None and not self.context.check_mode:
+            if look is not None and (not self.context.check_mode or registry_exists(database.path)):
                 note_any_login(database, rows[index], plan.look.token, plan.tried, look.error)
+            if look is not None and not self.context.check_mode:
                 token_setup.drop_stale(plan, look)
             if look is not None and look.error is not None and look.error.code == "pin_not_initialized":
                 again = plan_token(plan.spec, plan.pins, founds[index], self.access, rows[index], says_unset=True)

@@ -75,13 +75,14 @@ def check_not_refused(token: TokenRecord, tried: Tried, *, allow_low_pin_count: 
 def note_login(database: Database | None, token: TokenRecord | None, tried: Tried | None, outcome: KeyfleetError | str | None) -> None:
     """After a login or C_SetPIN with the PIN ``tried``: remember a refusal, forget old ones after success.
 
-    ``outcome`` is the error or its code, None for a good login. Any other error says nothing about the PIN.
+    ``outcome`` is the error or its code, None for a good login. Any other error says nothing about the PIN. It holds in check mode,
+    too: the try was real.
     """
     if database is None or token is None or token.id is None or tried is None:
         return
     if _marks_after(token.refusals, tried, outcome) != token.refusals:
-        with database.transaction():
-            table.note_refusals(database, token.id, _marks_after(table.refusals(database, token.id), tried, outcome))
+        with database.lasting() as lasting, lasting.transaction():
+            table.note_refusals(lasting, token.id, _marks_after(table.refusals(lasting, token.id), tried, outcome))
 
 
 def with_refusals(database: Database, row: TokenRecord, token: Token | None) -> TokenRecord:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,17 +32,41 @@ def _collections_root() -> Path:
     return root
 
 
+def _start_of_python() -> Path:
+    """What Ansible sends to this machine is packed and compiled once, as on the test hosts, and not in every run and task."""
+    build, fleet = CHECKOUT / ".build", CHECKOUT / "tests" / "fleet"
+    folders = {"PACKED": build / "packed", "BYTECODE": build / "bytecode"}
+    for name, kept in folders.items():
+        kept.mkdir(parents=True, exist_ok=True)
+        os.environ[f"KEYFLEET_{name}"] = str(kept)
+    os.environ["ANSIBLE_CALLBACK_PLUGINS"] = str(fleet / "callback")
+    os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules"
+    link = build / "start" / "sitecustomize.py"
+    link.parent.mkdir(exist_ok=True)
+    if not link.exists():
+        link.symlink_to(fleet / "host_bytecode.py")
+    return link.parent
+
+
 COLLECTIONS = _collections_root()
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
 # The folder may have been made just now, after Python looked for it and remembered that there is none.
 sys.path_importer_cache.pop(str(COLLECTIONS), None)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(COLLECTIONS), os.environ.get("PYTHONPATH", "")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(COLLECTIONS), str(_start_of_python()), os.environ.get("PYTHONPATH", "")]))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Tests of opencryptoki stay in one process: the machine has one daemon and one token of it."""
-    for item in items:
-        if "locking" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("opencryptoki"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that listen to the system's log run in one process: the machine has one, and the other process would wait.
+
+    By name: pytest-xdist 3.8 tells of the marker xdist_group by an attribute that pytest 9.2 does not have any more.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class InTurn(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "system log" if Path(nodeid.partition("::")[0]).name.startswith("test_canary") else nodeid
+
+    return InTurn(config, log)

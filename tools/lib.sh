@@ -132,7 +132,7 @@ test_in_shards() {
   local own=$ROOT/tools/own_shm.sh
   export HYPOTHESIS_STORAGE_DIRECTORY=$BUILD/hypothesis
   if "$own" "$own" true 2>/dev/null; then
-    "$own" python -m pytest --basetemp /dev/shm/tests --dist loadgroup --tx "2*popen//python='$own' python" "$@"
+    "$own" python -m pytest --basetemp /dev/shm/tests --dist loadscope --tx "2*popen//python='$own' python" "$@"
   else
     echo "No mount namespace to be had here: the tests run in one process."
     python -m pytest "$@"

@@ -21,11 +21,18 @@ from pathlib import Path
 def system_log() -> Iterator[list[bytes]]:
     """The lines are there when this ends: by a listener of our own where there is no daemon, else read from the journal.
 
-    There is one for all programs of the machine: a test that uses it has the marker ``xdist_group("system-log")``.
+    There is one for all programs of the machine. Tests that use it are in files ``test_canary*.py``, which one process runs.
     """
-    # Other processes of these tests, and other checkouts, have the same one.
-    with open(os.path.join(tempfile.gettempdir(), "keyfleet-test-system-log.lock"), "w", encoding="ascii") as alone:
+    # Other checkouts have the same one.
+    with open(os.path.join(tempfile.gettempdir(), "keyfleet-test-system-log.lock"), "a+", encoding="ascii") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
+        alone.seek(0)
+        run, process = os.environ.get("PYTEST_XDIST_TESTRUNUID", "-"), os.environ.get("PYTEST_XDIST_WORKER", "-")
+        before = alone.read().split()
+        assert before[:1] != [run] or before == [run, process], "two processes of one run listen: they would wait for each other"
+        alone.truncate(0)
+        alone.write(f"{run} {process}")
+        alone.flush()
         with _listening() as lines:
             yield lines
 

@@ -11,6 +11,7 @@ costs. Its own cache of what is packed ends with the run. Here it is kept, under
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from ansible import constants
@@ -28,7 +29,7 @@ def state() -> str:
 
 
 def share(_callback: object, _playbook: object) -> None:
-    kept = Path(constants.ANSIBLE_HOME, f"packed-modules-{state()}")
+    kept = Path(os.environ.get("KEYFLEET_PACKED") or constants.ANSIBLE_HOME, f"packed-modules-{state()}")
     kept.mkdir(parents=True, exist_ok=True)
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
 

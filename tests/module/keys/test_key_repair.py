@@ -318,7 +318,7 @@ BATCH = (
     + [{"label": f"import-{number}", "type": "AES", "source": {"content": f"{number:02x}" * 32}} for number in range(3)]
     + [{"label": "rsa", "type": "RSA", "size": 2048}]
 )
-ROUNDS = 70
+ROUNDS = 40
 
 
 def wait_for_notes(hsm: Hsm, process: subprocess.Popen[str]) -> float:
@@ -362,4 +362,4 @@ def test_a_batch_killed_at_any_moment_is_finished_by_the_next_run(primary: Hsm) 
         assert ok(primary.run("hsm_sync", instance="primary"))["summary"] == {"added": 0, "known": 40, "missing": 0, "drifted": 0}, where
         assert ok(primary.keys(*BATCH))["changed"] is False, where
         ok(primary.keys(*({"label": key["label"], "state": "absent"} for key in BATCH)))
-    assert died_at_work >= 50, f"only {died_at_work} of {ROUNDS} runs died while keys were made"
+    assert died_at_work >= 28, f"only {died_at_work} of {ROUNDS} runs died while keys were made"

@@ -20,8 +20,6 @@ from argument_specs import MODULES, arguments, is_secret, places, spec_of
 from hsm_fixture import Hsm
 from system_log import system_log
 
-pytestmark = pytest.mark.xdist_group("system-log")
-
 HALVES = ("Kx7391", "qZ5520")
 AWKWARD = {
     "plain": "-",

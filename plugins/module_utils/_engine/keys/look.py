@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from ..._cryptoki import comparing, making
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.passing import for_a_moment
+from ..._cryptoki.probing import probe
 from ..._cryptoki.public_key import public_attributes
-from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, probe, use_once, works_with_another
+from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, use_once, works_with_another
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial

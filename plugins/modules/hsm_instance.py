@@ -338,6 +338,12 @@ instance:
             - V(false) for a token that check mode does not create, V(null) for O(state=absent).
           returned: success
           type: bool
+        probe:
+          description:
+            - What the token did in that round trip, as RV(keyfleet.hsm.hsm_status#module:instances[].slots[].probe) says.
+            - V(null) when there was none, or none that worked.
+          returned: success
+          type: str
         error:
           description: Why it is not accessible, in words. V(null) when there is nothing to tell.
           returned: success
@@ -375,6 +381,7 @@ instance:
           label: payments
           serial: 14a441f9d5f2fd5a
           accessible: true
+          probe: AES_ECB
           error: null
           code: null
           pin_state: ok

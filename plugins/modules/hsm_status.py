@@ -44,9 +44,11 @@ options:
   probe:
     description:
       - V(login) opens a session and logs in.
-      - V(roundtrip) then also has the token encrypt and decrypt, or sign and verify, with a key that lives only in
-        this session. Only this shows that the token does its work. It is left out for tokens without a login and for
-        security officers.
+      - V(roundtrip) then also has the token do something. Only this shows that it does its work. It is left out for
+        tokens without a login and for security officers.
+      - A key that lives only in this session encrypts and decrypts, or signs and verifies. Where the token refuses that,
+        the next is tried - AES, EC, RSA, a key that is there already, random numbers. RV(instances[].slots[].probe) is
+        the first that worked.
     type: str
     choices:
       - login
@@ -153,6 +155,18 @@ instances:
             worked.
           returned: always
           type: bool
+        probe:
+          description:
+            - What the token did in the round trip. V(AES_ECB), V(AES_CBC) and V(AES_GCM) encrypted and decrypted, V(EC) and
+              V(RSA) signed and verified, with a key made for that. V(key) used a key that was there. With V(random) the
+              token gave random numbers and nothing more - it makes no keys for a session, and has none that could be used.
+            - V(null) when there was no round trip, or none that worked.
+          returned: always
+          type: str
+        probe_refused:
+          description: The answers to what was tried before RV(instances[].slots[].probe), return values by the same names.
+          returned: always
+          type: dict
         login:
           description: Whether a login is made at this token, as it is registered.
           returned: always
@@ -193,6 +207,8 @@ instances:
       slots:
         - slot_id: 1401428492
           accessible: true
+          probe: AES_ECB
+          probe_refused: {}
           login: true
           label: payments
           serial: e00b4b43d3881a0c
@@ -206,6 +222,8 @@ instances:
       slots:
         - slot_id: null
           accessible: false
+          probe: null
+          probe_refused: {}
           login: true
           label: nothere
           serial: null

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -23,7 +23,7 @@ from .objects import Inventory
 from .passing import for_a_moment
 from .session import Session
 
-_BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
+BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
 _DIGEST = bytes(range(32))
 
 # Mechanisms (without CKM_) that sign _DIGEST as it is; the first that the token has is used.
@@ -59,7 +59,7 @@ NO_VALUE = frozenset(
 )
 
 
-def _wrong(what: str) -> Cryptoki:
+def wrong_answer(what: str) -> Cryptoki:
     return Cryptoki(f"{what}: the token's answer is wrong", rv=WRONG_ANSWER, device=True)
 
 
@@ -68,16 +68,16 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
     mechanisms, ecb, cmac = session.mechanisms(), f"{kind}_ECB", f"{kind}_CMAC"
     if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:
-            raw.decrypt(_BLOCK, mechanism=mechanism(ecb))
+            raw.decrypt(BLOCK, mechanism=mechanism(ecb))
             return "decrypt"
-        sealed = raw.encrypt(_BLOCK, mechanism=mechanism(ecb))
-        if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism(ecb)) != _BLOCK:
-            raise _wrong(what)
+        sealed = raw.encrypt(BLOCK, mechanism=mechanism(ecb))
+        if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism(ecb)) != BLOCK:
+            raise wrong_answer(what)
         return "encrypt"
     if cmac in mechanisms and "sign" in operations:
-        mac = raw.sign(_BLOCK, mechanism=mechanism(cmac))
-        if "verify" in operations and not raw.verify(_BLOCK, mac, mechanism=mechanism(cmac)):
-            raise _wrong(what)
+        mac = raw.sign(BLOCK, mechanism=mechanism(cmac))
+        if "verify" in operations and not raw.verify(BLOCK, mac, mechanism=mechanism(cmac)):
+            raise wrong_answer(what)
         return "sign"
     if kind == "AES" and {"AES_KEY_WRAP", "AES_KEY_GEN"} <= mechanisms and "wrap" in operations:
         guest = session.raw.generate_key(
@@ -98,12 +98,12 @@ def _use_pair(session: Session, raws: Mapping[str, Any], name: str, operations: 
     if "sign" in operations and usable:
         signature = private.sign(_DIGEST, mechanism=mechanism(usable[0]))
         if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, mechanism=mechanism(usable[0])):
-            raise _wrong(what)
+            raise wrong_answer(what)
         return "sign"
     if name == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(operations):
-        sealed = public.encrypt(_BLOCK, mechanism=mechanism("RSA_PKCS"))
-        if private.decrypt(sealed, mechanism=mechanism("RSA_PKCS")) != _BLOCK:
-            raise _wrong(what)
+        sealed = public.encrypt(BLOCK, mechanism=mechanism("RSA_PKCS"))
+        if private.decrypt(sealed, mechanism=mechanism("RSA_PKCS")) != BLOCK:
+            raise wrong_answer(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
         point = read_value(public, "EC_POINT")
@@ -122,38 +122,41 @@ def is_restricted(raw: Any) -> bool:
         return bool(read(raw, ["ALLOWED_MECHANISMS"]).get("ALLOWED_MECHANISMS"))
 
 
-def works_with_another(session: Session, key: Key) -> bool:
-    """Whether a fresh key of the same type, which lives in this session only, does what ``key`` is asked to do."""
-    name, attribute = key.main.type, pkcs11.Attribute
-    if name not in KEY_TYPES:
-        return False
-    kind = KEY_TYPES[name]
-    flags = 0
-    for operation in key.operations:
+def _make(session: Session, name: str, operations: tuple[str, ...], curve: str | None) -> list[Any]:
+    kind, attribute, flags = KEY_TYPES[name], pkcs11.Attribute, 0
+    for operation in operations:
         flags |= getattr(pkcs11.MechanismFlag, operation.upper())
     common = {"store": False, "capabilities": flags, "mechanism": mechanism(kind.generate)}
-    made: list[Any] = []
+    if not kind.is_pair:
+        template = {attribute.VALUE_LEN: pkcs11.constants.DEFAULT} if name in FIXED_SIZES else {}
+        return [session.raw.generate_key(key_type(kind.ckk), kind.default_size, template=template, **common)]
+    if name == "RSA":
+        return list(session.raw.generate_keypair(key_type(kind.ckk), 2048, **common))
+    parameters = CURVES[curve or "P-256"].der if name == "EC" else ED25519_OID
+    domain = session.raw.create_domain_parameters(key_type(kind.ckk), {attribute.EC_PARAMS: parameters}, local=True)
+    return list(domain.generate_keypair(**common))
+
+
+def use_fresh(session: Session, name: str, operations: tuple[str, ...], curve: str | None = None) -> str | None:
+    """Use a fresh key of the type ``name``, which lives in this session only, as :func:`use_once` does. Raises :class:`Cryptoki`."""
+    with calling("making a key for a test"):
+        made = _make(session, name, operations, curve)
+    what = "using a key made for a test"
+    with ExitStack() as passing, calling(what):
+        for raw in made:
+            passing.enter_context(for_a_moment(raw))
+        kinds = (PUBLIC, PRIVATE) if KEY_TYPES[name].is_pair else (SECRET,)
+        return _use(session, dict(zip(kinds, made, strict=True)), name, operations, what)
+
+
+def works_with_another(session: Session, key: Key) -> bool:
+    """Whether a fresh key of the same type, which lives in this session only, does what ``key`` is asked to do."""
+    if key.main.type not in KEY_TYPES:
+        return False
     try:
-        with calling("making a key for a test"):
-            if not kind.is_pair:
-                template = {attribute.VALUE_LEN: pkcs11.constants.DEFAULT} if name in FIXED_SIZES else {}
-                made = [session.raw.generate_key(key_type(kind.ckk), kind.default_size, template=template, **common)]
-            elif name == "RSA":
-                made = list(session.raw.generate_keypair(key_type(kind.ckk), 2048, **common))
-            else:
-                parameters = CURVES[key.main.curve or "P-256"].der if name == "EC" else ED25519_OID
-                domain = session.raw.create_domain_parameters(key_type(kind.ckk), {attribute.EC_PARAMS: parameters}, local=True)
-                made = list(domain.generate_keypair(**common))
-        kinds = (PUBLIC, PRIVATE) if kind.is_pair else (SECRET,)
-        what = "using a key made for a test"
-        with calling(what):
-            return _use(session, dict(zip(kinds, made, strict=True)), name, key.operations, what) is not None
+        return use_fresh(session, key.main.type, key.operations, key.main.curve) is not None
     except Cryptoki:
         return False
-    finally:
-        for raw in made:
-            with suppress(pkcs11.PKCS11Error):
-                raw.destroy()
 
 
 def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
@@ -189,35 +192,3 @@ def _use(session: Session, raws: Mapping[str, Any], name: str, operations: tuple
     if PRIVATE in raws and name in SIGNING:
         return _use_pair(session, raws, name, operations, what)
     return None
-
-
-def probe(session: Session) -> str:
-    """A round trip with a key that lives only in this session: encrypt and decrypt, or sign and verify.
-
-    Nothing is written to the token. Returns what was done; raises :class:`Cryptoki` when it does not work.
-    """
-    what = f"the round trip on {session.token}"
-    mechanisms, attribute = session.mechanisms(), pkcs11.Attribute
-    with calling(what):
-        if {"AES_KEY_GEN", "AES_ECB"} <= mechanisms:
-            flags = pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
-            key = session.raw.generate_key(
-                pkcs11.KeyType.AES, 256, store=False, capabilities=flags, template={attribute.EXTRACTABLE: False}
-            )
-            with for_a_moment(typed(key, "AES")):
-                sealed = key.encrypt(_BLOCK, mechanism=mechanism("AES_ECB"))
-                opened = key.decrypt(sealed, mechanism=mechanism("AES_ECB"))
-            if opened != _BLOCK or sealed == _BLOCK:
-                raise _wrong(what)
-            return "AES encrypt and decrypt"
-        if {"EC_KEY_PAIR_GEN", "ECDSA"} <= mechanisms:
-            der = CURVES["P-256"].der
-            domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, {attribute.EC_PARAMS: der}, local=True)
-            flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
-            public, private = domain.generate_keypair(store=False, capabilities=flags)
-            with for_a_moment(typed(private, "EC")), for_a_moment(typed(public, "EC")):
-                good = public.verify(_DIGEST, private.sign(_DIGEST, mechanism=mechanism("ECDSA")), mechanism=mechanism("ECDSA"))
-            if not good:
-                raise _wrong(what)
-            return "ECDSA sign and verify"
-    raise Cryptoki(f"{what}: the token offers neither AES nor ECDSA to try", rv="CKR_MECHANISM_INVALID", device=False)

@@ -53,3 +53,45 @@ def is_device_fault(rv: str) -> bool:
 
 # The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.
 WRONG_ANSWER = "CKR_SIGNATURE_INVALID"
+
+# What ends a probe: the device or the session is gone, or an answer was wrong. Nothing that is tried afterwards changes that.
+_BEYOND_DOUBT = (DEVICE_FAULTS - {"CKR_FUNCTION_FAILED", "CKR_GENERAL_ERROR"}) | {
+    "CKR_CRYPTOKI_NOT_INITIALIZED",
+    "CKR_ENCRYPTED_DATA_INVALID",
+    "CKR_ENCRYPTED_DATA_LEN_RANGE",
+    "CKR_PIN_EXPIRED",
+    "CKR_SESSION_CLOSED",
+    "CKR_SESSION_HANDLE_INVALID",
+    "CKR_USER_NOT_LOGGED_IN",
+    WRONG_ANSWER,
+}
+# What a token says that works, and does not do this: for want of the mechanism, by policy, or since a key has to stay.
+_NOT_THIS = frozenset(
+    {
+        "CKR_ACTION_PROHIBITED",
+        "CKR_ARGUMENTS_BAD",
+        "CKR_CURVE_NOT_SUPPORTED",
+        "CKR_DATA_INVALID",
+        "CKR_DATA_LEN_RANGE",
+        "CKR_DOMAIN_PARAMS_INVALID",
+        "CKR_FUNCTION_NOT_SUPPORTED",
+        "CKR_FUNCTION_REJECTED",
+        "CKR_KEY_FUNCTION_NOT_PERMITTED",
+        "CKR_KEY_SIZE_RANGE",
+        "CKR_KEY_TYPE_INCONSISTENT",
+        "CKR_RANDOM_NO_RNG",
+        "CKR_SESSION_READ_ONLY",
+        "CKR_TOKEN_WRITE_PROTECTED",
+    }
+)
+_ABOUT_THE_CALL = ("CKR_ATTRIBUTE_", "CKR_MECHANISM_", "CKR_TEMPLATE_")
+
+
+def ends_probe(rv: str) -> bool:
+    """Whether a token that answers so to one thing need not be asked for another."""
+    return rv in _BEYOND_DOUBT
+
+
+def is_refusal(rv: str) -> bool:
+    """Whether the token has said that it does not do this. Otherwise nobody can tell: CKR_GENERAL_ERROR, and a vendor's own values."""
+    return rv in _NOT_THIS or rv.startswith(_ABOUT_THE_CALL)

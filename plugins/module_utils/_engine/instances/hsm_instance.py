@@ -350,7 +350,7 @@ def describe(record: InstanceRecord, prefix: str | None, plans: Sequence[TokenPl
     for index, token in enumerate(record.tokens):
         look = looks[index] if looks else None
         known = {name: getattr(token, name) for name in ("slot", "label", "serial", "pin_file", "login", "user_type")}
-        seen = {name: getattr(look.status, name) if look else None for name in ("accessible", "error", "code", "pin_state")}
+        seen = {name: getattr(look.status, name) if look else None for name in ("accessible", "probe", "error", "code", "pin_state")}
         tokens.append({**known, **seen, "initialized": bool(plans) and plans[index].create})
     dates = {"created_at": record.created_at, "updated_at": record.updated_at}
     return {"id": record.id, "prefix": prefix, **_settings(record), **dates, "tokens": tokens}

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..._cryptoki.probing import probe as round_trip
 from ..._cryptoki.provider import Provider, Token
-from ..._cryptoki.roundtrip import probe as round_trip
 from ..._cryptoki.session import open_session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, TokenError
 from ..._model.tokens.pin_state import pin_state
@@ -36,7 +36,7 @@ def probe_token(
     allow_low_pin_count: bool = False,
     timeout: float = 0,
 ) -> TokenStatus:
-    """Open the token, log in, and (``kind`` roundtrip) encrypt or sign once. Never raises: what went wrong is in the answer."""
+    """Open the token, log in, and (``kind`` roundtrip) have it do something once. Never raises: what went wrong is in the answer."""
     seen: dict[str, Any] = {"slot_id": token.slot_id, "label": token.label, "serial": token.serial}
     state = pin_state(token.flags, so=so)
     try:
@@ -53,9 +53,11 @@ def probe_token(
         ) as session:
             # The security officer has no keys to use, and a public session none to make.
             if kind == "roundtrip" and login and not so:
-                round_trip(session)
+                held = round_trip(session)
+                seen |= {"probe": held.rung, "probe_refused": held.refused}
     except KeyfleetError as error:
-        return TokenStatus(**{**seen, "pin_state": error.details.get("pin_state", state), **fault_fields(error)})
+        found = {"pin_state": error.details.get("pin_state", state), "probe_refused": error.details.get("refused", {})}
+        return TokenStatus(**{**seen, **found, **fault_fields(error)})
     # A good login clears the flags that a wrong one set.
     return TokenStatus(**seen, accessible=True, pin_state=state if state == "to_be_changed" or not login else "ok")
 

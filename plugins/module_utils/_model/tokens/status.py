@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Cryptoki, KeyfleetError
@@ -18,6 +19,7 @@ from ..errors import Cryptoki, KeyfleetError
 class TokenStatus:
     """``accessible``: opened, logged in, and (unless only a login was asked for) a round trip worked just now.
 
+    ``probe`` is what the token did in it, and ``probe_refused`` what it answered to what was tried before, return values by name.
     ``device_fault`` tells a fault of the HSM from a mistake of its caller; both make the token inaccessible.
     """
 
@@ -29,12 +31,16 @@ class TokenStatus:
     code: str | None = None
     device_fault: bool = False
     pin_state: str = "unknown"
+    probe: str | None = None
+    probe_refused: Mapping[str, str] = field(default_factory=dict)
 
     def as_slot(self) -> dict[str, Any]:
         """The form of one entry of ``slots`` in hsm_status."""
         return {
             "slot_id": self.slot_id,
             "accessible": self.accessible,
+            "probe": self.probe,
+            "probe_refused": dict(self.probe_refused),
             "label": self.label,
             "serial": self.serial,
             "error": self.error,

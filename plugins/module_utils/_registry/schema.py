@@ -137,4 +137,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE instance ADD COLUMN init_args TEXT NOT NULL DEFAULT '';
     ALTER TABLE instance ADD COLUMN os_locking INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    ALTER TABLE virtual_key ADD COLUMN unreported TEXT NOT NULL DEFAULT '{}'
+    """,
 )

@@ -283,6 +283,21 @@ options:
           - fail
           - recreate
         default: fail
+      unverifiable:
+        description:
+          - What to do when the key exists and the token does not report an attribute that is declared, as
+            C(CKA_EXTRACTABLE) or C(CKA_VALUE_LEN). Only O(keys[].size), O(keys[].curve), O(keys[].operations),
+            O(keys[].sensitive), O(keys[].extractable), O(keys[].modifiable), O(keys[].destroyable) and
+            O(keys[].wrap_with_trusted) that are declared count, and what O(keys[].enforce) takes away.
+          - What this module has set is remembered in the registry and counts as reported. O(keys[].enforce) is verified by
+            use where the token allows it.
+          - V(fail) changes nothing, neither this key nor any other of the list.
+          - V(warn) leaves the attribute as it is, says so in a warning, and goes on.
+        type: str
+        choices:
+          - fail
+          - warn
+        default: fail
       state:
         description:
           - V(present) makes the key, or changes it to what is declared. It leaves a V(pre-active) or V(suspended) key in
@@ -586,6 +601,7 @@ key_results:
   description:
     - One entry for each entry of O(keys), in the same order. What exists was read from the token; check mode predicts
       what would be made.
+    - What the token does not report is as this module has set it, where the registry has that.
     - The same list comes back as C(keys), for playbooks that read it by that name. They write C(result['keys']), since
       C(result.keys) is a method of every dictionary in Jinja2.
   returned: when the keys could be planned
@@ -649,7 +665,7 @@ key_results:
       returned: always
       type: str
     size:
-      description: Its size in bits. For EC that of its curve. V(null) where the token does not say.
+      description: Its size in bits. For EC that of its curve. V(null) where it is not known.
       returned: always
       type: int
     curve:
@@ -663,11 +679,11 @@ key_results:
       type: list
       elements: str
     sensitive:
-      description: Whether its value can never be read in the clear.
+      description: Whether its value can never be read in the clear. V(null) where it is not known.
       returned: always
       type: bool
     extractable:
-      description: Whether it may leave the token wrapped.
+      description: Whether it may leave the token wrapped. V(null) where it is not known.
       returned: always
       type: bool
     local:

@@ -17,7 +17,8 @@
  *
  * FAULT_FLAGS are flags that C_GetTokenInfo adds for a token that is initialised; FAULT_SERIAL is the serial number that it gives to
  * every token, padded with NUL. FAULT_FALSE is ATTRIBUTE=VALUE: a template for a new object that says that this attribute is false
- * gets that return value without the real call.
+ * gets that return value without the real call. FAULT_HIDE are numbers of attributes, separated by blanks: it answers that no object
+ * has them.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -48,6 +49,14 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
 #define DEVICE_ERROR 0x30
 #define TOKEN_INFO 6
 #define TOKEN_INITIALIZED 0x400UL
+#define GET_ATTRIBUTES 24
+#define ATTRIBUTE_TYPE_INVALID 0x12
+
+struct attribute {
+    ulong_t type;
+    void *value;
+    ulong_t length;
+};
 
 struct function_list {
     unsigned char version[2];
@@ -137,6 +146,25 @@ static void disguise(unsigned char *info)
         strncpy((char *)info + 80, serial, 16);
 }
 
+/* What a token answers that does not report some attributes: no length for each, and a return value for the whole call. */
+static ulong_t hide(struct attribute *wanted, ulong_t count, ulong_t rv)
+{
+    const char *hidden = getenv("FAULT_HIDE");
+    char *next;
+
+    for (; hidden && *hidden; hidden = next) {
+        ulong_t type = strtoul(hidden, &next, 0), i;
+        if (next == hidden)
+            break;
+        for (i = 0; i < count; i++)
+            if (wanted[i].type == type) {
+                wanted[i].length = -1UL;
+                rv = rv ? rv : ATTRIBUTE_TYPE_INVALID;
+            }
+    }
+    return rv;
+}
+
 static ulong_t through(int index, const char *name, void *a, void *b, void *c, void *d, void *e, void *f, void *g, void *h)
 {
     const char *path = getenv("FAULT_LOG"), *how, *end;
@@ -160,7 +188,7 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
         rv = call(a, b, c, d, e, f, g, h);
         if (index == TOKEN_INFO && !rv)
             disguise(b);
-        return rv;
+        return index == GET_ATTRIBUTES ? hide(c, (ulong_t)d, rv) : rv;
     }
     end = how + strcspn(how, " ");
     dead = end - how > 3 && !strncmp(end - 3, ":on", 3);

@@ -59,6 +59,10 @@ class PlainLook:
     opens: str | None = None
     refuses: str | None = None
     computed: Mapping[str, str] = field(default_factory=dict)
+    tried: Mapping[str, bool] = field(default_factory=dict)  # what trying an operation gives; of others nothing can be told
+
+    def does(self, item: KeyObject, operation: str) -> bool | None:
+        return self.tried.get(operation)
 
     def use(self, key: Key) -> Cryptoki | None:
         rv = self.unusable.get(key.main.label, "CKR_GENERAL_ERROR" if self.empty(key) else None)

@@ -13,7 +13,7 @@ from plain_plans import Answer
 
 # The word of a table for a problem, and what the problem says. The first that fits counts.
 PROBLEMS = {
-    "not-said": "the token does not say",
+    "not-said": "the token does not report",
     "not-taken": "The key that is there was left as it is",
     "now-differs": "is not what is declared",
     "now-lost": "was lost by the token",

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -60,3 +61,12 @@ def typed(raw: Any, ckk: str) -> Any:
     failure."""
     raw.key_type = key_type(ckk)
     return raw
+
+
+def able(raw: Any, operations: Iterable[str]) -> None:
+    """Give an object the methods of operations of which the token does not say whether it has them: python-pkcs11 leaves those out, and
+    the token is to decide."""
+    mixins = [getattr(import_module("pkcs11._pkcs11"), f"{operation.capitalize()}Mixin") for operation in operations]
+    missing = [mixin for mixin in mixins if not isinstance(raw, mixin)]
+    if missing:
+        raw.__class__ = type(type(raw).__name__, (*missing, type(raw)), {})

@@ -14,10 +14,20 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.types import CLASS_OPERATIONS, CURVE_BY_DER, ED25519_PARAMS, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import (
+    CLASS_OPERATIONS,
+    CURVE_BY_DER,
+    ED25519_PARAMS,
+    FIXED_SIZES,
+    OPERATIONS,
+    PRIVATE,
+    PUBLIC,
+    SECRET,
+    operations_of,
+)
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .attributes import read, read_value
-from .binding import pkcs11
+from .binding import able, pkcs11
 from .errors import calling
 from .faceless import find_faceless, handles
 from .public_key import public_key_der
@@ -105,6 +115,10 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         size = curve.bits
     elif found.get("VALUE_LEN"):
         size = found["VALUE_LEN"] * 8
+    elif kind == PUBLIC and key_type == "RSA":
+        size = read(raw, ["MODULUS_BITS"]).get("MODULUS_BITS")
+    untold = tuple(operation for operation in operations_of(key_type, kind) if operation.upper() not in found)
+    able(raw, untold)
     return KeyObject(
         handle=int(raw.handle),
         kind=kind,
@@ -126,6 +140,7 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         exponent=found.get("PUBLIC_EXPONENT"),
         check_value=found.get("CHECK_VALUE") or None,
         empty=kind != SECRET and not any(found.get(name) for name in ("MODULUS", "EC_PARAMS")),
+        untold=untold,
     )
 
 

@@ -159,7 +159,8 @@ class VirtualKey:
     ``fingerprint`` is that of the key when it was recorded, ``public_key`` the DER of a pair's SubjectPublicKeyInfo.
     ``generation`` is above 1 only for a key that this collection made as such. ``made_at`` is when this collection made the
     key, None for one that it found; ``created_at`` is when the record was made. ``group_id`` is None for a key that is in no
-    group; of one that is, ``token_id`` is the member on which it was found or made.
+    group; of one that is, ``token_id`` is the member on which it was found or made. ``unreported`` are operations and attributes that
+    we have set on that token and that it does not report.
     """
 
     token_id: int
@@ -179,6 +180,7 @@ class VirtualKey:
     created_at: str | None = None
     generation: int = 1
     group_id: str | None = None
+    unreported: tuple[tuple[str, bool], ...] = ()
 
     @property
     def name(self) -> KeyName:

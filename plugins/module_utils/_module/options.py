@@ -149,6 +149,7 @@ KEYS: Spec = {
             "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
             "on_vanished": {"type": "str", "choices": ["fail", "recreate"], "default": "fail"},
+            "unverifiable": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
             "state": {
                 "type": "str",
                 "choices": ["present", "absent", "public_only", *STATES],

@@ -140,4 +140,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE strange_token (token TEXT PRIMARY KEY, refused TEXT NOT NULL)
     """,
+    """
+    ALTER TABLE virtual_key ADD COLUMN unreported TEXT NOT NULL DEFAULT '{}'
+    """,
 )

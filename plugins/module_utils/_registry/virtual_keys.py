@@ -34,11 +34,13 @@ _OVERWRITE = "DO UPDATE SET " + ", ".join(f"{name} = {_MERGED.get(name, f'exclud
 
 
 def _virtual_key(row: sqlite3.Row) -> VirtualKey:
-    return VirtualKey(**{name: row[name] for name in _COLUMNS} | {"operations": tuple(json.loads(row["operations"]))})
+    written = {"operations": tuple(json.loads(row["operations"])), "unreported": tuple(json.loads(row["unreported"]).items())}
+    return VirtualKey(**{name: row[name] for name in _COLUMNS} | written)
 
 
 def _values(key: VirtualKey, moment: str) -> dict[str, Any]:
-    return {**{name: getattr(key, name) for name in _COLUMNS}, "operations": json.dumps(list(key.operations)), "updated_at": moment}
+    written = {"operations": json.dumps(list(key.operations)), "unreported": json.dumps(dict(key.unreported))}
+    return {**{name: getattr(key, name) for name in _COLUMNS}, **written, "updated_at": moment}
 
 
 def of_tokens(database: Database, token_ids: Collection[int]) -> list[VirtualKey]:

@@ -92,7 +92,7 @@ class CertifiedKey:
                 f"it is {state} in the registry, and a {state} key signs nothing new (NIST SP 800-57 part 1, section 7): "
                 f"{other}, or use another key",
             )
-        if "sign" not in self.private.operations:
+        if self.private.has("sign") is False:
             raise _cannot_sign(spec.key_label, "it may not sign: give it the operation sign with hsm_key, or use another key")
         mechanism_for(session, scheme)
         return scheme

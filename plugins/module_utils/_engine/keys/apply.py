@@ -23,6 +23,7 @@ from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.spec import KeySpec
+from ..._model.keys.states import COMPROMISED, DEACTIVATED
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ..._model.records import PendingKey
@@ -193,7 +194,7 @@ class Applier:
 
     def _make(self, plan: KeyPlan) -> None:
         try:
-            key = self._create(plan.spec)
+            key = self._create(plan)
         except Cryptoki as error:
             if plan.spec.label in self._destroyed:
                 error.message += "; the key that was to be replaced is destroyed"
@@ -221,7 +222,7 @@ class Applier:
             made = self._made(mate.label, (PRIVATE,), lambda: making.create(session, inventory, mate, material, [PRIVATE]))
         else:
             return
-        mended = Key(private=made.private or key.private, public=made.public or key.public)
+        mended = plan.recalled(Key(private=made.private or key.private, public=made.public or key.public))
         self._after[spec.label] = mended
         self._use_once(mended)
         with recording(self.database):
@@ -276,7 +277,14 @@ class Applier:
             elif after is not None and (old is None or self.scope.group is not None):
                 self.records.write(plan, after)
             elif after is not None:  # a group's key, changed in the HSM by who names the HSM: the group will report the difference
+                self._remember(plan, after, database)
                 events.record(database, "change_key", self.records.uid(after), operations=list(after.operations))
+
+    def _remember(self, plan: KeyPlan, after: Key, database: Database) -> None:
+        """Of a group's key, what its token will not report."""
+        old, memory = plan.virtual, tuple(plan.memory(after).items())
+        if old is not None and self.scope.is_here(old) and old.unreported != memory:
+            virtual_keys.update(database, self.records.uid(after), replace(old, unreported=memory))
 
     def _with_changes(self, plan: KeyPlan, key: Key) -> Key:
         """Write the attributes that differ, and read the key back, also after a failure."""
@@ -285,13 +293,27 @@ class Applier:
             for change in plan.changes:
                 cryptoki.set_attribute(self.inventory, change.item, change.name, change.value)
                 done += 1
-            return cryptoki.read_back(self.inventory, key) if plan.changes else key
+            return self._verified(plan, cryptoki.read_back(self.inventory, key)) if plan.changes else key
         except Cryptoki as error:
             if done:
                 error.details[CHANGED] = True
                 with suppress(Cryptoki):
                     self._after[plan.spec.label] = cryptoki.read_back(self.inventory, key)
             raise
+
+    def _verified(self, plan: KeyPlan, after: Key) -> Key:
+        """The key after its changes, if it has them. Of what the token does not report, what a key out of use loses is tried."""
+        halves = {item.handle: item for item in after.objects}
+        for change in plan.changes:
+            item, name = halves[change.item.handle], change.name.lower()
+            has = item.has(name)
+            if has is None and plan.spec.state in (DEACTIVATED, COMPROMISED):
+                has = self.look.does(item, name)
+            if has not in (change.value, None):
+                value = str(change.value).lower()
+                text = f"the token accepted CKA_{change.name} = {value} for the {item.named()}, and the key did not change"
+                raise Cryptoki(text, rv="CKR_FUNCTION_FAILED", device=False)
+        return plan.recalled(after)
 
     def _remove_private(self, plan: KeyPlan, key: Key) -> None:
         if key.private is None:
@@ -305,9 +327,10 @@ class Applier:
                 events.record(database, "remove_private", self.records.uid(key), label=key.main.label)
                 self.records.write(plan, left)
 
-    def _create(self, spec: KeySpec) -> Key:
+    def _create(self, plan: KeyPlan) -> Key:
         """Make the key, and use it once before it counts."""
-        key = self._made(spec.label, spec.key_type.halves, lambda: self._make_object(spec))
+        spec = plan.spec
+        key = plan.recalled(self._made(spec.label, spec.key_type.halves, lambda: self._make_object(spec)), made=True)
         self._after[spec.label] = key
         self._use_once(key)
         return key

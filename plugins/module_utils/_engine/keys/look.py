@@ -18,6 +18,7 @@ from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, use_once, works_with_another
 from ..._cryptoki.rungs import NOT_STORED
 from ..._cryptoki.session import Session
+from ..._cryptoki.still_does import does
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject
@@ -33,7 +34,7 @@ def wrapping_key(inventory: Inventory, spec: KeySpec, material: WrappedMaterial)
         listed = "; ".join(item.named() for item in found)
         there = f"{len(found)} keys have that label ({listed})" if found else "there is no such secret or private key on the token"
         raise KeyfleetError(f"{where}: '{material.wrapping_key}': {there}: name one that is there", code="cannot_plan")
-    if "unwrap" not in found[0].operations:
+    if found[0].has("unwrap") is False:
         raise KeyfleetError(f"{where}: '{material.wrapping_key}' may not unwrap: give it the operation unwrap", code="cannot_plan")
     return found[0]
 
@@ -54,6 +55,9 @@ class TokenLook:
         except Cryptoki as error:
             return error
         return None
+
+    def does(self, item: KeyObject, operation: str) -> bool | None:
+        return does(self.session, self.inventory, item, operation)
 
     def empty(self, key: Key) -> bool:
         failures = [self.use(key), self.use(key)]
@@ -183,6 +187,9 @@ class EmptyToken:
     """The look at a token that is not registered yet: there is no key on it to ask about."""
 
     def use(self, key: Key) -> Cryptoki | None:
+        return None
+
+    def does(self, item: KeyObject, operation: str) -> bool | None:
         return None
 
     def empty(self, key: Key) -> bool:

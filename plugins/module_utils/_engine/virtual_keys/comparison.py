@@ -14,7 +14,7 @@ from typing import Any
 
 from ..._model.keys.objects import Key, KeyName, describe_key
 from ..._model.keys.states import DESTROYED
-from ..._model.keys.types import PRIVATE, PUBLIC
+from ..._model.keys.types import PRIVATE, PUBLIC, ordered
 from ..._model.records import VirtualKey
 from .identity import is_another
 
@@ -100,6 +100,12 @@ class _Matching:
                 self._meet(names[0], others[0])
 
 
+def _operations(key: Key, record: VirtualKey) -> set[str]:
+    """What the key may do; what its token does not say of that, as it was recorded."""
+    untold = {operation for item in key.objects for operation in item.untold}
+    return {*key.operations, *(untold & set(record.operations))}
+
+
 def _match(key: Key, record: VirtualKey) -> Match:
     described = describe_key(key)
     pairs: list[tuple[str, Any, Any]] = [
@@ -107,7 +113,7 @@ def _match(key: Key, record: VirtualKey) -> Match:
         ("label", record.label, key.main.label),
         ("kind", record.kind, key.main.kind),
         ("type", record.type, described["type"]),
-        ("operations", list(record.operations), described["operations"]),
+        ("operations", list(record.operations), list(ordered(_operations(key, record)))),
     ]
     if record.size is not None and described["size"] is not None:  # not every token says it
         pairs.append(("size", record.size, described["size"]))

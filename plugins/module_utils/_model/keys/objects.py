@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from ..uids import key_id_text
-from .types import PRIVATE, PUBLIC, SECRET, ordered
+from .types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET, ordered
 
 KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
 
@@ -29,6 +29,8 @@ class KeyObject:
     section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
     ``wrap_with_trusted``: only a key that is ``trusted``, which the security officer says, may wrap it.
     ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
+    ``untold`` are operations of its type of which the token does not say whether the key has them. ``recalled`` are operations and
+    attributes that the token does not say, and the registry does: see :func:`recall`.
     """
 
     handle: int
@@ -51,10 +53,29 @@ class KeyObject:
     exponent: bytes | None = None
     check_value: bytes | None = None
     empty: bool = False
+    untold: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()
 
     def named(self) -> str:
         """Short words for errors."""
         return f"{self.kind} key, handle {self.handle}, CKA_ID {self.key_id.hex() or '(none)'}"
+
+    def has(self, name: str) -> bool | None:
+        """Whether it has an operation, or an attribute of those in ``REMEMBERED``. None: neither the token nor the registry says."""
+        if name in REMEMBERED:
+            value: bool | None = getattr(self, name)
+            return value
+        if name in self.operations:
+            return True
+        return None if name in self.untold and name not in self.recalled else False
+
+    def reports(self, name: str) -> bool:
+        """Whether the token itself says so much of it."""
+        return name not in self.untold and name not in self.recalled and self.has(name) is not None
+
+
+# The attributes beside operations that a key is made with. What we set of either is remembered where the token does not report it.
+REMEMBERED = ("sensitive", "extractable", "modifiable", "destroyable", "wrap_with_trusted")
 
 
 @dataclass(frozen=True)
@@ -186,8 +207,32 @@ def describe_key(key: Key) -> dict[str, Any]:
         "id": main.key_id.hex(),
         "type": main.type,
         "size": main.size or (key.public.size if key.public else None),
-        "curve": main.curve,
+        "curve": main.curve or (key.public.curve if key.public else None),
         "operations": list(key.operations),
         "sensitive": main.sensitive,
         "extractable": main.extractable,
     }
+
+
+def reported(key: Key, name: str) -> bool:
+    """Whether the token says of the key whether it has an operation, or an attribute in ``REMEMBERED``. True where no half has it."""
+    if name in REMEMBERED:
+        return key.main.reports(name)
+    return all(item.reports(name) for item in key.objects if name in CLASS_OPERATIONS[item.kind])
+
+
+def recall(key: Key, memory: Mapping[str, bool], size: int | None = None, curve: str | None = None) -> Key:
+    """The key, with what its token does not say as it is remembered. ``memory`` has operations and attributes in ``REMEMBERED``."""
+    described = describe_key(key)
+    size, curve = described["size"] or size, described["curve"] or curve
+    if not memory and (size, curve) == (described["size"], described["curve"]):
+        return key
+    return Key(**{item.kind: _recalled(item, memory, item.size or size, item.curve or curve) for item in key.objects})
+
+
+def _recalled(item: KeyObject, memory: Mapping[str, bool], size: int | None, curve: str | None) -> KeyObject:
+    attributes = {name: memory[name] for name in REMEMBERED if name in memory and item.has(name) is None and item.kind != PUBLIC}
+    operations = [name for name in item.untold if name in memory and name not in item.recalled]
+    has = ordered({*item.operations, *(name for name in operations if memory[name])})
+    recalled = (*item.recalled, *attributes, *operations)
+    return replace(item, size=size, curve=curve, operations=has, recalled=recalled, **attributes)

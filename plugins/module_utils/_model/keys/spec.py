@@ -18,7 +18,7 @@ from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
-from .types import CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
+from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
 
 MAX_KEYS = 10_000
 PRESENT, ABSENT, PUBLIC_ONLY = "present", "absent", "public_only"
@@ -61,6 +61,7 @@ class KeySpec:
     lead: bool = True
     on_vanished: str = "fail"
     wrap_with_trusted: bool | None = None
+    unverifiable: str = "fail"
 
     @property
     def where(self) -> str:
@@ -92,6 +93,14 @@ class KeySpec:
     @property
     def new_operations(self) -> tuple[str, ...]:
         return self.operations if self.operations is not None else self.key_type.default_operations
+
+    @property
+    def new_attributes(self) -> dict[str, bool]:
+        """The operations and attributes that a key is made with now, by name."""
+        may = {name: name in self.new_operations for kind in self.key_type.halves for name in CLASS_OPERATIONS[kind]}
+        given = {"modifiable": self.modifiable, "destroyable": self.destroyable, "wrap_with_trusted": self.wrap_with_trusted}
+        kept = {"sensitive": self.sensitive is not False, "extractable": bool(self.extractable)}
+        return {**may, **kept, **{name: value for name, value in given.items() if value is not None}}
 
 
 def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> tuple[bytes, bool]:
@@ -259,6 +268,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     source=source,
                     on_vanished=options.get("on_vanished") or "fail",
                     wrap_with_trusted=options.get("wrap_with_trusted"),
+                    unverifiable=options.get("unverifiable") or "fail",
                 )
             )
     return specs, problems

@@ -101,6 +101,12 @@ WEAK_TYPES = frozenset({"DES"})
 FIXED_SIZES = {"DES3": 192, "DES": 64, "Ed25519": 256}
 
 
+def operations_of(key_type: str, kind: str) -> tuple[str, ...]:
+    """What an object of this type and class may be made for; of a type that we do not make, what its class may."""
+    known = KEY_TYPES.get(key_type)
+    return known.halves.get(kind, ()) if known is not None else CLASS_OPERATIONS[kind]
+
+
 def usable_types(mechanisms: Iterable[str]) -> list[str]:
     """The types of which a token with these mechanisms (names without ``CKM_``) can use keys."""
     return [name for name, prefixes in _MECHANISMS.items() if any(mechanism.startswith(prefixes) for mechanism in mechanisms)]

@@ -27,6 +27,9 @@ class Look(Protocol):
     def use(self, key: Key) -> Cryptoki | None:
         """Why the key cannot be used; None where it can, or where no use can be tried."""
 
+    def does(self, item: KeyObject, operation: str) -> bool | None:
+        """Whether the key does an operation of those that protect, found by trying; None where nothing can be tried."""
+
     def same(self, spec: KeySpec, key: Key) -> bool | None:
         """Whether the key is the one that ``source`` holds; None where the token does not let it be told."""
 

@@ -4,39 +4,20 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What differs between a key that is there and what an entry of ``keys:`` asks for: what can be changed, and what cannot."""
+"""What differs between a key that is there and what an entry of ``keys:`` asks for: what can be changed, and what cannot. What the
+token does not say is no difference: that is for ``unverified``."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC
-from ...._model.records import VirtualKey
 from .plan import AttributeChange
 
 
-def as_known(key: Key, known: VirtualKey | None) -> dict[str, Any]:
-    """What the key is; what its token does not say, as it was recorded on one that does. A copy that was unwrapped may not say its size."""
-    is_now = describe_key(key)
-    if known is not None and known.type == key.main.type:
-        is_now |= {name: getattr(known, name) for name in ("size", "curve") if is_now[name] is None}
-    return is_now
-
-
-def untold(spec: KeySpec, key: Key, known: VirtualKey | None) -> str | None:
-    """What was asked for and nobody says: no ground to call it different, let alone to replace it."""
-    is_now = as_known(key, known)
-    names = [name for name in ("size", "curve") if getattr(spec, name) is not None and is_now[name] is None and spec.type == key.main.type]
-    if not names or spec.material is not None:  # an import is compared by its value
-        return None
-    return f"{spec.where}.{names[0]}: the token does not say the {names[0]} of this key, so it cannot be compared: leave it out."
-
-
-def fixed_mismatches(spec: KeySpec, key: Key, known: VirtualKey | None) -> list[str]:
+def fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
     """Differences that no attribute write can mend (PKCS#11 3.1, sections 4.4, 4.8 to 4.10)."""
-    main, is_now = key.main, as_known(key, known)
+    main, is_now = key.main, describe_key(key)
     if spec.type not in (None, main.type):
         return [f"type is {main.type}, asked for {spec.type}"]
     found = [
@@ -64,7 +45,7 @@ def attribute_changes(spec: KeySpec, key: Key) -> list[AttributeChange]:
         for item in key.objects:
             for operation in CLASS_OPERATIONS[item.kind]:
                 wanted = operation in spec.operations
-                if wanted != (operation in item.operations):
+                if item.has(operation) not in (wanted, None):
                     changes.append(AttributeChange(item, operation.upper(), wanted))
     if key.main.kind != PUBLIC:
         if spec.sensitive is True and key.main.sensitive is False:

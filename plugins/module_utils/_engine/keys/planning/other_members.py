@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...._model.keys.spec import PRESENT, KeySpec
 from ...._model.keys.states import ACTIVE, move_problem
@@ -20,6 +21,8 @@ from .member_answers import MemberAnswer
 from .mismatches import attribute_changes, fixed_mismatches
 from .plan import RECORD, REPAIR, KeyPlan, Refusal
 from .policy import lost
+from .unverified import judged as verified
+from .unverified import remembered, untold
 from .view import View
 
 
@@ -62,12 +65,16 @@ def _adopted(plan: KeyPlan, found: Sequence[MemberAnswer], view: View) -> KeyPla
     key = first.key
     own = [record for record in view.records.labelled(spec.label) if view.scope.owns(record)]
     own = [record for record in own if record.name == key.name] or own
-    problem = "there are several records of it" if len(own) > 1 else _not_adoptable(spec, found, next(iter(own), None))
+    known = next(iter(own), None)
+    key = remembered(key, known, same_token=known is not None and known.token_id == first.token_id)
+    found = [replace(first, key=key), *found[1:]]
+    problem = "there are several records of it" if len(own) > 1 else _not_adoptable(spec, found, known)
     if problem is not None:
         return Refusal(f"{spec.where}: '{spec.label}' on connection {first.member} cannot be adopted: {problem}. Nothing was changed.")
     action = KEEP if own and own[0].name == key.name else RECORD
     text = f"key '{spec.label}' is on connection {first.member} and not on the one that serves: copy it with hsm_sync and repair: wrap."
-    return KeyPlan(spec, action, virtual=next(iter(own), None), recorded_as=key, adopted=first, warnings=(text,))
+    plan = KeyPlan(spec, action, virtual=known, recorded_as=key, adopted=first, warnings=(text,))
+    return verified(plan, untold(spec, key))
 
 
 def _not_adoptable(spec: KeySpec, found: Sequence[MemberAnswer], known: VirtualKey | None) -> str | None:
@@ -81,5 +88,5 @@ def _not_adoptable(spec: KeySpec, found: Sequence[MemberAnswer], known: VirtualK
             return f"connection {answer.member} has another key under its name ({other.field} {other.found})"
     if known is not None and (other := is_another(key, known, check_values=False, sizes=True)):
         return f"it is another key than the one that was recorded ({other.field} {other.found}, recorded {other.recorded})"
-    differing = [*fixed_mismatches(spec, key, None), *(f"{change.name.lower()} differs" for change in attribute_changes(spec, key))]
+    differing = [*fixed_mismatches(spec, key), *(f"{change.name.lower()} differs" for change in attribute_changes(spec, key))]
     return ", ".join(differing) or (move_problem(ACTIVE, spec.state) if spec.state != PRESENT else None)

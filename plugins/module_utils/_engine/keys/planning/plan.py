@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...._model.keys.material import KeyMaterial
-from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of
+from ...._model.keys.material import KeyMaterial, WrappedMaterial
+from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of, recall, reported
 from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.states import ACTIVE
-from ...._model.keys.types import ordered
+from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC, ordered
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ...._model.records import VirtualKey, virtual_of
 from ...._model.scope import Scope
@@ -90,21 +90,47 @@ class KeyPlan:
         limits = (self.operations, self.recorded_as.operations if self.recorded_as is not None else None)
         return tuple(name for name in allowed if all(limit is None or name in limit for limit in limits))
 
+    def memory(self, key: Key, *, made: bool = False) -> dict[str, bool]:
+        """What is known of ``key``, as it was read back, because we set it. ``made``: it is another key than before."""
+        before = self.key or self.recorded_as
+        parts = before.objects if before is not None and not made else ()
+        known = {name: has for item in parts for name in item.recalled if (has := item.has(name)) is not None}
+        if self.makes_key:
+            known |= self.spec.new_attributes
+        elif self.mend is not None:
+            known |= {name: name in mended_operations(self.spec, self.key) for name in CLASS_OPERATIONS[PUBLIC]}
+        known |= {change.name.lower(): change.value for change in self.changes}
+        return {name: value for name, value in sorted(known.items()) if not reported(key, name)}
+
+    def recalled(self, key: Key, *, made: bool = False) -> Key:
+        """``key``, as it was read back, with what its token does not say as we set it."""
+        before = self.key or self.recorded_as
+        size, curve = None, None
+        if self.makes_key and not isinstance(self.spec.material, WrappedMaterial):
+            size, curve = self.spec.new_size, self.spec.new_curve
+        elif before is not None and not made:
+            was = describe_key(before)
+            size, curve = was["size"], was["curve"]
+        return recall(key, self.memory(key, made=made), size, curve)
+
     def record_of(self, key: Key, token_id: int, *, made: bool = False) -> VirtualKey:
         """The record of ``key``, which is what the plan has made or found. ``made``: it is another key than before."""
-        old = None if made else self.virtual
+        old, key = None if made else self.virtual, self.recalled(key, made=made)
         record = virtual_of(key, self.adopted.token_id if self.adopted else token_id, "hsm_key", generation=self.generation)
         return replace(
             record,
             state=self.new_state or (old.state if old is not None else record.state),
             operations=self.virtual_operations(record.operations),
             size=record.size or (old.size if old is not None else None),  # not every token says it of a copy
+            unreported=tuple(self.memory(key, made=made).items()),
         )
 
     def changed_record(self, old: VirtualKey, after: Key | None, scope: Scope) -> VirtualKey:
         """The scope's own record of the key after a change, which is ``after`` where it is on the token."""
         operations = self.virtual_operations(after.operations) if after is not None else old.operations
         record = replace(old, operations=operations, state=self.new_state or old.state, generation=self.generation)
+        if after is not None:
+            record = replace(record, unreported=tuple(self.memory(after).items()))
         if after is None or self.spec.state not in MADE:
             return record
         # What is declared is recorded as it was found, also where its id was edited or its member has left the group.

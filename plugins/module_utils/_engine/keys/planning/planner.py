@@ -75,7 +75,7 @@ def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, Key
             warnings = (f"{text} In check mode it is taken for one that an earlier task of this play would make.",)
         elif problem := view.look.openable(spec):
             return Refusal(problem)
-    key = view.keys.meant(spec)
+    key = view.meant(spec)
     plan = key if isinstance(key, Refusal) else _WAYS[spec.state](spec, key, view)
     plan = plan if isinstance(plan, Refusal) else other_members.judged(plan, view)
     plan = plan if isinstance(plan, Refusal) else claims.judged(_narrowed(plan, view))

@@ -11,18 +11,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...._model.keys.generations import split_label, stored_label
-from ...._model.keys.objects import Key
+from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import PRESENT, KeySpec
 from ...._model.keys.states import RETIRED
 from ...._model.keys.types import PUBLIC
 from ...._model.plan import CHANGE, CREATE, KEEP
 from ...._model.records import VirtualKey
 from .ending import not_destroyable
-from .mismatches import as_known, attribute_changes, fixed_mismatches, untold
+from .mismatches import attribute_changes, fixed_mismatches
 from .plan import RECORD, REPLACE, KeyPlan, Refusal, unless
 from .policy import Division, divide, exchanged, gave_up_private, lost, unfinished, vanished
 from .repair import is_unfinished, plan_half, plan_unusable
 from .states import stays, with_state
+from .unverified import judged, untold
 from .view import View
 
 
@@ -49,6 +50,10 @@ def _as_declared(spec: KeySpec, key: Key | None, known: VirtualKey | None, view:
     if not vouched and plan.action in (KEEP, CHANGE) and (failure := view.look.use(key)) is not None:
         # A key that no run has vouched for yet may be what a crash left of one: it is used once before it counts.
         return _kept(plan_unusable(spec, key, known, failure, view.circumstances), view)
+    if plan.action in (KEEP, CHANGE) and not plan.mismatches:
+        plan = judged(plan, untold(spec, key))
+    if isinstance(plan, Refusal):
+        return plan
     if view.circumstances.recorded and plan.action == KEEP and not plan.mismatches and _record_differs(plan, view):
         return replace(plan, action=RECORD)
     return plan
@@ -96,7 +101,7 @@ def _like_the_one_before(spec: KeySpec, view: View) -> KeySpec:
     before = view.keys.only(label)
     known = view.records.any_of(before) if before is not None else view.records.elsewhere(label)
     if before is not None and not before.is_half:
-        was = as_known(before, known) | {"type": before.main.type}
+        was = describe_key(view.remembered(before))
     elif before is None and known is not None:
         was = {"type": known.type, "size": known.size, "curve": known.curve, "operations": known.operations}
     else:
@@ -125,11 +130,11 @@ def _half(spec: KeySpec, key: Key, known: VirtualKey | None, view: View) -> KeyP
     # The half that is there stays, so it must be what was asked for.
     division = divide(spec, attribute_changes(spec, key), view.scope)
     frozen = [change.name.lower() for change in division.changes if change.item.modifiable is False]
-    mismatches = [*fixed_mismatches(spec, key, known), *division.mismatches]
+    mismatches = [*fixed_mismatches(spec, key), *division.mismatches]
     mismatches += [f"{name} differs, and the key is not modifiable" for name in frozen]
     if mismatches:
         return Refusal(f"{spec.where}: half of this key is on the token and differs: {', '.join(mismatches)}. Nothing was changed.")
-    return replace(plan, changes=division.changes, operations=division.operations)
+    return judged(replace(plan, changes=division.changes, operations=division.operations), untold(spec, key))
 
 
 def _kept(plan: KeyPlan | Refusal, view: View) -> KeyPlan | Refusal:
@@ -144,9 +149,7 @@ def _kept(plan: KeyPlan | Refusal, view: View) -> KeyPlan | Refusal:
 
 
 def _compared(spec: KeySpec, key: Key, known: VirtualKey | None, view: View) -> KeyPlan | Refusal:
-    if problem := untold(spec, key, known):
-        return Refusal(problem)
-    mismatches = fixed_mismatches(spec, key, known)
+    mismatches = fixed_mismatches(spec, key)
     warnings: list[str] = []
     if spec.material is not None and not any(text.startswith("type is") for text in mismatches):
         same = view.look.same(spec, key)

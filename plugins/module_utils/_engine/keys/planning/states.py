@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...._model.keys.objects import Key
+from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
 from ...._model.plan import CHANGE, KEEP
 from ...._model.records import VirtualKey
 from .plan import DEACTIVATE, RECORD, SET_STATE, AttributeChange, KeyPlan, Refusal
+from .unverified import judged
 from .view import View
 
 # What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
@@ -68,14 +69,26 @@ def plan_move(spec: KeySpec, key: Key | None, view: View) -> KeyPlan | Refusal:
                 f"{spec.where}.enforce: group '{scope.group_name}' does not apply changes to the HSM (apply_changes: false): leave "
                 "enforce out, or change the group first"
             )
-        changes = [AttributeChange(item, name.upper(), False) for item in key.objects for name in PROTECTING if name in item.operations]
+        protecting = [(item, name, _does(item, name, view)) for item in key.objects for name in PROTECTING]
+        changes = [AttributeChange(item, name.upper(), False) for item, name, does in protecting if does is not False]
         frozen = [change for change in changes if change.item.modifiable is False]
         if frozen:
             return Refusal(f"{spec.where}.enforce: the {frozen[0].item.kind} key is not modifiable, so it keeps {frozen[0].name.lower()}")
         plan = replace(plan, action=CHANGE if changes else KEEP, changes=tuple(changes))
+        verified = judged(plan, [("enforce", name.upper()) for _item, name, does in protecting if does is None])
+        if isinstance(verified, Refusal):
+            return verified
+        plan = verified
     if circumstances.recorded and not beyond and (known is None or known.state != spec.state):
         return replace(plan, action=action, new_state=spec.state)
     return plan
+
+
+def _does(item: KeyObject, name: str, view: View) -> bool | None:
+    """Whether a half of a key does an operation. What its token does not report is tried; what cannot be tried is not known, unless the
+    registry has that it was made without."""
+    has = item.has(name)
+    return has if has is False or name not in item.untold else view.look.does(item, name)
 
 
 def predicted(spec: KeySpec, action: str) -> KeyPlan:

@@ -19,6 +19,7 @@ from .circumstances import Circumstances, Look
 from .key_index import KeyIndex
 from .plan import Refusal
 from .record_index import RecordIndex
+from .unverified import remembered
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class View:
 
     def id_taken(self, spec: KeySpec) -> str | None:
         return self.keys.id_taken(spec, self.leaving) or self.records.id_taken(spec, self.leaving)
+
+    def meant(self, spec: KeySpec) -> Key | Refusal | None:
+        """The key that an entry means, with what its token does not say as it was recorded."""
+        key = self.keys.meant(spec)
+        return self.remembered(key) if isinstance(key, Key) else key
+
+    def remembered(self, key: Key) -> Key:
+        known = self.records.any_of(key)
+        return remembered(key, known, same_token=known is not None and self.scope.is_here(known))
 
     def known(self, spec: KeySpec, key: Key | None) -> VirtualKey | Refusal | None:
         """The record that an entry means, or why that cannot be said."""

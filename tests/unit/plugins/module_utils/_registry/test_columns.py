@@ -42,6 +42,7 @@ KEY = VirtualKey(
     public_key=b"der",
     made_at="2026-01-01T00:00:00Z",
     generation=3,
+    unreported=(("derive", False),),
 )
 # In every field another value, but for what a record is born with.
 CHANGED = replace(
@@ -59,6 +60,7 @@ CHANGED = replace(
     public_key=b"other",
     made_at="2027-01-01T00:00:00Z",
     generation=4,
+    unreported=(("encrypt", True), ("sensitive", True)),
 )
 BORN_WITH = {"id", "origin", "created_at", "updated_at"}
 

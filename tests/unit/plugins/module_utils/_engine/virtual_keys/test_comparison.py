@@ -53,6 +53,8 @@ def told(keys: Sequence[Key], records: Sequence[VirtualKey]) -> list[str]:
         # What one side does not say is no drift: a copy that was unwrapped says neither size nor check value.
         ([secret(size=None, value=None)], [record_of(AES)], ["se dek/dek = se dek/dek"]),
         ([AES], [record_of(AES, size=None, fingerprint=None)], ["se dek/dek = se dek/dek"]),
+        ([secret(operations=("decrypt",), untold=("encrypt", "wrap"))], [record_of(AES)], ["se dek/dek = se dek/dek"]),
+        ([secret(operations=("decrypt",), untold=("wrap",))], [record_of(AES)], ["se dek/dek = se dek/dek: operations"]),
         ([AES], [record_of(AES, state="destroyed")], ["se dek/dek = se dek/dek: state"]),
         # One name alone, where that is clear.
         ([named(AES, key_id=b"9")], [record_of(AES)], ["se dek/dek = se dek/9: id"]),

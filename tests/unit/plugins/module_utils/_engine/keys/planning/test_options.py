@@ -77,7 +77,7 @@ extractable, asked for true                      !differs   keep       replace  
 modifiable                                       !differs   keep       replace     !policy              replace
 destroyable                                      !differs   keep       replace     !policy              replace
 wrap_with_trusted                                !differs   keep       replace     !policy              replace
-wrap_with_trusted, which the token does not say  keep       keep       keep        keep                 keep
+wrap_with_trusted, which the token does not say  !not-said  !not-said  !not-said   !not-said            !not-said
 the size, which the token does not say           !not-said  !not-said  !not-said   !not-said            !not-said
 operations, not modifiable                       !frozen    keep       replace     record               record
 the size, not destroyable                        !differs   keep       !for-good   !policy              !for-good

@@ -22,6 +22,8 @@ from plain_plans import ALONE, World, clear, key, note
 AES, EC = key(), key(type="EC")
 MINE = in_group(record_of(AES))
 ELSEWHERE = in_group(record_of(AES, STANDBY))
+SECRETIVE = Key(secret=replace(AES.main, extractable=None))
+KNOWN = replace(ELSEWHERE, unreported=(("extractable", False),))
 OTHERS = GroupRecord("others", members=(HERE,), id="group-2")
 OTHER_EC = in_group(record_of(key(type="EC"), STANDBY))
 RECREATE = {"on_vanished": "recreate"}
@@ -62,6 +64,9 @@ ROWS: list[tuple[str, OtherMembers | None, tuple[VirtualKey, ...], dict[str, Any
     ("adopt: half of it", answers(half(EC)), (), {"type": "EC"}, "adopt", "only half of the pair"),
     ("adopt: of another type", answers(EC), (), {}, "adopt", "type is EC, asked for AES"),
     ("adopt: with other operations", answers(AES), (), {"operations": ["decrypt"]}, "adopt", "encrypt differs"),
+    ("adopt: it does not say what is declared", answers(SECRETIVE), (), {"extractable": False}, "adopt", "does not report CKA_EXTRACTABLE"),
+    ("adopt: the registry says it", answers(SECRETIVE), (KNOWN,), {"extractable": False}, "adopt", "keep"),
+    ("adopt: the registry says the opposite", answers(SECRETIVE), (KNOWN,), {"extractable": True}, "adopt", "extractable is false"),
     ("adopt: as pre-active", answers(AES), (), {"state": "pre-active"}, "adopt", "is active and cannot become pre-active"),
     ("adopt: no member has it", ALONE, (), {}, "adopt", "create"),
     ("adopt: a member cannot be reached", SILENT, (), {}, "adopt", "nobody can tell"),

@@ -31,6 +31,7 @@ MODULES = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / 
 AFTER = {
     "hsm_certificate": ("hsm_instance",),
     "hsm_group": ("hsm_instance",),
+    "hsm_info": ("hsm_instance",),
     "hsm_key": ("hsm_instance",),
     "hsm_status": ("hsm_instance",),
     "hsm_sync": ("hsm_instance", "hsm_key"),

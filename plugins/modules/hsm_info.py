@@ -307,7 +307,7 @@ capabilities:
   contains:
     capability:
       description: V(random), V(generate), V(import), V(encrypt), V(wrap), V(unwrap), V(sign) or V(derive). V(encrypt)
-        also decrypts, V(sign) also verifies. V(session_keys) when the token kept a key that was to live in the session.
+        also decrypts, V(sign) also verifies.
       returned: always
       type: str
     type:

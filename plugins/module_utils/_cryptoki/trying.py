@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._model.errors import Cryptoki
+from .._model.errors import Cryptoki, TokenError
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.types import CURVES, ED25519_OID, KEY_TYPES
 from .attributes import read, read_value
@@ -59,18 +59,9 @@ class Trial:
     error: str | None = None
 
 
-class KeptKey(Cryptoki):
-    """A key that was to live in the session is a token object. Its message says whether it could be destroyed."""
-
-    def __init__(self, what: str, *, gone: bool) -> None:
-        end = "It was destroyed" if gone else "IT COULD NOT BE DESTROYED: it has no label; remove it with the vendor's tools"
-        text = f"{what}: the token made a token object although a session object was requested. {end}. Nothing else was tried"
-        super().__init__(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False)
-
-
 @contextmanager
 def for_this_session(raws: Sequence[Any], what: str) -> Iterator[None]:
-    """Keys that are destroyed at the end. Raises :class:`KeptKey` before the body where one is a token object."""
+    """Keys that are destroyed at the end. The body is left out, and :class:`TokenError` raised, where one is a token object."""
     kept = False
     try:
         with calling(f"{what}: reading CKA_TOKEN", "C_GetAttributeValue"):
@@ -80,7 +71,10 @@ def for_this_session(raws: Sequence[Any], what: str) -> Iterator[None]:
     finally:
         gone = [_destroyed(raw) for raw in raws]
     if kept:
-        raise KeptKey(what, gone=all(gone))
+        end = "It was destroyed" if all(gone) else "It could not be destroyed, and has no label: remove it with the vendor's tools"
+        raise TokenError(
+            f"{what}: the token kept a key that was to live in this session only. {end}. Nothing else was tried.", code="key_kept"
+        )
 
 
 def _destroyed(raw: Any) -> bool:
@@ -92,15 +86,15 @@ def _destroyed(raw: Any) -> bool:
 
 
 def try_capabilities(session: Session, *, keys: bool) -> Iterator[Trial]:
-    """One try after the other, the slowest last. ``keys``: whether this session can be expected to make keys."""
+    """One try after the other, the slowest last. ``keys``: whether this session can be expected to make keys.
+
+    Raises :class:`TokenError` where the token keeps a key, :class:`Cryptoki` where a key that was made cannot be read.
+    """
     tries = _Tries(session)
-    try:
-        yield from tries.random()
-        if keys:
-            for attempt in (tries.aes, tries.imported, tries.wrapping, tries.ec, tries.agreement, tries.ed25519, tries.rsa):
-                yield from attempt()
-    except KeptKey as error:
-        yield Trial("session_keys", None, None, False, error.code, error.message)
+    yield from tries.random()
+    if keys:
+        for attempt in (tries.aes, tries.imported, tries.wrapping, tries.ec, tries.agreement, tries.ed25519, tries.rsa):
+            yield from attempt()
 
 
 class _Tries:
@@ -111,16 +105,14 @@ class _Tries:
         self.private = "LOGIN_REQUIRED" in session.token.flags  # in a public session there are public objects only
 
     def _try(self, capability: str, kind: str | None, name: str | None, use: Callable[[], Any], function: str = "") -> tuple[Trial, Any]:
-        """What came of it, and what ``use`` gave. Raises :class:`KeptKey`."""
+        """What came of it, and what ``use`` gave."""
         what = f"trying {capability}" + (f" with {name}" if name else f" of a key of type {kind}" if kind else "")
         try:
             with calling(what, function or _FUNCTIONS[capability]):
                 return Trial(capability, kind, name, True), use()
-        except KeptKey:
-            raise
         except Cryptoki as error:
             return Trial(capability, kind, name, False, error.code, error.message), None
-        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        except (AttributeError, NotImplementedError, ValueError) as error:
             text = f"{what}: python-pkcs11 cannot: {type(error).__name__}: {error}"
             return Trial(capability, kind, name, None, None, text), None
 

@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Does the same as without, the login included, since it changes nothing. Only a refused PIN is not remembered.
+      - Does the same as without, the login included, since it changes nothing.
   diff_mode:
     support: N/A
     details:
@@ -83,8 +83,8 @@ options:
     type: path
   registry:
     description:
-      - Absolute path of the registry on the target. It is read only when a PIN is given, for PINs that a registered
-        token refused before. It is never created.
+      - Absolute path of the registry on the target, if there is one. It is opened only when a PIN is given, for PINs that
+        the token refused before, and remembers one that is refused now. It is never created.
     type: path
     default: /var/lib/keyfleet/registry.db
   timeout:
@@ -93,8 +93,8 @@ options:
     type: int
     default: 120
 notes:
-  - No registry remembers a PIN that a token refused which is not registered, and not every token flags a wrong try.
-    After V(pin_incorrect) do not run the task again before you know which PIN is right.
+  - Without a registry nothing remembers a refused PIN, and not every token flags a wrong try. After V(pin_incorrect) do
+    not run the task again before you know which PIN is right.
   - Labels, serial numbers and paths are in the answer. Replace those that are nobody's business before you send it.
 seealso:
   - module: keyfleet.hsm.hsm_instance

@@ -12,10 +12,11 @@ crash or a hang is not lost.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from .._cryptoki.listing import show_objects
@@ -24,19 +25,19 @@ from .._cryptoki.roundtrip import probe
 from .._cryptoki.session import Session, open_session
 from .._cryptoki.slots import read_mechanism, read_mechanisms, read_slots
 from .._cryptoki.trying import try_capabilities
-from .._model.errors import Cryptoki, Defect, KeyfleetError
+from .._model.errors import Cryptoki, Defect, KeyfleetError, PinError
 from .._model.findings import cut, findings, line
 from .._model.info_request import InfoRequest
 from .._model.plan import Context, Outcome
-from .._model.records import InstanceRecord, TokenRecord, identity_in
+from .._model.records import TokenRecord, identity_in
 from .._model.tokens.identity import Store
 from .._model.tokens.secret import Secret
 from .._model.tokens.selectors import TokenSelector
 from .._registry import instances as table
-from .._registry.database import open_database, registry_exists
+from .._registry.database import Database, open_database, registry_exists
 from .files.private_files import read_pin
 from .tokens.child import run_in_child
-from .tokens.refused_pins import Tried, check_not_refused, note_login
+from .tokens.refused_pins import Tried, check_not_refused, note_any_login, with_refusals
 
 _LOCK_SHARE = 0.5  # of the time: waiting for another run may take this much, and then says so
 _MOST = {"slots": 200, "mechanisms": 1000, "objects": 200}
@@ -48,40 +49,18 @@ def look(request: InfoRequest, context: Context) -> Outcome:
     """hsm_info. What could not be done fails the module, with all that was found until then. Raises :class:`KeyfleetError`."""
     login = request.login
     pin = login.pin or (read_pin(login.pin_file, "pin_file") if login.pin_file else None)
-    known = _known(request, context) if pin is not None else []
-    lines, error = run_in_child(lambda: _Look(request, pin, known).lines(), request.timeout, request.library)
+    lines, error = run_in_child(lambda: _Look(request, pin, context.run).lines(), request.timeout, request.library)
     if lines and lines[-1]["section"] == "defect":
         raise Defect(*lines[-1]["value"])
     if error is not None:
         lines.append(_problem(error))
     found = findings(lines)
-    if not context.check_mode:
-        same = {number for entry in lines if entry["section"] == "registered" for number in entry["value"]}
-        _note_login(request, context, [row for record in known for row in record.tokens if row.id in same], found)
     outcome = Outcome(changed=False, values={**found, "login": bool(found["login"])})
     if problems := found["problems"]:
         more = f" {len(problems) - 1} more in problems." if len(problems) > 1 else ""
         outcome.failure, outcome.failure_code = f"{problems[0]['error']}{more}", problems[0]["code"]
         outcome.failure_details = problems[0]["details"]
     return outcome
-
-
-def _known(request: InfoRequest, context: Context) -> list[InstanceRecord]:
-    """What the registry has, if there is one: it remembers PINs that were refused."""
-    if not registry_exists(request.registry):
-        return []
-    with open_database(request.registry, run=context.run, check_mode=True) as database:
-        return table.all_instances(database)
-
-
-def _note_login(request: InfoRequest, context: Context, rows: Sequence[TokenRecord], found: dict[str, Any]) -> None:
-    """Remember a refused PIN, for which the registry is opened only when there is something to write. ``rows`` are the token's."""
-    refused = any(problem["code"] == "pin_incorrect" for problem in found["problems"])
-    if not rows or not (refused or (found["login"] and any(row.refusals for row in rows))):
-        return
-    with open_database(request.registry, run=context.run) as database:
-        for row in rows:
-            note_login(database, row, Tried(request.login.pin_file), "pin_incorrect" if refused else None)
 
 
 def _described(error: KeyfleetError) -> dict[str, Any]:
@@ -93,12 +72,12 @@ def _problem(error: KeyfleetError) -> Line:
 
 
 class _Look:
-    """In the child. ``known`` are the registered instances, for the PINs that they remember."""
+    """In the child. ``run`` is the mark of this run in the registry, which is opened only with a PIN, for those that were refused."""
 
-    def __init__(self, request: InfoRequest, pin: Secret | None, known: Sequence[InstanceRecord]) -> None:
+    def __init__(self, request: InfoRequest, pin: Secret | None, run: str) -> None:
         self.request = request
         self.pin = pin
-        self.known = known
+        self.run = run
 
     def lines(self) -> Iterator[Line]:
         """Never raises: what ends the look is its last line."""
@@ -135,43 +114,75 @@ class _Look:
         if not token.initialized and self.pin is None:
             return  # nothing is in it
         yield line("step", "session")
-        yield from self._session(provider, provider.require(selector))
-
-    def _session(self, provider: Provider, token: Token) -> Iterator[Line]:
-        login = self.request.login
-        rows = [row for record in self.known for row in record.tokens if self._is_registered_as(token, record, row)]
-        yield line("registered", [row.id for row in rows])
-        for row in rows:
-            check_not_refused(row, Tried(login.pin_file), allow_low_pin_count=login.allow_low_pin_count)
-        # Read-only: no token object can be made.
-        with open_session(
-            provider,
-            token,
-            pin=self.pin,
-            read_write=False,
-            allow_low_pin_count=login.allow_low_pin_count,
-            timeout=self.request.timeout * _LOCK_SHARE,
-        ) as session:
+        provider.require(selector)  # says what to do about one that is not initialised
+        with self._login(provider, token) as session:
             yield line("login", self.pin is not None)
-            yield line("step", "objects")
-            try:
-                for entry in show_objects(session, _MOST["objects"]):
-                    yield line("objects", entry)
-            except Cryptoki as error:
-                yield _problem(error)
-            makes_keys = self.pin is not None or "LOGIN_REQUIRED" not in token.flags
-            if makes_keys:
-                yield line("step", "probe")
-                yield line("probe", _probed(session))
-            yield line("step", "capabilities")
-            for trial in try_capabilities(session, keys=makes_keys):
-                yield line("capabilities", asdict(trial))
+            yield from self._inside(session)
 
-    def _is_registered_as(self, token: Token, record: InstanceRecord, row: TokenRecord) -> bool:
-        """By whatever library and model it is declared: one try too few costs less than one too many."""
-        one = replace(token.identity, store=Store.of(str(Path(self.request.library).resolve()), self.request.starting))
-        other = replace(identity_in(record, row), store=Store.of(str(Path(record.library).resolve()), record.starting))
-        return one.is_same(other, one_maker=True)
+    @contextmanager
+    def _login(self, provider: Provider, token: Token) -> Iterator[Session]:
+        """A session with or without a login. Read-only: no token object can be made."""
+        login = self.request.login
+        tried = Tried(login.pin_file)
+        with self._memory() as database:
+            rows = [] if database is None else self._rows(database, token)
+            for row in rows:
+                check_not_refused(row, tried, allow_low_pin_count=login.allow_low_pin_count)
+            try:
+                with open_session(
+                    provider,
+                    token,
+                    pin=self.pin,
+                    read_write=False,
+                    allow_low_pin_count=login.allow_low_pin_count,
+                    timeout=self.request.timeout * _LOCK_SHARE,
+                ) as session:
+                    _note(database, rows, token, tried, None)
+                    yield session
+            except PinError as error:
+                _note(database, rows, token, tried, error)
+                raise
+
+    @contextmanager
+    def _memory(self) -> Iterator[Database | None]:
+        """A copy of the registry, for a login. There may be none, and none is made."""
+        path = self.request.registry
+        if self.pin is None or not registry_exists(path):
+            yield None
+        else:
+            with open_database(path, run=self.run, check_mode=True) as database:
+                yield database
+
+    def _rows(self, database: Database, token: Token) -> list[TokenRecord]:
+        """Where the registry has this token, by whatever library and model: one try too few costs less than one too many."""
+        here = replace(token.identity, store=Store.of(os.path.realpath(self.request.library), self.request.starting))
+        rows = []
+        for record in table.all_instances(database):
+            store = Store.of(os.path.realpath(record.library), record.starting)
+            rows += [row for row in record.tokens if here.is_same(replace(identity_in(record, row), store=store), one_maker=True)]
+        strange = TokenRecord(TokenSelector("slot", token.slot_id), label=token.label, slot=token.slot_id)
+        return [with_refusals(database, row, token) for row in rows or [strange]]
+
+    def _inside(self, session: Session) -> Iterator[Line]:
+        yield line("step", "objects")
+        try:
+            for entry in show_objects(session, _MOST["objects"]):
+                yield line("objects", entry)
+        except Cryptoki as error:
+            yield _problem(error)
+        makes_keys = self.pin is not None or "LOGIN_REQUIRED" not in session.token.flags
+        if makes_keys:
+            yield line("step", "probe")
+            yield line("probe", _probed(session))
+        yield line("step", "capabilities")
+        for trial in try_capabilities(session, keys=makes_keys):
+            yield line("capabilities", asdict(trial))
+
+
+def _note(database: Database | None, rows: Sequence[TokenRecord], token: Token, tried: Tried, outcome: PinError | None) -> None:
+    if database is not None:
+        for row in rows:
+            note_any_login(database, row, token, tried, outcome)
 
 
 def _probed(session: Session) -> dict[str, Any]:

@@ -47,6 +47,6 @@ def findings(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             found["left_off"].append(section)
         elif section in LISTS:
             found[section].append(value)
-        elif section in _SINGLE:
+        else:
             found[section] = value
     return found

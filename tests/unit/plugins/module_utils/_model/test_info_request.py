@@ -56,12 +56,11 @@ def test_what_was_found_until_the_child_ended() -> None:
         line("step", "slots"),
         *cut("slots", [1, 2, 3], 2),
         *cut("mechanisms", [1, 2], 2),
-        line("registered", [7]),
         line("step", "session"),
         line("problems", {"code": "probe_crashed"}),
     ]
     found = findings(lines)
     assert (found["library"], found["slots"], found["mechanisms"]) == ({"path": "/l.so"}, [1, 2], [1, 2])
     assert found["left_off"] == ["slots"] and found["problems"] == [{"step": "session", "code": "probe_crashed"}]
-    assert found["token"] is None and "registered" not in found
+    assert found["token"] is None
     assert findings([line("problems", {"code": "a"})])["problems"] == [{"step": "library", "code": "a"}]

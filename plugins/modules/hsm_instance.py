@@ -109,6 +109,7 @@ notes:
     names of instances, and never over dictionaries with PINs in them.
 seealso:
   - module: keyfleet.hsm.hsm_group
+  - module: keyfleet.hsm.hsm_info
   - module: keyfleet.hsm.hsm_key
   - module: keyfleet.hsm.hsm_status
   - module: keyfleet.hsm.hsm_sync

@@ -75,6 +75,7 @@ notes:
     as not accessible, with V(pin_missing).
   - A token that belongs to several instances is not tried again when it has refused its PIN once in this task.
 seealso:
+  - module: keyfleet.hsm.hsm_info
   - module: keyfleet.hsm.hsm_instance
   - module: keyfleet.hsm.hsm_sync
 """

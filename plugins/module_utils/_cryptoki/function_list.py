@@ -15,7 +15,7 @@ from .._model.errors import Cryptoki
 from .._model.faults import is_device_fault, number_name
 
 # Places in CK_FUNCTION_LIST: a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1, section 5.
-INITIALIZE, FINALIZE, GET_TOKEN_INFO, INIT_TOKEN, DESTROY_OBJECT = 0, 1, 6, 9, 22
+INITIALIZE, FINALIZE, GET_INFO, GET_TOKEN_INFO, INIT_TOKEN, DESTROY_OBJECT = 0, 1, 2, 6, 9, 22
 FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL = 26, 27, 28
 
 _NAMES = {

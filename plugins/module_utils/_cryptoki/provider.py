@@ -24,8 +24,9 @@ from .._model.tokens.selectors import TokenSelector
 from .._model.tokens.starting import Starting
 from .binding import pkcs11
 from .errors import calling, rv_name
-from .init_token import init_token, pin_lengths
-from .initialize import finalize, load
+from .init_token import init_token
+from .initialize import Initialized, finalize, load
+from .library_info import pin_lengths, read_info, version
 from .locks import Gate, HostLock
 from .second_look import CHANGED, writing
 
@@ -124,6 +125,19 @@ class Provider:
                     return
             finalize(self.library)
 
+    def info(self) -> dict[str, str]:
+        """What the library says of itself: manufacturer, description, version and cryptoki_version. Raises :class:`Cryptoki`."""
+        lib = self._lib
+        if isinstance(lib, Initialized):
+            return read_info(self.library)
+        versions = {"version": version(lib.library_version), "cryptoki_version": version(lib.cryptoki_version)}
+        return {"manufacturer": lib.manufacturer_id, "description": lib.library_description, **versions}
+
+    def slots(self) -> list[Any]:
+        """python-pkcs11's slots, with and without a token. Called inside ``gate.looking()``. Raises :class:`Cryptoki`."""
+        with calling(f"listing the slots of {self.library}", "C_GetSlotList"):
+            return list(self._lib.get_slots())
+
     def tokens(self) -> tuple[list[Token], list[Cryptoki]]:
         """The tokens of all slots, initialised or not, and the faults of slots that could not be read.
 
@@ -132,9 +146,7 @@ class Provider:
         tokens: list[Token] = []
         faults: list[Cryptoki] = []
         with self.gate.looking():
-            with calling(f"listing the slots of {self.library}", "C_GetSlotList"):
-                slots = self._lib.get_slots()
-            for slot in slots:
+            for slot in self.slots():
                 try:
                     tokens.append(read_token(slot))
                 except Cryptoki as fault:

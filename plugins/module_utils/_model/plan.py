@@ -56,3 +56,4 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
     failure_code: str = "unexpected"
+    failure_details: dict[str, Any] = field(default_factory=dict)

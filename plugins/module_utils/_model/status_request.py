@@ -19,6 +19,13 @@ from .tokens.connection_request import Login
 MOST_SECONDS = 86_400
 
 
+def time_problems(seconds: int) -> list[str]:
+    """What is wrong with the option ``timeout`` of a probe."""
+    if seconds <= 0:
+        return [f"timeout: {seconds} is too short: give seconds above 0"]
+    return [f"timeout: {seconds} is too long: give at most {MOST_SECONDS} seconds, which is a day"] if seconds > MOST_SECONDS else []
+
+
 @dataclass(frozen=True)
 class StatusRequest:
     """``registry`` is a path on the target. ``instances`` are names, None for all that are registered.
@@ -37,10 +44,8 @@ class StatusRequest:
     def parse(cls, params: Mapping[str, Any]) -> StatusRequest:
         """The request that ``params``, the module's options, make. Raises :class:`InputError`."""
         names, timeout = params["instances"], params["timeout"]
-        if timeout <= 0:
-            raise InputError([f"timeout: {timeout} is too short: give seconds above 0"])
-        if timeout > MOST_SECONDS:
-            raise InputError([f"timeout: {timeout} is too long: give at most {MOST_SECONDS} seconds, which is a day"])
+        if problems := time_problems(timeout):
+            raise InputError(problems)
         instances = None if names is None else tuple(names)
         login = Login(allow_low_pin_count=params["allow_low_pin_count"])
         return cls(params["registry"], instances, params["probe"], params["require"], timeout, login)

@@ -84,14 +84,15 @@ STATUS: Spec = {
     "timeout": {"type": "int", "default": 30},
 }
 
-CONNECTION: Spec = {
-    "instance": {"type": "str"},
+ONE_TOKEN: Spec = {
     "token_label": {"type": "str", "no_log": False},
     "token_serial": {"type": "str", "no_log": False},
     "slot": {"type": "str"},
     "pin": {"type": "str", "no_log": True},
     "pin_file": {"type": "path", "no_log": False},
 }
+
+CONNECTION: Spec = {"instance": {"type": "str"}, **ONE_TOKEN}
 
 IN_GROUP: Spec = {"group": {"type": "str"}}
 
@@ -107,6 +108,13 @@ PROVIDER: Spec = {
     "environment": {"type": "dict"},
     "init_args": {"type": "str"},
     "os_locking": {"type": "bool"},
+}
+
+INFO: Spec = {
+    **PROVIDER,
+    **ONE_TOKEN,
+    "library": {"type": "path", "required": True},
+    "timeout": {"type": "int", "default": 120},
 }
 
 SOURCE: Spec = {

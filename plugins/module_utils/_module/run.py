@@ -98,5 +98,5 @@ def run(
     if module._diff:
         answer["diff"] = outcome.diff
     if outcome.failure is not None:
-        module.fail_json(msg=outcome.failure, failure={"code": outcome.failure_code, "details": {}}, **answer)
+        module.fail_json(msg=outcome.failure, failure={"code": outcome.failure_code, "details": outcome.failure_details}, **answer)
     module.exit_json(**answer)

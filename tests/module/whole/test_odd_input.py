@@ -22,6 +22,8 @@ ODD: list[tuple[str, dict[str, Any], str]] = [
     ("hsm_key", {"instance": "primary", "keys": [{**KEY, "label": "\ud800"}]}, "is not valid UTF-8"),
     ("hsm_key", {"instance": "primary", "pin_file": "/etc", "keys": [KEY]}, "pin_file: /etc is not a regular file"),
     ("hsm_status", {"timeout": 100_000_000_000}, "timeout: 100000000000 is too long"),
+    ("hsm_info", {"library": SOFTHSM, "timeout": 0}, "timeout: 0 is too short"),
+    ("hsm_info", {"library": SOFTHSM, "slot": "1", "pin_file": "/etc"}, "pin_file: /etc is not a regular file"),
     ("hsm_status", {"timeout": 2**70}, "larger than 63 bits"),
     ("hsm_instance", {"name": "x", "model": "softhsm2", "tokens": [{"label": "x"}], "connection_timeout": 2**40}, "is too large"),
     ("gateway_certificate", {"path": "/nowhere/x.p12", "common_name": "x", "owner": "99999999999"}, "owner: there is no user"),

@@ -29,6 +29,7 @@ def arguments(pair: Pair) -> dict[str, dict[str, Any]]:
         "gateway_certificate": {"path": str(hsm.scratch / "gateway.p12"), "common_name": "gateway.example.com"},
         "hsm_certificate": {**registry, "instance": "primary", "key_label": "signer", "subject": {"commonName": "web01.example.com"}},
         "hsm_group": {**registry, "name": "payments", "connections": [{"instance": "primary", "token_label": "payments"}]},
+        "hsm_info": {**registry, "library": SOFTHSM, "environment": hsm.environment, "token_label": "payments", "pin": PIN},
         "hsm_instance": {**registry, **hsm.instance("third", tokens=[hsm.token("third")])},
         "hsm_key": {**registry, "instance": "primary", "keys": [{"label": "dek", "type": "AES"}]},
         "hsm_status": registry,

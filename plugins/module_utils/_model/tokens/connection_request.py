@@ -53,8 +53,11 @@ class ConnectionRequest:
     login: Login = Login()
 
     @classmethod
-    def parse(cls, params: Mapping[str, Any]) -> tuple[ConnectionRequest, list[str]]:
-        """The request, and what is wrong with it. An option that the module does not have may be missing in ``params``."""
+    def parse(cls, params: Mapping[str, Any], *, needs_token: bool = True) -> tuple[ConnectionRequest, list[str]]:
+        """The request, and what is wrong with it. An option that the module does not have may be missing in ``params``.
+
+        ``needs_token``: whether a library goes with one of its tokens.
+        """
         problems: list[str] = []
         instance, group, library = params.get("instance"), params.get("group"), params.get("library")
         selected = [name for name in _SELECTORS if params.get(name) is not None]
@@ -65,7 +68,7 @@ class ConnectionRequest:
             problems.append(f"instance: give either {ways}{direct}")
         elif group and selected:
             problems.append(f"{selected[0]}: a group's connections say which tokens serve it: leave it out, or give instance")
-        elif library or selected:
+        elif (library and needs_token) or selected:
             problems += misread
         for name in ("environment", "init_args", "os_locking"):
             if (instance or group) and params.get(name):

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""What a session shows of a token's objects, to be shown: no value of a key is asked for, also of one that would give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+from .._model.errors import Cryptoki
+from .._model.keys.types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .attributes import read
+from .binding import pkcs11
+from .errors import calling
+from .objects import describe
+from .session import Session
+
+_BATCH = 256  # handles per C_FindObjects
+_LONGEST = 200  # characters of a text that a token gives
+# Which flags each class of object has: PKCS#11 3.1, sections 4.4 (storage), 4.7 (keys) and 4.8 to 4.10.
+_EVERY = ("PRIVATE", "MODIFIABLE", "COPYABLE", "DESTROYABLE", "LOCAL")
+_KEPT = ("SENSITIVE", "ALWAYS_SENSITIVE", "EXTRACTABLE", "NEVER_EXTRACTABLE", "WRAP_WITH_TRUSTED")
+_FLAGS = {
+    SECRET: (*_EVERY, *_KEPT, "TRUSTED"),
+    PRIVATE: (*_EVERY, *_KEPT, "ALWAYS_AUTHENTICATE"),
+    PUBLIC: (*_EVERY, "TRUSTED"),
+}
+
+
+def show_objects(session: Session, most: int) -> Iterator[dict[str, Any] | None]:
+    """A line for each of the first ``most`` objects on the token that this session sees; None behind them where there are more.
+
+    What is wrong with one is its answer. Raises :class:`Cryptoki` where the search itself fails.
+    """
+    search = session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_BATCH)
+    with calling(f"searching the objects of {session.token}", "C_FindObjects"), closing(search):
+        found = list(islice(search, most + 1))  # the search must be over before anything else is asked
+    for raw in found[:most]:
+        try:
+            with calling(f"reading an object of {session.token}", "C_GetAttributeValue"):
+                entry = show_object(raw)
+        except Cryptoki as error:
+            entry = {"class": None, "code": error.code}
+        yield entry
+    if len(found) > most:
+        yield None
+
+
+def show_object(raw: Any) -> dict[str, Any]:
+    """A key's class, type, size, curve, label, CKA_ID in hex, permitted operations and flags; of another object class and label.
+
+    ``not_reported`` has the operations and flags of this class that the token does not report: they are neither true nor false.
+    Raises :class:`Cryptoki`, or python-pkcs11's errors.
+    """
+    item = describe(raw)
+    if item is None:
+        other = read(raw, ("CLASS", "LABEL"))
+        number = other.get("CLASS")
+        name = getattr(number, "name", None if number is None else hex(number))
+        return {"class": name and name.lower().lstrip("_"), "label": short(str(other.get("LABEL", ""))), "code": None}
+    flags = _FLAGS[item.kind]
+    operations = CLASS_OPERATIONS[item.kind]
+    reported = read(raw, (*(name.upper() for name in operations), *flags))
+    return {
+        "class": item.kind,
+        "label": short(item.label),
+        "id": short(item.key_id.hex()),
+        "type": item.type,
+        "size": item.size,
+        "curve": item.curve,
+        "operations": [name for name in operations if reported.get(name.upper())],
+        "flags": {name.lower(): bool(reported[name]) for name in flags if name in reported},
+        "not_reported": [name.lower() for name in (*operations, *flags) if name.upper() not in reported],
+        "code": None,
+    }
+
+
+def short(text: str) -> str:
+    """A label may be of any length."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"

@@ -292,11 +292,12 @@ mechanisms:
     - {name: AES_KEY_GEN, min_key_size: 16, max_key_size: 32, flags: [GENERATE], code: null}
 probe:
   description:
-    - The round trip that M(keyfleet.hsm.hsm_status) makes. C(works), C(did) with what was done, C(code) and C(error).
+    - The round trip that M(keyfleet.hsm.hsm_status) makes. C(works), C(did) and C(refused) as C(probe) and
+      C(probe_refused) there, C(code) and C(error).
     - V(null) without a login on a token that requires one.
   returned: when the library was called
   type: dict
-  sample: {works: true, did: AES encrypt and decrypt, code: null, error: null}
+  sample: {works: true, did: AES_ECB, refused: {}, code: null, error: null}
 capabilities:
   description:
     - What was tried, with keys that live in this session only. A mechanism that the token does not list is not tried.

@@ -20,8 +20,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from .._cryptoki.listing import show_objects
+from .._cryptoki.probing import probe
 from .._cryptoki.provider import Provider, Token, open_provider
-from .._cryptoki.roundtrip import probe
 from .._cryptoki.session import Session, open_session
 from .._cryptoki.slots import read_mechanism, read_mechanisms, read_slots
 from .._cryptoki.trying import try_capabilities
@@ -187,6 +187,7 @@ def _note(database: Database | None, rows: Sequence[TokenRecord], token: Token, 
 
 def _probed(session: Session) -> dict[str, Any]:
     try:
-        return {"works": True, "did": probe(session), "code": None, "error": None}
+        held = probe(session)
     except Cryptoki as error:
-        return {"works": False, "did": None, **_described(error)}
+        return {"works": False, "did": None, "refused": error.details.get("refused", {}), **_described(error)}
+    return {"works": True, "did": held.rung, "refused": dict(held.refused), "code": None, "error": None}

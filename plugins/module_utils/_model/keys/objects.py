@@ -231,7 +231,9 @@ def recall(key: Key, memory: Mapping[str, bool], size: int | None = None, curve:
 
 
 def _recalled(item: KeyObject, memory: Mapping[str, bool], size: int | None, curve: str | None) -> KeyObject:
-    attributes: dict[str, Any] = {name: memory[name] for name in REMEMBERED if name in memory and item.has(name) is None and item.kind != PUBLIC}
+    attributes: dict[str, Any] = {
+        name: memory[name] for name in REMEMBERED if name in memory and item.has(name) is None and item.kind != PUBLIC
+    }
     operations = [name for name in item.untold if name in memory and name not in item.recalled]
     has = ordered({*item.operations, *(name for name in operations if memory[name])})
     recalled = (*item.recalled, *attributes, *operations)

@@ -107,19 +107,13 @@ static int is_dead(long number)
     return dead;
 }
 
-struct attribute {
-    ulong_t type;
-    unsigned char *value;
-    ulong_t length;
-};
-
 /* Whether a template says that the attribute of FAULT_FALSE is false. */
 static int says_false(const struct attribute *template, ulong_t count)
 {
     ulong_t type = strtoul(getenv("FAULT_FALSE"), NULL, 0);
 
     for (; count--; template++)
-        if (template->type == type && template->length == 1 && !*template->value)
+        if (template->type == type && template->length == 1 && !*(const char *)template->value)
             return 1;
     return 0;
 }

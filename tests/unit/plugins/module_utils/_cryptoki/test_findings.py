@@ -15,9 +15,13 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.listing imp
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.slots import flag_names
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.trying import for_this_session
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import TokenError
+from pkcs11 import _pkcs11
+
+# An object that does not report what it may do has the methods of all operations.
+METHODS = [getattr(_pkcs11, f"{name}Mixin") for name in ("Encrypt", "Decrypt", "Sign", "Verify", "Wrap", "Unwrap", "Derive")]
 
 
-class Object:
+class Object(*METHODS):
     """An object as python-pkcs11 gives it, with these attributes and no others."""
 
     handle = 7

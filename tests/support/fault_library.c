@@ -16,7 +16,8 @@
  * gets one line for each call. FAULT_COUNT is a file of eight bytes that counts the calls of all processes.
  *
  * FAULT_FLAGS are flags that C_GetTokenInfo adds for a token that is initialised; FAULT_SERIAL is the serial number that it gives to
- * every token, padded with NUL.
+ * every token, padded with NUL. FAULT_FALSE is ATTRIBUTE=VALUE: a template for a new object that says that this attribute is false
+ * gets that return value without the real call.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -97,6 +98,33 @@ static int is_dead(long number)
     return dead;
 }
 
+struct attribute {
+    ulong_t type;
+    unsigned char *value;
+    ulong_t length;
+};
+
+/* Whether a template says that the attribute of FAULT_FALSE is false. */
+static int says_false(const struct attribute *template, ulong_t count)
+{
+    ulong_t type = strtoul(getenv("FAULT_FALSE"), NULL, 0);
+
+    for (; count--; template++)
+        if (template->type == type && template->length == 1 && !*template->value)
+            return 1;
+    return 0;
+}
+
+/* What FAULT_FALSE answers to this call; 0 where it says nothing. */
+static ulong_t refused(int index, void *b, void *c, void *d, void *e, void *f, void *g)
+{
+    const char *value = getenv("FAULT_FALSE") ? strchr(getenv("FAULT_FALSE"), '=') : NULL;
+    int is = value && ((index == 20 && says_false(b, (ulong_t)c)) || ((index == 58 || index == 59) && says_false(c, (ulong_t)d)) ||
+                       (index == 59 && says_false(e, (ulong_t)f)) || (index == 61 && says_false(f, (ulong_t)g)));
+
+    return is ? strtoul(value + 1, NULL, 0) : 0;
+}
+
 /* What another vendor's token would say of itself: label, manufacturer, model and serial number, and the flags behind them. */
 static void disguise(unsigned char *info)
 {
@@ -126,6 +154,8 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
     how = planned(name, ++seen[index]);
     if (!how)
         how = planned("*", number);
+    if (!how && (rv = refused(index, b, c, d, e, f, g)))
+        return rv;
     if (!how) {
         rv = call(a, b, c, d, e, f, g, h);
         if (index == TOKEN_INFO && !rv)

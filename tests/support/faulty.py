@@ -32,8 +32,8 @@ class Faulty:
         self.library = library
         self.log = hsm.scratch / "fault.log"
 
-    def environment(self, plan: str) -> dict[str, str]:
-        return {**self.hsm.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(self.log)}
+    def environment(self, plan: str, **more: str) -> dict[str, str]:
+        return {**self.hsm.environment, "FAULT_REAL": SOFTHSM, "FAULT_PLAN": plan, "FAULT_LOG": str(self.log), **more}
 
     def register(self, plan: str = "", name: str = "primary", *, check: bool = False, **options: Any) -> dict[str, Any]:
         args = {**self.hsm.instance(name, **options), "library": self.library, "environment": self.environment(plan)}
@@ -59,10 +59,10 @@ def crashed(answer: dict[str, Any], where: str = "") -> list[str]:
     return done
 
 
-def with_plan(faulty: Faulty, plan: str) -> None:
-    """Give the registered instance other faults, in the registry itself: hsm_instance would log in."""
+def with_plan(faulty: Faulty, plan: str, **more: str) -> None:
+    """Give the registered instance other faults, in the registry itself: hsm_instance would log in. ``more``: other variables."""
     with closing(sqlite3.connect(faulty.hsm.registry)) as registry:
-        environment = json.dumps(faulty.environment(plan))
+        environment = json.dumps(faulty.environment(plan, **more))
         registry.execute("UPDATE instance SET environment = ? WHERE name = 'primary'", (environment,))
         registry.commit()
     faulty.log.unlink(missing_ok=True)

@@ -7,7 +7,7 @@
 """The calls that make key objects: generated, imported in the clear, unwrapped. Each is read back from the token.
 
 A template holds what was asked for and nothing else: providers refuse templates with extras. All operations of a class of
-object are asked for: left out, a provider's own default counts, and SoftHSM's is true.
+object are asked for: left out, a provider's own default counts, and SoftHSM's is true. Where that is refused, :mod:`.rungs` says less.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .._model.keys.spec import KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
-from .objects import Inventory, describe, key_of
+from .objects import Inventory, key_of
+from .rungs import Template, Templates, climb
 from .session import Session
 from .uninterrupted import uninterrupted
 
@@ -51,63 +52,71 @@ def _bare(template: Mapping[Any, Any]) -> dict[Any, Any]:
     return {**dict.fromkeys((pkcs11.Attribute[name.upper()] for name in OPERATIONS), pkcs11.constants.DEFAULT), **template}
 
 
-def _keep(inventory: Inventory, made: Iterable[Any]) -> Key:
-    described = [(raw, describe(raw)) for raw in made]
-    inventory.raw |= {item.handle: raw for raw, item in described if item is not None}
-    return key_of(item for _raw, item in described if item is not None)
+def _names(spec: KeySpec, on_token: bool) -> dict[str, Any]:
+    """For python-pkcs11. An object of a session has no name, which could be taken for the key's."""
+    return {"id": spec.key_id, "label": spec.label, "store": True} if on_token else {"store": False}
 
 
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
-    templates = {kind: _bare(_attributes(spec, kind)) for kind in spec.key_type.halves}
     ckk = key_type(spec.key_type.ckk)
-    common = {"id": spec.key_id, "label": spec.label, "store": True, "capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
+    common = {"capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
     function = "C_GenerateKeyPair" if spec.key_type.is_pair else "C_GenerateKey"
-    with calling(f"generating key '{spec.label}'", function, writes=True), uninterrupted():
-        if not spec.key_type.is_pair:
-            if spec.type in FIXED_SIZES:
-                templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
-            return _keep(inventory, [session.raw.generate_key(ckk, spec.new_size, template=templates[SECRET], **common)])
-        halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
-        if spec.type == "RSA":
-            return _keep(inventory, session.raw.generate_keypair(ckk, spec.new_size, **common, **halves))
-        parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
-        domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
-        return _keep(inventory, domain.generate_keypair(**common, **halves))
+
+    def make(given: Templates, on_token: bool) -> list[Any]:
+        templates, names = {kind: _bare(template) for kind, template in given.items()}, _names(spec, on_token)
+        with calling(f"generating key '{spec.label}'", function, writes=on_token), uninterrupted():
+            if not spec.key_type.is_pair:
+                if spec.type in FIXED_SIZES:
+                    templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
+                return [session.raw.generate_key(ckk, spec.new_size, template=templates[SECRET], **common, **names)]
+            halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
+            if spec.type == "RSA":
+                return list(session.raw.generate_keypair(ckk, spec.new_size, **common, **names, **halves))
+            parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
+            domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
+            return list(domain.generate_keypair(**common, **names, **halves))
+
+    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind) for kind in spec.key_type.halves}, make)
 
 
-def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], *, on_token: bool = True) -> Any:
+def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], given: Template, *, on_token: bool) -> Any:
     attribute = pkcs11.Attribute
     template = {
         attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
         attribute.KEY_TYPE: key_type(spec.key_type.ckk),
         attribute.TOKEN: on_token,
-        attribute.LABEL: spec.label,
-        attribute.ID: spec.key_id,
-        **_attributes(spec, kind),
+        **({attribute.LABEL: spec.label, attribute.ID: spec.key_id} if on_token else {}),
+        **{name: content for name, content in given.items() if content is not pkcs11.constants.DEFAULT},
         **{attribute[name]: content for name, content in value.items()},
     }
     with calling(f"importing the {kind} key '{spec.label}'", "C_CreateObject", writes=on_token), uninterrupted():
         return typed(session.raw.create_object(template), spec.key_type.ckk)
 
 
+def _create_on_token(session: Session, inventory: Inventory, spec: KeySpec, kind: str, value: Mapping[str, bytes]) -> Key:
+    def make(given: Templates, on_token: bool) -> list[Any]:
+        return [_create(session, spec, kind, value, given[kind], on_token=on_token)]
+
+    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make)
+
+
 def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:
     """Import the halves ``kinds`` (C_CreateObject) and read them back. Raises :class:`Cryptoki`, as :func:`generate` does."""
-    made = [_create(session, spec, kind, material.public if kind == PUBLIC else material.secret) for kind in kinds]
-    with calling(f"reading key '{spec.label}' back"):
-        return _keep(inventory, made)
+    values = {kind: material.public if kind == PUBLIC else material.secret for kind in kinds}
+    made = [_create_on_token(session, inventory, spec, kind, value) for kind, value in values.items()]
+    return key_of(item for key in made for item in key.objects)
 
 
 def create_for_a_look(session: Session, spec: KeySpec, material: KeyMaterial) -> Any:
     """The secret or private half as an object that lives in this session only: whether the token takes it. Raises :class:`Cryptoki`."""
-    return _create(session, spec, PRIVATE if spec.key_type.is_pair else SECRET, material.secret, on_token=False)
+    kind = PRIVATE if spec.key_type.is_pair else SECRET
+    return _create(session, spec, kind, material.secret, _attributes(spec, kind), on_token=False)
 
 
 def create_public(session: Session, inventory: Inventory, spec: KeySpec, value: Mapping[str, bytes]) -> KeyObject:
     """Give a private key its missing public half. Raises :class:`Cryptoki`."""
-    raw = _create(session, spec, PUBLIC, value)
-    with calling(f"reading key '{spec.label}' back"):
-        public = _keep(inventory, [raw]).public
+    public = _create_on_token(session, inventory, spec, PUBLIC, value).public
     if public is None:
         raise Cryptoki(f"the public half of '{spec.label}' cannot be read back", rv="CKR_FUNCTION_FAILED", device=True)
     return public
@@ -119,9 +128,12 @@ def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: Wrap
     Raises :class:`Cryptoki`.
     """
     kind = PRIVATE if spec.key_type.is_pair else SECRET
-    names = {"id": spec.key_id, "label": spec.label, "store": True}
-    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'", "C_UnwrapKey", writes=True), uninterrupted():
-        return _keep(inventory, [_unwrap(session, inventory, spec, material, wrapping, _attributes(spec, kind), names)])
+
+    def make(given: Templates, on_token: bool) -> list[Any]:
+        with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'", "C_UnwrapKey", writes=on_token), uninterrupted():
+            return [_unwrap(session, inventory, spec, material, wrapping, given[kind], _names(spec, on_token))]
+
+    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make)
 
 
 def public_numbers(item: KeyObject) -> dict[str, bytes]:

@@ -27,10 +27,11 @@ from . import comparing, making
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
-from .objects import Inventory, describe, destroy, search_label, set_attribute
+from .objects import Inventory, describe, destroy, key_of, search_label, set_attribute
 from .passing import for_a_moment
 from .public_key import public_attributes
 from .roundtrip import INCONCLUSIVE
+from .rungs import Templates, climb
 from .session import Session
 from .uninterrupted import uninterrupted
 
@@ -214,35 +215,39 @@ class Receiver(_End):
         """
         main, raws = model.main, self.inventory.raw
         template = {**_as(main, guarded), pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: bool(main.extractable)}
-        names = {"id": main.key_id, "label": main.label, "store": True}
+        named = {"id": main.key_id, "label": main.label, "store": True}
         ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(wrap_mechanism(main.type))
         kind = pkcs11.ObjectClass.PRIVATE_KEY if main.kind == PRIVATE else pkcs11.ObjectClass.SECRET_KEY
-        with calling(f"unwrapping key '{main.label}' with '{self._key.label}'", "C_UnwrapKey", writes=True), uninterrupted():
-            made = [raws[self._key.handle].unwrap_key(kind, ckk, blob, mechanism=how, capabilities=0, template=template, **names)]
-            if model.public is not None and model.public.public_key:
-                made.append(self._create_public(model.public, guarded))
-        with calling(f"reading key '{main.label}' back"):
-            described = [(raw, describe(raw)) for raw in made]
-        found = {item.kind: (raw, item) for raw, item in described if item is not None}
-        raws |= {item.handle: raw for raw, item in found.values()}
-        if len(found) != len(made):
-            raise Cryptoki(f"a half of '{main.label}' cannot be read back", rv="CKR_FUNCTION_FAILED", device=True)
-        return Key(**{half: item for half, (_raw, item) in found.items()})
 
-    def _create_public(self, item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> Any:
+        def make(given: Templates, on_token: bool) -> list[Any]:
+            names = named if on_token else {"store": False}
+            with calling(f"unwrapping key '{main.label}' with '{self._key.label}'", "C_UnwrapKey", writes=on_token), uninterrupted():
+                wrapping = raws[self._key.handle]
+                return [wrapping.unwrap_key(kind, ckk, blob, mechanism=how, capabilities=0, template=given[main.kind], **names)]
+
+        made = list(climb(self.session, self.inventory, main.label, {main.kind: template}, make).objects)
+        if model.public is not None and model.public.public_key:
+            made += self._create_public(model.public, guarded).objects
+        key = key_of(made)
+        if len(key.objects) != 1 + bool(model.public is not None and model.public.public_key):
+            raise Cryptoki(f"a half of '{main.label}' cannot be read back", rv="CKR_FUNCTION_FAILED", device=True)
+        return key
+
+    def _create_public(self, item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> Key:
         attribute = pkcs11.Attribute
-        given = {name: value for name, value in _as(item, guarded).items() if value is not pkcs11.constants.DEFAULT}
-        template = {
+        fixed = {
             attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
             attribute.KEY_TYPE: key_type(KEY_TYPES[item.type].ckk),
-            attribute.TOKEN: True,
-            attribute.LABEL: item.label,
-            attribute.ID: item.key_id,
-            **given,
             **{attribute[name]: value for name, value in public_attributes(item.public_key or b"").items()},
         }
-        with calling(f"importing the public key '{item.label}'"):
-            return self.session.raw.create_object(template)
+
+        def make(given: Templates, on_token: bool) -> list[Any]:
+            said = {name: value for name, value in given[PUBLIC].items() if value is not pkcs11.constants.DEFAULT}
+            names = {attribute.LABEL: item.label, attribute.ID: item.key_id} if on_token else {}
+            with calling(f"importing the public key '{item.label}'", "C_CreateObject", writes=on_token), uninterrupted():
+                return [self.session.raw.create_object({**fixed, attribute.TOKEN: on_token, **names, **said})]
+
+        return climb(self.session, self.inventory, item.label, {PUBLIC: _as(item, guarded)}, make)
 
     def can_keep(self) -> bool:
         """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session.

@@ -20,6 +20,11 @@ KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(6)]
 PAIRS = [{"label": f"p{number}", "type": "EC"} for number in range(3)]
 
 
+def refused(function: str, first: int) -> str:
+    """A template that is refused on each rung, from this call on."""
+    return " ".join(f"{function}:{call}:before={TEMPLATE_INCONSISTENT}" for call in range(first, first + 3))
+
+
 def labels(answer: dict[str, Any], part: str) -> list[str]:
     return [entry["label"] for entry in answer[part]]
 
@@ -41,7 +46,7 @@ def test_a_device_fault_stops_the_batch_and_says_what_was_done(faulty: Faulty) -
 
 
 def test_a_callers_mistake_does_not_stop_the_others(faulty: Faulty) -> None:
-    with_plan(faulty, f"C_GenerateKey:2:before={TEMPLATE_INCONSISTENT}")
+    with_plan(faulty, refused("C_GenerateKey", 2))
     answer = faulty.hsm.keys(*KEYS)
     assert labels(answer, "applied") == ["k0", "k2", "k3", "k4", "k5"]
     assert answer["failed_keys"][0]["code"] == "CKR_TEMPLATE_INCONSISTENT"
@@ -187,7 +192,7 @@ def test_destroying_half_a_pair_is_told_and_finished(faulty: Faulty) -> None:
 
 def test_a_replacement_that_fails_says_that_the_old_key_is_gone(faulty: Faulty) -> None:
     ok(faulty.hsm.keys({"label": "dek", "type": "AES", "size": 128}))
-    with_plan(faulty, f"C_GenerateKey:1:before={TEMPLATE_INCONSISTENT}")
+    with_plan(faulty, refused("C_GenerateKey", 1))
     wanted = {"label": "dek", "type": "AES", "size": 256, "on_mismatch": "replace"}
     answer = faulty.hsm.keys(wanted)
     assert answer["failed"] is True and answer["changed"] is True

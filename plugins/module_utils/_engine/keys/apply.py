@@ -16,6 +16,7 @@ from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.roundtrip import use_once
+from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
@@ -333,7 +334,7 @@ class Applier:
             key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
         except Cryptoki as error:
             error.device = self.look.blames_device(error)
-            if not error.device:
+            if not error.device and "attribute" not in error.details:
                 error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
             raise
         private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})
@@ -360,10 +361,12 @@ class Applier:
             cannot_tell(error, failure)
             raise error from None
         keys = group_keys(labelled)
-        if len(keys) == 1 and {item.kind for item in keys[0].objects} == set(halves):
+        if len(keys) == 1 and {item.kind for item in keys[0].objects} == set(halves) and not error.details.get(NOT_AS_ASKED):
             return keys[0]
         left = [*labelled, *unlabelled]
         if left:
             error.details[CHANGED] = True
             error.message += ". Left over on the token: " + "; ".join(item.named() for item in left)
+        elif error.rv in REFUSALS:
+            error.device = self.look.blames_device(error)
         raise error

@@ -16,6 +16,7 @@ from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.probing import probe
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, use_once, works_with_another
+from ..._cryptoki.rungs import NOT_STORED
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
@@ -99,7 +100,8 @@ class TokenLook:
     def blames_device(self, error: Cryptoki) -> bool:
         """Whether a failed call is the device's fault. SoftHSM answers to a damaged key or blob as a broken device would; a device that
         still works is not it."""
-        return error.device and (error.rv not in NO_VALUE or not self.healthy())
+        blamed = NOT_STORED in error.details or error.rv not in NO_VALUE
+        return error.device and (blamed or not self.healthy())
 
     def belongs(self, private: KeyObject, public: Mapping[str, bytes]) -> bool | None:
         return comparing.belongs(self.session, self.inventory, private, public)

@@ -20,8 +20,8 @@ from ...._model.records import VirtualKey
 from .ending import not_destroyable
 from .mismatches import as_known, attribute_changes, fixed_mismatches, untold
 from .plan import RECORD, REPLACE, KeyPlan, Refusal, unless
-from .policy import divide, exchanged, gave_up_private, lost, unfinished, vanished
-from .repair import plan_half, plan_unusable
+from .policy import Division, divide, exchanged, gave_up_private, lost, unfinished, vanished
+from .repair import is_unfinished, plan_half, plan_unusable
 from .states import stays, with_state
 from .view import View
 
@@ -156,7 +156,12 @@ def _compared(spec: KeySpec, key: Key, known: VirtualKey | None, view: View) -> 
             warnings.append(f"key '{spec.label}' cannot be compared with its source: the token does not let its value be told.")
     if known is not None and view.scope.group is not None and (other := _exchanged(key, known, view)):
         mismatches.append(other)
-    division = divide(spec, [] if mismatches else attribute_changes(spec, key), view.scope)
+    if known is None and is_unfinished(spec, key, view.circumstances):
+        # The token may have given it more than was asked for (_cryptoki.rungs): what is not declared counts, too, and so it is finished.
+        asked = replace(spec, operations=_like_the_one_before(spec, view).new_operations, extractable=bool(spec.extractable))
+        division = Division(() if mismatches else tuple(attribute_changes(asked, key)))
+    else:
+        division = divide(spec, [] if mismatches else attribute_changes(spec, key), view.scope)
     mismatches += division.mismatches
     frozen = [change for change in division.changes if change.item.modifiable is False]
     if frozen:

@@ -54,6 +54,12 @@ def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstance
     return all(note.imported or item.local is not False or is_hollow(item, circumstances.look) for item in items)
 
 
+def is_unfinished(spec: KeySpec, key: Key, circumstances: Circumstances) -> bool:
+    """Whether a dead run of ours has made this key where none was: it may not have come to take away what the token gave unasked."""
+    note = circumstances.pending.get(spec.label)
+    return note is not None and not note.replaces and _ours(spec, key.objects, circumstances)
+
+
 def _may_be_remade(spec: KeySpec, key: Key, record: VirtualKey | None, circumstances: Circumstances) -> str | None:
     """Why this left-over may not be destroyed to make the key anew; None where it may."""
     note = circumstances.pending.get(spec.label)

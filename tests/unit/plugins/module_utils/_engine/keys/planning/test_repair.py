@@ -53,6 +53,7 @@ LEFT = {
     "a secret key without a value, recorded": Left(AES, record_of(AES), HOLLOW),
     "a secret key that fails once": Left(AES, None, FAILS),
     "a secret key that works": Left(AES),
+    "a secret key that may do more": Left(key(operations=("encrypt", "decrypt", "sign"), extractable=True)),
     "a pair that does not belong together": Left(EC, None, WRONG),
 }
 
@@ -74,6 +75,7 @@ a secret key without a value               !repair       repair      repair     
 a secret key without a value, recorded     keep          keep        !whole      repair          keep        keep           !whole
 a secret key that fails once               !repair       !unusable   !unusable   !unusable       !repair     !unusable      !unusable
 a secret key that works                    record        record      record      record          record      record         record
+a secret key that may do more              record        record      change      record          record      record         change
 a pair that does not belong together       !halves       !halves     !halves     !halves         !halves     !halves        !halves
 """
 SAID: dict[str, dict[str, Any]] = {

@@ -20,11 +20,11 @@ from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki, TokenError
-from .._model.faults import WRONG_ANSWER
 from .._model.keys.types import CURVES, ED25519_OID, KEY_TYPES
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
+from .roundtrip import SIGNING, wrong_answer
 from .session import Session
 
 _BLOCKS = bytes(range(32))
@@ -36,7 +36,6 @@ _PARAMETERS: dict[str, Callable[[], Any]] = {
     "AES_GCM": lambda: pkcs11.GCMParams(os.urandom(12)),
 }
 _WRAPPING = ("AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "AES_KEY_WRAP_KWP")
-_SIGNING = {"EC": ("ECDSA",), "Ed25519": ("EDDSA",), "RSA": ("SHA256_RSA_PKCS", "RSA_PKCS")}
 _FUNCTIONS = {
     "random": "C_GenerateRandom",
     "import": "C_CreateObject",
@@ -124,8 +123,7 @@ class _Tries:
 
     def _equal(self, answer: Any, right: Any) -> None:
         if answer != right:
-            text = f"{self.session.token}: the answer of a trial is wrong"
-            raise Cryptoki(text, rv=WRONG_ANSWER, device=True)
+            raise wrong_answer(f"a trial on {self.session.token}")
 
     def _kept_out(self) -> dict[Any, Any]:
         attribute = pkcs11.Attribute
@@ -242,7 +240,7 @@ class _Tries:
         yield from self._generating(kind, flags, partial(self._signing, kind))
 
     def _signing(self, kind: str, public: Any, private: Any) -> Iterator[Trial]:
-        for name in _SIGNING[kind]:
+        for name in SIGNING[kind]:
             if name in self.mechanisms:
                 yield self._try("sign", kind, name, partial(self._sign, public, private, name))[0]
 

@@ -54,7 +54,7 @@ def test_from_the_slots_to_the_keys(primary: Hsm) -> None:
     whole = [ok(info(spied, token_label="payments", pin=PIN, check=check)) for check in (True, False)]
     assert calls(log)["C_Login"] == 2 and "CKF_RW_SESSION" not in log.read_text()
     for answer in whole:
-        assert answer["changed"] is False and answer["login"] is True and answer["probe"]["works"] is True
+        assert answer["changed"] is False and answer["login"] is True and answer["probe"]["did"] == "AES_ECB"
         found = {(item["class"], item["label"]): item for item in answer["objects"]}
         assert found.keys() == {("secret", "dek"), ("private", "sig"), ("public", "sig")}
         dek = found["secret", "dek"]

@@ -211,11 +211,13 @@ options:
           mechanism:
             description:
               - How the source was wrapped. With an AES O(keys[].source.wrapping_key) the default is V(AES_KEY_WRAP)
-                (RFC 3394) for AES and DES3 keys, and V(AES_KEY_WRAP_PAD) (RFC 5649) for DES keys and for private keys
-                in PKCS#8. With an RSA one it is V(RSA_PKCS_OAEP).
+                (RFC 3394) for AES and DES3 keys. For DES keys and for private keys in PKCS#8 it is V(AES_KEY_WRAP_KWP)
+                (RFC 5649), or V(AES_KEY_WRAP_PAD) on tokens that have that number only. With an RSA one it is
+                V(RSA_PKCS_OAEP).
             type: str
             choices:
               - AES_KEY_WRAP
+              - AES_KEY_WRAP_KWP
               - AES_KEY_WRAP_PAD
               - RSA_PKCS
               - RSA_PKCS_OAEP

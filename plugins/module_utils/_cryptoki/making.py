@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.keys.material import KeyMaterial, WrappedMaterial
+from .._model.keys.material import UNWRAP_MECHANISMS, KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from . import wrap_mechanisms
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory, key_of
@@ -185,13 +186,11 @@ def _unwrap(
 def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial, wrapping: KeyObject) -> str:
     """The mechanism (without ``CKM_``) to unwrap with: the one that was asked for, else the wrapping key's usual one.
 
-    AES_KEY_WRAP (RFC 3394) takes whole blocks only, so keys of pairs, whose PKCS#8 has any length, take AES_KEY_WRAP_PAD
-    (RFC 5649); so do DES keys, which are one block. Raises :class:`Cryptoki` where the token has no such mechanism.
+    Raises :class:`Cryptoki` where the token has no such mechanism.
     """
-    padded = spec.key_type.is_pair or spec.type == "DES"
-    usual = {"AES": "AES_KEY_WRAP_PAD" if padded else "AES_KEY_WRAP", "RSA": "RSA_PKCS_OAEP"}
-    name = material.mechanism or usual.get(wrapping.type)
-    have = sorted({"AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"} & session.mechanisms())
+    usual = {"AES": wrap_mechanisms.candidates(session, spec.type or ""), "RSA": ["RSA_PKCS_OAEP"]}.get(wrapping.type, [])
+    name = material.mechanism or next(iter(usual), None)
+    have = sorted(session.mechanisms().intersection(UNWRAP_MECHANISMS))
     if name is not None and not name.startswith(wrapping.type):
         raise Cryptoki(
             f"{name} needs another wrapping key than one of type {wrapping.type}", rv="CKR_WRAPPING_KEY_TYPE_INCONSISTENT", device=False

@@ -127,10 +127,10 @@ def probe(session: Session) -> Held:
     """
     what = f"the round trip on {session.token}"
     refused: dict[str, str] = {}
-    doubt: Cryptoki | None = None
+    doubts: list[Cryptoki] = []
     for name, holds in _rungs(session):
-        if name == RANDOM and doubt is not None:
-            raise doubt
+        if name == RANDOM and doubts:
+            raise doubts[0]
         try:
             if _holds(holds, f"{what} by {name}"):
                 return Held(name, refused)
@@ -139,6 +139,9 @@ def probe(session: Session) -> Held:
             if ends_probe(error.rv):
                 raise
             refused[name] = error.rv
-            doubt = doubt or (None if is_refusal(error.rv) else error)
+            if not is_refusal(error.rv):
+                doubts.append(error)
+    if doubts:
+        raise doubts[0]
     answers, rv = ", ".join(f"{name} ({rv})" for name, rv in refused.items()), next(iter(refused.values()))
-    raise doubt or Cryptoki(f"{what}: the token refused all of it: {answers}", rv=rv, device=False, details={"refused": refused})
+    raise Cryptoki(f"{what}: the token refused all of it: {answers}", rv=rv, device=False, details={"refused": refused})

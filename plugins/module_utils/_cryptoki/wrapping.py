@@ -19,11 +19,12 @@ from hashlib import sha256
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .._model.faults import ends_probe
 from .._model.keys.material import WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
-from . import comparing, making
+from . import comparing, making, wrap_mechanisms
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -41,21 +42,22 @@ OAEP_HASHES = {"SHA-256": ("SHA256", "SHA256"), "SHA-1": ("SHA_1", "SHA1")}
 RSA_BITS = (3072, 2048)
 _OAEP, _RSA_PAIR, _AES_KEY = "RSA_PKCS_OAEP", "RSA_PKCS_KEY_PAIR_GEN", "AES_KEY_GEN"
 _PROOF_BYTES = 8
-
-
-def wrap_mechanism(type_name: str) -> str:
-    """AES_KEY_WRAP takes two or more blocks of 64 bits; the PKCS#8 of a private key has any length, and a DES key is one block."""
-    return "AES_KEY_WRAP_PAD" if KEY_TYPES[type_name].is_pair or type_name == "DES" else "AES_KEY_WRAP"
+_PROOF_BITS = 128
 
 
 def missing_to_send(session: Session, type_name: str) -> list[str]:
     """The mechanisms (without ``CKM_``) that the token lacks to send a key of this type."""
-    return [name for name in (_OAEP, _AES_KEY, wrap_mechanism(type_name)) if name not in session.mechanisms()]
+    return _missing(session, type_name, _OAEP, _AES_KEY)
 
 
 def missing_to_receive(session: Session, type_name: str) -> list[str]:
     """The same for a token that is to receive one."""
-    return [name for name in (_RSA_PAIR, _OAEP, wrap_mechanism(type_name)) if name not in session.mechanisms()]
+    return _missing(session, type_name, _RSA_PAIR, _OAEP)
+
+
+def _missing(session: Session, type_name: str, *names: str) -> list[str]:
+    found = [name for name in names if name not in session.mechanisms()]
+    return found if wrap_mechanisms.candidates(session, type_name) else [*found, wrap_mechanisms.described(type_name)]
 
 
 def can_use(session: Session, type_name: str) -> bool:
@@ -117,7 +119,11 @@ class _End:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.padded = ""  # the mechanism with padding that was proven last
         self._made: list[Any] = []
+
+    def _mechanism(self, type_name: str) -> str:
+        return self.padded if wrap_mechanisms.needs_padding(type_name) else wrap_mechanisms.WHOLE
 
     def _keep(self, raw: Any) -> Any:
         self._made.append(raw)
@@ -161,9 +167,19 @@ class Sender(_End):
 
     def wrap(self, inventory: Inventory, item: KeyObject) -> bytes:
         """A secret or private key under the AES key. Raises :class:`Cryptoki`."""
-        name = wrap_mechanism(item.type)
+        name = self._mechanism(item.type)
         with calling(f"wrapping key '{item.label}' with {name} on {self.session.token}", "C_WrapKey"):
             wrapped: bytes = self._key.wrap_key(inventory.raw[item.handle], mechanism=mechanism(name))
+        return wrapped
+
+    def prove(self, name: str) -> bytes:
+        """A throw-away key under the AES key with the mechanism ``name``, which :meth:`wrap` has from now on. Raises :class:`Cryptoki`."""
+        self.padded = name
+        with calling(f"wrapping a key made for a test with {name} on {self.session.token}"):
+            how, may = mechanism(_AES_KEY), _only(SECRET, "encrypt", sensitive=True, extractable=True)
+            raw = self.session.raw.generate_key(key_type("AES"), _PROOF_BITS, store=False, capabilities=0, mechanism=how, template=may)
+            with for_a_moment(typed(raw, "AES")):
+                wrapped: bytes = self._key.wrap_key(raw, mechanism=mechanism(name))
         return wrapped
 
 
@@ -204,8 +220,30 @@ class Receiver(_End):
         self._key = item
 
     def _material(self, item: KeyObject, blob: bytes) -> WrappedMaterial:
-        how = wrap_mechanism(item.type)
+        how = self._mechanism(item.type)
         return WrappedMaterial(blob, item.type, item.size, item.curve, "a key of this session", mechanism=how)
+
+    def prove(self, name: str, blob: bytes) -> bool:
+        """Whether the mechanism ``name`` here means what it means on the sender's token, by what its :meth:`Sender.prove` gave. Both of its
+        meanings check what they unwrap. :meth:`unwrap` has it from now on.
+
+        Raises :class:`Cryptoki` where the token is not well.
+        """
+        self.padded = name
+        secret, may = pkcs11.ObjectClass.SECRET_KEY, _only(SECRET, "encrypt", sensitive=True, extractable=False)
+        wrapping = self.inventory.raw[self._key.handle]
+        try:
+            with calling(f"unwrapping a key made for a test with {name} on {self.session.token}"):
+                raw = wrapping.unwrap_key(
+                    secret, key_type("AES"), blob, mechanism=mechanism(name), store=False, capabilities=0, template=may
+                )
+                with for_a_moment(raw):
+                    item = describe(raw)
+                    return item is None or item.size in (None, _PROOF_BITS)
+        except Cryptoki as error:
+            if ends_probe(error.rv):
+                raise
+            return False
 
     def unwrap(self, model: Key, blob: bytes, guarded: Mapping[str, Mapping[str, bool]]) -> Key:
         """Make a key on the token that is as ``model`` is on the sender's, with CKA_SENSITIVE. Raises :class:`Cryptoki`, and then
@@ -216,7 +254,7 @@ class Receiver(_End):
         main, raws = model.main, self.inventory.raw
         template = {**_as(main, guarded), pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: bool(main.extractable)}
         named = {"id": main.key_id, "label": main.label, "store": True}
-        ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(wrap_mechanism(main.type))
+        ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(self._mechanism(main.type))
         kind = pkcs11.ObjectClass.PRIVATE_KEY if main.kind == PRIVATE else pkcs11.ObjectClass.SECRET_KEY
 
         def make(given: Templates, on_token: bool) -> list[Any]:

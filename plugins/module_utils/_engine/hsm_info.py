@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -143,15 +143,12 @@ class _Look:
                 _note(database, rows, token, tried, error)
                 raise
 
-    @contextmanager
-    def _memory(self) -> Iterator[Database | None]:
+    def _memory(self) -> AbstractContextManager[Database | None]:
         """A copy of the registry, for a login. There may be none, and none is made."""
         path = self.request.registry
         if self.pin is None or not registry_exists(path):
-            yield None
-        else:
-            with open_database(path, run=self.run, check_mode=True) as database:
-                yield database
+            return nullcontext()
+        return open_database(path, run=self.run, check_mode=True)
 
     def _rows(self, database: Database, token: Token) -> list[TokenRecord]:
         """Where the registry has this token, by whatever library and model: one try too few costs less than one too many."""

@@ -123,7 +123,7 @@ SOURCE: Spec = {
     "format": {"type": "str", "choices": ["pem", "der", "raw", "hex", "base64"]},
     "passphrase": {"type": "str", "no_log": True},
     "wrapping_key": {"type": "str", "no_log": False},
-    "mechanism": {"type": "str", "choices": ["AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"]},
+    "mechanism": {"type": "str", "choices": ["AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP"]},
     "public_key": {"type": "str", "no_log": False},
 }
 

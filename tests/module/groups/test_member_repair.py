@@ -49,7 +49,7 @@ KEYS: list[dict[str, Any]] = [
 
 
 def name_of(key: dict[str, Any]) -> list[str]:
-    kind = "secret" if key["type"] in ("AES", "DES3") else "private"
+    kind = "secret" if key["type"] in ("AES", "DES", "DES3") else "private"
     return [kind, key.get("id") or key["label"].encode().hex(), key["label"]]
 
 
@@ -381,11 +381,12 @@ def with_faults(members: Members, library: str, plan: str, token: str = "right")
     )
 
 
-# The first unwrapping is that of the AES key. python-pkcs11 makes two calls of each encryption: the length, then the result.
+# The first unwrapping is that of the AES key, and where a key needs a padding the second is of a key that is made for a test.
+# python-pkcs11 makes two calls of each encryption: the length, then the result.
 FAULTS = {
-    "not unwrapped": (f"C_UnwrapKey:2:before={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
-    "unwrapped, and an error": (f"C_UnwrapKey:2:after={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
-    "broken device": (f"C_UnwrapKey:2:before={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
+    "not unwrapped": (f"C_UnwrapKey:KEY:before={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
+    "unwrapped, and an error": (f"C_UnwrapKey:KEY:after={GENERAL_ERROR}", "CKR_GENERAL_ERROR"),
+    "broken device": (f"C_UnwrapKey:KEY:before={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
     "cannot be used": (f"C_Sign:2:after={DEVICE_ERROR} C_Encrypt:2:after={DEVICE_ERROR}", "CKR_DEVICE_ERROR"),
     "no public half": (f"C_CreateObject:1:before={GENERAL_ERROR}", None),
     "a public half, and an error": (f"C_CreateObject:1:after={GENERAL_ERROR}", None),
@@ -400,7 +401,7 @@ CASES = [(fault, key) for fault in FAULTS for key in (AES, EC) if key is EC or "
 def test_a_fault_leaves_nothing(apart: Members, library: str, fault: str, key: dict[str, Any]) -> None:
     plan, code = FAULTS[fault]
     apart.make(key)
-    with_faults(apart, library, plan)
+    with_faults(apart, library, plan.replace("KEY", "3" if key is EC else "2"))
     (found,) = apart.copy(name_of(key))
     assert not found["done"] and found["code"] == (code or found["code"])
     assert key_files(apart.right) == {} and apart.notes() == [] and apart.events() == []
@@ -418,7 +419,7 @@ def test_a_fault_of_one_key_does_not_stop_the_others(apart: Members, library: st
     assert apart.codes(*names) == ["present", "copied", "present", "present"]
 
 
-@pytest.mark.parametrize("fault", ["C_UnwrapKey:3:hang", "C_UnwrapKey:3:crash", "C_UnwrapKey:3:kill"])
+@pytest.mark.parametrize("fault", ["C_UnwrapKey:4:hang", "C_UnwrapKey:4:crash", "C_UnwrapKey:4:kill"])
 def test_a_side_that_hangs_or_dies_ends_the_run_and_keeps_its_note(apart: Members, library: str, fault: str) -> None:
     keys = [{"label": f"k{number}", "type": "EC"} for number in range(3)]
     apart.make(*keys)
@@ -551,8 +552,18 @@ def test_opencryptoki_lacks_the_mechanisms_and_says_so(apart: Members, locking: 
     for check_mode in (True, False):
         found = apart.copy(name_of(AES), name_of(EC), destination="ock", check_mode=check_mode)
         assert [item["code"] for item in found] == ["mechanism_missing"] * 2
-        assert "it lacks AES_KEY_WRAP." in found[0]["reason"] and "it lacks AES_KEY_WRAP_PAD." in found[1]["reason"]
+        assert "it lacks AES_KEY_WRAP." in found[0]["reason"] and "it lacks AES_KEY_WRAP_PAD and AES_KEY_WRAP_KWP." in found[1]["reason"]
     assert apart.notes() == []
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_no_key_goes_by_a_padding_that_means_another_thing_there(apart: Members, library: str, side: str) -> None:
+    """The number 0x210A has two meanings. The library stands in for a token that has the other one: the proof fails."""
+    apart.make(AES, EC)
+    with_faults(apart, library, "C_UnwrapKey:2:before=0x110" if side == "right" else "C_WrapKey:4:before=0x70", side)
+    found = apart.copy(name_of(EC), name_of(AES))
+    assert [item["code"] for item in found] == ["mechanism_missing", "copied"] and "A key made for it was tried" in found[0]["reason"]
+    assert apart.objects("right") == {"dek": 1} and apart.notes() == []
 
 
 def test_a_token_whose_keys_lack_attributes(apart: Members, tmp_path: Path) -> None:
@@ -562,3 +573,8 @@ def test_a_token_whose_keys_lack_attributes(apart: Members, tmp_path: Path) -> N
     apart.make(AES, instance="nss")
     assert apart.codes(name_of(AES), source="nss") == ["copied"]
     assert apart.objects("right") == {"dek": 1} and apart.used("right")["bad"] == []
+    # Its AES_KEY_WRAP_PAD is RFC 3394 over PKCS#7's padding. SoftHSM's is RFC 5649, which is its AES_KEY_WRAP_KWP.
+    old = {"label": "old", "type": "DES", "allow_weak": True}
+    apart.make(old)
+    assert apart.codes(name_of(old), destination="nss") == ["copied"]
+    assert "AES_KEY_WRAP_PAD and AES_KEY_WRAP_KWP, RSA-" in apart.events()[-1]["wrapped"]

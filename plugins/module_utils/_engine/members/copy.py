@@ -22,9 +22,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
-from ..._cryptoki.wrapping import OAEP_HASHES, wrap_mechanism
+from ..._cryptoki.wrap_mechanisms import WHOLE, needs_padding
+from ..._cryptoki.wrapping import OAEP_HASHES
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError, TokenError
 from ..._model.keys.objects import Key, KeyName
 from ..._model.records import PendingKey
@@ -74,6 +76,10 @@ class _Item:
     offer: dict[str, Any]
     key: Key
     unsure: bool = False
+
+
+def _is_padded(item: _Item) -> bool:
+    return needs_padding(item.key.main.type)
 
 
 def copy_keys(
@@ -161,6 +167,7 @@ class _Exchange:
         self.results: dict[KeyName, Copied] = {}
         self.hash_name = ""
         self.bits = 0
+        self.paddings: list[tuple[str, str]] = []
 
     def _give(self, do: str, **arguments: Any) -> Any:
         return _ask(self.giving, self.seconds, do, **arguments)
@@ -170,9 +177,11 @@ class _Exchange:
 
     def run(self, names: Sequence[KeyName], check_mode: bool) -> list[Copied]:
         self.notes = pending_keys.of_token(self.database, self.token_id)  # the lock is held: all of them are of dead runs
-        sizes = self._give("survey")
+        there = self._give("survey")
         here = self._take("survey", cut_off=bool(self.notes))
-        self.bits = max(set(sizes) & set(here), default=0)
+        self.bits = max(set(there["bits"]) & set(here["bits"]), default=0)
+        # Both ends with the same number first: it is what they have in common, as a rule.
+        self.paddings = sorted(product(there["padded"], here["padded"]), key=lambda pair: pair[0] != pair[1])
         work = self._look(list(dict.fromkeys(names)))
         if check_mode:
             for item in work:
@@ -234,7 +243,7 @@ class _Exchange:
             for result in [result for result in self.results.values() if result.code == FINISHED]:
                 self._record(result.name, FINISHED)
             if work:
-                self._prepare()
+                self._prepare(work)
                 self._note(work)
         except KeyfleetError as error:
             for name in names:
@@ -259,8 +268,24 @@ class _Exchange:
                 for item in removed:
                     events.record(self.database, "destroy_left_over", self.addresses[1][2], **item)
 
-    def _prepare(self) -> None:
-        """Make the way: an AES key that both tokens have, with the best hash that both take."""
+    def _prepare(self, work: Sequence[_Item]) -> None:
+        """Make the way: an AES key that both tokens have, with the best hash that both take, and a padding where keys need one."""
+        self._open_way()
+        if any(map(_is_padded, work)):
+            self.paddings = [next((pair for pair in self.paddings if self._is_proven(*pair)), ("", ""))]
+
+    def _is_proven(self, sent: str, taken: str) -> bool:
+        """Whether the mechanisms mean the same padding on both tokens, by a throw-away key. Raises :class:`KeyfleetError`."""
+        try:
+            blob = self._give("prove", padded=sent)
+        except Cryptoki as error:
+            if error.device:
+                raise
+            return False
+        proven: bool = self._take("prove", padded=taken, blob=blob)
+        return proven
+
+    def _open_way(self) -> None:
         self._give("begin", numbers=self._take("begin", bits=self.bits))
         failure: Cryptoki | None = None
         for hash_name in OAEP_HASHES:
@@ -282,6 +307,9 @@ class _Exchange:
             pending_keys.add(self.database, rows)
 
     def _copy(self, item: _Item, left: set[str]) -> None:
+        if _is_padded(item) and not all(self.paddings[0]):
+            text = "no AES_KEY_WRAP_KWP or AES_KEY_WRAP_PAD of one token unwraps what the other wrapped. A key made for it was tried."
+            raise KeyfleetError(text, code="mechanism_missing")
         blob = self._give("wrap", name=item.name)
         label = item.name[2]
         left.add(label)  # until the answer is here nobody knows what is on the token
@@ -307,10 +335,14 @@ class _Exchange:
         """The event, and the note taken back, in one transaction."""
         kind, key_id, label = name
         uids = [uid(prefix, slot, key_id_text(key_id, label)) if prefix else f"{token}: {label}" for prefix, slot, token in self.addresses]
-        how = {} if key is None else {"wrapped": f"{wrap_mechanism(key.main.type)}, RSA-{self.bits} OAEP {self.hash_name}"}
+        how = {} if key is None else {"wrapped": f"{self._wrapped_by(key)}, RSA-{self.bits} OAEP {self.hash_name}"}
         with self.database.transaction():
             events.record(self.database, "copy_key", uids[1], source=uids[0], kind=kind, finished=code == FINISHED, **how)
             pending_keys.remove(self.database, self.token_id, [label])
+
+    def _wrapped_by(self, key: Key) -> str:
+        names = self.paddings[0] if needs_padding(key.main.type) else (WHOLE,)
+        return " and ".join(dict.fromkeys(names))
 
     def _take_back(self, work: list[_Item], left: set[str]) -> None:
         """The notes that nothing stands behind. Those of dead runs stay until their keys are done."""

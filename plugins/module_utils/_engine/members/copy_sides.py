@@ -22,6 +22,7 @@ from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.session import Session
+from ..._cryptoki.wrap_mechanisms import PADDED
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
@@ -82,12 +83,12 @@ class Source:
     def forget(self) -> None:
         self.sender.forget()
 
-    def survey(self) -> list[int]:
-        """Read the token. The sizes of RSA keys that it can wrap with."""
+    def survey(self) -> dict[str, Any]:
+        """Read the token. The sizes of RSA keys that it can wrap with, and its mechanisms with padding."""
         self.inventory = read_inventory(self.session)
         for key in group_keys(self.inventory.objects):
             self._keys[key.name].append(key)
-        return wrapping.rsa_bits(self.session)
+        return _surveyed(self.session)
 
     def _named(self, name: Sequence[Any]) -> list[Key]:
         kind, key_id, label = name
@@ -135,8 +136,15 @@ class Source:
     def seal(self, hash_name: str) -> bytes:
         return self.sender.seal(hash_name)
 
+    def prove(self, padded: str) -> bytes:
+        return self.sender.prove(padded)
+
     def wrap(self, name: Sequence[Any]) -> bytes:
         return self.sender.wrap(self.inventory, self._named(name)[0].main)
+
+
+def _surveyed(session: Session) -> dict[str, Any]:
+    return {"bits": wrapping.rsa_bits(session), "padded": [name for name in PADDED if name in session.mechanisms()]}
 
 
 def _not_one(found: Sequence[Key]) -> tuple[str, str] | None:
@@ -158,11 +166,11 @@ class Destination:
     def forget(self) -> None:
         self.receiver.forget()
 
-    def survey(self, cut_off: bool) -> list[int]:
-        """Read the token. The sizes of RSA keys that it can unwrap with."""
+    def survey(self, cut_off: bool) -> dict[str, Any]:
+        """Read the token. The sizes of RSA keys that it can unwrap with, and its mechanisms with padding."""
         self.inventory = self.receiver.inventory = self.look_at.inventory = read_inventory(self.session, cut_off=cut_off)
         self._index(self.inventory.objects)
-        return wrapping.rsa_bits(self.session)
+        return _surveyed(self.session)
 
     def _index(self, objects: Iterable[KeyObject]) -> None:
         for item in objects:
@@ -289,6 +297,9 @@ class Destination:
 
     def begin(self, bits: int) -> dict[str, bytes]:
         return self.receiver.begin(bits)
+
+    def prove(self, padded: str, blob: bytes) -> bool:
+        return self.receiver.prove(padded, blob)
 
     def open_way(self, sealed: bytes, hash_name: str) -> None:
         self.receiver.open(sealed, hash_name)

@@ -24,7 +24,7 @@ SECRET_SIZES = {key_type.name: key_type.sizes for key_type in KEY_TYPES.values()
 PAIR_TYPES = tuple(key_type.name for key_type in KEY_TYPES.values() if key_type.is_pair)
 
 # The mechanisms (without CKM_) that a wrapped key can be opened with.
-UNWRAP_MECHANISMS = ("AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP")
+UNWRAP_MECHANISMS = ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP")
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | N
         blob = as_hex if as_hex is not None else base64_bytes(data)
     if not blob:
         raise SourceProblem(f"is not {format}: correct it, or format" if format else "is neither hex nor base64")
-    if mechanism in ("AES_KEY_WRAP", "AES_KEY_WRAP_PAD"):
+    if mechanism in ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD"):
         if len(blob) % 8 or len(blob) < 16:
             newline = ", the last is a newline" if format != "hex" and blob.endswith(b"\n") else ""
             raise SourceProblem(f"has {len(blob)} bytes{newline}: what {mechanism} makes has 16 or more, in eights")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def test_from_the_slots_to_the_keys(primary: Hsm) -> None:
 
     log.unlink()
     whole = [ok(info(spied, token_label="payments", pin=PIN, check=check)) for check in (True, False)]
-    assert calls(log)["C_Login"] == 2 and "CKF_RW_SESSION" not in log.read_text()
+    sessions = re.findall(r"C_OpenSession\n.*\n.*\n\[in\] flags = (\w+)", log.read_text())
+    assert calls(log)["C_Login"] == 2 and sessions == ["0x4", "0x4"]  # CKF_SERIAL_SESSION alone: read-only
     for answer in whole:
         assert answer["changed"] is False and answer["login"] is True and answer["probe"]["did"] == "AES_ECB"
         found = {(item["class"], item["label"]): item for item in answer["objects"]}

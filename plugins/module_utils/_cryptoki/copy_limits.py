@@ -28,7 +28,8 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
     Raises :class:`Cryptoki`.
     """
     if item.extractable is not True:
-        return "not_extractable", "it may not leave its HSM (CKA_EXTRACTABLE is false)"
+        said = "is false" if item.extractable is False else "is not reported"
+        return "not_extractable", f"it may not leave its HSM (CKA_EXTRACTABLE {said})"
     raw = inventory.raw[item.handle]
     with calling(f"reading key '{item.label}'"):
         found = read(raw, _KEPT_BY, known_by=_KEPT_BY)
@@ -67,6 +68,9 @@ def not_carried(inventory: Inventory, key: Key) -> str | None:
     for item in key.objects:
         if item.destroyable is False and item.modifiable is False:
             return "it may be neither changed nor destroyed (CKA_MODIFIABLE, CKA_DESTROYABLE), and a copy that turns out bad must go"
+        if item.untold:
+            names = ", ".join(f"CKA_{operation.upper()}" for operation in item.untold)
+            return f"its token does not report {names} of its {item.kind} key, and a copy would not have it"
         if any(_dated(inventory, inventory.raw[item.handle], name) for name in ("START_DATE", "END_DATE")):
             return "it has a date (CKA_START_DATE, CKA_END_DATE), which a copy would not have"
     return None

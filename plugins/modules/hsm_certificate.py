@@ -62,8 +62,15 @@ options:
         there.
       - A key that is deactivated in the registry signs nothing new. What it has signed stays, and what a CA has signed
         for it is stored.
+      - Empty, together with O(key_id), for a key that has no label.
     type: str
     required: true
+  key_id:
+    description:
+      - The C(CKA_ID) of the key, in hex. It tells several keys with one label apart, and names one without a label, as
+        Java's keytool makes them.
+      - The certificates of a key without a label are those with its C(CKA_ID), whatever their label is.
+    type: str
   subject:
     description:
       - The name that the request and the self-signed certificate are for. Keys are names such as C(commonName) or

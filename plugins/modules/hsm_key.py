@@ -72,6 +72,8 @@ options:
           - Label of the key, its C(CKA_LABEL). Printable, and without a blank at either end.
           - A label that ends with C(@) and a number is taken as it is. It is also how one earlier generation of a key is
             named.
+          - Empty, together with O(keys[].id), for a key that is there without a label. It is looked at, taken out of use and
+            destroyed, one in a task. It is not made.
         type: str
         required: true
       id:

@@ -172,6 +172,7 @@ KEYS: Spec = {
 
 CERTIFICATE: Spec = {
     "key_label": {"type": "str", "required": True, "no_log": False},
+    "key_id": {"type": "str", "no_log": False},
     "subject": {"type": "dict"},
     "subject_alt_names": {"type": "list", "elements": "str"},
     "key_usage": {

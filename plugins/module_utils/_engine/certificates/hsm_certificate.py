@@ -121,7 +121,7 @@ class _Run:
             request, plan = self.plan(key, stored, session)
             reason = hidden_objects(session.token.model, session.token.serial) if plan.stores and not stored else None
             if reason is not None:
-                text = f"key_label: a certificate of '{self.spec.key_label}' may be there already: {reason}. Nothing was changed."
+                text = f"key_label: a certificate of '{self.spec.key_name}' may be there already: {reason}. Nothing was changed."
                 raise KeyfleetError(text, code="cannot_plan")
             made = _known(request, plan)
             if not self.context.check_mode:
@@ -130,21 +130,21 @@ class _Run:
 
     def _key(self, session: Session) -> tuple[CertifiedKey | None, bytes | None]:
         """The key, and the CKA_ID that its certificates have: None where any will do."""
-        label = self.spec.key_label
+        label, named = self.spec.key_label, self.spec.key_id
         inventory = read_inventory(session)
         if self.spec.state == "absent":
-            keys = keys_called(inventory.objects, label)
+            keys = keys_called(inventory.objects, self.spec)
             ids = {key.main.key_id for key in keys}
             if len(ids) > 1:
                 raise several(label, str(session.token), keys)
-            return None, next(iter(ids), None)
+            return None, next(iter(ids), named)
         try:
-            key = find_key(session, inventory, label)
+            key = find_key(session, inventory, self.spec)
         except KeyfleetError as error:
-            if not self.context.check_mode or error.code != "no_key":
+            if not self.context.check_mode or error.code != "no_key" or not label:
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
-            return None, own_id(label)
+            return None, named or own_id(label)
         return key, key.key_id
 
     def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:
@@ -166,7 +166,7 @@ class _Run:
             key.check_signs(session, spec, state=self._state_of(key))
             if key.later:
                 self.context.warn(
-                    f"key_label: key '{spec.key_label}' has a later generation, '{key.later[-1]}', and this signs with the one that was "
+                    f"key_label: key '{spec.key_name}' has a later generation, '{key.later[-1]}', and this signs with the one that was "
                     "named. Name the later one to sign with it."
                 )
         if request is not None and request.changes and spec.csr_path and not self.context.check_mode:
@@ -185,7 +185,7 @@ class _Run:
         return next((state for state in states if state != ACTIVE), ACTIVE)
 
     def _warn(self, plan: CertificatePlan) -> None:
-        label, found = self.spec.key_label, plan.after
+        label, found = self.spec.key_name, plan.after
         if found is None or found.parsed is None:
             return
         begin, end = found.parsed.not_valid_before_utc, found.parsed.not_valid_after_utc
@@ -212,7 +212,8 @@ class _Run:
                 self.done.append(f"the request was written to {self.spec.csr_path}")
             if plan.stores and made.certificate is not None and key is not None:
                 # The new one before the old one goes: a crash in between leaves both, and the next run removes the old one.
-                item = cryptoki.store(session, inventory, self.spec.key_label, key.key_id, made.certificate.der)
+                label = self.spec.key_label or next((one.item.label for one in plan.remove), "")
+                item = cryptoki.store(session, inventory, label, key.key_id, made.certificate.der)
                 self.done.append(f"the new certificate was stored (handle {item.handle})")
                 log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:

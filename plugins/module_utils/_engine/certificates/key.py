@@ -62,10 +62,10 @@ class CertifiedKey:
     def scheme(self, spec: CertificateSpec) -> Scheme:
         """How this key signs what the spec asks for. Raises :class:`KeyfleetError` for what does not go together."""
         if spec.rsa_padding == PSS and not isinstance(self.public, rsa.RSAPublicKey):
-            raise _cannot_sign(spec.key_label, "rsa_padding: pss is for RSA keys, and this is none: leave it out")
+            raise _cannot_sign(spec.key_name, "rsa_padding: pss is for RSA keys, and this is none: leave it out")
         if isinstance(self.public, ed25519.Ed25519PublicKey):
             if spec.digest is not None:
-                raise _cannot_sign(spec.key_label, "digest: Ed25519 has one of its own: leave it out")
+                raise _cannot_sign(spec.key_name, "digest: Ed25519 has one of its own: leave it out")
             return Scheme(ED25519)
         if isinstance(self.public, ec.EllipticCurvePublicKey):
             bits = self.public.curve.key_size
@@ -80,20 +80,20 @@ class CertifiedKey:
         """
         scheme = self.scheme(spec)
         if state == PRE_ACTIVE and spec.self_signed:
-            raise _cannot_sign(spec.key_label, "it is pre-active in the registry: make it active with hsm_key (state: active) first")
+            raise _cannot_sign(spec.key_name, "it is pre-active in the registry: make it active with hsm_key (state: active) first")
         if state == SUSPENDED:
             raise _cannot_sign(
-                spec.key_label, "it is suspended in the registry: make it active with hsm_key (state: active), or use another key"
+                spec.key_name, "it is suspended in the registry: make it active with hsm_key (state: active), or use another key"
             )
         if state in RETIRED:
             other = f"name its later generation (key_label: {self.later[-1]})" if self.later else "rotate it with hsm_key (generation)"
             raise _cannot_sign(
-                spec.key_label,
+                spec.key_name,
                 f"it is {state} in the registry, and a {state} key signs nothing new (NIST SP 800-57 part 1, section 7): "
                 f"{other}, or use another key",
             )
         if self.private.has("sign") is False:
-            raise _cannot_sign(spec.key_label, "it may not sign: give it the operation sign with hsm_key, or use another key")
+            raise _cannot_sign(spec.key_name, "it may not sign: give it the operation sign with hsm_key, or use another key")
         mechanism_for(session, scheme)
         return scheme
 
@@ -107,16 +107,17 @@ def _cannot_sign(label: str, reason: str) -> KeyfleetError:
     return KeyfleetError(f"key '{label}' cannot sign this: {reason}.", code="cannot_sign")
 
 
-def keys_called(objects: Iterable[KeyObject], label: str) -> list[Key]:
-    """Pairs and halves of pairs with this label; a secret key has no certificate."""
-    return [key for key in group_keys(objects) if key.secret is None and key.label == label]
+def keys_called(objects: Iterable[KeyObject], spec: CertificateSpec) -> list[Key]:
+    """Pairs and halves of pairs with this label, and with this CKA_ID where one was given; a secret key has no certificate."""
+    called = [key for key in group_keys(objects) if key.secret is None and key.label == spec.key_label]
+    return [key for key in called if spec.key_id in (None, key.main.key_id)]
 
 
 def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
     listed = "; ".join(key.main.named() for key in keys)
     return KeyfleetError(
-        f"key_label: several keys on {token} have the label '{label}': {listed}. Nothing is guessed: remove or rename the others "
-        "with the vendor's tools.",
+        f"key_label: several keys on {token} have the label '{label}': {listed}. Nothing is guessed: name one by key_id, or remove or "
+        "rename the others with the vendor's tools.",
         code="several_keys",
     )
 
@@ -139,11 +140,11 @@ def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None
     return found.pop() if len(found) == 1 else None
 
 
-def find_key(session: Session, inventory: Inventory, label: str) -> CertifiedKey:
-    """The one key pair with this label. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
-    token = str(session.token)
-    keys = keys_called(inventory.objects, label)
-    later = _later_generations(inventory.objects, label)
+def find_key(session: Session, inventory: Inventory, spec: CertificateSpec) -> CertifiedKey:
+    """The one key pair that is named. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
+    token, label = str(session.token), spec.key_name
+    keys = keys_called(inventory.objects, spec)
+    later = _later_generations(inventory.objects, spec.key_label)
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:

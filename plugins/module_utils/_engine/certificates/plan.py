@@ -51,8 +51,11 @@ class CertificatePlan:
 
 
 def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | None) -> list[Stored]:
-    """The certificates with this label and, unless it is None, this CKA_ID. Others are nobody's business here."""
-    mine = [item for item in objects if item.label == label and key_id in (None, item.key_id)]
+    """The certificates with this label and, unless it is None, this CKA_ID. Others are nobody's business here.
+
+    That of a key without a label is known by the CKA_ID alone: it may have a label.
+    """
+    mine = [item for item in objects if (item.label == label or not label) and (item.key_id == key_id or (label and key_id is None))]
     return [Stored(item, read_certificate(item.der)) for item in mine]
 
 
@@ -70,7 +73,7 @@ def _age(found: FoundCertificate) -> tuple[bool, float, str]:
 
 def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> tuple[Step, ...]:
     """One line of the diff for the certificate, and one for each that is left over from a run that was cut off."""
-    subject = f"certificate {spec.key_label}"
+    subject = f"certificate {spec.key_name}"
     left = list(remove)
     steps = []
     if after is not None:
@@ -124,7 +127,7 @@ def _mismatch(spec: CertificateSpec, given: Sequence[FoundCertificate], key: Cer
         which = f"none of its {len(given)} certificates belongs to this key: their public keys have"
     return Refused(
         f"{option}: {which} the SHA-256 fingerprint {', '.join(one or '(unknown)' for one in theirs)}, key "
-        f"'{spec.key_label}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
+        f"'{spec.key_name}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
         "or name the key that it belongs to.",
         code="certificate_mismatch",
         details={"certificate_key": theirs[0], "certificate_keys": theirs, "key": key.fingerprint},
@@ -164,7 +167,7 @@ def _issued(spec: CertificateSpec, found: FoundCertificate) -> Refused:
     if found.parsed is not None:
         which = f"that {said['issuer']} has issued (serial number {said['serial_number']}, until {said['not_after']})"
     return Refused(
-        f"self_signed: key '{spec.key_label}' has a certificate {which}. Nothing was changed. Make it absent first (state: absent), or "
+        f"self_signed: key '{spec.key_name}' has a certificate {which}. Nothing was changed. Make it absent first (state: absent), or "
         "leave self_signed out.",
         code="certificate_issued",
         details={"issuer": said.get("issuer"), "fingerprint": found.fingerprint},

@@ -58,10 +58,11 @@ class CertificateSpec:
 
     ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind and a text, as :func:`.parse_alt_names` gives them.
     ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
-    certificate only. ``renew_before`` is in seconds.
+    certificate only. ``renew_before`` is in seconds. ``key_label`` is empty for a key without a label, which ``key_id`` names.
     """
 
     key_label: str
+    key_id: bytes | None = None
     state: str = "present"
     subject: tuple[tuple[str, str], ...] = ()
     alt_names: tuple[tuple[str, str], ...] = ()
@@ -77,6 +78,11 @@ class CertificateSpec:
     content: str | None = None
     valid_days: int | None = None
     renew_before: int = 0
+
+    @property
+    def key_name(self) -> str:
+        """How texts name the key."""
+        return self.key_label or f"id {(self.key_id or b'').hex()}"
 
     @property
     def imports(self) -> bool:
@@ -102,7 +108,7 @@ class CertificateSpec:
 def label_problem(label: str) -> str | None:
     """Why ``label`` is no key's label, or None."""
     if not label.strip():
-        return "is empty: name the key by its label"
+        return "is empty: name the key by its label, or one without a label by key_id"
     if not label.isprintable():
         return f"{quoted(label)} contains a character that cannot be printed"
     if label != label.strip():
@@ -211,17 +217,31 @@ def _time_problems(params: Mapping[str, Any], problems: list[str]) -> tuple[int 
     return days, before
 
 
+def _key_id(params: Mapping[str, Any], problems: list[str]) -> bytes | None:
+    text = params.get("key_id")
+    if text is None:
+        return None
+    try:
+        key_id = bytes.fromhex(text)
+    except ValueError:
+        key_id = b""
+    if not key_id:
+        problems.append(f"key_id: {quoted(text)} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
+    return key_id
+
+
 def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[str]]:
     """The spec of a task's parameters, and every problem, each naming its option, the fault and the way out.
 
-    With ``state: absent`` only ``key_label`` counts. The spec is to be used only when there is no problem.
+    With ``state: absent`` only ``key_label`` and ``key_id`` count. The spec is to be used only when there is no problem.
     """
     label, state = params["key_label"], params.get("state") or "present"
-    problems = []
-    if problem := label_problem(label):
+    problems: list[str] = []
+    key_id = _key_id(params, problems)
+    if (label or key_id is None) and (problem := label_problem(label)):
         problems.append(f"key_label: {problem}")
     if state == "absent":
-        return CertificateSpec(label, state), problems
+        return CertificateSpec(label, key_id, state), problems
     subject: tuple[tuple[str, str], ...] = ()
     alt_names: tuple[tuple[str, str], ...] = ()
     if params.get("subject") is not None:
@@ -241,6 +261,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
     constraints = params.get("basic_constraints")
     spec = CertificateSpec(
         key_label=label,
+        key_id=key_id,
         state=state,
         subject=subject,
         alt_names=alt_names,

@@ -66,7 +66,7 @@ class KeySpec:
     @property
     def where(self) -> str:
         """How errors name this entry."""
-        return f"keys[{self.index}] ({self.base})"
+        return f"keys[{self.index}] ({self.base or f'id {self.key_id.hex()}'})"
 
     @property
     def key_type(self) -> KeyType:
@@ -116,13 +116,22 @@ def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> 
     return key_id, True
 
 
-def _check_label(label: str, where: str, problems: list[str]) -> None:
+def _check_label(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    label = options["label"]
     if not label.strip():
-        problems.append(f"{where}.label: is empty: every key needs a label")
+        problems.append(f"{where}.label: is empty: every key needs a label, and one that is there without a label its id")
     elif not label.isprintable():
         problems.append(f"{where}.label: {quoted(label)} contains a character that cannot be printed")
     elif label != label.strip():
         problems.append(f"{where}.label: {quoted(label)} begins or ends with a blank")
+
+
+def _check_nameless(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    """A key without a label is one that others made. It is looked at, taken out of use and destroyed."""
+    given = {name: options.get(name) for name in ("generation", "max_age", "source", "previous", "on_mismatch", "on_vanished")}
+    for name, value in given.items():
+        if value not in (None, "keep", "fail"):
+            problems.append(f"{where}.{name}: is for keys with a label, and this has none: leave it out")
 
 
 def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
@@ -216,9 +225,11 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
     by_id: dict[bytes, int] = {}
     for index, options in enumerate(entries):
         label = options["label"]
-        where = f"keys[{index}]{bracketed(label)}"
+        nameless = label == "" and bool(options.get("id"))
+        shown = f"id {options['id']}" if nameless else label
+        where = f"keys[{index}]{bracketed(shown)}"
         before = len(problems)
-        _check_label(label, where, problems)
+        (_check_nameless if nameless else _check_label)(options, where, problems)
         state = options.get("state") or PRESENT
         generation = options.get("generation")
         _check_generation(options, where, problems)
@@ -235,7 +246,9 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
         source = KeySource(**options["source"]) if options.get("source") is not None else None
         if source is not None:
             problems += source_problems(source, where, type=options.get("type"))
-        if stored in by_name:
+        if nameless and stored in by_name:
+            problems.append(f"{where}.label: keys[{by_name[stored]}] has none either: give keys without a label one by one, with loop")
+        elif stored in by_name:
             problems.append(f"{where}.label: keys[{by_name[stored]}] has the same label: give each key once")
         elif key_id in by_id and len(problems) == before:
             problems.append(f"{where}.id: keys[{by_id[key_id]}] has the same CKA_ID {key_id.hex()}: give each key its own")

@@ -43,10 +43,10 @@ class KeyIndex:
     def meant(self, spec: KeySpec) -> Key | Refusal | None:
         """The key that ``spec`` means, None where it is not there, or why that cannot be said. ``id`` and ``type`` narrow several."""
         found = self._labelled(spec.label)
-        if spec.id_given and (spec.state not in MADE or len(found) > 1):
+        if spec.id_given and (spec.state not in MADE or len(found) > 1 or not spec.label):
             narrowed = [key for key in found if key.main.key_id == spec.key_id]
             # What is destroyed or taken out of use must bear both names that were given.
-            found = narrowed if narrowed or spec.state not in MADE else found
+            found = narrowed if narrowed or spec.state not in MADE or not spec.label else found
         if len(found) > 1 and spec.type is not None:
             found = [key for key in found if key.main.type == spec.type] or found
         if len(found) > 1:

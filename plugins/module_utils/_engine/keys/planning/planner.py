@@ -53,7 +53,7 @@ def plan_keys(
     labels = keys.labels | elsewhere | (circumstances.others.labels() if circumstances.others is not None else set())
     specs, families, problems = expand(entries, labels, scope.by_label(), now)
     asked = frozenset(spec.base for spec in specs)
-    leaving = frozenset(spec.label for spec in specs if spec.state in (ABSENT, DESTROYED))
+    leaving = frozenset(spec.label for spec in specs if spec.label and spec.state in (ABSENT, DESTROYED))
     view = View(circumstances, keys, RecordIndex(scope, keys.names), labels, families, asked, leaving)
     doomed = {spec.label: spec for spec in specs if spec.label in leaving or spec.on_mismatch == "replace"}
     claims = Claims(scope, circumstances.look)

@@ -60,6 +60,9 @@ def _as_declared(spec: KeySpec, key: Key | None, known: VirtualKey | None, view:
 
 
 def _missing(spec: KeySpec, view: View) -> KeyPlan | Refusal:
+    if not spec.label:
+        text = "is empty: there is no key with this id and no label on the token, and one that is to be made needs a label"
+        return Refusal(f"{spec.where}.label: {text}")
     scope, gone = view.scope, view.records.labelled(spec.label)
     if retired := next((record for record in gone if record.state in RETIRED), None):
         return Refusal(stays(spec, retired.state, gone=True))

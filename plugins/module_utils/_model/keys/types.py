@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
+UNKNOWN = "unknown"  # the type of a key whose token does not report it
 
 # Canonical order: results and diffs list operations in it.
 OPERATIONS = ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")

@@ -14,7 +14,7 @@ from ...._model.keys.generations import split_label, stored_label
 from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import PRESENT, KeySpec
 from ...._model.keys.states import RETIRED
-from ...._model.keys.types import PUBLIC
+from ...._model.keys.types import PUBLIC, UNKNOWN
 from ...._model.plan import CHANGE, CREATE, KEEP
 from ...._model.records import VirtualKey
 from .ending import not_destroyable
@@ -179,7 +179,13 @@ def _compared(spec: KeySpec, key: Key, known: VirtualKey | None, view: View) -> 
     if spec.on_mismatch == "keep":
         return replace(plan, mismatches=tuple(mismatches))
     if spec.on_mismatch == "replace":
-        problem = _held_back(spec, view) or not_destroyable(spec, key.objects) or view.id_taken(spec) or _refused(spec, view)
+        problem = (
+            _type_untold(spec, key)
+            or _held_back(spec, view)
+            or not_destroyable(spec, key.objects)
+            or view.id_taken(spec)
+            or _refused(spec, view)
+        )
         return unless(problem, replace(plan, action=REPLACE))
     return Refusal(
         f"{spec.where}: a key with this label exists and differs: {', '.join(mismatches)}. Nothing was changed. Use another label, "
@@ -191,6 +197,16 @@ def _exchanged(key: Key, known: VirtualKey, view: View) -> str | None:
     """Whether another key stands under a recorded name. A check value is computed only where another member was recorded."""
     needed = known.token_id != view.scope.token_id and key.fingerprint is None
     return exchanged(key, known, view.look.fingerprint(key) if needed else None)
+
+
+def _type_untold(spec: KeySpec, key: Key) -> str | None:
+    """A key of which nobody can say that it differs is no key to destroy for it."""
+    if all(item.type != UNKNOWN for item in key.objects):
+        return None
+    return (
+        f"{spec.where}.on_mismatch: the token does not report CKA_KEY_TYPE of '{spec.label}', so it may be the key that was asked for, and "
+        "replace would destroy it. Nothing was changed. Find out what it is, and destroy it with state: absent, or give another label"
+    )
 
 
 def _held_back(spec: KeySpec, view: View) -> str | None:

@@ -122,6 +122,13 @@ def test_a_difference_that_is_told_is_not_put_aside_by_what_is_not() -> None:
     assert in_words(World((found,)).plan({"type": "AES", "size": 128, "extractable": False, **WARN})) == "!differs"
 
 
+def test_a_key_whose_type_is_not_told_is_not_destroyed_for_being_another() -> None:
+    silent = Key(secret=replace(key().main, type="unknown"))
+    answer = World((silent,)).plan({"type": "AES", "on_mismatch": "replace"})
+    assert answer.plans == [] and "does not report CKA_KEY_TYPE" in answer.problems[0]
+    assert World((silent,)).plan({"state": "absent"}).only().action == "delete"
+
+
 def run(world: World, wish: dict[str, Any], *names: str) -> tuple[KeyPlan, World]:
     """A run that makes or changes the key on a token that hides ``names``, and what it leaves: the key as that shows it, the record."""
     plan = world.plan({"type": "AES", **wish}).only()

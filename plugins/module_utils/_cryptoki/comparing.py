@@ -17,13 +17,13 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
-from .._model.keys.types import KEY_TYPES, SECRET, WEAK_TYPES
+from .._model.keys.types import GENERIC, KEY_TYPES, SECRET, WEAK_TYPES
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
 from .passing import for_a_moment
-from .roundtrip import INCONCLUSIVE, SIGNING
+from .roundtrip import INCONCLUSIVE, SIGNING, macs, with_one_of
 from .session import Session
 
 _ZEROS = bytes(16)  # whole blocks of AES and of DES
@@ -43,27 +43,35 @@ def check_value(session: Session, inventory: Inventory, item: KeyObject) -> byte
 
 
 def whole_check(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
-    """What tells secret keys of a type apart that share a key check value: the SHA-256 of zeros encrypted with it.
+    """What tells secret keys of a type apart that share a key check value: the SHA-256 of zeros encrypted or, with HMAC, signed with it.
 
     Hashed, since the block itself is a secret of its key: GCM's hash subkey (NIST SP 800-38D, section 7.1) and the root of
-    CMAC's (SP 800-38B, section 6.1). None for a key that may not encrypt. Raises :class:`Cryptoki`.
+    CMAC's (SP 800-38B, section 6.1). None for a key that may do neither. Raises :class:`Cryptoki`.
     """
-    sealed = _sealed_zeros(session, inventory, item) if item.kind == SECRET else None
-    return sha256(sealed).digest() if sealed is not None else None
+    if item.kind != SECRET:
+        return None
+    if item.type == GENERIC:
+        done = _done_to_zeros(session, inventory, item, "sign", "SHA256_HMAC")
+    else:
+        done = _sealed_zeros(session, inventory, item)
+    return sha256(done).digest() if done is not None else None
 
 
 def _sealed_zeros(session: Session, inventory: Inventory, item: KeyObject) -> bytes | None:
-    ecb = f"{item.type}_ECB"
-    if "encrypt" not in item.operations or ecb not in session.mechanisms() or item.type in WEAK_TYPES:
+    return _done_to_zeros(session, inventory, item, "encrypt", f"{item.type}_ECB") if item.type not in WEAK_TYPES else None
+
+
+def _done_to_zeros(session: Session, inventory: Inventory, item: KeyObject, operation: str, name: str) -> bytes | None:
+    if operation not in item.operations or name not in session.mechanisms():
         return None
     try:
         with calling(f"computing the check value of '{item.label}'"):
-            sealed: bytes = inventory.raw[item.handle].encrypt(_ZEROS, mechanism=mechanism(ecb))
+            done: bytes = getattr(inventory.raw[item.handle], operation)(_ZEROS, mechanism=mechanism(name))
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
         return None
-    return sealed
+    return done
 
 
 def comparison(session: Session, item: KeyObject) -> str | None:
@@ -71,7 +79,7 @@ def comparison(session: Session, item: KeyObject) -> str | None:
     may, mechanisms = item.operations, session.mechanisms()
     if f"{item.type}_ECB" in mechanisms and {"encrypt", "decrypt"} & set(may):
         return "encrypt" if "encrypt" in may else "decrypt"
-    if f"{item.type}_CMAC" in mechanisms and "sign" in may:
+    if macs(session, item.type) and "sign" in may:
         return "sign"
     if item.type == "AES" and {"AES_KEY_WRAP", "AES_KEY_GEN"} <= mechanisms and {"wrap", "unwrap"} & set(may):
         return "wrap" if "wrap" in may else "unwrap"
@@ -89,15 +97,16 @@ def same_secret(session: Session, inventory: Inventory, item: KeyObject, referen
 
     Both do the same thing (:func:`comparison`), and the results are compared. None where the token does not do it.
     """
-    raw, ecb, cmac = inventory.raw[item.handle], mechanism(f"{item.type}_ECB"), f"{item.type}_CMAC"
+    raw, ecb = inventory.raw[item.handle], f"{item.type}_ECB"
     try:
         with calling(f"comparing key '{item.label}'"):
             if operation == "encrypt":
-                return bool(raw.encrypt(_ZEROS, mechanism=ecb) == reference.encrypt(_ZEROS, mechanism=ecb))
+                return bool(raw.encrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.encrypt(_ZEROS, mechanism=mechanism(ecb)))
             if operation == "decrypt":
-                return bool(raw.decrypt(_ZEROS, mechanism=ecb) == reference.decrypt(_ZEROS, mechanism=ecb))
+                return bool(raw.decrypt(_ZEROS, mechanism=mechanism(ecb)) == reference.decrypt(_ZEROS, mechanism=mechanism(ecb)))
             if operation == "sign":
-                return bool(raw.sign(_ZEROS, mechanism=mechanism(cmac)) == reference.sign(_ZEROS, mechanism=mechanism(cmac)))
+                names = macs(session, item.type)
+                return bool(with_one_of(names, lambda how: raw.sign(_ZEROS, mechanism=how) == reference.sign(_ZEROS, mechanism=how)))
             return _same_wrapping(session, raw, reference, operation == "wrap")
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:

@@ -188,7 +188,7 @@ def unwrap_mechanism(session: Session, spec: KeySpec, material: WrappedMaterial,
 
     Raises :class:`Cryptoki` where the token has no such mechanism.
     """
-    usual = {"AES": wrap_mechanisms.candidates(session, spec.type or ""), "RSA": ["RSA_PKCS_OAEP"]}.get(wrapping.type, [])
+    usual = {"AES": wrap_mechanisms.candidates(session, spec.type or "", None), "RSA": ["RSA_PKCS_OAEP"]}.get(wrapping.type, [])
     name = material.mechanism or next(iter(usual), None)
     have = sorted(session.mechanisms().intersection(UNWRAP_MECHANISMS))
     if name is not None and not name.startswith(wrapping.type):

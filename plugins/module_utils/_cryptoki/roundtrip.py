@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
-from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, KEY_TYPES, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -28,6 +28,8 @@ _DIGEST = bytes(range(32))
 
 # Mechanisms (without CKM_) that sign _DIGEST as it is; the first that the token has is used.
 SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
+# Those by which a secret key makes a MAC.
+MACS = {"AES": ("AES_CMAC",), "DES3": ("DES3_CMAC",), "DES": ("DES_CMAC",), GENERIC: HMACS}
 
 # Answers that say that this use was not possible here, not that the key is broken.
 INCONCLUSIVE = frozenset(
@@ -63,9 +65,25 @@ def wrong_answer(what: str) -> Cryptoki:
     return Cryptoki(f"{what}: the token's answer is wrong", rv=WRONG_ANSWER, device=True)
 
 
+def macs(session: Session, type_name: str) -> list[str]:
+    """Those of the token for secret keys of this type."""
+    return [name for name in MACS.get(type_name, ()) if name in session.mechanisms()]
+
+
+def with_one_of(names: Sequence[str], use: Callable[[Any], Any]) -> Any:
+    """What ``use`` gives for the first of the mechanisms that takes the key: SoftHSM's HMAC takes none shorter than its hash.
+
+    Raises python-pkcs11's errors; of several refused for the key's size the last.
+    """
+    for name in names[:-1]:
+        with suppress(pkcs11.KeySizeRange):
+            return use(mechanism(name))
+    return use(mechanism(names[-1]))
+
+
 def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
     typed(raw, KEY_TYPES[kind].ckk)
-    mechanisms, ecb, cmac = session.mechanisms(), f"{kind}_ECB", f"{kind}_CMAC"
+    mechanisms, ecb, signing = session.mechanisms(), f"{kind}_ECB", macs(session, kind)
     if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:
             raw.decrypt(BLOCK, mechanism=mechanism(ecb))
@@ -74,9 +92,13 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
         if "decrypt" in operations and raw.decrypt(sealed, mechanism=mechanism(ecb)) != BLOCK:
             raise wrong_answer(what)
         return "encrypt"
-    if cmac in mechanisms and "sign" in operations:
-        mac = raw.sign(BLOCK, mechanism=mechanism(cmac))
-        if "verify" in operations and not raw.verify(BLOCK, mac, mechanism=mechanism(cmac)):
+    if signing and "sign" in operations:
+
+        def sign(how: Any) -> bool:
+            mac = raw.sign(BLOCK, mechanism=how)
+            return "verify" not in operations or bool(raw.verify(BLOCK, mac, mechanism=how))
+
+        if not with_one_of(signing, sign):
             raise wrong_answer(what)
         return "sign"
     if kind == "AES" and {"AES_KEY_WRAP", "AES_KEY_GEN"} <= mechanisms and "wrap" in operations:
@@ -187,7 +209,7 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
 
 
 def _use(session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
-    if SECRET in raws and name in ("AES", "DES3", "DES"):
+    if SECRET in raws and name in MACS:
         return _use_secret(session, raws[SECRET], name, operations, what)
     if PRIVATE in raws and name in SIGNING:
         return _use_pair(session, raws, name, operations, what)

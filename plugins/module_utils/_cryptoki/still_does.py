@@ -18,7 +18,7 @@ from .binding import mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
 from .passing import for_a_moment
-from .roundtrip import INCONCLUSIVE, SIGNING
+from .roundtrip import INCONCLUSIVE, MACS, SIGNING, with_one_of
 from .session import Session
 
 _BLOCKS = bytes(16)  # one block of AES, two of DES
@@ -53,11 +53,11 @@ def _encrypts(session: Session, raw: Any, item: KeyObject) -> bool | None:
 
 
 def _signs(session: Session, raw: Any, item: KeyObject) -> bool | None:
-    names = (f"{item.type}_CMAC",) if item.kind == SECRET else SIGNING[item.type]
+    names = MACS[item.type] if item.kind == SECRET else SIGNING[item.type]
     usable = [name for name in names if name in session.mechanisms()]
     if not usable:
         return None
-    raw.sign(_DIGEST, mechanism=mechanism(usable[0]))
+    with_one_of(usable, lambda how: raw.sign(_DIGEST, mechanism=how))
     return True
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki, TokenError
-from .._model.keys.types import CURVES, ED25519_OID, KEY_TYPES
+from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMACS, KEY_TYPES
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -29,6 +29,7 @@ from .session import Session
 
 _BLOCKS = bytes(range(32))
 _AES_BITS, _RSA_BITS = 256, 2048
+_SECRET_BITS = {"AES": _AES_BITS, GENERIC: 512}  # tokens take no HMAC key that is shorter than the hash
 _PARAMETERS: dict[str, Callable[[], Any]] = {
     "AES_ECB": lambda: None,
     "AES_CBC": lambda: os.urandom(16),
@@ -92,7 +93,7 @@ def try_capabilities(session: Session, *, keys: bool) -> Iterator[Trial]:
     tries = _Tries(session)
     yield from tries.random()
     if keys:
-        for attempt in (tries.aes, tries.imported, tries.wrapping, tries.ec, tries.agreement, tries.ed25519, tries.rsa):
+        for attempt in (tries.aes, tries.imported, tries.wrapping, tries.hmac, tries.ec, tries.agreement, tries.ed25519, tries.rsa):
             yield from attempt()
 
 
@@ -135,8 +136,8 @@ class _Tries:
         template = {**self._kept_out(), **{attribute[name]: value for name, value in more.items()}}
         common = {"store": False, "capabilities": flags, "mechanism": mechanism(of_type.generate)}
         ckk = key_type(of_type.ckk)
-        if kind == "AES":
-            return [typed(self.session.raw.generate_key(ckk, _AES_BITS, template=template, **common), of_type.ckk)]
+        if kind in _SECRET_BITS:
+            return [typed(self.session.raw.generate_key(ckk, _SECRET_BITS[kind], template=template, **common), of_type.ckk)]
         if kind == "RSA":
             pair = self.session.raw.generate_keypair(ckk, _RSA_BITS, private_template=template, **common)
         else:
@@ -226,6 +227,10 @@ class _Tries:
             template=self._kept_out(),
         )
 
+    def hmac(self) -> Iterator[Trial]:
+        flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
+        yield from self._generating(GENERIC, flags, lambda key: self._signing(GENERIC, key, key))
+
     def ec(self) -> Iterator[Trial]:
         yield from self._signer("EC")
 
@@ -240,7 +245,7 @@ class _Tries:
         yield from self._generating(kind, flags, partial(self._signing, kind))
 
     def _signing(self, kind: str, public: Any, private: Any) -> Iterator[Trial]:
-        for name in SIGNING[kind]:
+        for name in HMACS if kind == GENERIC else SIGNING[kind]:
             if name in self.mechanisms:
                 yield self._try("sign", kind, name, partial(self._sign, public, private, name))[0]
 

@@ -13,23 +13,27 @@ RFC 5649. AES_KEY_WRAP_PAD (0x210A) came before it, and is RFC 5649 on some toke
 
 from __future__ import annotations
 
-from .._model.keys.types import KEY_TYPES
+from .._model.keys.types import GENERIC, KEY_TYPES
 from .session import Session
 
 WHOLE = "AES_KEY_WRAP"
+_BLOCK_BITS = 64
 PADDED = ("AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD")  # the one that has one meaning first
 
 
-def needs_padding(type_name: str) -> bool:
-    """The PKCS#8 of a private key has any length, and a DES key is one block."""
+def needs_padding(type_name: str, bits: int | None) -> bool:
+    """The PKCS#8 of a private key has any length, and a DES key is one block. A generic secret may be of any length too, and SoftHSM's
+    AES_KEY_WRAP fills one up with zeros, without a word. ``bits``: a secret key's size; None: not known."""
+    if type_name == GENERIC:
+        return bits is None or bits % _BLOCK_BITS != 0 or bits < 2 * _BLOCK_BITS
     return KEY_TYPES[type_name].is_pair or type_name == "DES"
 
 
-def candidates(session: Session, type_name: str) -> list[str]:
-    """Those of the token that wrap and unwrap keys of this type, best first."""
-    return [name for name in (PADDED if needs_padding(type_name) else (WHOLE,)) if name in session.mechanisms()]
+def candidates(session: Session, type_name: str, bits: int | None) -> list[str]:
+    """Those of the token that wrap and unwrap keys of this type and size, best first."""
+    return [name for name in (PADDED if needs_padding(type_name, bits) else (WHOLE,)) if name in session.mechanisms()]
 
 
-def described(type_name: str) -> str:
+def described(type_name: str, bits: int | None) -> str:
     """What a token lacks that has none of them."""
-    return " and ".join(reversed(PADDED)) if needs_padding(type_name) else WHOLE
+    return " and ".join(reversed(PADDED)) if needs_padding(type_name, bits) else WHOLE

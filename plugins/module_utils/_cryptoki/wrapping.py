@@ -31,7 +31,7 @@ from .errors import calling
 from .objects import Inventory, describe, destroy, key_of, search_label, set_attribute
 from .passing import for_a_moment
 from .public_key import public_attributes
-from .roundtrip import INCONCLUSIVE
+from .roundtrip import INCONCLUSIVE, macs
 from .rungs import Templates, climb
 from .session import Session
 from .uninterrupted import uninterrupted
@@ -45,19 +45,20 @@ _PROOF_BYTES = 8
 _PROOF_BITS = 128
 
 
-def missing_to_send(session: Session, type_name: str) -> list[str]:
-    """The mechanisms (without ``CKM_``) that the token lacks to send a key of this type."""
-    return _missing(session, type_name, _OAEP, _AES_KEY)
+def missing_to_send(session: Session, item: KeyObject) -> list[str]:
+    """The mechanisms (without ``CKM_``) that the token lacks to send a key like this one."""
+    return _missing(session, item, _OAEP, _AES_KEY)
 
 
-def missing_to_receive(session: Session, type_name: str) -> list[str]:
+def missing_to_receive(session: Session, item: KeyObject) -> list[str]:
     """The same for a token that is to receive one."""
-    return _missing(session, type_name, _RSA_PAIR, _OAEP)
+    return _missing(session, item, _RSA_PAIR, _OAEP)
 
 
-def _missing(session: Session, type_name: str, *names: str) -> list[str]:
+def _missing(session: Session, item: KeyObject, *names: str) -> list[str]:
     found = [name for name in names if name not in session.mechanisms()]
-    return found if wrap_mechanisms.candidates(session, type_name) else [*found, wrap_mechanisms.described(type_name)]
+    known = (item.type, item.size)
+    return found if wrap_mechanisms.candidates(session, *known) else [*found, wrap_mechanisms.described(*known)]
 
 
 def can_use(session: Session, type_name: str) -> bool:
@@ -74,24 +75,24 @@ def rsa_bits(session: Session) -> list[int]:
 
 
 def effects(session: Session, inventory: Inventory, item: KeyObject) -> dict[str, bytes]:
-    """What a secret key does with zeros, by operation, as short digests: the same on every token that has the same key.
+    """What a secret key does with zeros, by operation or mechanism, as short digests: the same on every token that has the same key.
 
     Empty where it may do nothing that gives the same result each time. Raises :class:`Cryptoki`.
     """
-    raw, ecb, cmac = inventory.raw[item.handle], f"{item.type}_ECB", f"{item.type}_CMAC"
-    calls = {"encrypt": ("encrypt", ecb), "decrypt": ("decrypt", ecb), "sign": ("sign", cmac)}
+    raw, ecb = inventory.raw[item.handle], f"{item.type}_ECB"
+    calls = {"encrypt": ("encrypt", ecb), "decrypt": ("decrypt", ecb), **{name: ("sign", name) for name in macs(session, item.type)}}
     found = {}
-    for operation, (call, name) in calls.items():
+    for way, (operation, name) in calls.items():
         if operation not in item.operations or name not in session.mechanisms():
             continue
         try:
             with calling(f"using key '{item.label}' to {operation}"):
-                result = getattr(raw, call)(bytes(16), mechanism=mechanism(name))
+                result = getattr(raw, operation)(bytes(16), mechanism=mechanism(name))
         except Cryptoki as error:
             if error.rv not in INCONCLUSIVE:
                 raise
             continue
-        found[operation] = sha256(result).digest()[:_PROOF_BYTES]
+        found[way] = sha256(result).digest()[:_PROOF_BYTES]
     return found
 
 
@@ -122,8 +123,9 @@ class _End:
         self.padded = ""  # the mechanism with padding that was proven last
         self._made: list[Any] = []
 
-    def _mechanism(self, type_name: str) -> str:
-        return self.padded if wrap_mechanisms.needs_padding(type_name) else wrap_mechanisms.WHOLE
+    def _mechanism(self, item: KeyObject) -> str:
+        """``item`` as it is on the sender's token: the other may not report its size."""
+        return self.padded if wrap_mechanisms.needs_padding(item.type, item.size) else wrap_mechanisms.WHOLE
 
     def _keep(self, raw: Any) -> Any:
         self._made.append(raw)
@@ -167,7 +169,7 @@ class Sender(_End):
 
     def wrap(self, inventory: Inventory, item: KeyObject) -> bytes:
         """A secret or private key under the AES key. Raises :class:`Cryptoki`."""
-        name = self._mechanism(item.type)
+        name = self._mechanism(item)
         with calling(f"wrapping key '{item.label}' with {name} on {self.session.token}", "C_WrapKey"):
             wrapped: bytes = self._key.wrap_key(inventory.raw[item.handle], mechanism=mechanism(name))
         return wrapped
@@ -220,7 +222,7 @@ class Receiver(_End):
         self._key = item
 
     def _material(self, item: KeyObject, blob: bytes) -> WrappedMaterial:
-        how = self._mechanism(item.type)
+        how = self._mechanism(item)
         return WrappedMaterial(blob, item.type, item.size, item.curve, "a key of this session", mechanism=how)
 
     def prove(self, name: str, blob: bytes) -> bool:
@@ -254,7 +256,7 @@ class Receiver(_End):
         main, raws = model.main, self.inventory.raw
         template = {**_as(main, guarded), pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: bool(main.extractable)}
         named = {"id": main.key_id, "label": main.label, "store": True}
-        ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(self._mechanism(main.type))
+        ckk, how = key_type(KEY_TYPES[main.type].ckk), mechanism(self._mechanism(main))
         kind = pkcs11.ObjectClass.PRIVATE_KEY if main.kind == PRIVATE else pkcs11.ObjectClass.SECRET_KEY
 
         def make(given: Templates, on_token: bool) -> list[Any]:
@@ -313,8 +315,8 @@ class Receiver(_End):
             if getattr(model, item.kind).destroyable is False and item.destroyable is not False:
                 set_attribute(self.inventory, item, "DESTROYABLE", False)
 
-    def same_wrapping(self, item: KeyObject, blob: bytes) -> bool | None:
-        """Whether a secret key that may only wrap or unwrap is the wrapped one; None where that cannot be told.
+    def same_wrapping(self, item: KeyObject, model: KeyObject, blob: bytes) -> bool | None:
+        """Whether a secret key is the wrapped one, on the sender's token ``model``; None where that cannot be told.
 
         Raises :class:`Cryptoki`.
         """
@@ -322,7 +324,7 @@ class Receiver(_End):
         if operation is None:
             return None
         spec, may = _spec(item), comparing.permissions(operation)
-        reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(item, blob), self._key, may)
+        reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(model, blob), self._key, may)
         with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
 

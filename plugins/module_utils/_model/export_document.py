@@ -19,7 +19,7 @@ from .keys.generations import own_id, split_label, stored_label
 from .keys.objects import KeyName
 from .keys.spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
 from .keys.states import ACTIVE, DESTROYED, STATES
-from .keys.types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, ordered
+from .keys.types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, is_short, ordered
 from .records import VirtualKey
 
 FAMILY = "keyfleet.hsm.export/"
@@ -175,7 +175,7 @@ def _attributes(record: VirtualKey, state: str) -> dict[str, Any]:
     # Other programs allow keys what no key of the type can do, or nothing: what an entry cannot say is left as it is.
     if record.operations and set(record.operations) <= key_type.operations:
         found["operations"] = list(ordered(record.operations))
-    if key_type.name in WEAK_TYPES:
+    if key_type.name in WEAK_TYPES or is_short(key_type.name, record.size):
         found["allow_weak"] = True
     return found
 

@@ -136,7 +136,7 @@ KEYS: Spec = {
         "options": {
             "label": {"type": "str", "required": True},
             "id": {"type": "str"},
-            "type": {"type": "str", "choices": ["AES", "DES3", "DES", "RSA", "EC", "Ed25519"]},
+            "type": {"type": "str", "choices": ["AES", "DES3", "DES", "GENERIC_SECRET", "RSA", "EC", "Ed25519"]},
             "size": {"type": "int"},
             "curve": {"type": "str", "choices": ["P-256", "P-384", "P-521"]},
             "operations": {

@@ -37,6 +37,8 @@ KEYS: list[dict[str, Any]] = [
     {"label": "short", "type": "AES", "size": 128, "id": "00ff"},
     {"label": "legacy", "type": "DES3"},
     {"label": "mac", "type": "AES", "operations": ["sign", "verify"]},
+    {"label": "hmac", "type": "GENERIC_SECRET"},
+    {"label": "hmac-odd", "type": "GENERIC_SECRET", "size": 264},
     {"label": "opener", "type": "AES", "operations": ["decrypt"]},
     {"label": "kek", "type": "AES", "operations": ["wrap", "unwrap"]},
     {"label": "unwrapper", "type": "AES", "operations": ["unwrap"]},
@@ -49,7 +51,7 @@ KEYS: list[dict[str, Any]] = [
 
 
 def name_of(key: dict[str, Any]) -> list[str]:
-    kind = "secret" if key["type"] in ("AES", "DES", "DES3") else "private"
+    kind = "secret" if key["type"] in ("AES", "DES", "DES3", "GENERIC_SECRET") else "private"
     return [kind, key.get("id") or key["label"].encode().hex(), key["label"]]
 
 
@@ -209,6 +211,8 @@ def test_all_kinds_of_keys_arrive(members: Members) -> None:
     events = members.events()
     assert len(events) == len(KEYS) and all("::right" not in event["subject"] for event in events)
     assert {event["wrapped"].split(",")[1] for event in events} == {" RSA-3072 OAEP SHA-1"}
+    by = {event["subject"].split("::")[-1]: event["wrapped"].split(",")[0] for event in events}
+    assert by["hmac"] == "AES_KEY_WRAP" and by["hmac-odd"] == "AES_KEY_WRAP_PAD"
     assert events[0]["source"].endswith("::dek") and events[0]["source"] != events[0]["subject"]
 
 
@@ -283,7 +287,7 @@ def test_what_may_not_leave_is_told_before_anything_is_made(apart: Members) -> N
     apart.tool("left", "--delete-object", "--type", "privkey", "--label", "tls")
     restricted = ("--label", "cbc", "--id", "cb", "--extractable", "--allowed-mechanisms", "AES-CBC")
     apart.tool("left", "--keygen", "--key-type", "AES:32", *restricted)
-    apart.tool("left", "--keygen", "--key-type", "GENERIC:32", "--label", "generic", "--id", "aa", "--extractable")
+    apart.tool("left", "--keypairgen", "--key-type", "EC:secp224r1", "--label", "curve", "--id", "aa", "--extractable")
     names = [
         ["secret", b"kept".hex(), "kept"],
         make_special(apart, "trusted", WRAP_WITH_TRUSTED=True),
@@ -291,7 +295,7 @@ def test_what_may_not_leave_is_told_before_anything_is_made(apart: Members) -> N
         ["secret", "cb", "cbc"],
         ["private", b"half".hex(), "half"],
         ["public", b"tls".hex(), "tls"],
-        ["secret", "aa", "generic"],
+        ["private", "aa", "curve"],
         ["secret", "00", "nowhere"],
     ]
     expected = ["not_extractable", "needs_trusted", "no_label", "restricted", "half_pair", "public_only", "unknown_type", "absent"]

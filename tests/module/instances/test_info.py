@@ -64,6 +64,7 @@ def test_from_the_slots_to_the_keys(primary: Hsm) -> None:
         assert dek["flags"]["extractable"] is True and dek["flags"]["sensitive"] is True and dek["not_reported"] == []
         assert set(works(answer).values()) == {True}
         assert {row[:2] for row in works(answer)} >= {("generate", "RSA"), ("sign", "EC"), ("unwrap", "AES"), ("import", "AES")}
+        assert works(answer)["sign", "GENERIC_SECRET", "SHA512_HMAC"] is True
         assert not [canary for canary in CANARIES if canary in answer["_raw"]]
     assert files(primary) == before and Path(primary.registry).read_bytes() == registry
 

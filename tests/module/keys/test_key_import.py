@@ -74,6 +74,8 @@ SECRETS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "aes-unwrap": ({"type": "AES", "operations": ["unwrap"]}, {"content": "13" * 32}, None),
     "aes-decrypt": ({"type": "AES", "size": 256, "operations": ["decrypt"]}, {"content": "14" * 32}, None),
     "des3": ({"type": "DES3"}, {"content": DES3}, None),
+    "hmac": ({"type": "GENERIC_SECRET"}, {"content": "61" * 33}, "2368a1"),
+    "hmac-short": ({"type": "GENERIC_SECRET"}, {"content": "61" * 20}, None),
     "des": ({"type": "DES", "allow_weak": True}, {"content": "0123456789abcdef"}, None),
 }
 
@@ -94,6 +96,13 @@ def test_secret_keys(primary: Hsm, name: str) -> None:
         done = ok(primary.keys({**key, "source": {"content": flipped}, "on_mismatch": "replace"}))
         assert done["applied"][0]["action"] == "replace"
         assert ok(primary.keys({**key, "source": {"content": flipped}}))["changed"] is False
+
+
+def test_a_secret_with_zeros_at_its_end_is_another(primary: Hsm) -> None:
+    """Though HMAC fills a key up with zeros."""
+    key = {"label": "hmac", "type": "GENERIC_SECRET"}
+    ok(primary.keys({**key, "source": {"content": "61" * 32}}))
+    assert "it is another key than the one in source" in primary.keys({**key, "source": {"content": "61" * 32 + "00"}})["msg"]
 
 
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {

@@ -16,6 +16,7 @@ from hsm_fixture import Hsm, ok
 
 KEK = {"label": "kek", "type": "AES", "size": 192, "operations": ["wrap", "unwrap"]}
 EC = {"label": "web-tls", "type": "EC", "curve": "P-384"}
+HMAC = {"label": "hmac", "type": "GENERIC_SECRET"}
 
 
 def steps(hsm: Hsm, *keys: dict[str, Any], **args: Any) -> dict[str, Any]:
@@ -191,7 +192,9 @@ def test_earlier_generations_stay_when_the_current_one_cannot_be_used(faulty: Fa
     assert faulty.labels() == ["dek", "dek@2"]
 
 
-@pytest.mark.parametrize("key", [KEK, EC, {"label": "ed", "type": "Ed25519"}, {"label": "d3", "type": "DES3"}], ids=lambda key: key["type"])
+@pytest.mark.parametrize(
+    "key", [KEK, EC, {"label": "ed", "type": "Ed25519"}, {"label": "d3", "type": "DES3"}, HMAC], ids=lambda key: key["type"]
+)
 def test_deactivated(primary: Hsm, key: dict[str, Any]) -> None:
     ok(primary.keys(key))
     before = usage(primary, key["label"])
@@ -280,6 +283,8 @@ def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
         {"label": "j", "type": "DES"},
         {"label": "k", "type": "Ed25519", "size": 255},
         {"label": "l", "state": "deactivated", "source": {"content": "00" * 16}},
+        {**HMAC, "label": "m", "size": 104},
+        {**HMAC, "label": "n", "size": 260, "operations": ["encrypt"]},
     )
     problems = answer["failure"]["details"]["problems"]
     for part in (
@@ -296,9 +301,12 @@ def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
         "keys[9] (j).type: DES is too weak",
         "keys[10] (k).size: Ed25519 keys have one size",
         "keys[11] (l).source: goes with state: present only",
+        "keys[12] (m).size: 104 bits are too weak for use today: use 112 or more",
+        "keys[13] (n).size: 260 is no size of GENERIC_SECRET keys: use 64 to 1024 in steps of 8",
+        "keys[13] (n).operations: GENERIC_SECRET keys cannot encrypt: use sign, verify, derive",
     ):
         assert any(part in problem for problem in problems), (part, problems)
-    assert len(problems) == 13
+    assert len(problems) == 16
 
 
 def test_without_a_registry_only_what_the_hsm_keeps_is_possible(primary: Hsm) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hsm_fixture import Hsm, ok
 
-LABELS = ("aes", "aes@2", "des3", "des", "rsa", "mail", "import", "mac", "legacy", "zone", "curve")
+LABELS = ("aes", "aes@2", "des3", "des", "rsa", "mail", "import", "mac", "legacy", "zone", "curve", "hmac")
 
 
 def pem(key: Any) -> str:
@@ -56,6 +56,7 @@ def test_every_type_that_it_has(token: Swtok) -> None:
         {"label": "aes", "type": "AES", "size": 192},
         {"label": "des3", "type": "DES3"},
         {"label": "des", "type": "DES", "allow_weak": True},
+        {"label": "hmac", "type": "GENERIC_SECRET"},
         {"label": "rsa", "type": "RSA", "size": 2048},
         {"label": "mail", "type": "RSA", "size": 2048, "operations": ["encrypt", "decrypt"]},
     )
@@ -63,11 +64,12 @@ def test_every_type_that_it_has(token: Swtok) -> None:
         ("AES", 192, False),
         ("DES3", 192, False),
         ("DES", 64, False),
+        ("GENERIC_SECRET", 256, False),
         ("RSA", 2048, False),
         ("RSA", 2048, False),
     ]
     # It gives no CKA_CHECK_VALUE: the values are computed.
-    assert all(entry["fingerprint"] for entry in done["keys"] if entry["type"] != "DES")
+    assert all(entry["fingerprint"] for entry in done["keys"] if entry["type"] not in ("DES", "GENERIC_SECRET"))
 
 
 def test_a_type_that_it_has_not(token: Swtok) -> None:
@@ -78,7 +80,7 @@ def test_a_type_that_it_has_not(token: Swtok) -> None:
     for problem, name in zip(problems, ("EC", "Ed25519"), strict=True):
         assert f"token '{swtok.LABEL}' (slot 3, serial 123) cannot generate {name} keys; it can: AES_KEY_GEN" in problem
     imported = token.keys({"label": "curve", "type": "EC", "source": {"content": pem(key)}})
-    assert "cannot use EC keys; it can use AES, DES3, DES, RSA" in imported["msg"]
+    assert "cannot use EC keys; it can use AES, DES3, DES, GENERIC_SECRET, RSA" in imported["msg"]
     assert ok(token.keys({"label": "aes", "state": "absent"}))["changed"] is False
 
 
@@ -88,14 +90,15 @@ def test_imports_are_compared(token: Swtok) -> None:
         {"label": "import", "type": "AES", "size": 128, "source": {"content": "00" * 16}},
         {"label": "mac", "type": "AES", "operations": ["wrap", "unwrap"], "source": {"content": "01" * 16}},
         {"label": "zone", "type": "DES3", "source": {"content": "0123456789abcdeffedcba987654321089abcdef01234567"}},
+        {"label": "hmac", "type": "GENERIC_SECRET", "source": {"content": "04" * 33}},
         {"label": "legacy", "type": "RSA", "source": {"content": pem(key)}},
     ]
     done = token.steps(*entries)
     assert done["keys"][0]["fingerprint"] == "66e94b"
-    different = ["02" * 16, "03" * 16, "1123456789abcdeffedcba987654321089abcdef01234567", pem(other)]
+    different = ["02" * 16, "03" * 16, "1123456789abcdeffedcba987654321089abcdef01234567", "05" * 33, pem(other)]
     answer = token.keys(*({**entry, "source": {"content": content}} for entry, content in zip(entries, different, strict=True)))
-    assert len(answer["failure"]["details"]["problems"]) == 4
-    assert answer["msg"].count("it is another key than the one in source") == 4
+    assert len(answer["failure"]["details"]["problems"]) == 5
+    assert answer["msg"].count("it is another key than the one in source") == 5
 
 
 def test_rotation_and_states(token: Swtok) -> None:

@@ -19,12 +19,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from ..._model.errors import InputError
 from ..._model.keys.material import SECRET_SIZES, KeyMaterial, WrappedMaterial, big_integer, ec_private_value, octet_string
 from ..._model.keys.source_rules import KeySource, PrivateBlob, SourceProblem, private_blob, secret_value, weak_des3, wrapped_blob
-from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES
+from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, LEAST_HMAC_BITS, is_short
 from .key_forms import carried_public, taken_apart
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class _Public:
 def read_source(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
     """The key that ``source`` names, checked against what is asked for.
 
-    ``source`` has no :func:`.source_problems`. ``type`` is AES, DES3, DES, RSA, EC or Ed25519; ``size`` in bits and ``curve`` must be
-    the key's where they are given. ``allow_weak`` lets in RSA under 2048 bits or with an exponent under 65537, and DES3 with two equal
-    neighbours; whether DES is let in at all, the caller decides. ``where`` names the entry, for example ``keys[0] (payments)``.
+    ``source`` has no :func:`.source_problems`. ``type`` is one of KEY_TYPES; ``size`` in bits and ``curve`` must be the key's where they
+    are given. ``allow_weak`` lets in RSA under 2048 bits or with an exponent under 65537, DES3 with two equal neighbours, and
+    GENERIC_SECRET under 112 bits; whether DES is let in at all, the caller decides. ``where`` names the entry, for example
+    ``keys[0] (payments)``.
 
     Raises :class:`InputError` with every problem, each beginning with ``where.source.option: ``. None holds a part of the key or of
     the passphrase. ImportError where ``cryptography`` is missing.
@@ -112,6 +114,10 @@ def _in_the_clear(source: KeySource, *, type: str, size: int | None, curve: str 
         if type == "DES3" and not allow_weak and weak_des3(value):
             raise SourceProblem(
                 "is a DES3 key no better than DES, as two neighbours of its three parts are equal: give another, or say allow_weak: true"
+            )
+        if is_short(type, len(value) * 8) and not allow_weak:
+            raise SourceProblem(
+                f"has {len(value) * 8} bits, and under {LEAST_HMAC_BITS} a key for HMAC is weak: give another, or say allow_weak: true"
             )
         material = KeyMaterial(type, len(value) * 8, None, {"VALUE": value}, check_value=key_check_value(type, value))
     else:
@@ -185,10 +191,12 @@ def _utf8(text: str, option: str | None) -> bytes:
 
 
 def key_check_value(type: str, value: bytes) -> bytes | None:
-    """The key check value of an AES, DES3 or DES key: 3 bytes (PKCS#11 3.1, CKA_CHECK_VALUE in section 4.10).
+    """The key check value of a secret key: 3 bytes (PKCS#11 3.1, CKA_CHECK_VALUE in section 4.10, and in 6.8.2 for GENERIC_SECRET).
 
     None where the system's policy forbids the cipher, as FIPS mode does for DES.
     """
+    if type == GENERIC:
+        return sha1(value, usedforsecurity=False).digest()[:3]
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
     from cryptography.hazmat.primitives.ciphers.algorithms import AES

@@ -79,7 +79,7 @@ class _Item:
 
 
 def _is_padded(item: _Item) -> bool:
-    return needs_padding(item.key.main.type)
+    return needs_padding(item.key.main.type, item.key.main.size)
 
 
 def copy_keys(
@@ -341,7 +341,7 @@ class _Exchange:
             pending_keys.remove(self.database, self.token_id, [label])
 
     def _wrapped_by(self, key: Key) -> str:
-        names = self.paddings[0] if needs_padding(key.main.type) else (WHOLE,)
+        names = self.paddings[0] if needs_padding(key.main.type, key.main.size) else (WHOLE,)
         return " and ".join(dict.fromkeys(names))
 
     def _take_back(self, work: list[_Item], left: set[str]) -> None:

@@ -126,7 +126,7 @@ class Source:
             return kept
         if lost := copy_limits.not_carried(self.inventory, key):
             return "not_carried", lost
-        if missing := wrapping.missing_to_send(self.session, main.type):
+        if missing := wrapping.missing_to_send(self.session, main):
             return "mechanism_missing", f"it cannot send {main.type} keys, it lacks {', '.join(missing)}"
         return None
 
@@ -202,7 +202,7 @@ class Destination:
         """What is there under the names of a key: ``FREE``, ``PRESENT``, ``LEFT_OVER``, or ``UNSURE`` where only the wrapped key
         will tell. Raises :class:`KeyfleetError` where it cannot be taken. ``noted``: a dead run set out to make it."""
         model = key_of_answer(offer["key"])
-        if missing := wrapping.missing_to_receive(self.session, model.main.type):
+        if missing := wrapping.missing_to_receive(self.session, model.main):
             raise self._refused(f"it cannot receive {model.main.type} keys, it lacks {', '.join(missing)}", "mechanism_missing")
         if not wrapping.can_use(self.session, model.main.type):
             raise self._refused(f"it cannot use {model.main.type} keys", "mechanism_missing")
@@ -268,12 +268,14 @@ class Destination:
     def _same_secret(self, item: KeyObject, model: Key, effects: dict[str, bytes], blob: bytes | None) -> bool | None:
         if model.secret is None or item.type != model.secret.type:
             return False
+        if None not in (item.size, model.secret.size) and item.size != model.secret.size:
+            return False  # HMAC fills keys up with zeros, so a shorter one may do the same
         mine = wrapping.effects(self.session, self.inventory, item)
         if common := mine.keys() & effects.keys():
             return all(mine[operation] == effects[operation] for operation in common)
         if item.check_value and item.check_value == model.secret.check_value:
             return True
-        return self.receiver.same_wrapping(item, blob) if blob is not None else None
+        return self.receiver.same_wrapping(item, model.secret, blob) if blob is not None else None
 
     def _differs(self, key: Key, model: Key) -> str | None:
         """What a copy has otherwise than the source's key."""

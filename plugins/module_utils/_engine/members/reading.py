@@ -24,7 +24,7 @@ from ..._model.keys.types import SECRET
 def member_keys(session: Session, inventory: Inventory, keys: Iterable[Key]) -> list[MemberKey]:
     """The keys as values that :func:`compare_members` takes, in the same order.
 
-    Attributes that were read already are enough, but for two kinds of secret keys, which are used once (C_Encrypt): those
+    Attributes that were read already are enough, but for two kinds of secret keys, which are used once: those
     without CKA_CHECK_VALUE, and those that share one with another of their type on this token. Raises :class:`Cryptoki`; a
     fault of the device is never "no fingerprint".
     """

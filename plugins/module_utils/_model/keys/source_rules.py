@@ -21,6 +21,7 @@ from typing import Any
 from ..quoting import quoted
 from ..tokens.secret import Secret
 from .material import PAIR_TYPES, SECRET_SIZES, UNWRAP_MECHANISMS
+from .types import GENERIC
 
 FORMATS = ("pem", "der", "raw", "hex", "base64")
 _PAIR_NAMES = f"{', '.join(PAIR_TYPES[:-1])} and {PAIR_TYPES[-1]}"
@@ -153,7 +154,7 @@ def _readings(data: bytes, format: str | None, is_file: bool) -> dict[str, bytes
 
 
 def secret_value(data: bytes, *, type: str, size: int | None, format: str | None, is_file: bool) -> bytes:
-    """The value of an AES, DES3 or DES key: 16, 24 or 32, 24, or 8 bytes.
+    """The value of a secret key: of AES 16, 24 or 32 bytes, of DES3 24, of DES 8, of GENERIC_SECRET 8 to 128.
 
     ``size`` is in bits and must be the value's, if given; ``format`` is raw, hex, base64 or None; ``is_file`` says that ``data``
     came from a file, so may be raw. Base64 is read only where ``format`` says so. Parity bits stay as they are. Raises
@@ -170,14 +171,21 @@ def secret_value(data: bytes, *, type: str, size: int | None, format: str | None
     if len(rivals) > 1:
         raise SourceProblem(f"can be read as {_ways(rivals)}: give format")
     if fitting:
-        return next(iter(fitting.values()))
+        name, value = next(iter(fitting.items()))
+        if type == GENERIC and format is None and size is None and name == "raw" and value.endswith(b"\n"):
+            raise SourceProblem(f"has {len(value)} bytes, the last is a newline: write the key without it, or give size or format: raw")
+        return value
     if valid:
         raise SourceProblem(f"is {_a(type)} key of {_ways(valid)}, asked for {size} bits: give the right key, size or format")
     raise SourceProblem(_why_no_secret(data, readings, type, format, is_file))
 
 
 def _a(type: str) -> str:
-    return f"{'a' if type.startswith('D') else 'an'} {type}"
+    return f"{'a' if type.startswith(('D', 'G')) else 'an'} {type}"
+
+
+def _either(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers)) if len(numbers) < 9 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _ways(readings: Mapping[str, bytes]) -> str:
@@ -187,7 +195,7 @@ def _ways(readings: Mapping[str, bytes]) -> str:
 
 def _why_no_secret(data: bytes, readings: Mapping[str, bytes], type: str, format: str | None, is_file: bool) -> str:
     lengths = [bits // 8 for bits in SECRET_SIZES[type]]
-    wanted = f"{type} keys have {' or '.join(str(length) for length in lengths)}"
+    wanted = f"{type} keys have {_either(lengths)}"
     if b"-----BEGIN " in data:
         return f"is PEM: {type} keys are bare bytes, hex or base64"
     if not readings:
@@ -204,7 +212,7 @@ def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | N
     """The ciphertext of a wrapped key: a file's bytes; hex, or else base64, in an option.
 
     With an AES mechanism its length is checked (RFC 3394, section 2.2.1, and RFC 5649, section 4.1: whole blocks of 8 bytes, one
-    more than the key's). ``size`` is in bits. Raises :class:`SourceProblem`.
+    more than the key's; a GENERIC_SECRET may be padded). ``size`` is in bits. Raises :class:`SourceProblem`.
     """
     if format is not None:
         blob = _readings(data, format, is_file).get(format)
@@ -223,10 +231,9 @@ def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | N
         if len(blob) % 8 or len(blob) < 16:
             newline = ", the last is a newline" if format != "hex" and blob.endswith(b"\n") else ""
             raise SourceProblem(f"has {len(blob)} bytes{newline}: what {mechanism} makes has 16 or more, in eights")
-        keys = [bits for bits in SECRET_SIZES.get(type, ()) if size in (None, bits)]
-        if keys and len(blob) * 8 - 64 not in keys:
-            sizes = " or ".join(str(bits // 8 + 8) for bits in keys)
-            raise SourceProblem(f"has {len(blob)} bytes: {_a(type)} key of the asked size has {sizes} when {mechanism} wraps it")
+        lengths = sorted({-(-bits // 64) * 8 + 8 for bits in SECRET_SIZES.get(type, ()) if size in (None, bits)})
+        if lengths and len(blob) not in lengths:
+            raise SourceProblem(f"has {len(blob)} bytes: {_a(type)} key of the asked size has {_either(lengths)} when {mechanism} wraps it")
     return blob
 
 

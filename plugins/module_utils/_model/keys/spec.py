@@ -18,7 +18,7 @@ from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
-from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, WEAK_TYPES, KeyType, ordered
+from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, LEAST_HMAC_BITS, WEAK_TYPES, KeyType, is_short, ordered
 
 MAX_KEYS = 10_000
 PRESENT, ABSENT, PUBLIC_ONLY = "present", "absent", "public_only"
@@ -149,10 +149,10 @@ def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> 
             problems.append(f"{where}.size: {key_type.name} keys have one size: leave it out")
         # An imported RSA key may have any size that is not too small; what it has is known when its source was read.
         elif size is not None and size not in key_type.sizes and not (key_type.name == "RSA" and options.get("source")):
-            sizes = ", ".join(str(bits) for bits in key_type.sizes)
-            problems.append(
-                f"{where}.size: {size} is no size of {key_type.name} keys: use {'one of ' if len(key_type.sizes) > 1 else ''}{sizes}"
-            )
+            one_of = "one of " if isinstance(key_type.sizes, tuple) and len(key_type.sizes) > 1 else ""
+            problems.append(f"{where}.size: {size} is no size of {key_type.name} keys: use {one_of}{key_type.sizes_text}")
+        elif is_short(key_type.name, size) and not options.get("allow_weak"):
+            problems.append(f"{where}.size: {size} bits are too weak for use today: use {LEAST_HMAC_BITS} or more, or say allow_weak: true")
     if operations is not None:
         if not operations:
             problems.append(f"{where}.operations: is empty, and the key could do nothing: name operations or leave it out")

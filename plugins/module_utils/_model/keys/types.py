@@ -12,7 +12,7 @@ key has: PKCS#11 3.1, sections 4.8 (public), 4.9 (private) and 4.10 (secret).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
@@ -58,7 +58,7 @@ class KeyType:
     name: str
     ckk: str  # CKA_KEY_TYPE, without CKK_
     generate: str  # the generating mechanism, without CKM_
-    sizes: tuple[int, ...]
+    sizes: Sequence[int]
     default_size: int | None
     halves: Mapping[str, tuple[str, ...]]
     default_operations: tuple[str, ...]
@@ -68,6 +68,13 @@ class KeyType:
         return frozenset(operation for half in self.halves.values() for operation in half)
 
     @property
+    def sizes_text(self) -> str:
+        """The sizes for a person: each, or of a range its ends."""
+        if isinstance(self.sizes, range):
+            return f"{self.sizes[0]} to {self.sizes[-1]} in steps of {self.sizes.step}"
+        return ", ".join(map(str, self.sizes))
+
+    @property
     def is_pair(self) -> bool:
         return PRIVATE in self.halves
 
@@ -75,6 +82,9 @@ class KeyType:
 _RSA = {PRIVATE: ("decrypt", "sign", "unwrap"), PUBLIC: ("encrypt", "verify", "wrap")}
 _SECRET = {SECRET: OPERATIONS}
 _SEAL, _SIGN = ("encrypt", "decrypt"), ("sign", "verify")
+GENERIC = "GENERIC_SECRET"
+# The mechanisms (without CKM_) that such a key signs with, those that tokens have most often first.
+HMACS = ("SHA256_HMAC", "SHA384_HMAC", "SHA512_HMAC", "SHA224_HMAC", "SHA_1_HMAC")
 
 KEY_TYPES = {
     key_type.name: key_type
@@ -82,6 +92,8 @@ KEY_TYPES = {
         KeyType("AES", "AES", "AES_KEY_GEN", (128, 192, 256), 256, _SECRET, _SEAL),
         KeyType("DES3", "DES3", "DES3_KEY_GEN", (192,), 192, _SECRET, _SEAL),
         KeyType("DES", "DES", "DES_KEY_GEN", (64,), 64, _SECRET, _SEAL),
+        # Bytes of any number. HMAC hashes keys that are longer than a block of its hash, of SHA-512 1024 bits (RFC 2104, section 2).
+        KeyType(GENERIC, GENERIC, "GENERIC_SECRET_KEY_GEN", range(64, 1025, 8), 256, {SECRET: ("sign", "verify", "derive")}, _SIGN),
         KeyType("RSA", "RSA", "RSA_PKCS_KEY_PAIR_GEN", (2048, 3072, 4096), 3072, _RSA, _SIGN),
         KeyType("EC", "EC", "EC_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign", "derive"), PUBLIC: ("verify",)}, _SIGN),
         KeyType("Ed25519", "EC_EDWARDS", "EC_EDWARDS_KEY_PAIR_GEN", (), 256, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN),
@@ -92,14 +104,21 @@ _MECHANISMS = {
     "AES": ("AES_",),
     "DES3": ("DES3_",),
     "DES": ("DES_",),
+    GENERIC: ("GENERIC_SECRET_KEY_GEN", *HMACS),
     "RSA": ("RSA_",),
     "EC": ("EC_KEY_PAIR_GEN", "ECDSA", "ECDH"),
     "Ed25519": ("EC_EDWARDS_KEY_PAIR_GEN", "EDDSA"),
 }
 # Too short to be safe today (NIST SP 800-131A Rev. 2, section 2): made or imported only with allow_weak.
 WEAK_TYPES = frozenset({"DES"})
+LEAST_HMAC_BITS = 112  # the same, section 10: HMAC keys with fewer are disallowed
 # Types whose keys have one size, which tokens do not give as CKA_VALUE_LEN.
 FIXED_SIZES = {"DES3": 192, "DES": 64, "Ed25519": 256}
+
+
+def is_short(key_type: str, bits: int | None) -> bool:
+    """Whether a key of this type and size is made or imported only with allow_weak, though others of the type are safe."""
+    return key_type == GENERIC and bits is not None and bits < LEAST_HMAC_BITS
 
 
 def operations_of(key_type: str, kind: str) -> tuple[str, ...]:

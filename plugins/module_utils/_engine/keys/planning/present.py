@@ -118,7 +118,7 @@ def _like_the_one_before(spec: KeySpec, view: View) -> KeySpec:
         operations = known.operations
     return replace(
         spec,
-        size=spec.size or (was["size"] if spec.type in ("AES", "RSA") else None),
+        size=spec.size or (was["size"] if len(spec.key_type.sizes) > 1 else None),
         curve=spec.curve or was["curve"],
         operations=spec.operations or operations or None,
     )

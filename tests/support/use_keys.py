@@ -33,7 +33,10 @@ def main() -> None:
             name = f"{item.label} {item.object_class.name}"
             count[name] = count.get(name, 0) + 1
             try:
-                if item.object_class == pkcs11.ObjectClass.SECRET_KEY:
+                if kind == "GENERIC_SECRET":
+                    mac = item.sign(_MESSAGE, mechanism=pkcs11.Mechanism.SHA256_HMAC)
+                    good = item.verify(_MESSAGE, mac, mechanism=pkcs11.Mechanism.SHA256_HMAC)
+                elif item.object_class == pkcs11.ObjectClass.SECRET_KEY:
                     sealed = item.encrypt(_MESSAGE, mechanism=_SEAL[kind])
                     good = item.decrypt(sealed, mechanism=_SEAL[kind]) == _MESSAGE != sealed
                 elif item.object_class == pkcs11.ObjectClass.PRIVATE_KEY:

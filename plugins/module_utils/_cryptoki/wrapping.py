@@ -23,7 +23,8 @@ from .._model.faults import ends_probe
 from .._model.keys.material import WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
-from .._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from .._model.keys.types import CLASS_OPERATIONS, GENERIC, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from .._model.tokens.vendors import WRAPS_WITH_ZEROS
 from . import comparing, making, wrap_mechanisms
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
@@ -59,6 +60,12 @@ def _missing(session: Session, item: KeyObject, *names: str) -> list[str]:
     found = [name for name in names if name not in session.mechanisms()]
     known = (item.type, item.size)
     return found if wrap_mechanisms.candidates(session, *known) else [*found, wrap_mechanisms.described(*known)]
+
+
+def changed_by_wrapping(session: Session, item: KeyObject) -> bool:
+    """Whether the token may wrap another value than the key's."""
+    whole = item.size is not None and item.size % 64 == 0
+    return item.type == GENERIC and not whole and session.token.model in WRAPS_WITH_ZEROS
 
 
 def can_use(session: Session, type_name: str) -> bool:

@@ -20,11 +20,11 @@ def test_nss_without_p11_kit(tmp_path: Path) -> None:
     refused = hsm.run("hsm_instance", **instance)
     assert refused["failure"]["code"] == "library_init_failed" and "init_args" in refused["msg"]
     ok(hsm.run("hsm_instance", **instance, init_args=text))
-    keys = [{"label": "dek", "type": "AES"}, {"label": "sig", "type": "EC"}]
-    assert [entry["action"] for entry in ok(hsm.keys(*keys))["applied"]] == ["create", "create"]
+    keys = [{"label": "dek", "type": "AES"}, {"label": "sig", "type": "EC"}, {"label": "mac", "type": "GENERIC_SECRET"}]
+    assert [entry["action"] for entry in ok(hsm.keys(*keys))["applied"]] == ["create"] * 3
     assert ok(hsm.keys(*keys))["changed"] is False
     assert ok(hsm.run("hsm_status", require="all"))["healthy"] is True
-    assert ok(hsm.run("hsm_sync", instance="primary"))["summary"]["known"] == 2
+    assert ok(hsm.run("hsm_sync", instance="primary"))["summary"]["known"] == 3
     direct = {"library": library, "init_args": text, "token_label": LABEL, "pin_file": token["pin_file"]}
     assert ok(hsm.call("hsm_key", {**direct, "keys": keys}))["changed"] is False
 

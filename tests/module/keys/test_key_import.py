@@ -203,6 +203,11 @@ WRAPPED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"content": aes_key_wrap_with_padding(KEK, b"k" * 16).hex(), "mechanism": "AES_KEY_WRAP_PAD"},
         {"content": aes_key_wrap_with_padding(KEK, b"x" * 16).hex(), "mechanism": "AES_KEY_WRAP_PAD"},
     ),
+    "hmac": (
+        {"type": "GENERIC_SECRET"},
+        {"content": aes_key_wrap_with_padding(KEK, b"k" * 33).hex()},
+        {"content": aes_key_wrap_with_padding(KEK, b"x" * 33).hex()},
+    ),
     "rsa": (
         {"type": "RSA"},
         {"content": aes_key_wrap_with_padding(KEK, der(RSA)).hex()},

@@ -126,6 +126,8 @@ class Source:
             return kept
         if lost := copy_limits.not_carried(self.inventory, key):
             return "not_carried", lost
+        if wrapping.changed_by_wrapping(self.session, main):
+            return "not_carried", "it is not known to be of whole 64-bit blocks, and this token fills up what it wraps with zeros"
         if missing := wrapping.missing_to_send(self.session, main):
             return "mechanism_missing", f"it cannot send {main.type} keys, it lacks {', '.join(missing)}"
         return None

@@ -44,6 +44,10 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 # last. With others such a search would find what another program holds in its own session.
 CUT_OFF_WITHOUT_TOKEN = frozenset({"SoftHSM v2"})
 
+# Models whose C_WrapKey fills a value up with zeros to a whole number of 64-bit blocks, with padding mechanisms, too: what is unwrapped is
+# longer than the key, and HMAC does not show it. SoftHSM 2.6.1 does so, and does not report the size of a key that it unwrapped.
+WRAPS_WITH_ZEROS = frozenset({"SoftHSM v2"})
+
 # Models that show no object whose file the user cannot open, as if there were none.
 HIDES_UNREADABLE = frozenset({"SoftHSM v2"})
 

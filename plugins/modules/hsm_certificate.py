@@ -55,8 +55,8 @@ options:
   key_label:
     description:
       - Label of the key pair, its C(CKA_LABEL). M(keyfleet.hsm.hsm_key) makes it.
-      - Both halves must be on the token, unless O(state=absent). RSA keys, EC keys on the curves P-256, P-384 and
-        P-521, and Ed25519 keys can be used. Others may work, and are not tested.
+      - Both halves must be on the token, unless O(state=absent). RSA keys, EC keys on the curves that
+        M(keyfleet.hsm.hsm_key) takes, and Ed25519 keys can be used. Others may work, and are not tested.
       - Each generation of a rotated key has certificates of its own, and is named by its own label, for example
         C(web-tls@2). The label alone is that of generation 1. A warning tells when it signs although a later one is
         there.
@@ -139,7 +139,8 @@ options:
         type: int
   digest:
     description:
-      - The digest that is signed. By default V(sha256) for RSA and P-256, V(sha384) for P-384, V(sha512) for P-521.
+      - The digest that is signed. By default V(sha256) for RSA and EC keys of 256 bits, V(sha384) for those of 384 bits,
+        V(sha512) for longer ones.
       - Refused for Ed25519, which has one of its own.
     type: str
     choices:

@@ -113,11 +113,16 @@ options:
       curve:
         description:
           - Curve of an EC key. A new key is on V(P-256) by default.
+          - Many tokens lack V(secp256k1) and the Brainpool curves. What they refuse is told when the key is made.
         type: str
         choices:
           - P-256
           - P-384
           - P-521
+          - secp256k1
+          - brainpoolP256r1
+          - brainpoolP384r1
+          - brainpoolP512r1
       operations:
         description:
           - What the key may be used for. It may be used for nothing else, and existing keys are changed to that.

@@ -78,7 +78,8 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
             domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
             return list(domain.generate_keypair(**common, **names, **halves))
 
-    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind) for kind in spec.key_type.halves}, make)
+    wanted = {kind: _attributes(spec, kind) for kind in spec.key_type.halves}
+    return climb(session, inventory, spec.label, wanted, make, curve=spec.new_curve)
 
 
 def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], given: Template, *, on_token: bool) -> Any:
@@ -99,7 +100,7 @@ def _create_on_token(session: Session, inventory: Inventory, spec: KeySpec, kind
     def make(given: Templates, on_token: bool) -> list[Any]:
         return [_create(session, spec, kind, value, given[kind], on_token=on_token)]
 
-    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make)
+    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
 
 
 def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:
@@ -134,7 +135,7 @@ def unwrap(session: Session, inventory: Inventory, spec: KeySpec, material: Wrap
         with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}'", "C_UnwrapKey", writes=on_token), uninterrupted():
             return [_unwrap(session, inventory, spec, material, wrapping, given[kind], _names(spec, on_token))]
 
-    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make)
+    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
 
 
 def public_numbers(item: KeyObject) -> dict[str, bytes]:

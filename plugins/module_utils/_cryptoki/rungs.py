@@ -21,6 +21,7 @@ from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
 from .attributes import read
 from .binding import pkcs11
+from .curves import blame_curve
 from .errors import calling
 from .faceless import handles
 from .objects import Inventory, describe, key_of, search_label, set_attribute
@@ -59,8 +60,9 @@ def keep(inventory: Inventory, made: Iterable[Any]) -> Key:
     return key_of(item for _raw, item in described if item is not None)
 
 
-def climb(session: Session, inventory: Inventory, label: str, wanted: Templates, make: Make) -> Key:
+def climb(session: Session, inventory: Inventory, label: str, wanted: Templates, make: Make, *, curve: str | None = None) -> Key:
     """Make objects with as much of ``wanted`` as the token takes. What is left out is python-pkcs11's DEFAULT in what ``make`` is given.
+    ``curve`` is an EC key's: one that the token lacks is named, and no other template is tried.
 
     Nothing is made a second time where something may be there already, or where the token cannot store. Only objects that ``make`` has
     given are ever destroyed. Raises :class:`Cryptoki`. Then something may have been made all the same; with ``NOT_AS_ASKED`` among the
@@ -74,6 +76,7 @@ def climb(session: Session, inventory: Inventory, label: str, wanted: Templates,
         except Cryptoki as error:
             if any(dropped.values()):
                 error.details[NOT_AS_ASKED] = True
+            blame_curve(session, curve, error)
             if error.rv not in REFUSALS or _may_be_left(session, inventory, label, known):
                 raise
             if error.rv == _UNCERTAIN and _is_taken(make, given):

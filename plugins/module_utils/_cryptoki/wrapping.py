@@ -272,7 +272,7 @@ class Receiver(_End):
                 wrapping = raws[self._key.handle]
                 return [wrapping.unwrap_key(kind, ckk, blob, mechanism=how, capabilities=0, template=given[main.kind], **names)]
 
-        made = list(climb(self.session, self.inventory, main.label, {main.kind: template}, make).objects)
+        made = list(climb(self.session, self.inventory, main.label, {main.kind: template}, make, curve=main.curve).objects)
         if model.public is not None and model.public.public_key:
             made += self._create_public(model.public, guarded).objects
         key = key_of(made)
@@ -294,7 +294,7 @@ class Receiver(_End):
             with calling(f"importing the public key '{item.label}'", "C_CreateObject", writes=on_token), uninterrupted():
                 return [self.session.raw.create_object({**fixed, attribute.TOKEN: on_token, **names, **said})]
 
-        return climb(self.session, self.inventory, item.label, {PUBLIC: _as(item, guarded)}, make)
+        return climb(self.session, self.inventory, item.label, {PUBLIC: _as(item, guarded)}, make, curve=item.curve)
 
     def can_keep(self) -> bool:
         """Whether the token takes CKA_DESTROYABLE from a key that is made: tried once, with one that lives in this session.

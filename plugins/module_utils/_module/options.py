@@ -138,7 +138,10 @@ KEYS: Spec = {
             "id": {"type": "str"},
             "type": {"type": "str", "choices": ["AES", "DES3", "DES", "GENERIC_SECRET", "RSA", "EC", "Ed25519"]},
             "size": {"type": "int"},
-            "curve": {"type": "str", "choices": ["P-256", "P-384", "P-521"]},
+            "curve": {
+                "type": "str",
+                "choices": ["P-256", "P-384", "P-521", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"],
+            },
             "operations": {
                 "type": "list",
                 "elements": "str",

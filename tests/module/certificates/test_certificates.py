@@ -39,6 +39,8 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "p256-sha512": ({"type": "EC", "curve": "P-256"}, {"digest": "sha512"}),
     "p384": ({"type": "EC", "curve": "P-384"}, {}),
     "p521": ({"type": "EC", "curve": "P-521"}, {}),
+    "brainpool": ({"type": "EC", "curve": "brainpoolP384r1"}, {}),
+    "k1": ({"type": "EC", "curve": "secp256k1"}, {}),
     "ed25519": ({}, {}),
 }
 SIGNED_WITH = {
@@ -48,6 +50,8 @@ SIGNED_WITH = {
     "p256-sha512": "ecdsa-with-SHA512",
     "p384": "ecdsa-with-SHA384",
     "p521": "ecdsa-with-SHA512",
+    "brainpool": "ecdsa-with-SHA384",
+    "k1": "ecdsa-with-SHA256",
     "ed25519": "ED25519",
 }
 

@@ -45,7 +45,7 @@ KEYS: list[dict[str, Any]] = [
     {"label": "mail", "type": "RSA", "size": 2048, "operations": ["encrypt", "decrypt"]},
     EC,
     {"label": "tls-521", "type": "EC", "curve": "P-521"},
-    {"label": "agree", "type": "EC", "operations": ["derive"]},
+    {"label": "agree", "type": "EC", "curve": "brainpoolP256r1", "operations": ["derive"]},
 ]
 
 

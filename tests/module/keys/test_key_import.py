@@ -29,6 +29,7 @@ from hsm_fixture import Hsm, ok
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 P384 = ec.generate_private_key(ec.SECP384R1())
+K1 = ec.generate_private_key(ec.SECP256K1())
 OTHER_P384 = ec.generate_private_key(ec.SECP384R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 PASSPHRASE = "battery staple 99"
@@ -115,6 +116,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "rsa-decrypt": ({"type": "RSA", "operations": ["encrypt", "decrypt"]}, {"content": der(RSA).hex(), "format": "hex"}, RSA),
     "ec": ({"type": "EC", "curve": "P-384"}, {"content": pem(P384, PASSPHRASE), "passphrase": PASSPHRASE}, P384),
     "ec-derive": ({"type": "EC", "operations": ["derive"]}, {"content": pem(P384)}, P384),
+    "ec-k1": ({"type": "EC"}, {"content": pem(K1)}, K1),
     "ed": ({"type": "Ed25519"}, {"content": pem(ED)}, ED),
 }
 

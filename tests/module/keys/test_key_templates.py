@@ -15,7 +15,7 @@ from faulty import Faulty, with_plan
 from hsm_fixture import ok
 
 DECRYPT, EXTRACTABLE = "0x105", "0x162"
-GENERAL_ERROR, VALUE_INVALID, READ_ONLY = "0x5", "0x13", "0x10"
+GENERAL_ERROR, VALUE_INVALID, READ_ONLY, DOMAIN_PARAMS, CURVE = "0x5", "0x13", "0x10", "0x130", "0x140"
 PAIR = {"label": "sig", "type": "RSA", "operations": ["sign", "verify"]}
 UNSAID = {"label": "sig", "type": "RSA"}  # signs and verifies, without being told
 AFTER = {"label": "after", "type": "AES"}
@@ -87,6 +87,26 @@ def test_a_run_that_dies_before_it_took_away_is_finished_by_the_next(faulty: Fau
     with_plan(faulty, "C_SetAttributeValue:1:stop", FAULT_FALSE=f"{DECRYPT}={VALUE_INVALID}")
     assert faulty.hsm.keys(UNSAID)["failed"] is True and "decrypt" in private_of(faulty, "sig")
     finished(faulty)
+
+
+@pytest.mark.parametrize(("answers", "calls"), [((CURVE,), 1), ((DOMAIN_PARAMS,), 1), ((GENERAL_ERROR, GENERAL_ERROR), 3)])
+def test_a_curve_that_the_token_lacks_is_named_and_the_batch_goes_on(faulty: Faulty, answers: tuple[str, ...], calls: int) -> None:
+    # What CKR_GENERAL_ERROR means is seen by a pair of the session on this curve, and one on another.
+    with_plan(faulty, " ".join(f"C_GenerateKeyPair:{number}:before={answer}" for number, answer in enumerate(answers, 1)))
+    answer = faulty.hsm.keys({"label": "sig", "type": "EC", "curve": "secp256k1"}, AFTER)
+    (failed,) = answer["failed_keys"]
+    assert failed["code"] == "CKR_CURVE_NOT_SUPPORTED" and "does not have the curve secp256k1 (CKR_" in failed["error"]
+    assert faulty.calls()["C_GenerateKeyPair"] == calls and faulty.labels() == labels(answer["applied"]) == ["after"]
+
+
+def test_no_key_is_replaced_by_one_on_a_curve_that_the_token_lacks(faulty: Faulty) -> None:
+    with_plan(faulty, "")
+    ok(faulty.hsm.keys({"label": "sig", "type": "EC"}))
+    for check in (True, False):
+        with_plan(faulty, f"C_GenerateKeyPair:1:before={CURVE}")
+        answer = faulty.hsm.keys({"label": "sig", "type": "EC", "curve": "secp256k1", "on_mismatch": "replace"}, check=check)
+        assert "keys[0] (sig).curve: " in answer["msg"] and "The key that is there was left as it is" in answer["msg"]
+    assert faulty.labels() == ["sig", "sig"]
 
 
 def finished(faulty: Faulty) -> None:

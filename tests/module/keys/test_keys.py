@@ -26,6 +26,8 @@ KEYS: dict[str, dict[str, Any]] = {
     "ec": {"label": "web-tls", "type": "EC", "curve": "P-256", "operations": ["sign", "verify"]},
     "ec-384": {"label": "web-tls", "type": "EC", "curve": "P-384"},
     "ec-derive": {"label": "agree", "type": "EC", "curve": "P-521", "operations": ["derive"]},
+    "ec-brainpool": {"label": "passport", "type": "EC", "curve": "brainpoolP512r1"},
+    "ec-k1": {"label": "ledger", "type": "EC", "curve": "secp256k1", "operations": ["sign", "verify", "derive"]},
     "id": {"label": "with id", "type": "AES", "id": "00ff10"},
     "open": {"label": "open", "type": "AES", "sensitive": False, "extractable": True},
     "fixed": {"label": "fixed", "type": "AES", "modifiable": False, "destroyable": False},

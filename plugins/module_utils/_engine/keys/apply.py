@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
+from ..._cryptoki.curves import NO_CURVE
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
@@ -357,7 +358,7 @@ class Applier:
             key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
         except Cryptoki as error:
             error.device = self.look.blames_device(error)
-            if not error.device and "attribute" not in error.details:
+            if not error.device and "attribute" not in error.details and error.rv != NO_CURVE:
                 error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
             raise
         private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
+from ..._cryptoki.curves import blame_curve, lacking
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.probing import probe
@@ -80,7 +81,7 @@ class TokenLook:
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         material = spec.material
         if material is None:
-            return None
+            return lacking(self.session, spec.new_curve) if spec.new_curve else None
         try:
             if isinstance(material, KeyMaterial):
                 reference = making.create_for_a_look(self.session, spec, material)
@@ -88,6 +89,7 @@ class TokenLook:
                 wrapping = wrapping_key(self.inventory, spec, material)
                 reference = making.unwrap_for_a_look(self.session, self.inventory, spec, material, wrapping)
         except Cryptoki as error:
+            blame_curve(self.session, spec.new_curve, error)
             return error
         with for_a_moment(reference):
             return None

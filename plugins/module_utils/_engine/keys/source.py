@@ -35,7 +35,7 @@ MAX_BYTES = 64 * 1024
 LEAST_RSA_EXPONENT = 65537
 LEAST_RSA_BITS = 2048  # NIST SP 800-131A revision 2, section 3: fewer are disallowed for signing
 
-# cryptography's names, which are those of SEC 2.
+# cryptography's names, which are those of SEC 2 and RFC 5639, where ours are others.
 _CURVE_NAMES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _WAYS_OUT = {
     errno.ENOENT: "check the path, which is one on the target",
@@ -326,7 +326,7 @@ def _public_part(key: Any, asked: str) -> _Public:
         attributes = {"MODULUS": big_integer(numbers.n), "PUBLIC_EXPONENT": big_integer(numbers.e)}
         return _Public("RSA", numbers.n.bit_length(), None, attributes, der, numbers.e)
     if asked == "EC":
-        curve = CURVES.get(_CURVE_NAMES.get(key.curve.name, ""))
+        curve = CURVES.get(_CURVE_NAMES.get(key.curve.name, key.curve.name))
         if curve is None:
             raise SourceProblem(f"holds an EC key on {key.curve.name}, which is not supported: use {', '.join(CURVES)}")
         point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -86,9 +86,8 @@ class KeySpec:
 
     @property
     def new_curve(self) -> str | None:
-        if isinstance(self.material, KeyMaterial):
-            return self.material.curve
-        return (self.curve or "P-256") if self.type == "EC" else None
+        known = self.material.curve if self.material is not None else None
+        return known or self.curve or "P-256" if self.type == "EC" else None
 
     @property
     def new_operations(self) -> tuple[str, ...]:

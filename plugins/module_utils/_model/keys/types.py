@@ -42,6 +42,10 @@ CURVES = {
         Curve("P-256", bytes.fromhex("06082a8648ce3d030107"), 256),
         Curve("P-384", bytes.fromhex("06052b81040022"), 384),
         Curve("P-521", bytes.fromhex("06052b81040023"), 521),
+        Curve("secp256k1", bytes.fromhex("06052b8104000a"), 256),  # SEC 2, section 2.4.1
+        Curve("brainpoolP256r1", bytes.fromhex("06092b2403030208010107"), 256),  # RFC 5639, section 3
+        Curve("brainpoolP384r1", bytes.fromhex("06092b240303020801010b"), 384),
+        Curve("brainpoolP512r1", bytes.fromhex("06092b240303020801010d"), 512),
     )
 }
 CURVE_BY_DER = {curve.der: curve for curve in CURVES.values()}

@@ -47,7 +47,8 @@ class Look(Protocol):
         """Why the wrapped key in ``source`` cannot be opened here, as a problem of the entry; None where nothing speaks against it."""
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
-        """Why the token does not take the key in ``source``; None where it does, or where the key is to be generated."""
+        """Why the token does not take the key in ``source``, or has not the curve of one that is to be generated; None where nothing
+        speaks against it."""
 
     def fingerprint(self, key: Key) -> str | None:
         """The key's fingerprint as the token gives it, or as it can be computed with it; None where neither goes."""

@@ -221,7 +221,8 @@ def _held_back(spec: KeySpec, view: View) -> str | None:
 def _refused(spec: KeySpec, view: View) -> str | None:
     """Why the token would not take the key that is to replace another. Known before that one is destroyed."""
     failure = view.look.importable(spec)
-    return None if failure is None else f"{spec.where}.source: {failure.message}. The key that is there was left as it is"
+    option = "curve" if spec.material is None else "source"
+    return None if failure is None else f"{spec.where}.{option}: {failure.message}. The key that is there was left as it is"
 
 
 def _record_differs(plan: KeyPlan, view: View) -> bool:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import KEY_TYPES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.arguments import Check
 from argument_specs import MODULES, arguments, places, spec_of
 
 SPEC = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.KEYS)
 TOKENS = options.merge(options.INSTANCE)
+TYPES = ", ".join(KEY_TYPES)
+CURVES = "P-256, P-384, P-521, secp256k1, brainpoolP256r1, brainpoolP384r1, brainpoolP512r1"
 
 
 def problems(*keys: Any, **more: Any) -> list[str]:
@@ -53,9 +56,16 @@ def test_sound_arguments_have_their_types() -> None:
         ({"label": "b", "size": "1e999999999"}, "keys[1] (b).size: is not a whole number"),
         ({"label": "b", "size": float("inf")}, "keys[1] (b).size: is not a whole number"),
         ({"label": "b", "generation": 2**63}, "keys[1] (b).generation: is larger than 63 bits"),
+        ({"label": "b", "type": "ML-DSA-65"}, f"keys[1] (b).type: must be one of {TYPES}, not 'ML-DSA-65'"),
         ({"label": "b", "enforce": "maybe"}, "keys[1] (b).enforce: is not a boolean"),
-        ({"label": "b", "curve": "nope"}, "keys[1] (b).curve: must be one of P-256, P-384, P-521, not 'nope'"),
-        ({"label": "b", "curve": "739184"}, "keys[1] (b).curve: must be one of P-256, P-384, P-521"),
+        (
+            {"label": "b", "curve": "nope"},
+            f"keys[1] (b).curve: must be one of {CURVES}, not 'nope'",
+        ),
+        (
+            {"label": "b", "curve": "739184"},
+            f"keys[1] (b).curve: must be one of {CURVES}",
+        ),
         ({"label": "b", "source": []}, "keys[1] (b).source: is not a mapping but a list"),
         ({"label": "b", "source": {"src": "739184"}}, "keys[1] (b).source.src: is not an absolute path on the target"),
         ({"label": "b", "max_age": "a\0"}, "keys[1] (b).max_age: contains a NUL character"),
@@ -75,7 +85,7 @@ def test_all_problems_at_once() -> None:
     found = problems({"label": "a", "size": "x", "curve": "y"}, None, {"operations": ["sign", "fly", 5]}, pin_file="739184", slto=1)
     assert found == [
         "keys[0] (a).size: is not a whole number",
-        "keys[0] (a).curve: must be one of P-256, P-384, P-521, not 'y'",
+        f"keys[0] (a).curve: must be one of {CURVES}, not 'y'",
         "keys[1]: is empty",
         "keys[2].operations[1]: must be one of encrypt, decrypt, sign, verify, wrap, unwrap, derive, not 'fly'",
         "keys[2].operations[2]: must be one of encrypt, decrypt, sign, verify, wrap, unwrap, derive",

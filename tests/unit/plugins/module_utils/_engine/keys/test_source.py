@@ -46,8 +46,23 @@ ORDERS = {
     "P-256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     "P-384": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
     "P-521": int("01FF" + "F" * 62 + "FA51868783BF2F966B7FCC0148F709A5D03BB5C9B8899C47AEBB6FB71E91386409", 16),
+    "secp256k1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
+    "brainpoolP256r1": 0xA9FB57DBA1EEA9BC3E660A909D838D718C397AA3B561A6F7901E0E82974856A7,
+    "brainpoolP384r1": int("8CB91E82A3386D280F5D6F7E50E641DF152F7109ED5456B31F166E6CAC0425A7CF3AB6AF6B7FC3103B883202E9046565", 16),
+    "brainpoolP512r1": int(
+        "AADD9DB8DBE9C48B3FD4E6AE33C9FC07CB308DB3B3C9D20ED6639CCA70330870553E5C414CA92619418661197FAC10471DB1D381085DDADDB58796829CA90069",
+        16,
+    ),
 }
-CRYPTOGRAPHY_CURVES: dict[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
+CRYPTOGRAPHY_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "P-256": ec.SECP256R1,
+    "P-384": ec.SECP384R1,
+    "P-521": ec.SECP521R1,
+    "secp256k1": ec.SECP256K1,
+    "brainpoolP256r1": ec.BrainpoolP256R1,
+    "brainpoolP384r1": ec.BrainpoolP384R1,
+    "brainpoolP512r1": ec.BrainpoolP512R1,
+}
 
 
 @functools.cache
@@ -146,7 +161,7 @@ def assert_same(found: KeyMaterial, key: Any, type: str, curve: str | None) -> N
         assert curve is not None
         assert found.secret["EC_PARAMS"] == CURVES[curve].der
         assert int.from_bytes(found.secret["VALUE"], "big") == key.private_numbers().private_value
-        assert len(found.secret["VALUE"]) == {"P-256": 32, "P-384": 48, "P-521": 66}[curve]
+        assert len(found.secret["VALUE"]) == (CURVES[curve or ""].bits + 7) // 8
         assert point == key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         assert found.size == key.curve.key_size
     else:
@@ -249,7 +264,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         ("EC", pem(ED_KEY), {}, "content: holds an Ed25519 key, asked for EC"),
         ("Ed25519", pem(ed448.Ed448PrivateKey.generate()), {}, "content: holds a key that is none of RSA, EC, Ed25519, asked for Ed25519"),
         ("EC", pem(x25519.X25519PrivateKey.generate()), {}, "content: holds a key that is none of RSA, EC, Ed25519, asked for EC"),
-        ("EC", pem(ec.generate_private_key(ec.SECP256K1())), {}, "content: holds an EC key on secp256k1, which is not supported"),
+        ("EC", pem(ec.generate_private_key(ec.SECP224R1())), {}, "content: holds an EC key on secp224r1, which is not supported"),
         ("EC", pem(EC_KEY), {"curve": "P-384"}, "content: holds an EC key on P-256, asked for P-384"),
         ("EC", pem(EC_KEY), {"size": 384}, "content: holds an EC key of 256 bits, asked for 384"),
         ("Ed25519", pem(ED_KEY), {"curve": "P-256"}, "content: holds an Ed25519 key, asked for one on P-256"),
@@ -293,7 +308,7 @@ def test_openssh_format_of_ed25519_needs_a_new_ssh_keygen() -> None:
 
 def test_explicit_and_characteristic_two_curves_are_refused() -> None:
     """Older libraries load the one or the other, newer ones the other or the one."""
-    for make in (["-name", "sect233r1"], ["-name", "secp224r1"], ["-name", "brainpoolP256r1"]):
+    for make in (["-name", "sect233r1"], ["-name", "secp224r1"], ["-name", "brainpoolP320r1"]):
         (found,) = problems("EC", content=openssl("ecparam", *make, "-genkey", "-noout").decode())
         assert "not supported" in found or "cannot be loaded" in found
 

@@ -40,7 +40,8 @@ def _make(session: Session, curve: str) -> None:
 
 
 def lacking(session: Session, curve: str) -> Cryptoki | None:
-    """The refusal of a token that makes no pair on ``curve`` and one on another curve; None where it has it, or nobody can tell."""
+    """The refusal of a token that makes no pair on ``curve`` and one on another curve, with ``NO_CURVE``; or what is the matter with the
+    token. None where it has the curve, or nobody can tell."""
     try:
         _make(session, curve)
         return None
@@ -48,7 +49,7 @@ def lacking(session: Session, curve: str) -> Cryptoki | None:
         refusal = error
     if refusal.rv not in _SAY_SO:
         if ends_probe(refusal.rv):
-            return None
+            return refusal
         try:
             _make(session, "P-384" if curve == "P-256" else "P-256")
         except Cryptoki:
@@ -60,7 +61,8 @@ def blame_curve(session: Session, curve: str | None, error: Cryptoki) -> None:
     """Name the curve in the ``error`` of a call that was to make a key on it, where it is what the token refuses."""
     if curve is None or ends_probe(error.rv):
         return
-    if error.rv in _SAY_SO or lacking(session, curve) is not None:
+    told = None if error.rv in _SAY_SO else lacking(session, curve)
+    if error.rv in _SAY_SO or (told is not None and told.rv == NO_CURVE):
         _named(session, curve, error)
 
 

@@ -172,6 +172,14 @@ options:
             (C(CKA_WRAP_WITH_TRUSTED) and C(CKA_TRUSTED)). For tokens that have these attributes.
           - It cannot be changed on an existing key.
         type: bool
+      allowed_mechanisms:
+        description:
+          - The only mechanisms that the secret or private key may be used with (C(CKA_ALLOWED_MECHANISMS)), for tokens that have
+            this attribute. Names of PKCS#11 without C(CKM_), for example V(SHA256_RSA_PKCS_PSS), or the number of a vendor's own in
+            quotes, for example V("0x80000001"). The order does not count.
+          - It cannot be changed on an existing key. Such a key is not copied to other tokens.
+        type: list
+        elements: str
       allow_weak:
         description:
           - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
@@ -275,8 +283,8 @@ options:
       on_mismatch:
         description:
           - What to do when the key exists and differs in what cannot be changed - its type, its size, its curve, its
-            id, its value where it has a O(keys[].source), a restriction that cannot be taken back, or anything when it
-            is not modifiable. In a group also its fingerprint, when it is not the one that was recorded.
+            id, its allowed mechanisms, its value where it has a O(keys[].source), a restriction that cannot be taken
+            back, or anything when it is not modifiable. In a group also its fingerprint, when it is not the one that was recorded.
           - V(fail) changes nothing, neither this key nor any other of the list.
           - V(keep) leaves this key as it is, says so in a warning, and goes on with the others.
           - V(replace) destroys the key and makes another. What was encrypted with it can no longer be read. It is refused
@@ -302,8 +310,8 @@ options:
         description:
           - What to do when the key exists and the token does not report an attribute that is declared, as
             C(CKA_EXTRACTABLE) or C(CKA_VALUE_LEN). Only O(keys[].size), O(keys[].curve), O(keys[].operations),
-            O(keys[].sensitive), O(keys[].extractable), O(keys[].modifiable), O(keys[].destroyable) and
-            O(keys[].wrap_with_trusted) that are declared count, and what O(keys[].enforce) takes away.
+            O(keys[].sensitive), O(keys[].extractable), O(keys[].modifiable), O(keys[].destroyable),
+            O(keys[].wrap_with_trusted) and O(keys[].allowed_mechanisms) that are declared count, and what O(keys[].enforce) takes away.
           - What this module has set is remembered in the registry and counts as reported. O(keys[].enforce) is verified by
             use where the token allows it.
           - V(fail) changes nothing, neither this key nor any other of the list.

@@ -83,6 +83,9 @@ class PlainLook:
     def openable(self, spec: KeySpec) -> str | None:
         return self.opens
 
+    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
+        return item.allowed_mechanisms
+
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return Cryptoki(self.refuses, rv="CKR_TEMPLATE_INCONSISTENT", device=False) if self.refuses is not None else None
 

@@ -21,6 +21,7 @@ from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from . import wrap_mechanisms
+from .allowed import packed
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory, key_of
@@ -41,6 +42,8 @@ def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
         template[attribute.EXTRACTABLE] = bool(spec.extractable)
         if spec.wrap_with_trusted is not None:
             template[attribute.WRAP_WITH_TRUSTED] = spec.wrap_with_trusted
+        if spec.allowed_mechanisms is not None:
+            template[attribute.ALLOWED_MECHANISMS] = packed(spec.allowed_mechanisms)
     if spec.modifiable is not None:
         template[attribute.MODIFIABLE] = spec.modifiable
     if spec.destroyable is not None:

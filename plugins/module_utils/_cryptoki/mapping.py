@@ -42,7 +42,7 @@ def attribute_mapper() -> Any:
     for name, members in (("CLASS", pkcs11.ObjectClass), ("KEY_TYPE", pkcs11.KeyType), ("CERTIFICATE_TYPE", pkcs11.CertificateType)):
         attribute = pkcs11.Attribute[name]
         mapper.register_handler(attribute, mapper.attribute_types[attribute][0], _enum_or_number(members))
-    # Only whether it is empty is ever asked: python-pkcs11 cannot take lists apart.
+    # python-pkcs11 cannot take lists apart: see .allowed.
     mapper.register_handler(pkcs11.Attribute.ALLOWED_MECHANISMS, bytes, bytes)
     mapper.register_handler(pkcs11.Attribute.LABEL, mapper.attribute_types[pkcs11.Attribute.LABEL][0], _text)
     return mapper

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -16,7 +17,8 @@ from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
-from .attributes import read, read_value
+from .allowed import allowed_of
+from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
@@ -30,6 +32,8 @@ _DIGEST = bytes(range(32))
 SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
 # Those by which a secret key makes a MAC.
 MACS = {"AES": ("AES_CMAC",), "DES3": ("DES3_CMAC",), "DES": ("DES_CMAC",), GENERIC: HMACS}
+
+_PSS = ("SHA256_RSA_PKCS_PSS", "SHA384_RSA_PKCS_PSS", "SHA512_RSA_PKCS_PSS")  # for keys that may do nothing else
 
 # Answers that say that this use was not possible here, not that the key is broken.
 INCONCLUSIVE = frozenset(
@@ -65,6 +69,14 @@ def wrong_answer(what: str) -> Cryptoki:
     return Cryptoki(f"{what}: the token's answer is wrong", rv=WRONG_ANSWER, device=True)
 
 
+def _pss_parameters(name: str) -> Any:
+    """Of a mechanism that hashes and signs by RSA-PSS, as X.509 wants it (RFC 4055, section 3.1); None for another."""
+    if name not in _PSS:
+        return None
+    digest = name.split("_", 1)[0]
+    return (pkcs11.Mechanism[digest], pkcs11.MGF[digest], hashlib.new(digest).digest_size)
+
+
 def macs(session: Session, type_name: str) -> list[str]:
     """Those of the token for secret keys of this type."""
     return [name for name in MACS.get(type_name, ()) if name in session.mechanisms()]
@@ -81,9 +93,9 @@ def with_one_of(names: Sequence[str], use: Callable[[Any], Any]) -> Any:
     return use(mechanism(names[-1]))
 
 
-def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str) -> str | None:
+def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ...], what: str, mechanisms: frozenset[str]) -> str | None:
     typed(raw, KEY_TYPES[kind].ckk)
-    mechanisms, ecb, signing = session.mechanisms(), f"{kind}_ECB", macs(session, kind)
+    ecb, signing = f"{kind}_ECB", [name for name in macs(session, kind) if name in mechanisms]
     if ecb in mechanisms and {"encrypt", "decrypt"} & set(operations):
         if "encrypt" not in operations:
             raw.decrypt(BLOCK, mechanism=mechanism(ecb))
@@ -101,7 +113,7 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
         if not with_one_of(signing, sign):
             raise wrong_answer(what)
         return "sign"
-    if kind == "AES" and {"AES_KEY_WRAP", "AES_KEY_GEN"} <= mechanisms and "wrap" in operations:
+    if kind == "AES" and "AES_KEY_WRAP" in mechanisms and "AES_KEY_GEN" in session.mechanisms() and "wrap" in operations:
         guest = session.raw.generate_key(
             pkcs11.KeyType.AES, 128, store=False, template={pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
         )
@@ -111,15 +123,17 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
     return None
 
 
-def _use_pair(session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+def _use_pair(
+    session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str, mechanisms: frozenset[str]
+) -> str | None:
     for half in raws.values():
         typed(half, KEY_TYPES[name].ckk)
     private, public = raws[PRIVATE], raws.get(PUBLIC)
-    mechanisms = session.mechanisms()
-    usable = [one for one in SIGNING[name] if one in mechanisms]
+    usable = [one for one in (*SIGNING[name], *(_PSS if name == "RSA" else ())) if one in mechanisms]
     if "sign" in operations and usable:
-        signature = private.sign(_DIGEST, mechanism=mechanism(usable[0]))
-        if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, mechanism=mechanism(usable[0])):
+        how = {"mechanism": mechanism(usable[0]), "mechanism_param": _pss_parameters(usable[0])}
+        signature = private.sign(_DIGEST, **how)
+        if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, **how):
             raise wrong_answer(what)
         return "sign"
     if name == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(operations):
@@ -140,8 +154,7 @@ def _use_pair(session: Session, raws: Mapping[str, Any], name: str, operations: 
 
 def is_restricted(raw: Any) -> bool:
     """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
-    with calling("reading a key's CKA_ALLOWED_MECHANISMS"):
-        return bool(read(raw, ["ALLOWED_MECHANISMS"]).get("ALLOWED_MECHANISMS"))
+    return bool(allowed_of(raw))
 
 
 def _make(session: Session, name: str, operations: tuple[str, ...], curve: str | None) -> list[Any]:
@@ -194,8 +207,11 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
+        only = allowed_of(raws[key.main.kind])
+        if only:
+            return _use_as_allowed(session, raws, key, only, what)
         # SoftHSM answers so for a DES3 key without a value, too. Then the same works with another key of its type.
-        unusual = error.rv == "CKR_MECHANISM_INVALID" and key.secret is not None and not is_restricted(raws[SECRET])
+        unusual = error.rv == "CKR_MECHANISM_INVALID" and key.secret is not None
         if unusual and works_with_another(session, key):
             raise
     except AttributeError as error:
@@ -208,9 +224,23 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     return None
 
 
-def _use(session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str) -> str | None:
+def _use_as_allowed(session: Session, raws: Mapping[str, Any], key: Key, only: Iterable[str], what: str) -> str | None:
+    """Use a key that is restricted to the mechanisms ``only``, with one of them."""
+    try:
+        with calling(what):
+            return _use(session, raws, key.main.type, key.operations, what, session.mechanisms().intersection(only))
+    except Cryptoki as error:
+        if error.rv not in INCONCLUSIVE:
+            raise
+    return None
+
+
+def _use(
+    session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str, only: frozenset[str] | None = None
+) -> str | None:
+    mechanisms = session.mechanisms() if only is None else only
     if SECRET in raws and name in MACS:
-        return _use_secret(session, raws[SECRET], name, operations, what)
+        return _use_secret(session, raws[SECRET], name, operations, what, mechanisms)
     if PRIVATE in raws and name in SIGNING:
-        return _use_pair(session, raws, name, operations, what)
+        return _use_pair(session, raws, name, operations, what, mechanisms)
     return None

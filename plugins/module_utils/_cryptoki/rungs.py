@@ -19,6 +19,7 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
+from .allowed import ATTRIBUTE, allowed_of, unpacked
 from .attributes import read
 from .binding import pkcs11
 from .curves import blame_curve
@@ -77,15 +78,20 @@ def climb(session: Session, inventory: Inventory, label: str, wanted: Templates,
             if any(dropped.values()):
                 error.details[NOT_AS_ASKED] = True
             blame_curve(session, curve, error)
+            if error.rv in REFUSALS and _refuses_restriction(make, given):
+                error.message = f"{session.token} takes no CKA_ALLOWED_MECHANISMS for key '{label}' ({error.rv}): remove allowed_mechanisms"
+                error.device, error.details["attribute"] = False, "CKA_ALLOWED_MECHANISMS"
+                raise
             if error.rv not in REFUSALS or _may_be_left(session, inventory, label, known):
                 raise
             if error.rv == _UNCERTAIN and _is_taken(make, given):
                 error.details[NOT_STORED] = True
                 error.message += "; the token takes such a key for a session: see whether it has room and may write"
+                error.message += " and keeps CKA_ALLOWED_MECHANISMS" if _is_restricted(given) else ""
                 raise
             first = first or error
         else:
-            return _made(session, inventory, label, raws, dropped)
+            return _made(session, inventory, label, raws, given, dropped)
     raise first or ValueError("a template has at least one rung")
 
 
@@ -101,9 +107,23 @@ def _is_taken(make: Make, given: Templates) -> bool:
     return True
 
 
-def _made(session: Session, inventory: Inventory, label: str, raws: list[Any], dropped: Mapping[str, Iterable[str]]) -> Key:
+def _is_restricted(given: Templates) -> bool:
+    return any(pkcs11.Attribute[ATTRIBUTE] in template for template in given.values())
+
+
+def _refuses_restriction(make: Make, given: Templates) -> bool:
+    """Whether the token would take these templates, for a session, without a restriction to mechanisms."""
+    if not _is_restricted(given):
+        return False
+    free = {kind: _without(template, [ATTRIBUTE]) for kind, template in given.items()}
+    return not _is_taken(make, given) and _is_taken(make, free)
+
+
+def _made(
+    session: Session, inventory: Inventory, label: str, raws: list[Any], given: Templates, dropped: Mapping[str, Iterable[str]]
+) -> Key:
     """Read back what was made. With less said it is made what was asked for, or destroyed. Raises :class:`Cryptoki`."""
-    less = any(dropped.values())
+    less, restricted = any(dropped.values()), _is_restricted(given)
     try:
         with calling(f"reading key '{label}' back"):
             key = keep(inventory, raws)
@@ -111,8 +131,9 @@ def _made(session: Session, inventory: Inventory, label: str, raws: list[Any], d
             _take_away_all(inventory, key, dropped)
             with calling(f"reading key '{label}' back"):
                 key = keep(inventory, raws)
+        _check_restriction(inventory, key, given)
     except Cryptoki as error:
-        if less:
+        if less or restricted:
             error.details[NOT_AS_ASKED] = True
             _destroy(session, inventory, label, raws, error)
         raise
@@ -136,6 +157,16 @@ def _may_be_left(session: Session, inventory: Inventory, label: str, known: set[
         return any(search_label(session, inventory, label, known))
     except Cryptoki:
         return True  # nobody can tell
+
+
+def _check_restriction(inventory: Inventory, key: Key, given: Templates) -> None:
+    for item in key.objects:
+        wanted = given[item.kind].get(pkcs11.Attribute[ATTRIBUTE])
+        has = allowed_of(inventory.raw[item.handle]) if wanted is not None else None
+        if wanted is not None and has != unpacked(wanted):
+            says = "does not report it" if has is None else f"says {', '.join(has) or 'nothing'}"
+            text = f"the {item.kind} key '{item.label}' was made without the CKA_{ATTRIBUTE} that was asked for: the token {says}"
+            raise Cryptoki(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False, details={"attribute": f"CKA_{ATTRIBUTE}"})
 
 
 def _take_away_all(inventory: Inventory, key: Key, dropped: Mapping[str, Iterable[str]]) -> None:

@@ -13,19 +13,27 @@ from typing import Any
 
 from .._model.certificates.scheme import EC, PSS, RSA, Scheme
 from .._model.errors import Cryptoki, KeyfleetError
+from .allowed import allowed_of
 from .attributes import read
 from .binding import pkcs11
 from .errors import calling
 from .session import Session
 
 
-def mechanism_for(session: Session, scheme: Scheme) -> str:
-    """The token's mechanism for this signature, without ``CKM_``. Raises :class:`KeyfleetError` where it has none."""
-    for name in scheme.mechanisms:
-        if name in session.mechanisms():
+def mechanism_for(session: Session, scheme: Scheme, private: Any) -> str:
+    """The token's mechanism for this signature by the key object ``private``, without ``CKM_``.
+
+    Raises :class:`KeyfleetError` where it has none, or the key is restricted to others.
+    """
+    only = allowed_of(private)
+    usable = [name for name in scheme.mechanisms if name in session.mechanisms()]
+    for name in usable:
+        if not only or name in only:
             return name
     names = " and ".join(f"CKM_{name}" for name in scheme.mechanisms)
     out = {RSA: "Use another digest or rsa_padding.", EC: "Use another digest, or an RSA key."}.get(scheme.kind, "Use an RSA or EC key.")
+    if usable:
+        raise KeyfleetError(f"The key may be used with {', '.join(only or ())} only (CKA_ALLOWED_MECHANISMS). {out}", code="cannot_sign")
     raise KeyfleetError(f"{session.token} cannot make this signature: it lacks {names}. {out}", code="cannot_sign")
 
 
@@ -57,7 +65,7 @@ def sign(session: Session, private: Any, scheme: Scheme, data: bytes, what: str)
     A key with CKA_ALWAYS_AUTHENTICATE gets its login. Raises :class:`Cryptoki`, PinError where that login is refused, and
     :class:`KeyfleetError` where the token has no mechanism for it.
     """
-    name = mechanism_for(session, scheme)
+    name = mechanism_for(session, scheme, private)
     digest = scheme.digest or ""
     given, parameters = data, None
     if digest.upper() not in name:  # the token does not hash by itself

@@ -152,6 +152,7 @@ KEYS: Spec = {
             "modifiable": {"type": "bool"},
             "destroyable": {"type": "bool"},
             "wrap_with_trusted": {"type": "bool"},
+            "allowed_mechanisms": {"type": "list", "elements": "str"},
             "allow_weak": {"type": "bool", "default": False},
             "source": {"type": "dict", "options": SOURCE},
             "generation": {"type": "int"},

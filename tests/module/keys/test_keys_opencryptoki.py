@@ -79,6 +79,8 @@ def test_a_type_that_it_has_not(token: Swtok) -> None:
     assert len(problems) == 2
     for problem, name in zip(problems, ("EC", "Ed25519"), strict=True):
         assert f"token '{swtok.LABEL}' (slot 3, serial 123) cannot generate {name} keys; it can: AES_KEY_GEN" in problem
+    restricted = token.keys({"label": "aes", "type": "AES", "allowed_mechanisms": ["AES_ECB"]})
+    assert "takes no CKA_ALLOWED_MECHANISMS for key 'aes' (CKR_ATTRIBUTE_TYPE_INVALID)" in restricted["msg"]
     imported = token.keys({"label": "curve", "type": "EC", "source": {"content": pem(key)}})
     assert "cannot use EC keys; it can use AES, DES3, DES, GENERIC_SECRET, RSA" in imported["msg"]
     assert ok(token.keys({"label": "aes", "state": "absent"}))["changed"] is False

@@ -94,7 +94,7 @@ class CertifiedKey:
             )
         if self.private.has("sign") is False:
             raise _cannot_sign(spec.key_name, "it may not sign: give it the operation sign with hsm_key, or use another key")
-        mechanism_for(session, scheme)
+        mechanism_for(session, scheme, self.raw)
         return scheme
 
     def signing(self, session: Session) -> Any:

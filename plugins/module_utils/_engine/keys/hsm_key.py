@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from ..._cryptoki.allowed import canonical, nearest
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
 from ..._model.errors import InputError, KeyfleetError
@@ -48,11 +49,24 @@ from .results import Results
 def _with_every_source(request: KeyRequest, context: Context) -> list[KeySpec]:
     """The specs with what their sources hold. Raises :class:`InputError` with every problem of the request."""
     specs, problems = list(request.specs), list(request.problems)
+    specs = [_with_mechanisms(spec, problems) for spec in specs]
     if any(spec.source is not None for spec in specs):
         specs = _with_sources(specs, problems, context)
     if problems:
         raise InputError(problems)
     return specs
+
+
+def _with_mechanisms(spec: KeySpec, problems: list[str]) -> KeySpec:
+    """The spec with the mechanisms that it allows as tokens' answers name them."""
+    if spec.allowed_mechanisms is None:
+        return spec
+    known = {text: canonical(text) for text in spec.allowed_mechanisms}
+    for text in (text for text, name in known.items() if name is None):
+        near = nearest(text)
+        hint = f"did you mean {near}?" if near else "give the name that PKCS#11 has, without CKM_, or its number"
+        problems.append(f"{spec.where}.allowed_mechanisms: there is no mechanism {text}; {hint}")
+    return replace(spec, allowed_mechanisms=tuple(sorted({name for name in known.values() if name is not None})))
 
 
 def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -> list[KeySpec]:
@@ -65,7 +79,13 @@ def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -
             continue
         try:
             found = read_source(
-                spec.source, type=spec.type or "", size=spec.size, curve=spec.curve, allow_weak=spec.allow_weak, where=spec.where
+                spec.source,
+                type=spec.type or "",
+                size=spec.size,
+                curve=spec.curve,
+                allow_weak=spec.allow_weak,
+                where=spec.where,
+                allowed=spec.allowed_mechanisms or (),
             )
         except InputError as error:
             problems += error.problems

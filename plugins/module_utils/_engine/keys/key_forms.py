@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..._model.keys.source_rules import PrivateBlob, SourceProblem
@@ -56,15 +56,31 @@ class PlainKey:
             self.parts = keys.RSAPrivateKey.load(self.inner, strict=True)
         self.primes_above_two = bool(self.parts) and self.algorithm == "rsa" and self.parts["version"].native == "multi"
 
-    def refuse(self) -> None:
-        """Raises :class:`SourceProblem` for a key that a token could only hold as another than it is."""
-        if self.algorithm == "rsassa_pss":
+    def refuse(self, allowed: Collection[str] = ()) -> None:
+        """Raises :class:`SourceProblem` for a key that a token could only hold as another than it is.
+
+        ``allowed``: the mechanisms without ``CKM_`` that it will be restricted to.
+        """
+        if self.algorithm == "rsassa_pss" and not (allowed and all(map(self._is_pss, allowed))):
             raise SourceProblem(
-                "is an RSA key for RSASSA-PSS alone (RFC 4055), and a token would not keep that it may do nothing else: give an RSA key "
-                "without this restriction, or have one made in the HSM"
+                f"is an RSA key for RSASSA-PSS alone (RFC 4055), and a token would not keep that: restrict it with allowed_mechanisms: "
+                f"[{self._pss_digest or 'SHA256'}_RSA_PKCS_PSS], or give an RSA key without this restriction"
             )
         if self.primes_above_two:
             raise SourceProblem("is an RSA key with more than two primes, which PKCS#11 has no place for: give one with two")
+
+    def _is_pss(self, mechanism: str) -> bool:
+        """Whether a mechanism does no more than the key may: RSASSA-PSS, with the digest that the key names, if it names one."""
+        digest = self._pss_digest
+        return mechanism == f"{digest}_RSA_PKCS_PSS" if digest else mechanism.endswith("RSA_PKCS_PSS")
+
+    @property
+    def _pss_digest(self) -> str | None:
+        """As mechanisms spell it, for example SHA256; None: any."""
+        from asn1crypto import keys
+
+        parameters = keys.PrivateKeyAlgorithm.load(self.algorithm_der)["parameters"].native
+        return str(parameters["hash_algorithm"]["algorithm"]).upper() if parameters else None
 
     def rewritten(self) -> PrivateBlob:
         """The same as PKCS#8 of version 1, without a public key beside it, an EC number with its leading zeros (RFC 5915, section 3)."""

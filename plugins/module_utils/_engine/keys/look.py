@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
+from ..._cryptoki.allowed import allowed_of
 from ..._cryptoki.curves import blame_curve, lacking
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.passing import for_a_moment
@@ -77,6 +78,9 @@ class TokenLook:
             except KeyfleetError as error:
                 return error.message
         return None
+
+    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
+        return allowed_of(self.inventory.raw[item.handle])
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         material = spec.material
@@ -200,6 +204,9 @@ class EmptyToken:
         return False
 
     def openable(self, spec: KeySpec) -> str | None:
+        return None
+
+    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
         return None
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:

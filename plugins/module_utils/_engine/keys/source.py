@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha1
@@ -63,13 +63,15 @@ class _Public:
     exponent: int | None = None
 
 
-def read_source(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
+def read_source(
+    source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str, allowed: Collection[str] = ()
+) -> Loaded:
     """The key that ``source`` names, checked against what is asked for.
 
     ``source`` has no :func:`.source_problems`. ``type`` is one of KEY_TYPES; ``size`` in bits and ``curve`` must be the key's where they
     are given. ``allow_weak`` lets in RSA under 2048 bits or with an exponent under 65537, DES3 with two equal neighbours, and
-    GENERIC_SECRET under 112 bits; whether DES is let in at all, the caller decides. ``where`` names the entry, for example
-    ``keys[0] (payments)``.
+    GENERIC_SECRET under 112 bits; whether DES is let in at all, the caller decides. ``allowed``: the mechanisms that the key will be
+    restricted to, none for all. ``where`` names the entry, for example ``keys[0] (payments)``.
 
     Raises :class:`InputError` with every problem, each beginning with ``where.source.option: ``. None holds a part of the key or of
     the passphrase. ImportError where ``cryptography`` is missing.
@@ -80,7 +82,7 @@ def read_source(source: KeySource, *, type: str, size: int | None, curve: str | 
     wrapping_key = source.wrapping_key
     if wrapping_key is None:
         with _collected(problems, where, place):
-            loaded = _in_the_clear(source, type=type, size=size, curve=curve, allow_weak=allow_weak, where=where)
+            loaded = _in_the_clear(source, type=type, size=size, curve=curve, allow_weak=allow_weak, where=where, allowed=allowed)
     else:
         blob, public = b"", None
         # Two options, read one after the other, so that a run tells the problems of both.
@@ -106,7 +108,9 @@ def _collected(problems: list[str], where: str, option: str) -> Iterator[None]:
         problems.extend(f"{where}.source.{problem.option or option}: {text}" for text in problem.texts)
 
 
-def _in_the_clear(source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str) -> Loaded:
+def _in_the_clear(
+    source: KeySource, *, type: str, size: int | None, curve: str | None, allow_weak: bool, where: str, allowed: Collection[str]
+) -> Loaded:
     data, mode = _read(source)
     is_file, format = source.src is not None, source.format
     if type in SECRET_SIZES:
@@ -122,7 +126,7 @@ def _in_the_clear(source: KeySource, *, type: str, size: int | None, curve: str 
         material = KeyMaterial(type, len(value) * 8, None, {"VALUE": value}, check_value=key_check_value(type, value))
     else:
         blob = private_blob(data, type=type, format=format, is_file=is_file)
-        material = _pair(_load_private(blob, source.passphrase, type), type, size, curve, allow_weak)
+        material = _pair(_load_private(blob, source.passphrase, type, allowed), type, size, curve, allow_weak)
     if mode & 0o077:
         return Loaded(
             material,
@@ -226,7 +230,7 @@ def _triple_des() -> Any:
     return algorithms.TripleDES
 
 
-def _load_private(blob: PrivateBlob, passphrase: Any, type: str) -> Any:
+def _load_private(blob: PrivateBlob, passphrase: Any, type: str, allowed: Collection[str]) -> Any:
     """cryptography's private key object."""
     if blob.encrypted and passphrase is None:
         raise SourceProblem("is missing, and the key is encrypted: give it", "passphrase")
@@ -235,7 +239,7 @@ def _load_private(blob: PrivateBlob, passphrase: Any, type: str) -> Any:
     password = None if passphrase is None else _utf8(passphrase.reveal(), "passphrase")
     plain = taken_apart(blob)
     if plain is not None:
-        plain.refuse()
+        plain.refuse(allowed)
     key, complaint = _try_load(blob, password, skip_rsa_checks=False)
     if key is None and plain is not None:
         with suppress(ValueError, TypeError):  # a part of it that was not looked at before is damaged

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
 from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, LEAST_HMAC_BITS, WEAK_TYPES, KeyType, is_short, ordered
 
 MAX_KEYS = 10_000
+_MECHANISM = re.compile(r"(?!CKM_)[A-Z][A-Z0-9_]*|0x[0-9a-fA-F]{1,8}")
 PRESENT, ABSENT, PUBLIC_ONLY = "present", "absent", "public_only"
 
 # What a key is made for when it is not there; with the other states it must be there.
@@ -62,6 +64,7 @@ class KeySpec:
     on_vanished: str = "fail"
     wrap_with_trusted: bool | None = None
     unverifiable: str = "fail"
+    allowed_mechanisms: tuple[str, ...] | None = None
 
     @property
     def where(self) -> str:
@@ -160,6 +163,18 @@ def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> 
             problems.append(f"{where}.operations: {key_type.name} keys cannot {operation}: use {allowed}")
 
 
+def _check_allowed(names: Sequence[str] | None, where: str, problems: list[str]) -> None:
+    """Which names PKCS#11 has is known where python-pkcs11 is."""
+    if names is not None and not names:
+        problems.append(f"{where}.allowed_mechanisms: is empty, and the key could do nothing: name mechanisms or leave it out")
+    for name in names or ():
+        if not _MECHANISM.fullmatch(name):
+            problems.append(
+                f"{where}.allowed_mechanisms: {quoted(name)} is not a mechanism: give its name without CKM_, for example "
+                'SHA256_RSA_PKCS_PSS, or a vendor\'s number in quotes, for example "0x80000001"'
+            )
+
+
 def _check_generation(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
     asked = options.get("generation")
     base, named = split_label(options["label"])
@@ -240,6 +255,8 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
             _check_type(options, where, problems)
         elif state == PUBLIC_ONLY:
             _check_public_only(options, where, problems)
+        allowed = options.get("allowed_mechanisms")
+        _check_allowed(allowed, where, problems)
         max_age = _parse_max_age(options, where, problems)
         _check_rotation(options, state, generation, where, problems)
         source = KeySource(**options["source"]) if options.get("source") is not None else None
@@ -281,6 +298,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     on_vanished=options.get("on_vanished") or "fail",
                     wrap_with_trusted=options.get("wrap_with_trusted"),
                     unverifiable=options.get("unverifiable") or "fail",
+                    allowed_mechanisms=None if allowed is None else tuple(sorted(set(allowed))),
                 )
             )
     return specs, problems

@@ -67,7 +67,7 @@ def _of_generation(spec: KeySpec, number: int, **changes: Any) -> KeySpec:
 
 def _retired(spec: KeySpec, number: int) -> KeySpec:
     """The work that ``previous`` asks for on a generation below the current one."""
-    unsaid = {"type": None, "size": None, "curve": None, "operations": None, "material": None, "source": None}
+    unsaid = {"type": None, "size": None, "curve": None, "operations": None, "allowed_mechanisms": None, "material": None, "source": None}
     state = DEACTIVATED if spec.previous == "deactivate" else ABSENT
     return _of_generation(spec, number, **unsaid, state=state, lead=False, id_given=False)
 

@@ -31,6 +31,9 @@ def fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
         found.append("sensitive is true and cannot be taken back")
     if spec.extractable is True and main.extractable is False:
         found.append("extractable is false and cannot be taken back")
+    if spec.allowed_mechanisms is not None and main.allowed_mechanisms not in (spec.allowed_mechanisms, None):
+        has = ", ".join(main.allowed_mechanisms or ["all"])
+        found.append(f"allowed_mechanisms is {has}, asked for {', '.join(spec.allowed_mechanisms)}")
     fixed = {"modifiable": spec.modifiable, "destroyable": spec.destroyable, "wrap_with_trusted": spec.wrap_with_trusted}
     for name, wanted in fixed.items():
         actual = getattr(main, name)

@@ -43,6 +43,8 @@ def untold(spec: KeySpec, key: Key) -> list[tuple[str, str]]:
         declared = getattr(spec, name) is not None and (main.kind != PUBLIC or name in _ON_ANY_HALF)
         if declared and main.has(name) is None:
             found.append((name, name.upper()))
+    if spec.allowed_mechanisms is not None and main.kind != PUBLIC and main.allowed_mechanisms is None:
+        found.append(("allowed_mechanisms", "ALLOWED_MECHANISMS"))
     if spec.operations is not None:
         for item in key.objects:
             names = [name for name in operations_of(item.type, item.kind) if item.has(name) is None]

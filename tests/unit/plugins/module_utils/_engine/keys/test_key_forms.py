@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from base64 import b64encode
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,26 @@ def test_rsa_keys_that_a_token_could_not_hold_as_they_are() -> None:
     three = openssl_key("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", "rsa_keygen_primes:3")
     assert "more than two primes, which PKCS#11 has no place for" in refusal("RSA", three)
     restricted = openssl_key("-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", "rsa_pss_keygen_md:sha512")
-    assert "for RSASSA-PSS alone" in refusal("RSA", restricted)
+    assert "for RSASSA-PSS alone" in refusal("RSA", restricted) and "[SHA512_RSA_PKCS_PSS]" in refusal("RSA", restricted)
+
+
+@pytest.mark.parametrize(
+    ("digest", "allowed", "kept"),
+    [
+        ("sha512", ["SHA512_RSA_PKCS_PSS"], True),
+        ("sha512", ["SHA512_RSA_PKCS_PSS", "SHA256_RSA_PKCS_PSS"], False),
+        ("sha512", ["RSA_PKCS_PSS"], False),
+        ("", ["RSA_PKCS_PSS", "SHA256_RSA_PKCS_PSS"], True),
+        ("", ["SHA256_RSA_PKCS_PSS", "RSA_PKCS"], False),
+    ],
+)
+def test_a_pss_restriction_is_kept_by_the_mechanisms_that_are_allowed(digest: str, allowed: list[str], kept: bool) -> None:
+    of_digest = ("-pkeyopt", f"rsa_pss_keygen_md:{digest}") if digest else ()
+    text = openssl_key("-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048", *of_digest)
+    source = KeySource(content=Secret(text))
+    with nullcontext() if kept else pytest.raises(InputError, match="for RSASSA-PSS alone"):
+        found = read_source(source, type="RSA", size=None, curve=None, allow_weak=False, where="", allowed=allowed)
+        assert found.material.size == 2048
 
 
 def test_a_small_exponent_is_weak() -> None:

@@ -55,6 +55,7 @@ DIFFERENCES = {
     "extractable, asked for true": Difference(AES, {"extractable": True}),
     "modifiable": Difference(AES, {"modifiable": False}),
     "destroyable": Difference(AES, {"destroyable": False}),
+    "the allowed mechanisms": Difference(secret(allowed_mechanisms=("AES_CBC", "AES_GCM")), {"allowed_mechanisms": ["AES_GCM"]}),
     "wrap_with_trusted": Difference(secret(wrap_with_trusted=False), {"wrap_with_trusted": True}),
     "wrap_with_trusted, which the token does not say": Difference(AES, {"wrap_with_trusted": True}),
     "the size, which the token does not say": Difference(secret(size=None), {"size": 128}),
@@ -76,6 +77,7 @@ sensitive, asked for false                       !differs   keep       replace  
 extractable, asked for true                      !differs   keep       replace     !policy              replace
 modifiable                                       !differs   keep       replace     !policy              replace
 destroyable                                      !differs   keep       replace     !policy              replace
+the allowed mechanisms                           !differs   keep       replace     !policy              replace
 wrap_with_trusted                                !differs   keep       replace     !policy              replace
 wrap_with_trusted, which the token does not say  !not-said  !not-said  !not-said   !not-said            !not-said
 the size, which the token does not say           !not-said  !not-said  !not-said   !not-said            !not-said

@@ -32,7 +32,7 @@ def hidden(found: Key, *names: str) -> Key:
 
 def _hidden(item: KeyObject, names: Sequence[str]) -> KeyObject:
     untold = tuple(name for name in item.operations if name in names) + tuple(name for name in names if name in ("wrap", "derive"))
-    silent = dict.fromkeys(name for name in names if name in (*REMEMBERED, "size", "curve"))
+    silent = dict.fromkeys(name for name in names if name in (*REMEMBERED, "size", "curve", "allowed_mechanisms"))
     return replace(item, untold=untold, operations=tuple(name for name in item.operations if name not in names), **silent)
 
 
@@ -53,11 +53,16 @@ def _with(name: str, value: bool) -> Key:
     return Key(secret=replace(key().main, **{name: value}))
 
 
+def allowed(*names: str) -> Key:
+    return Key(secret=replace(key().main, allowed_mechanisms=names))
+
+
 OPERATIONS = {"operations": ["encrypt", "decrypt"]}
 DECLARED = {
     "size": Declared({"size": 256}, key(), key(size=128), ("size",)),
     "curve": Declared({"type": "EC", "curve": "P-256"}, key(type="EC"), key(type="EC", curve="P-384"), ("size", "curve")),
     **{f"{name} {word}": flag(name, word == "yes") for name in REMEMBERED for word in ("yes", "no")},
+    "allowed mechanisms": Declared({"allowed_mechanisms": ["AES_GCM"]}, allowed("AES_GCM"), allowed(), ("allowed_mechanisms",)),
     "an operation": Declared(OPERATIONS, key(), key(operations=["decrypt"]), ("encrypt",)),
     "no other": Declared(OPERATIONS, key(), key(operations=["encrypt", "decrypt", "wrap"], allow_weak=True), ("wrap",)),
 }
@@ -76,6 +81,7 @@ destroyable yes        record  !differs  !not-said       record          keep   
 destroyable no         record  !differs  !not-said       record          keep        !differs
 wrap_with_trusted yes  record  !differs  !not-said       record          keep        !differs
 wrap_with_trusted no   record  !differs  !not-said       record          keep        !differs
+allowed mechanisms     record  !differs  !not-said       record          !not-said   !not-said
 an operation           record  change    !not-said       record          keep        change
 no other               record  change    !not-said       record          keep        change
 """
@@ -83,7 +89,11 @@ no other               record  change    !not-said       record          keep   
 
 def remembered(item: Declared, found: Key) -> VirtualKey:
     """The record of ``found``, which we made on a token that hides what the entry declares."""
-    told = {name: value for name in item.names if isinstance(value := found.main.has(name), bool) and name not in ("size", "curve")}
+    told = {
+        name: value
+        for name in item.names
+        if isinstance(value := found.main.has(name), bool) and name not in ("size", "curve", "allowed_mechanisms")
+    }
     return replace(record_of(found), unreported=tuple(told.items()))
 
 

@@ -143,8 +143,11 @@ options:
         type: str
       login:
         description:
-          - Whether to log in. Set it to V(false) for a token that needs no PIN.
-        type: bool
+          - Whether to log in, V(true), V(false) or V(pinpad). Set it to V(false) for a token that needs no PIN.
+          - With V(pinpad) a person types the user PIN at the device, which has to report a protected authentication
+            path (CKF_PROTECTED_AUTHENTICATION_PATH). Every login of every task asks for it anew. No option may give a
+            PIN then, nor create the token.
+        type: raw
         default: true
       user_type:
         description:

@@ -141,7 +141,8 @@ options:
           login:
             description:
               - Whether the server logs in. Set it to V(false) for a token that needs no PIN.
-            type: bool
+              - V(pinpad) is refused, because nobody is there to type the PIN when the server logs in.
+            type: raw
             default: true
           user_type:
             description:

@@ -366,9 +366,9 @@ instance:
           returned: success
           type: str
         login:
-          description: Whether a login is made.
+          description: Whether a login is made. V(pinpad) where a person types the PIN at the device.
           returned: success
-          type: bool
+          type: raw
         user_type:
           description: Who logs in, V(user) or V(so).
           returned: success

@@ -169,9 +169,9 @@ instances:
           returned: always
           type: dict
         login:
-          description: Whether a login is made at this token, as it is registered.
+          description: Whether a login is made at this token, as it is registered. V(pinpad) where a person types the PIN at the device.
           returned: always
-          type: bool
+          type: raw
         label:
           description: Label of the token.
           returned: always

@@ -19,6 +19,10 @@
  * every token, padded with NUL. FAULT_FALSE is ATTRIBUTE=VALUE: a template for a new object that says that this attribute is false
  * gets that return value without the real call. FAULT_HIDE are numbers of attributes, separated by blanks: it answers that no object
  * has them.
+ *
+ * FAULT_PINPAD makes it a double of a device with a PIN pad, which nobody here has: it names a file with the PIN that "the person types".
+ * Every initialised token has CKF_PROTECTED_AUTHENTICATION_PATH, a C_Login with a PIN returns CKR_ARGUMENTS_BAD without the real call, and one
+ * without a PIN makes the real call with what the file holds. Where there is no such file, nobody types: CKR_FUNCTION_CANCELED.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -49,7 +53,11 @@ typedef ulong_t (*call_t)(void *, void *, void *, void *, void *, void *, void *
 #define DEVICE_ERROR 0x30
 #define TOKEN_INFO 6
 #define TOKEN_INITIALIZED 0x400UL
+#define LOGIN 18
 #define GET_ATTRIBUTES 24
+#define PROTECTED_AUTHENTICATION_PATH 0x100UL
+#define ARGUMENTS_BAD 0x7
+#define FUNCTION_CANCELED 0x50
 #define ATTRIBUTE_TYPE_INVALID 0x12
 
 struct attribute {
@@ -134,10 +142,28 @@ static void disguise(unsigned char *info)
     const char *flags = getenv("FAULT_FLAGS"), *serial = getenv("FAULT_SERIAL");
     ulong_t *own = (ulong_t *)(info + 96);
 
+    if (getenv("FAULT_PINPAD") && *own & TOKEN_INITIALIZED)
+        *own |= PROTECTED_AUTHENTICATION_PATH;
     if (flags && *own & TOKEN_INITIALIZED)
         *own |= strtoul(flags, NULL, 0);
     if (serial)
         strncpy((char *)info + 80, serial, 16);
+}
+
+/* C_Login at a device with a PIN pad. */
+static ulong_t typed(call_t call, void *session, void *user, void *pin)
+{
+    char text[64];
+    size_t length;
+    FILE *file;
+
+    if (pin)
+        return ARGUMENTS_BAD;
+    if (!(file = fopen(getenv("FAULT_PINPAD"), "r")))
+        return FUNCTION_CANCELED;
+    length = fread(text, 1, sizeof text, file);
+    fclose(file);
+    return call(session, user, text, (void *)length, NULL, NULL, NULL, NULL);
 }
 
 /* What a token answers that does not report some attributes: no length for each, and a return value for the whole call. */
@@ -178,6 +204,8 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
         how = planned("*", number);
     if (!how && (rv = refused(index, b, c, d, e, f, g)))
         return rv;
+    if (!how && index == LOGIN && getenv("FAULT_PINPAD"))
+        return typed(call, a, b, c);
     if (!how) {
         rv = call(a, b, c, d, e, f, g, h);
         if (index == TOKEN_INFO && !rv)

@@ -19,7 +19,7 @@ from .binding import pkcs11
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _CODE = re.compile(r"0x[0-9a-fA-F]+")
-_SPELT_OTHERWISE = {"CKR_TOKEN_NOT_RECOGNISED": "CKR_TOKEN_NOT_RECOGNIZED"}
+_SPELT_OTHERWISE = {"CKR_TOKEN_NOT_RECOGNISED": "CKR_TOKEN_NOT_RECOGNIZED", "CKR_FUNCTION_CANCELLED": "CKR_FUNCTION_CANCELED"}
 
 
 def rv_name(error: BaseException) -> str:

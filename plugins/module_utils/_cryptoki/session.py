@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .._model import underway
 from .._model.errors import Cryptoki, PinError, TokenError
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
-from .._model.tokens.secret import Secret, length_fits
+from .._model.tokens.secret import Pin, PinPad, Secret, length_fits
 from .binding import mechanism as by_name
 from .binding import pkcs11
 from .errors import calling, rv_name
@@ -36,6 +36,8 @@ _REFUSED = {
     "CKR_PIN_EXPIRED": "pin_expired",
     "CKR_USER_PIN_NOT_INITIALIZED": "pin_not_initialized",
 }
+# What a device with a PIN pad answers when nobody types, or somebody cancels; vendors have values of their own for it (0x8…).
+_NOT_TYPED = ("CKR_FUNCTION_CANCELED", "CKR_FUNCTION_REJECTED", "CKR_VENDOR_DEFINED")
 
 
 def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> None:
@@ -52,7 +54,7 @@ def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> 
 class Session:
     """An open session. ``raw`` is python-pkcs11's; only this package touches it."""
 
-    def __init__(self, provider: Provider, token: Token, raw: Any, user_pin: Secret | None = None, *, allow_low: bool = False) -> None:
+    def __init__(self, provider: Provider, token: Token, raw: Any, user_pin: Pin | None = None, *, allow_low: bool = False) -> None:
         self.provider = provider
         self.token = token
         self.raw = raw
@@ -82,6 +84,11 @@ class Session:
         """
         if self._user_pin is None:
             raise PinError(f"{self.token}: {doing} takes the user PIN at each use, and this session has none.", code="pin_missing")
+        if not isinstance(self._user_pin, Secret):
+            raise PinError(
+                f"{self.token}: {doing} takes the user PIN at each use, and python-pkcs11 cannot ask the device's PIN pad for it.",
+                code="pin_missing",
+            )
         with self.provider.gate.rewriting(), uninterrupted():
             check_login_allowed(read_token(self.token.slot).flags, str(self.token), allow_low=self._allow_low)
             try:
@@ -155,6 +162,28 @@ def _login_error(error: BaseException, token: Token, so: bool, doing: str = "the
     return PinError(f"{token}: {reason}{after}.", code=_REFUSED[rv], details={"rv": rv, "pin_state": state, "serial": token.serial})
 
 
+def _pad_error(error: BaseException, token: Token) -> PinError | Cryptoki:
+    """Of a login whose PIN a person types. Another member of a group is no way out of a PIN that was not typed."""
+    rv = rv_name(error)
+    if rv.startswith(_NOT_TYPED):
+        return PinError(
+            f"{token}: no PIN was typed at its PIN pad ({rv}): the device gave up, or somebody cancelled. Run again with somebody there.",
+            code="pin_not_typed",
+            details={"rv": rv, "serial": token.serial},
+        )
+    return _login_error(error, token, so=False)
+
+
+def _check_pad(token: Token) -> None:
+    """Raise :class:`PinError` where the device has no way to ask a person for the PIN."""
+    if "PROTECTED_AUTHENTICATION_PATH" not in token.flags:
+        raise PinError(
+            f"{token} is declared with login: pinpad, and it reports no PIN pad (CKF_PROTECTED_AUTHENTICATION_PATH). No login was tried. "
+            "Look whether the reader is connected and set up in the vendor's software, or give login: true with pin_file.",
+            code="no_pin_pad",
+        )
+
+
 def _look_again(provider: Provider, token: Token) -> Token:
     """The token's state now that the lock is held. Another program's login may have disturbed the first look: retry once."""
     with provider.gate.looking():
@@ -173,14 +202,15 @@ def open_session(
     provider: Provider,
     token: Token,
     *,
-    pin: Secret | None,
+    pin: Pin | None,
     so: bool = False,
     read_write: bool = True,
     allow_low_pin_count: bool = False,
     timeout: float = 0,
     held: Sequence[str] = (),
 ) -> Iterator[Session]:
-    """A session on ``token``, logged in when ``pin`` is given (as the security officer with ``so``).
+    """A session on ``token``, logged in when ``pin`` is given (as the security officer with ``so``). With ``TYPED`` the device asks a
+    person for the user's.
 
     Takes the token's lock for as long as the session lives, waiting ``timeout`` seconds (0: as long as it takes). Reads
     the flags before the login and makes one attempt, whatever happens. ``held`` is what the lock of a token goes by that the caller
@@ -194,20 +224,26 @@ def open_session(
             provider.reinitialize()  # what another run did while we waited must be seen
         fresh = _look_again(provider, token)
         if pin is not None:
+            if isinstance(pin, PinPad):
+                _check_pad(fresh)
             check_login_allowed(fresh.flags, str(token), so=so, allow_low=allow_low_pin_count)
-            _check_length(provider, token, pin, "SO PIN" if so else "user PIN")
+            if isinstance(pin, Secret):
+                _check_length(provider, token, pin, "SO PIN" if so else "user PIN")
         elif so:
             raise PinError(f"{token}: a login as security officer needs so_pin or so_pin_file.", code="pin_missing")
         with provider.gate.looking(), calling(f"opening a session on {token}"):
             raw_token = token.slot.get_token()
         login = underway.Call(f"opening a session on {token}", "C_OpenSession" if pin is None else "C_Login")
-        credentials = {} if pin is None else {"so_pin" if so else "user_pin": pin.reveal()}
+        secret = pin.reveal() if isinstance(pin, Secret) else pkcs11.PROTECTED_AUTH
+        credentials = {} if pin is None else {"so_pin" if so else "user_pin": secret}
         try:
             with provider.gate.rewriting(), uninterrupted(), underway.calling(login):
                 raw = raw_token.open(rw=read_write, attribute_mapper=attribute_mapper(), **credentials)
         except pkcs11.PKCS11Error as error:
             # python-pkcs11 leaks the session of a failed login; only C_Finalize closes it.
-            failure = _login_error(error, token, so) if pin is not None else None
+            failure = None
+            if pin is not None:
+                failure = _pad_error(error, token) if isinstance(pin, PinPad) else _login_error(error, token, so)
             with suppress(Cryptoki):
                 provider.reinitialize()
             if failure is not None:

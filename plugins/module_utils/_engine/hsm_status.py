@@ -65,7 +65,7 @@ def report(request: StatusRequest, context: Context) -> Outcome:
 def _described(record: InstanceRecord, prefix: str | None, slots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """An entry of the answer's ``instances``, slots by number. ``slots`` are in the order of the instance's tokens."""
     # Whoever compares has to know whether there was a PIN to be right or wrong.
-    shown = [{**slot, "login": token.login} for slot, token in zip(slots, record.tokens, strict=True)]
+    shown = [{**slot, "login": token.shown_login} for slot, token in zip(slots, record.tokens, strict=True)]
     shown.sort(key=lambda slot: (slot["slot_id"] is None, slot["slot_id"] or 0, slot["label"] or ""))
     return {"prefix": prefix, "model": record.model, "name": record.name, "slots": shown}
 
@@ -82,7 +82,7 @@ def _note_logins(registry: str, context: Context, probed: Sequence[Probed]) -> N
         return
     with open_database(registry, run=context.run) as database:
         for token, code in news:
-            note_login(database, token, Tried(token.pin_file, token.user_type == "so"), code)
+            note_login(database, token, None if token.pinpad else Tried(token.pin_file, token.user_type == "so"), code)
 
 
 def _judge(instances: list[dict[str, Any]], require: str) -> Outcome:

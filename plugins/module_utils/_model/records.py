@@ -15,6 +15,7 @@ from .keys.objects import Key, KeyName, describe_key, fingerprint_of
 from .keys.states import ACTIVE
 from .keys.types import SECRET
 from .tokens.identity import Store, TokenIdentity, unpadded
+from .tokens.secret import PINPAD
 from .tokens.selectors import TokenSelector
 from .tokens.starting import Starting
 from .uids import key_id_text
@@ -24,7 +25,8 @@ from .uids import key_id_text
 class TokenRecord:
     """A token of an instance. ``label``, ``serial`` and ``slot`` are what was last seen; None when it never was.
 
-    ``refusals`` are marks (no content) of PINs that the token refused: see ``_engine.tokens.refused_pins``.
+    ``refusals`` are marks (no content) of PINs that the token refused: see ``_engine.tokens.refused_pins``. ``pinpad``: a person types the
+    PIN at the device.
     """
 
     selector: TokenSelector
@@ -36,6 +38,12 @@ class TokenRecord:
     pin_file: str | None = None
     id: int | None = None
     refusals: frozenset[str] = frozenset()
+    pinpad: bool = False
+
+    @property
+    def shown_login(self) -> bool | str:
+        """``login`` as it is declared and returned."""
+        return PINPAD if self.pinpad else self.login
 
     def named(self) -> str:
         """What a text calls it. One that is declared by its slot may have no label, or another token's."""

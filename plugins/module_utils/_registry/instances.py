@@ -37,7 +37,7 @@ def _selector(kind: str, value: str) -> TokenSelector:
 def _token(row: sqlite3.Row) -> TokenRecord:
     return TokenRecord(
         **{name: row[name] for name in _TOKEN_COLUMNS}
-        | {"slot": None if row["slot"] is None else int(row["slot"]), "login": bool(row["login"])},
+        | {"slot": None if row["slot"] is None else int(row["slot"]), "login": bool(row["login"]), "pinpad": bool(row["pinpad"])},
         id=row["id"],
         selector=_selector(row["selector_kind"], row["selector_value"]),
         refusals=_refusals(row),

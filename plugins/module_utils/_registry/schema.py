@@ -143,4 +143,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE virtual_key ADD COLUMN unreported TEXT NOT NULL DEFAULT '{}'
     """,
+    """
+    ALTER TABLE token ADD COLUMN pinpad INTEGER NOT NULL DEFAULT 0
+    """,
 )

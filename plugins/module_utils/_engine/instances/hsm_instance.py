@@ -176,9 +176,8 @@ class _Registration:
             seen, selector = look.token, declared.selector
             token = _known_token(existing, declared) or _renamed_token(existing, seen, spec.tokens) or TokenRecord(selector)
             label = str(selector.value) if selector.kind == "label" else token.label
-            token = replace(
-                token, selector=selector, label=label, login=declared.login, user_type=declared.user_type, pin_file=declared.pin_file
-            )
+            as_declared = {name: getattr(declared, name) for name in ("login", "pinpad", "user_type", "pin_file")}
+            token = replace(token, selector=selector, label=label, **as_declared)
             tokens.append(replace(token, label=seen.label, serial=seen.serial, slot=seen.slot_id) if seen else token)
         record = existing or InstanceRecord(spec.name, spec.model, self.library)
         settings = {name: getattr(spec, name) for name in _SETTINGS}
@@ -338,7 +337,7 @@ def _declared(record: InstanceRecord, prefix: str | None, new_tokens: set[TokenS
         fields: dict[str, Any] = {token.selector.kind: token.selector.value}
         if token.selector not in new_tokens:
             fields |= {"label": token.label, "serial": token.serial, "slot": token.slot}
-        tokens.append(fields | {"login": token.login, "user_type": token.user_type, "pin_file": token.pin_file})
+        tokens.append(fields | {"login": token.shown_login, "user_type": token.user_type, "pin_file": token.pin_file})
     settings = _settings(record)
     del settings["name"]
     return {"prefix": prefix, **settings, "tokens": tokens}
@@ -349,7 +348,8 @@ def describe(record: InstanceRecord, prefix: str | None, plans: Sequence[TokenPl
     tokens = []
     for index, token in enumerate(record.tokens):
         look = looks[index] if looks else None
-        known = {name: getattr(token, name) for name in ("slot", "label", "serial", "pin_file", "login", "user_type")}
+        known = {name: getattr(token, name) for name in ("slot", "label", "serial", "pin_file", "user_type")}
+        known["login"] = token.shown_login
         seen = {name: getattr(look.status, name) if look else None for name in ("accessible", "probe", "error", "code", "pin_state")}
         tokens.append({**known, **seen, "initialized": bool(plans) and plans[index].create})
     dates = {"created_at": record.created_at, "updated_at": record.updated_at}

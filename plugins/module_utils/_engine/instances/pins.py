@@ -48,7 +48,7 @@ def read_pins(spec: TokenSpec) -> Pins:
     so_pin, so_source = spec.so_pin, None
     if so_pin is None and spec.so_pin_file:
         so_pin, so_source = read_pin(spec.so_pin_file, f"{spec.where}.so_pin_file"), spec.so_pin_file
-    if not spec.login:
+    if not spec.login or spec.pinpad:
         return Pins(so_pin=so_pin, so_source=so_source)
     if spec.new_pin is not None and spec.pin_file:
         return _new_pin(spec, spec.pin_file, spec.new_pin, so_pin, so_source)

@@ -84,9 +84,9 @@ class TokenPlan:
 
     @property
     def tried(self) -> Tried | None:
-        """The PIN that has to be right; None where none is proven."""
+        """The PIN that has to be right; None where none is proven, or a person types it and nothing of it can be remembered."""
         spec, pins = self.spec, self.pins
-        if self.create or not spec.login:
+        if self.create or not spec.login or spec.pinpad:
             return None
         so = self.set_pin_as_so or (spec.user_type == "so" and pins.pin is None)
         return Tried(pins.so_source if so else pins.source, so or spec.user_type == "so")

@@ -22,7 +22,7 @@ from ..._cryptoki.session import open_session
 from ..._model.errors import KeyfleetError, PinError
 from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.pin_state import NOT_SET, pin_state
-from ..._model.tokens.secret import Secret
+from ..._model.tokens.secret import TYPED, Secret
 from ..._model.tokens.selectors import TokenSelector
 from ..files.private_files import usable_pin_of, write_pin
 from ..tokens.probe import pin_missing, probe_token
@@ -192,7 +192,7 @@ def _test(provider: Provider, plan: TokenPlan, token: Token, access: Access) -> 
     status = probe_token(
         provider,
         token,
-        pin=pins.so_pin if so and pins.pin is None else pins.pin,
+        pin=TYPED if spec.pinpad else pins.so_pin if so and pins.pin is None else pins.pin,
         login=spec.login,
         so=so,
         allow_low_pin_count=access.allow_low_pin_count,

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from ..._cryptoki.provider import open_provider
 from ..._cryptoki.session import Session, open_session
 from ..._model.addresses import prefix_of
-from ..._model.errors import PinError, TokenError
+from ..._model.errors import InputError, PinError, TokenError
 from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.connection_request import ConnectionRequest, Login
-from ..._model.tokens.secret import Secret
+from ..._model.tokens.secret import TYPED, Pin, Secret
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.tokens.starting import Starting
 from ..._registry import instances as table
@@ -36,7 +36,7 @@ class Target:
     libraries: tuple[str, ...]
     selector: TokenSelector
     starting: Starting = field(default_factory=Starting)
-    pin: Secret | None = None
+    pin: Pin | None = None
     timeout: float = 0
     prefix: str | None = None
     token: TokenRecord | None = None
@@ -45,8 +45,8 @@ class Target:
 
     @property
     def tried(self) -> Tried | None:
-        """The PIN that a login tries; None without a login."""
-        return Tried(self.pin_path) if self.pin is not None else None
+        """The PIN that a login tries; None without a login, and for one that a person types: nothing of it can be remembered."""
+        return Tried(self.pin_path) if isinstance(self.pin, Secret) else None
 
     @property
     def token_id(self) -> int | None:
@@ -70,10 +70,18 @@ def target_of_request(database: Database | None, request: ConnectionRequest) -> 
     return Target((request.library,), selector, request.starting, pin, allow_low_pin_count=login.allow_low_pin_count)
 
 
-def instance_pin(token: TokenRecord, login: Login) -> Secret | None:
-    """The PIN for a registered token: the task's own, else the token's file. None where it needs no login. Raises PinError."""
+def instance_pin(token: TokenRecord, login: Login) -> Pin | None:
+    """The PIN for a registered token: the task's own, else the token's file. None where it needs no login.
+
+    Raises PinError, and InputError for a PIN that is given where a person types it.
+    """
     if not token.login:
         return None
+    if token.pinpad:
+        if login.option is not None:
+            where = f"token '{token.named()}' is registered with login: pinpad, and a person types its PIN at the device"
+            raise InputError([f"{login.option}: {where}: leave it out"])
+        return TYPED
     path = pin_path(token, login)
     if not path and login.pin is None:
         raise pin_missing(f"token '{token.named()}'")
@@ -83,7 +91,7 @@ def instance_pin(token: TokenRecord, login: Login) -> Secret | None:
 
 def pin_path(token: TokenRecord, login: Login) -> str | None:
     """The file that the PIN comes from; None where the task gives the PIN itself."""
-    if login.pin is not None or not token.login:
+    if login.pin is not None or not token.login or token.pinpad:
         return None
     return login.pin_file or token.pin_file
 

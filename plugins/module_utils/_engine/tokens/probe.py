@@ -15,7 +15,7 @@ from ..._cryptoki.provider import Provider, Token
 from ..._cryptoki.session import open_session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, TokenError
 from ..._model.tokens.pin_state import pin_state
-from ..._model.tokens.secret import Secret
+from ..._model.tokens.secret import Pin
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.tokens.status import TokenStatus, fault_fields
 
@@ -29,7 +29,7 @@ def probe_token(
     provider: Provider,
     token: Token,
     *,
-    pin: Secret | None,
+    pin: Pin | None,
     login: bool = True,
     so: bool = False,
     kind: str = "roundtrip",

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..quoting import bracketed, quoted
-from ..tokens.instance_spec import parse_instance
+from ..tokens.instance_spec import parse_instance, read_login
+from ..tokens.secret import PINPAD
 from ..toml_values import plain
 from ..uids import model_problem
 from .config import FLAT, FLAT_PREFIX, INSTANCES, Declared
@@ -148,7 +149,10 @@ def _server_problems(options: Mapping[str, Any], where: str) -> list[str]:
         problems.append(f"{where}.tokens: is empty, and the server would skip the instance: declare a token or remove the instance")
     for index, token in enumerate(tokens):
         place = f"{where}.tokens[{index}]"
-        if token.get("login") is False:
+        login = read_login(token.get("login"))
+        if login == PINPAD:
+            problems.append(f"{place}.login: {PINPAD} cannot be served: nobody is there to type the PIN when the server logs in")
+        if login in (False, PINPAD):
             continue
         if token.get("user_type") == "so":
             problems.append(f"{place}.user_type: the server logs in as user and cannot use a security officer's: give user_type: user")

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InputError, KeyfleetError
 from ..quoting import quoted
 from ..uids import model_problem
-from .secret import Secret, option_problems
+from .secret import PINPAD, Secret, option_problems
 from .selectors import TokenSelector
 from .starting import Starting
 from .vendors import LIBRARIES, default_libraries
@@ -24,12 +24,14 @@ from .vendors import LIBRARIES, default_libraries
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
+# Ansible's words for booleans.
+_TRUE, _FALSE = frozenset({"y", "yes", "on", "1", "true", "t", "1.0"}), frozenset({"n", "no", "off", "0", "false", "f", "0.0"})
 _MOST = 2**31 - 1  # what a C int holds
 
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """One entry of ``tokens:``. PINs are :class:`Secret`; files are paths on the target."""
+    """One entry of ``tokens:``. PINs are :class:`Secret`; files are paths on the target. ``pinpad``: a person types the PIN."""
 
     index: int
     selector: TokenSelector
@@ -41,6 +43,7 @@ class TokenSpec:
     new_pin: Secret | None = None
     login: bool = True
     user_type: str = "user"
+    pinpad: bool = False
 
     @property
     def where(self) -> str:
@@ -80,6 +83,23 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def read_login(value: object) -> bool | str | None:
+    """What ``login`` says: true, false or :data:`PINPAD`, true where it is not given; None where it says none of them."""
+    word = str(value).strip().lower()
+    if value is None or word in _TRUE:
+        return True
+    return False if word in _FALSE else PINPAD if word == PINPAD else None
+
+
+def _pinpad_problems(options: Mapping[str, Any], where: str) -> list[str]:
+    """Nobody but the person at the device knows the PIN, and only the user's is typed there."""
+    given = [name for name in ("pin", "pin_file", "new_pin", "so_pin", "so_pin_file", "initialize") if options.get(name)]
+    problems = [f"{where}.{name}: cannot be used with login: {PINPAD}, where a person types the user PIN at the device" for name in given]
+    if options.get("user_type") == "so":
+        problems.append(f"{where}.user_type: so cannot be used with login: {PINPAD}, which logs in as user")
+    return problems
+
+
 def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, where: str) -> list[str]:
     problems: list[str] = []
     pin, pin_file, new_pin = options.get("pin"), options.get("pin_file"), options.get("new_pin")
@@ -98,8 +118,13 @@ def _token_problems(options: Mapping[str, Any], selector: TokenSelector | None, 
             problems.append(f"{where}.initialize: creating a token needs so_pin or so_pin_file")
         if not pin and not pin_file and not new_pin:
             problems.append(f"{where}.initialize: a new token needs a user PIN: give pin or pin_file")
-    if options.get("login") is False and (pin or pin_file or new_pin):
+    login = read_login(options.get("login"))
+    if login is None:
+        problems.append(f"{where}.login: give true, false or {PINPAD}")
+    elif login is False and (pin or pin_file or new_pin):
         problems.append(f"{where}.login: is false, so pin, pin_file and new_pin have no use: leave them out or log in")
+    elif login == PINPAD:
+        problems += _pinpad_problems(options, where)
     if new_pin and not pin_file:
         problems.append(
             f"{where}.new_pin: needs pin_file, the record of which PIN is in force: without it a second run would try a wrong PIN"
@@ -134,8 +159,9 @@ def parse_tokens(entries: Sequence[Mapping[str, Any]], where: str = "") -> tuple
                 pin=options.get("pin"),
                 pin_file=options.get("pin_file"),
                 new_pin=options.get("new_pin"),
-                login=options.get("login") is not False,
+                login=read_login(options.get("login")) is not False,
                 user_type=options.get("user_type") or "user",
+                pinpad=read_login(options.get("login")) == PINPAD,
             )
         )
     return tokens, problems

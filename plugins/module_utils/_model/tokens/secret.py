@@ -4,16 +4,23 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""The one type that carries a PIN."""
+"""The one type that carries a PIN, and what stands in its place where a person types it at the device."""
 
 from __future__ import annotations
 
 import json
+from typing import Final
 
 _SHORTEST_LINE = 4  # a shorter line of a key or a file is none of its secret, and stands in any text
 
 
-class Secret:
+class Pin:
+    """What a login takes: a :class:`Secret`, or :data:`TYPED`."""
+
+    __slots__ = ()
+
+
+class Secret(Pin):
     """A PIN or passphrase that no repr, format, log or error can print.
 
     The text leaves it only through :meth:`reveal`, which is called where a PIN goes to the token or into its
@@ -47,6 +54,14 @@ class Secret:
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         raise TypeError("a Secret is not serialised")
+
+
+class PinPad(Pin):
+    """No PIN: a person types it at the device, by its protected authentication path (PKCS#11 3.1, section 5.6.6)."""
+
+
+TYPED: Final = PinPad()
+PINPAD = "pinpad"  # the word for it in ``login``
 
 
 def pin_problem(pin: Secret) -> str | None:

@@ -84,7 +84,10 @@ def test_instances_and_tokens(registry: Database) -> None:
     )
     assert found.id and found.position == 1 and found.created_at == found.updated_at
     assert [replace(token, id=None) for token in found.tokens] == [TOKEN, OTHER]
-    second, first = (replace(token, slot=9, login=not token.login, user_type="x", pin_file="/p", serial="s") for token in found.tokens)
+    second, first = (
+        replace(token, slot=9, login=not token.login, pinpad=not token.pinpad, user_type="x", pin_file="/p", serial="s")
+        for token in found.tokens
+    )
     values = {"name": "b", "model": "m", "library": "l", "description": "d", "admins": (), "max_sessions": 1, "connection_timeout": 2}
     changed = replace(found, **values, environment={"B": "2"}, tokens=(first, second), init_args="", os_locking=False)
     instances.save(registry, changed, "change_instance")

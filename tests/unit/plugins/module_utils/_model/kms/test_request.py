@@ -80,6 +80,7 @@ def test_a_problem_never_shows_a_value() -> None:
         (declared(tokens=None), ("tokens: is empty",)),
         (token(), ("instances[0] (a).tokens[0].pin: is missing", "drop the slot", "pin_file, or login: false")),
         (token(pin_file="/p", user_type="so"), ("tokens[0].user_type", "give user_type: user")),
+        (token(login="pinpad"), ("tokens[0].login: pinpad cannot be served", "nobody is there")),
         (token(pin=Secret("")), ("tokens[0].pin: is empty",)),
         (token(initialize=True, so_pin=Secret("1")), ("tokens[0].initialize: a new token needs a user PIN",)),
         (declared(name="-"), ("is no instance name",)),

@@ -14,6 +14,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instanc
     InstanceRequest,
     InstanceSpec,
     TokenSpec,
+    parse_tokens,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
@@ -111,6 +112,11 @@ def test_bad_options(options: dict[str, Any], expected: str) -> None:
         ({"so_pin": PIN, "pin": PIN, "initialize": True, "user_type": "so"}, ".initialize: sets a user PIN"),
         ({"label": None, "slot": "1", "so_pin": PIN, "pin": PIN, "initialize": True}, ".initialize: a token is created by its label"),
         ({"login": False, "pin": PIN}, ".login: is false, so pin, pin_file and new_pin have no use"),
+        ({"login": "maybe"}, ".login: give true, false or pinpad"),
+        ({"login": "pinpad", "pin": PIN}, ".pin: cannot be used with login: pinpad"),
+        ({"login": "pinpad", "pin_file": "/p"}, ".pin_file: cannot be used with login: pinpad"),
+        ({"login": "pinpad", "so_pin": PIN}, ".so_pin: cannot be used with login: pinpad"),
+        ({"login": "pinpad", "user_type": "so"}, ".user_type: so cannot be used with login: pinpad"),
         ({"new_pin": PIN}, ".new_pin: needs pin_file"),
         ({"new_pin": PIN, "pin_file": "/p", "user_type": "so"}, ".new_pin: changes the user PIN"),
     ],
@@ -118,6 +124,15 @@ def test_bad_options(options: dict[str, Any], expected: str) -> None:
 def test_bad_tokens(options: dict[str, Any], expected: str) -> None:
     (problem,) = problems({"label": "fine", "pin": PIN}, {"label": "a", **options})
     assert problem.startswith(f"tokens[1]{expected}")
+
+
+@pytest.mark.parametrize(
+    ("given", "login", "pinpad"),
+    [(None, True, False), (True, True, False), (False, False, False), ("yes", True, False), (0, False, False), ("pinpad", True, True)],
+)
+def test_ways_to_log_in(given: object, login: bool, pinpad: bool) -> None:
+    ((token,), found) = parse_tokens([{"label": "a", "login": given}])
+    assert (token.login, token.pinpad, found) == (login, pinpad, [])
 
 
 def test_a_token_is_named_once() -> None:

@@ -12,6 +12,7 @@ All objects made here live in the session only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -170,7 +171,7 @@ def belongs(session: Session, inventory: Inventory, private: KeyObject, public: 
     """Whether a public key, as its attributes' values, belongs to a private key on the token.
 
     The private key signs and the public one verifies, or both agree on a secret with a third. None where the private key
-    may do neither and its numbers do not tell.
+    may do neither and its numbers do not tell. Raises :class:`Cryptoki`, and PinError where the key wants a login of its own.
     """
     if private.modulus and public.get("MODULUS"):
         return private.modulus == public["MODULUS"]
@@ -178,7 +179,9 @@ def belongs(session: Session, inventory: Inventory, private: KeyObject, public: 
     with calling(f"comparing the halves of '{private.label}'"):
         if "sign" in private.operations and names:
             with for_a_moment(_public_for_a_look(session, private.type, public)) as mate:
-                return bool(mate.verify(_MESSAGE, raw.sign(_MESSAGE, mechanism=mechanism(names[0])), mechanism=mechanism(names[0])))
+                sign = partial(raw.sign, _MESSAGE, mechanism=mechanism(names[0]))
+                signature = session.using(private, sign, f"comparing the halves of '{private.label}'")
+                return bool(mate.verify(_MESSAGE, signature, mechanism=mechanism(names[0])))
         if private.type == "EC" and "derive" in private.operations and "ECDH1_DERIVE" in session.mechanisms():
             return _agree(session, raw, public)
     return None

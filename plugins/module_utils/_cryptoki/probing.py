@@ -78,7 +78,9 @@ def _use_key(session: Session) -> bool:
         try:
             with calling("using a key that is there"):
                 item = describe(raw)
-            if item is not None and use_once(session, Inventory([item], {item.handle: raw}), key_of([item])) is not None:
+            if item is None or item.always_authenticate:  # a probe spends no further login
+                continue
+            if use_once(session, Inventory([item], {item.handle: raw}), key_of([item])) is not None:
                 return True
         except Cryptoki as error:
             if ends_probe(error.rv):

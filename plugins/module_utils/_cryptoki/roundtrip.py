@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
-from .._model.keys.objects import Key
+from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
 from .allowed import allowed_of
 from .attributes import read_value
@@ -124,7 +125,13 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
 
 
 def _use_pair(
-    session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str, mechanisms: frozenset[str]
+    session: Session,
+    raws: Mapping[str, Any],
+    name: str,
+    operations: tuple[str, ...],
+    what: str,
+    mechanisms: frozenset[str],
+    item: KeyObject | None,
 ) -> str | None:
     for half in raws.values():
         typed(half, KEY_TYPES[name].ckk)
@@ -132,13 +139,13 @@ def _use_pair(
     usable = [one for one in (*SIGNING[name], *(_PSS if name == "RSA" else ())) if one in mechanisms]
     if "sign" in operations and usable:
         how = {"mechanism": mechanism(usable[0]), "mechanism_param": _pss_parameters(usable[0])}
-        signature = private.sign(_DIGEST, **how)
+        signature = session.using(item, partial(private.sign, _DIGEST, **how), what)
         if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, **how):
             raise wrong_answer(what)
         return "sign"
     if name == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(operations):
         sealed = public.encrypt(BLOCK, mechanism=mechanism("RSA_PKCS"))
-        if private.decrypt(sealed, mechanism=mechanism("RSA_PKCS")) != BLOCK:
+        if session.using(item, partial(private.decrypt, sealed, mechanism=mechanism("RSA_PKCS")), what) != BLOCK:
             raise wrong_answer(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
@@ -197,13 +204,16 @@ def works_with_another(session: Session, key: Key) -> bool:
 def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     """Use ``key`` in one of its permitted operations and say which; None where no operation can be tried alone.
 
-    Raises :class:`Cryptoki` when the token refuses or answers wrongly. Leaves nothing on the token.
+    A key with CKA_ALWAYS_AUTHENTICATE gets its login, and is not tried where the session has no PIN for it. Raises :class:`Cryptoki` when
+    the token refuses or answers wrongly, PinError where it refuses that login. Leaves nothing on the token.
     """
+    if key.private is not None and key.private.always_authenticate and not session.has_own_login:
+        return None
     what = f"using key '{key.main.label}' once"
     raws = {part.kind: inventory.raw[part.handle] for part in key.objects}
     try:
         with calling(what):
-            return _use(session, raws, key.main.type, key.operations, what)
+            return _use(session, raws, key.main.type, key.operations, what, private=key.private)
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
@@ -228,7 +238,7 @@ def _use_as_allowed(session: Session, raws: Mapping[str, Any], key: Key, only: I
     """Use a key that is restricted to the mechanisms ``only``, with one of them."""
     try:
         with calling(what):
-            return _use(session, raws, key.main.type, key.operations, what, session.mechanisms().intersection(only))
+            return _use(session, raws, key.main.type, key.operations, what, session.mechanisms().intersection(only), key.private)
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
@@ -236,11 +246,18 @@ def _use_as_allowed(session: Session, raws: Mapping[str, Any], key: Key, only: I
 
 
 def _use(
-    session: Session, raws: Mapping[str, Any], name: str, operations: tuple[str, ...], what: str, only: frozenset[str] | None = None
+    session: Session,
+    raws: Mapping[str, Any],
+    name: str,
+    operations: tuple[str, ...],
+    what: str,
+    only: frozenset[str] | None = None,
+    private: KeyObject | None = None,
 ) -> str | None:
+    """``private`` is the private half as it was read, where it may want the PIN at each use."""
     mechanisms = session.mechanisms() if only is None else only
     if SECRET in raws and name in MACS:
         return _use_secret(session, raws[SECRET], name, operations, what, mechanisms)
     if PRIVATE in raws and name in SIGNING:
-        return _use_pair(session, raws, name, operations, what, mechanisms)
+        return _use_pair(session, raws, name, operations, what, mechanisms, private)
     return None

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from .._model import underway
 from .._model.errors import Cryptoki, PinError, TokenError
+from .._model.keys.objects import KeyObject
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
 from .._model.tokens.secret import Pin, PinPad, Secret, length_fits
 from .binding import mechanism as by_name
@@ -60,6 +61,7 @@ class Session:
         self.raw = raw
         self._user_pin = user_pin  # what the user logged in with; None for the security officer and without a login
         self._allow_low = allow_low
+        self._refused: PinError | Cryptoki | None = None  # by a key that wants the PIN at each use
         self._mechanisms: frozenset[str] | None = None
 
     def mechanisms(self) -> frozenset[str]:
@@ -76,12 +78,26 @@ class Session:
             info = self.token.slot.get_mechanism_info(by_name(mechanism))
         return int(info.min_key_length), int(info.max_key_length)
 
+    @property
+    def has_own_login(self) -> bool:
+        """Whether :meth:`with_own_login` has a PIN to give."""
+        return isinstance(self._user_pin, Secret)
+
+    def using(self, item: KeyObject | None, use: Callable[..., Result], doing: str) -> Result:
+        """One use of the private key ``item``, which gets a login of its own where it wants one: then ``use`` is called with ``pin``."""
+        if item is None or not item.always_authenticate:
+            return use()
+        return self.with_own_login(lambda pin: use(pin=pin), doing)
+
     def with_own_login(self, use: Callable[[str], Result], doing: str) -> Result:
         """One use of a key that wants the PIN each time (CKA_ALWAYS_AUTHENTICATE): ``use`` makes the context-specific login right after
         it began the operation (PKCS#11 3.1, section 5.6.8), with the PIN that it is given.
 
-        One try, after the flags were read, as any login. Raises :class:`PinError`, and python-pkcs11's errors.
+        One try, after the flags were read, as any login, and none any more once this session's PIN was refused. Raises
+        :class:`PinError`, and python-pkcs11's errors.
         """
+        if self._refused is not None:
+            raise self._refused
         if self._user_pin is None:
             raise PinError(f"{self.token}: {doing} takes the user PIN at each use, and this session has none.", code="pin_missing")
         if not isinstance(self._user_pin, Secret):
@@ -95,7 +111,8 @@ class Session:
                 return use(self._user_pin.reveal())
             except pkcs11.PKCS11Error as error:
                 if rv_name(error) in _REFUSED:
-                    raise _login_error(error, self.token, so=False) from None
+                    self._refused = _login_error(error, self.token, so=False)
+                    raise self._refused from None
                 raise
 
     def init_pin(self, pin: Secret, about_to: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -28,8 +29,8 @@ _NOT_PERMITTED = "CKR_KEY_FUNCTION_NOT_PERMITTED"
 
 def does(session: Session, inventory: Inventory, item: KeyObject, operation: str) -> bool | None:
     """Whether the key encrypts, signs, wraps or derives. What it gives is thrown away. None: this token can be asked for nothing that
-    would tell. Raises :class:`Cryptoki`."""
-    if item.type not in KEY_TYPES:
+    would tell. Raises :class:`Cryptoki`, and PinError where the key wants a login of its own."""
+    if item.type not in KEY_TYPES or (item.always_authenticate and not session.has_own_login):
         return None
     raw = typed(inventory.raw[item.handle], KEY_TYPES[item.type].ckk)
     ways = {"encrypt": _encrypts, "sign": _signs, "wrap": _wraps, "derive": _derives}
@@ -57,7 +58,8 @@ def _signs(session: Session, raw: Any, item: KeyObject) -> bool | None:
     usable = [name for name in names if name in session.mechanisms()]
     if not usable:
         return None
-    with_one_of(usable, lambda how: raw.sign(_DIGEST, mechanism=how))
+    what = f"trying to sign with key '{item.label}'"
+    with_one_of(usable, lambda how: session.using(item, partial(raw.sign, _DIGEST, mechanism=how), what))
     return True
 
 

@@ -113,3 +113,21 @@ def test_a_private_key_in_the_wrong_place_is_not_shown(primary: Hsm) -> None:
         answer = primary.keys(entry)
         assert answer["failed"] is True
         assert line not in answer["_raw"], entry
+
+
+def test_a_key_that_wants_the_pin_at_each_use_gets_it_once(faulty: Faulty) -> None:
+    """When it is found, and when its public half was made anew. A PIN that is refused there is remembered, before and after a write."""
+    hsm, card = faulty.hsm, {"label": "card", "type": "EC"}
+    hsm.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "card", "--id", b"card".hex(), "--always-auth")
+    # Logins: the session's, one to see whether the recorded public half is the key's, one to use the whole.
+    for repaired, logins in ((False, 2), (True, 3)):
+        if repaired:
+            hsm.tool("--delete-object", "--type", "pubkey", "--label", "card")
+        with_plan(faulty, f"C_Login:{logins}:before=0xa0")  # CKR_PIN_INCORRECT
+        answer = hsm.keys(card, repair=repaired)
+        assert answer["failure"]["code"] == "pin_incorrect", answer
+        assert answer["changed"] is repaired and faulty.calls()["C_Login"] == logins
+        with_plan(faulty, "")
+        assert hsm.keys(card)["failure"]["code"] == "pin_not_tried" and not faulty.log.exists()
+        assert ok(hsm.keys(card, allow_low_pin_count=True))["changed"] is not repaired
+        assert faulty.calls()["C_Login"] == (1 if repaired else 2)  # recorded: not used again

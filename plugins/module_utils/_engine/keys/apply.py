@@ -20,7 +20,7 @@ from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
-from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
+from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.spec import KeySpec
@@ -32,6 +32,7 @@ from ..._model.scope import Scope
 from ..._registry import events, pending_keys, virtual_keys
 from ..._registry.database import Database, recording
 from ..tokens.connection import Target
+from ..tokens.refused_pins import note_login
 from .done import Done, Failure, LeftOver, Work
 from .look import TokenLook, wrapping_key
 from .planning.plan import (
@@ -373,7 +374,9 @@ class Applier:
     def _use_once(self, key: Key) -> None:
         try:
             use_once(self.session, self.inventory, key)
-        except Cryptoki as error:
+        except (Cryptoki, PinError) as error:
+            if isinstance(error, PinError):  # it goes into the results, and never reaches who opened the session
+                note_login(self.database, self.target.token, self.target.tried, error)
             error.details[CHANGED] = True
             error.message = f"the key was made but cannot be used: {error.message} ({key.main.named()})"
             raise

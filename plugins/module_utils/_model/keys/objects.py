@@ -29,7 +29,8 @@ class KeyObject:
     section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
     ``wrap_with_trusted``: only a key that is ``trusted``, which the security officer says, may wrap it.
     ``allowed_mechanisms`` are read where an entry declares them; empty: it is restricted to none.
-    ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a half of a pair without the public numbers that each has.
+    ``always_authenticate``: a private key that wants the PIN at each use. ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a
+    half of a pair without the public numbers that each has.
     ``untold`` are operations of its type of which the token does not say whether the key has them. ``recalled`` are operations and
     attributes that the token does not say, and the registry does: see :func:`recall`.
     """
@@ -50,6 +51,7 @@ class KeyObject:
     trusted: bool | None = None
     wrap_with_trusted: bool | None = None
     allowed_mechanisms: tuple[str, ...] | None = None
+    always_authenticate: bool | None = None
     public_key: bytes | None = None
     modulus: bytes | None = None
     exponent: bytes | None = None

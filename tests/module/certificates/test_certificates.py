@@ -313,6 +313,19 @@ def test_import_from_a_file_in_der(primary: Hsm, ca: Ca) -> None:
     assert done["fingerprint"] == issued.fingerprint(hashes.SHA256()).hex()
 
 
+def test_a_certificate_without_a_key_is_looked_at_and_removed(primary: Hsm, ca: Ca) -> None:
+    """A CA's, which the token has for a chain: its key is elsewhere."""
+    der = primary.scratch / "ca.der"
+    der.write_bytes(ca.certificate.public_bytes(Encoding.DER))
+    primary.tool("--write-object", str(der), "--type", "cert", "--label", "root-ca", "--id", "c0")
+    for named in ({}, {"key_id": "c0"}):
+        found = certificate(primary, key_label="root-ca", **named)
+        assert found["changed"] is False and found["matches_key"] is None and found["fingerprint"] is not None
+    missing = primary.run("hsm_certificate", instance="primary", key_label="root-ca", key_id="c1")
+    assert missing["failure"]["code"] == "no_key"
+    assert [certificate(primary, key_label="root-ca", state="absent")["changed"] for _time in range(2)] == [True, False]
+
+
 def test_absent_four_steps(primary: Hsm) -> None:
     make_key(primary)
     csr = primary.scratch / "web01.csr"

@@ -104,6 +104,11 @@ class CertificateSpec:
         named = bool(self.subject or self.alt_names)
         return self.csr_path is not None or (named and not self.imports and not self.self_signed)
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether nothing is declared."""
+        return self.state != "absent" and not (self.imports or self.self_signed or self.wants_request)
+
 
 def label_problem(label: str) -> str | None:
     """Why ``label`` is no key's label, or None."""

@@ -367,7 +367,7 @@ subject:
 matches_key:
   description:
     - Whether its public key is that of the key. V(false) when the key was replaced and the certificate was not.
-    - V(null) without a certificate, and in check mode where the key or the certificate is not there yet.
+    - V(null) without a certificate or without a key, and in check mode where one of them is not there yet.
   returned: success
   type: bool
   sample: true

@@ -148,6 +148,10 @@ options:
             path (CKF_PROTECTED_AUTHENTICATION_PATH). Every login of every task asks for it anew. No option may give a
             PIN then, nor create the token.
         type: raw
+        choices:
+          - true
+          - false
+          - pinpad
         default: true
       user_type:
         description:

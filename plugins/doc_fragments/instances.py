@@ -143,6 +143,10 @@ options:
               - Whether the server logs in. Set it to V(false) for a token that needs no PIN.
               - V(pinpad) is refused, because nobody is there to type the PIN when the server logs in.
             type: raw
+            choices:
+              - true
+              - false
+              - pinpad
             default: true
           user_type:
             description:

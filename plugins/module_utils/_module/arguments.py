@@ -98,6 +98,8 @@ class Check:
             if (shape and kind not in (shape, "raw")) or (kind == "int" and not _INTEGER.match(str(value))):
                 raise TypeError
             converted = _CONVERT[kind](value)
+            if kind == "raw" and True in option.get("choices", ()):
+                converted = _as_boolean(value)
         except (TypeError, ValueError):
             self._refuse(place, f"is not {_WANTED[kind]}" + (f" but {_WANTED[shape]}" if shape else ""))
             return None
@@ -145,6 +147,14 @@ class Check:
         else:
             return value
         return None
+
+
+def _as_boolean(value: Any) -> Any:
+    """A value of an option that takes a boolean or a word."""
+    try:
+        return validation.check_type_bool(value)
+    except TypeError:
+        return value
 
 
 def _number_for_text(value: Any, place: str, spec: Mapping[str, Any]) -> str | None:

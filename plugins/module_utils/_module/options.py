@@ -31,7 +31,7 @@ TOKEN: Spec = {
     "pin": {"type": "str", "no_log": True},
     "pin_file": {"type": "path", "no_log": False},
     "new_pin": {"type": "str", "no_log": True},
-    "login": {"type": "raw", "default": True},
+    "login": {"type": "raw", "choices": [True, False, "pinpad"], "default": True},
     "user_type": {"type": "str", "choices": ["user", "so"], "default": "user"},
 }
 

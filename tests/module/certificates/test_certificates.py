@@ -321,6 +321,7 @@ def test_a_certificate_without_a_key_is_looked_at_and_removed(primary: Hsm, ca: 
     for named in ({}, {"key_id": "c0"}):
         found = certificate(primary, key_label="root-ca", **named)
         assert found["changed"] is False and found["matches_key"] is None and found["fingerprint"] is not None
+        assert any("The certificate is a CA's" in str(text) for text in found["warnings"])
     missing = primary.run("hsm_certificate", instance="primary", key_label="root-ca", key_id="c1")
     assert missing["failure"]["code"] == "no_key"
     assert [certificate(primary, key_label="root-ca", state="absent")["changed"] for _time in range(2)] == [True, False]

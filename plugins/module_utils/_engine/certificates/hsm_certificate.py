@@ -141,14 +141,19 @@ class _Run:
         try:
             key = find_key(session, inventory, self.spec)
         except KeyfleetError as error:
-            # A CA's certificate may be there without a key: it is looked at.
-            if error.code == "no_key" and self.spec.only_looks and of_key(cryptoki.read_certificates(session).objects, label, named):
+            if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(session):
+                self.context.warn(f"{error.message} The certificate is a CA's, and is looked at without it.")
                 return None, named
             if not self.context.check_mode or error.code != "no_key" or not label:
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
             return None, named or own_id(label)
         return key, key.key_id
+
+    def _is_of_a_ca(self, session: Session) -> bool:
+        """Whether all certificates that are named are: a token has them for chains, and their keys are elsewhere."""
+        found = of_key(cryptoki.read_certificates(session).objects, self.spec.key_label, self.spec.key_id)
+        return bool(found) and all((one.found.described().get("basic_constraints") or {}).get("ca") for one in found)
 
     def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:
         """Everything that is to be done. Nothing is signed or written yet. Raises :class:`KeyfleetError`."""

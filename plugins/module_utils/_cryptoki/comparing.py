@@ -23,7 +23,7 @@ from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
-from .passing import for_a_moment
+from .passing import agreed_secret, for_a_moment, guest_key
 from .roundtrip import INCONCLUSIVE, SIGNING, macs, with_one_of
 from .session import Session
 
@@ -119,7 +119,7 @@ def _same_wrapping(session: Session, raw: Any, reference: Any, may_wrap: bool) -
     """AES_KEY_WRAP (RFC 3394) has no random part, so one key gives one result, and another key's is refused."""
     attribute, wrap = pkcs11.Attribute, mechanism("AES_KEY_WRAP")
     open_key = {attribute.EXTRACTABLE: True, attribute.SENSITIVE: False}
-    with for_a_moment(session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=open_key)) as guest:
+    with for_a_moment(guest_key(session)) as guest:
         wrapped = reference.wrap_key(guest, mechanism=wrap)
         if may_wrap:
             return bool(raw.wrap_key(guest, mechanism=wrap) == wrapped)
@@ -209,16 +209,7 @@ def _agree(session: Session, raw: Any, public: Mapping[str, bytes]) -> bool:
 
 def _derived(raw: Any, point: bytes) -> bytes:
     attribute = pkcs11.Attribute
-    secret = raw.derive_key(
-        pkcs11.KeyType.GENERIC_SECRET,
-        256,
-        store=False,
-        capabilities=0,
-        mechanism=mechanism("ECDH1_DERIVE"),
-        mechanism_param=(pkcs11.KDF.NULL, None, point),
-        template={attribute.EXTRACTABLE: True, attribute.SENSITIVE: False},
-    )
-    with for_a_moment(secret):
+    with for_a_moment(agreed_secret(raw, point, {attribute.EXTRACTABLE: True, attribute.SENSITIVE: False})) as secret:
         value: bytes = read_value(secret, "VALUE")
     if not value:
         raise Cryptoki("agreeing on a secret gave none", rv="CKR_FUNCTION_FAILED", device=True)

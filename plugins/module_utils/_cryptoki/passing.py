@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .binding import pkcs11
+from .binding import mechanism, pkcs11
 
 
 @contextmanager
@@ -23,3 +23,22 @@ def for_a_moment(raw: Any) -> Iterator[Any]:
     finally:
         with suppress(pkcs11.PKCS11Error):
             raw.destroy()
+
+
+def guest_key(session: Any) -> Any:
+    """A key that is there to be wrapped, of the session only. Raises python-pkcs11's errors."""
+    template = {pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
+    return session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=template)
+
+
+def agreed_secret(private: Any, point: bytes, template: Mapping[Any, Any] | None = None) -> Any:
+    """What an EC key agrees on with the owner of the ``point`` (CKM_ECDH1_DERIVE), of the session only. Raises python-pkcs11's errors."""
+    return private.derive_key(
+        pkcs11.KeyType.GENERIC_SECRET,
+        256,
+        store=False,
+        capabilities=0,
+        mechanism=mechanism("ECDH1_DERIVE"),
+        mechanism_param=(pkcs11.KDF.NULL, None, point),
+        template=template,
+    )

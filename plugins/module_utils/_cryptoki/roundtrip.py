@@ -23,13 +23,13 @@ from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
-from .passing import for_a_moment
+from .passing import agreed_secret, for_a_moment, guest_key
 from .session import Session
 
 BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
-_DIGEST = bytes(range(32))
+DIGEST = bytes(range(32))
 
-# Mechanisms (without CKM_) that sign _DIGEST as it is; the first that the token has is used.
+# Mechanisms (without CKM_) that sign DIGEST as it is; the first that the token has is used.
 SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
 # Those by which a secret key makes a MAC.
 MACS = {"AES": ("AES_CMAC",), "DES3": ("DES3_CMAC",), "DES": ("DES_CMAC",), GENERIC: HMACS}
@@ -115,10 +115,7 @@ def _use_secret(session: Session, raw: Any, kind: str, operations: tuple[str, ..
             raise wrong_answer(what)
         return "sign"
     if kind == "AES" and "AES_KEY_WRAP" in mechanisms and "AES_KEY_GEN" in session.mechanisms() and "wrap" in operations:
-        guest = session.raw.generate_key(
-            pkcs11.KeyType.AES, 128, store=False, template={pkcs11.Attribute.EXTRACTABLE: True, pkcs11.Attribute.SENSITIVE: False}
-        )
-        with for_a_moment(guest):
+        with for_a_moment(guest_key(session)) as guest:
             raw.wrap_key(guest, mechanism=mechanism("AES_KEY_WRAP"))
         return "wrap"
     return None
@@ -139,8 +136,8 @@ def _use_pair(
     usable = [one for one in (*SIGNING[name], *(_PSS if name == "RSA" else ())) if one in mechanisms]
     if "sign" in operations and usable:
         how = {"mechanism": mechanism(usable[0]), "mechanism_param": _pss_parameters(usable[0])}
-        signature = session.using(item, partial(private.sign, _DIGEST, **how), what)
-        if public is not None and "verify" in operations and not public.verify(_DIGEST, signature, **how):
+        signature = session.using(item, partial(private.sign, DIGEST, **how), what)
+        if public is not None and "verify" in operations and not public.verify(DIGEST, signature, **how):
             raise wrong_answer(what)
         return "sign"
     if name == "RSA" and "RSA_PKCS" in mechanisms and public is not None and {"encrypt", "decrypt"} <= set(operations):
@@ -149,12 +146,7 @@ def _use_pair(
             raise wrong_answer(what)
         return "decrypt"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
-        point = read_value(public, "EC_POINT")
-        parameters = (pkcs11.KDF.NULL, None, point)
-        derived = private.derive_key(
-            pkcs11.KeyType.GENERIC_SECRET, 256, store=False, mechanism=mechanism("ECDH1_DERIVE"), mechanism_param=parameters, capabilities=0
-        )
-        with for_a_moment(derived):
+        with for_a_moment(agreed_secret(private, read_value(public, "EC_POINT"))):
             return "derive"
     return None
 

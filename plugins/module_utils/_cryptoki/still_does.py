@@ -18,12 +18,11 @@ from .attributes import read_value
 from .binding import mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
-from .passing import for_a_moment
-from .roundtrip import INCONCLUSIVE, MACS, SIGNING, with_one_of
+from .passing import agreed_secret, for_a_moment, guest_key
+from .roundtrip import DIGEST, INCONCLUSIVE, SIGNING, macs, with_one_of
 from .session import Session
 
 _BLOCKS = bytes(16)  # one block of AES, two of DES
-_DIGEST = bytes(range(32))
 _NOT_PERMITTED = "CKR_KEY_FUNCTION_NOT_PERMITTED"
 
 
@@ -54,12 +53,11 @@ def _encrypts(session: Session, raw: Any, item: KeyObject) -> bool | None:
 
 
 def _signs(session: Session, raw: Any, item: KeyObject) -> bool | None:
-    names = MACS[item.type] if item.kind == SECRET else SIGNING[item.type]
-    usable = [name for name in names if name in session.mechanisms()]
+    usable = macs(session, item.type) if item.kind == SECRET else [one for one in SIGNING[item.type] if one in session.mechanisms()]
     if not usable:
         return None
     what = f"trying to sign with key '{item.label}'"
-    with_one_of(usable, lambda how: session.using(item, partial(raw.sign, _DIGEST, mechanism=how), what))
+    with_one_of(usable, lambda how: session.using(item, partial(raw.sign, DIGEST, mechanism=how), what))
     return True
 
 
@@ -68,9 +66,7 @@ def _wraps(session: Session, raw: Any, item: KeyObject) -> bool | None:
     name = "RSA_PKCS" if item.kind == PUBLIC else "AES_KEY_WRAP"
     if item.type not in ("AES", "RSA") or not {name, "AES_KEY_GEN"} <= session.mechanisms():
         return None
-    attribute = pkcs11.Attribute
-    template = {attribute.EXTRACTABLE: True, attribute.SENSITIVE: False}
-    with for_a_moment(session.raw.generate_key(pkcs11.KeyType.AES, 128, store=False, template=template)) as guest:
+    with for_a_moment(guest_key(session)) as guest:
         raw.wrap_key(guest, mechanism=mechanism(name))
     return True
 
@@ -82,14 +78,5 @@ def _derives(session: Session, raw: Any, item: KeyObject) -> bool | None:
     parameters = {pkcs11.Attribute.EC_PARAMS: CURVES[item.curve].der}
     domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, parameters, local=True)
     public, private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
-    with for_a_moment(public), for_a_moment(private):
-        agreed = raw.derive_key(
-            pkcs11.KeyType.GENERIC_SECRET,
-            256,
-            store=False,
-            capabilities=0,
-            mechanism=mechanism("ECDH1_DERIVE"),
-            mechanism_param=(pkcs11.KDF.NULL, None, read_value(public, "EC_POINT")),
-        )
-        with for_a_moment(agreed):
-            return True
+    with for_a_moment(public), for_a_moment(private), for_a_moment(agreed_secret(raw, read_value(public, "EC_POINT"))):
+        return True

@@ -24,8 +24,10 @@ from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMACS, KEY_TYPES
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
+from .passing import agreed_secret
 from .roundtrip import SIGNING, wrong_answer
 from .session import Session
+from .wrap_mechanisms import PADDED, WHOLE
 
 _BLOCKS = bytes(range(32))
 _AES_BITS, _RSA_BITS = 256, 2048
@@ -36,7 +38,7 @@ _PARAMETERS: dict[str, Callable[[], Any]] = {
     "AES_CBC_PAD": lambda: os.urandom(16),
     "AES_GCM": lambda: pkcs11.GCMParams(os.urandom(12)),
 }
-_WRAPPING = ("AES_KEY_WRAP", "AES_KEY_WRAP_PAD", "AES_KEY_WRAP_KWP")
+_WRAPPING = (WHOLE, *reversed(PADDED))
 _FUNCTIONS = {
     "random": "C_GenerateRandom",
     "import": "C_CreateObject",
@@ -265,13 +267,4 @@ class _Tries:
         yield trial
 
     def _derive(self, public: Any, private: Any) -> Any:
-        parameters = (pkcs11.KDF.NULL, None, read_value(public, "EC_POINT"))
-        return private.derive_key(
-            pkcs11.KeyType.GENERIC_SECRET,
-            256,
-            store=False,
-            capabilities=0,
-            mechanism=mechanism("ECDH1_DERIVE"),
-            mechanism_param=parameters,
-            template=self._kept_out(),
-        )
+        return agreed_secret(private, read_value(public, "EC_POINT"), self._kept_out())

@@ -115,8 +115,8 @@ class _Run:
         self.target, self.database = target, database
         write = self.spec.writes_token and not self.context.check_mode
         with open_target(target, database, read_write=write) as session:
-            key, key_id = self._key(session)
             inventory = cryptoki.read_certificates(session)
+            key, key_id = self._key(session, inventory)
             stored = of_key(inventory.objects, self.spec.key_label, key_id)
             request, plan = self.plan(key, stored, session)
             reason = hidden_objects(session.token.model, session.token.serial) if plan.stores and not stored else None
@@ -128,7 +128,7 @@ class _Run:
                 made = self._apply(session, key, request, plan, inventory, _Log(database, target, session))
         return self.outcome(request, plan, key, made)
 
-    def _key(self, session: Session) -> tuple[CertifiedKey | None, bytes | None]:
+    def _key(self, session: Session, certificates: cryptoki.CertificateInventory) -> tuple[CertifiedKey | None, bytes | None]:
         """The key, and the CKA_ID that its certificates have: None where any will do."""
         label, named = self.spec.key_label, self.spec.key_id
         inventory = read_inventory(session)
@@ -141,7 +141,7 @@ class _Run:
         try:
             key = find_key(session, inventory, self.spec)
         except KeyfleetError as error:
-            if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(session):
+            if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(certificates):
                 self.context.warn(f"{error.message} The certificate is a CA's, and is looked at without it.")
                 return None, named
             if not self.context.check_mode or error.code != "no_key" or not label:
@@ -150,9 +150,9 @@ class _Run:
             return None, named or own_id(label)
         return key, key.key_id
 
-    def _is_of_a_ca(self, session: Session) -> bool:
+    def _is_of_a_ca(self, certificates: cryptoki.CertificateInventory) -> bool:
         """Whether all certificates that are named are: a token has them for chains, and their keys are elsewhere."""
-        found = of_key(cryptoki.read_certificates(session).objects, self.spec.key_label, self.spec.key_id)
+        found = of_key(certificates.objects, self.spec.key_label, self.spec.key_id)
         return bool(found) and all((one.found.described().get("basic_constraints") or {}).get("ca") for one in found)
 
     def plan(self, key: CertifiedKey | None, stored: list[Stored], session: Session | None) -> tuple[RequestPlan | None, CertificatePlan]:

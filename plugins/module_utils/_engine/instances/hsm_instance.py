@@ -103,7 +103,7 @@ class _Registration:
         """Find the tokens, plan, and test those that need nothing first: the plans, and the last look at each token."""
         plans, looks = [], []
         founds = [token_setup.observe(provider, spec) for spec in self.spec.tokens]
-        rows = [_known_token(existing, spec) or TokenRecord(spec.selector) for spec in self.spec.tokens]
+        rows = [_row(existing, spec) for spec in self.spec.tokens]
         rows = [with_refusals(database, row, found.token) for row, found in zip(rows, founds, strict=True)]
         for spec, pins, found, row in zip(self.spec.tokens, self.pins, founds, rows, strict=True):
             plans.append(plan_token(spec, pins, found, self.access, row))
@@ -139,8 +139,7 @@ class _Registration:
                 if isinstance(provider, Provider) and look.error is None:
                     done.append(token_setup.apply(provider, plan, look, self.access))
                     if plan.writes_token and not (done[-1].failure and done[-1].steps):  # the PIN that was to be proven, no later one
-                        row = _known_token(existing, plan.spec) or TokenRecord(plan.spec.selector)
-                        note_any_login(database, row, plan.look.token, plan.tried, done[-1].failure)
+                        note_any_login(database, _row(existing, plan.spec), plan.look.token, plan.tried, done[-1].failure)
                 elif _out_of_reach(look):
                     done.append(token_setup.keep_pin(plan, look))
                 else:
@@ -266,6 +265,11 @@ def _check_distinct(plans: Sequence[TokenPlan]) -> None:
 def _known_token(existing: InstanceRecord | None, spec: TokenSpec) -> TokenRecord | None:
     """The registry's row of this selector."""
     return next((token for token in existing.tokens if token.selector == spec.selector), None) if existing else None
+
+
+def _row(existing: InstanceRecord | None, spec: TokenSpec) -> TokenRecord:
+    """The same, empty for a token that is not registered."""
+    return _known_token(existing, spec) or TokenRecord(spec.selector)
 
 
 def _renamed_token(existing: InstanceRecord | None, seen: Token | None, specs: Sequence[TokenSpec]) -> TokenRecord | None:

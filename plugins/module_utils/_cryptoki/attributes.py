@@ -50,13 +50,13 @@ def _in_bulk(raw: Any, names: tuple[str, ...]) -> dict[str, Any]:
     try:
         return {numbers[int(number)]: value for number, value in raw.get_attributes(wanted).items()}
     except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # the last two: python-pkcs11 cannot decode one of them
-        return {}  # each is asked for by itself then, and a fault shows there
+        return {}  # each is read by itself then, and a fault shows there
 
 
 def read(raw: Any, names: Iterable[str], *, known_by: Collection[str] = ()) -> dict[str, Any]:
     """Those of several attributes that the object gives, by name. Absent, refused and undecodable ones are left out.
 
-    ``known_by`` are those that the object is recognised by, or protected by. They are asked for by themselves where the bulk read
+    ``known_by`` are those that the object is recognised by, or protected by. They are read by themselves where the bulk read
     left them out, and must not be missing because of a word that stands for a fault, too.
     """
     wanted = tuple(names)

@@ -23,7 +23,7 @@ _SAY_SO = frozenset({NO_CURVE, "CKR_DOMAIN_PARAMS_INVALID"})  # PKCS#11 3.1, sec
 
 
 def _make(session: Session, curve: str) -> None:
-    """A pair that lives in this session for a moment, asked for with as little as can be. Raises :class:`Cryptoki`."""
+    """A pair that lives in this session for a moment, requested with as little as can be. Raises :class:`Cryptoki`."""
     kind, attribute = KEY_TYPES["EC"], pkcs11.Attribute
     unsaid = dict.fromkeys((attribute[name.upper()] for name in OPERATIONS), pkcs11.constants.DEFAULT)
     with calling(f"making a pair on {curve} for a test", "C_GenerateKeyPair"), ExitStack() as passing:

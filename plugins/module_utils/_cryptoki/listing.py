@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What a session shows of a token's objects, to be shown: no value of a key is asked for, also of one that would give it."""
+"""What a session shows of a token's objects, to be shown: no value of a key is read, also of one that would give it."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
 
 """The calls that make key objects: generated, imported in the clear, unwrapped. Each is read back from the token.
 
-A template holds what was asked for and nothing else: providers refuse templates with extras. All operations of a class of
-object are asked for: left out, a provider's own default counts, and SoftHSM's is true. Where that is refused, :mod:`.rungs` says less.
+A template holds what was requested and nothing else: providers refuse templates with extras. All operations of a class of
+object are requested: left out, a provider's own default counts, and SoftHSM's is true. Where that is refused, :mod:`.rungs` says less.
 """
 
 from __future__ import annotations

@@ -316,9 +316,16 @@ def unquoted_words(role: Path) -> Iterator[str]:
                     yield f"templates/{path.name}, line {node.lineno}: a value is written without the filter {COLLECTION}.config_word"
 
 
+def unguarded_failures(role: Path) -> Iterator[str]:
+    """A play with any_errors_fatal sends hosts without a fault into ``rescue``, too, where nothing says then what failed."""
+    for path in sorted([*(role / "tasks").rglob("*.yml"), role / "vars/main.yml"]):
+        for word in re.findall(r"ansible_failed_\w+[.]\w+(?! \| default[(]|\w)", path.read_text() if path.exists() else ""):
+            yield f"{path.relative_to(role)} reads {word} without a default"
+
+
 CHECKS = [
     *(wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions, wrong_truths),
-    unquoted_words,
+    *(unquoted_words, unguarded_failures),
 ]
 
 
@@ -370,6 +377,14 @@ def test_a_fault_is_found(tmp_path: Path, file: str, old: str, new: str, problem
     (role / file).write_text(text.replace(old, new))
     found = "\n".join(problem for check in CHECKS for problem in check(role))
     assert problem in found
+
+
+def test_a_failure_that_may_not_be_there_is_found(tmp_path: Path) -> None:
+    role = tmp_path / "service"
+    shutil.copytree(CHECKOUT / "roles/service", role)
+    tasks = role / "tasks/run.yml"
+    tasks.write_text(tasks.read_text().replace("ansible_failed_task.name | default(", "ansible_failed_task.name | trim("))
+    assert list(unguarded_failures(role)) == ["tasks/run.yml reads ansible_failed_task.name without a default"]
 
 
 def test_a_word_without_its_quotes_is_found(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ version_added: 0.1.0
 author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
-  - Compares what the server answers to C(GET /hsm/status) with what M(keyfleet.hsm.hsm_status) found.
+  - Compares what the server answers to C(GET /hsm/status) with what M(keyfleet.hsm.kms_config), by
+    O(keyfleet.hsm.kms_config#module:state=probed), or M(keyfleet.hsm.hsm_status) found.
   - The server calls a slot accessible as soon as a PIN is configured for it, and makes no PKCS#11 call. A dead HSM stays
     accessible in its answer.
 positional: _input, probed
@@ -31,11 +32,12 @@ options:
     required: true
   probed:
     description:
-      - C(instances), as M(keyfleet.hsm.hsm_status) returns them.
+      - RV(keyfleet.hsm.kms_config#module:probed), or C(instances) of M(keyfleet.hsm.hsm_status).
     type: list
     elements: dict
     required: true
 seealso:
+  - module: keyfleet.hsm.kms_config
   - module: keyfleet.hsm.hsm_status
 """
 

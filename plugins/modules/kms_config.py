@@ -16,7 +16,10 @@ description:
   - Writes the TOML file that the Eviden (formerly Cosmian) KMS server reads, with one C([[hsm_instances]]) for each
     declared HSM.
   - It runs on the target. The slot of each token is looked up in the HSM, and the PINs are read from their files
-    there. No login is made, so no PIN is tried, and no PIN travels back.
+    there. No PIN travels back.
+  - A PIN is proven before it is written, by one login with exactly what the server will get, and so it is in check mode.
+    The server itself logs in anew on every request as long as a PIN is wrong, which locks a token within seconds. This
+    is the last that is checked - whatever else is refused costs no PIN attempt.
   - Everything is checked before anything is written, and everything that is wrong is told at once. What the server
     would merge, ignore or drop in silence is refused - flat C(hsm_*) keys beside the array, unknown or misspelt names
     at the top level, an instance without tokens, a token without a PIN, a slot that is named twice, two libraries for
@@ -30,6 +33,7 @@ extends_documentation_fragment:
   - keyfleet.hsm.attributes.pkcs11
   - keyfleet.hsm.registry
   - keyfleet.hsm.instances
+  - keyfleet.hsm.pin_safety
 attributes:
   check_mode:
     support: full
@@ -72,6 +76,21 @@ options:
       - A file that is there and cannot be read or understood is never replaced.
     type: path
     default: /etc/cosmian/kms.toml
+  state:
+    description:
+      - V(present) writes the file.
+      - V(probed) writes nothing. It opens each token with the PIN that the file has for its slot, has it do something once, and
+        returns RV(probed). Only a PIN that is declared for the token is tried.
+    type: str
+    choices: [present, probed]
+    default: present
+  proven:
+    description:
+      - RV(proven) of an earlier task of the same run, such as one in check mode. A token is not opened again for a PIN that was proven
+        there, as long as its PIN file has not been written since.
+    type: list
+    elements: str
+    default: []
   allow_renumber:
     description:
       - Whether slots may move to another prefix, as they do when an earlier instance of the same model is removed or
@@ -131,9 +150,38 @@ config_path:
   returned: success
   type: str
   sample: /etc/cosmian/kms.toml
+probed:
+  description: What the tokens answered to the PINs in the file. One entry for each prefix that the file gives.
+  returned: success, with O(state=probed)
+  type: list
+  elements: dict
+  sample:
+    - prefix: "hsm::softhsm2"
+      model: softhsm2
+      slots: [{slot_id: 1044301586, accessible: true, login: true, label: payments, error: null, code: null}]
+  contains:
+    prefix:
+      description: The routing prefix.
+      returned: success, with O(state=probed)
+      type: str
+    model:
+      description: The model.
+      returned: success, with O(state=probed)
+      type: str
+    slots:
+      description: The slots of the file, each as M(keyfleet.hsm.hsm_status) returns it.
+      returned: success, with O(state=probed)
+      type: list
+      elements: dict
+proven:
+  description: One text for each token whose PIN was proven. It has the state of the PIN file, and nothing of the PIN.
+  returned: success, with O(state=present)
+  type: list
+  elements: str
+  sample: ["/usr/lib/softhsm/libsofthsm2.so slot 1044301586 serial 7e3efabe3e3ee252: 2049:131090:1764412800000000000:7"]
 instances:
   description: What the file says of each instance, in its order. No PIN.
-  returned: success
+  returned: success, with O(state=present)
   type: list
   elements: dict
   sample:
@@ -158,19 +206,19 @@ instances:
       elements: int
 differs:
   description: Whether the file, as this task found it, said something else or had another mode.
-  returned: success
+  returned: success, with O(state=present)
   type: bool
   sample: true
 complete:
   description:
     - Whether everything that the file names is there. V(false) only in check mode, where a token, its library or its PIN
       file may be to come. A run would fail as long as it is not.
-  returned: success
+  returned: success, with O(state=present)
   type: bool
   sample: true
 unit:
   description: What the systemd unit of the server has to give it, for this configuration to work.
-  returned: success
+  returned: success, with O(state=present)
   type: dict
   sample:
     environment: {SOFTHSM2_PKCS11_LIB: /usr/lib/softhsm/libsofthsm2.so}
@@ -202,7 +250,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 
 def main() -> None:
-    spec = options.merge(options.REGISTRY, options.KMS)
+    spec = options.merge(options.REGISTRY, options.PIN_SAFETY, options.KMS)
     run(GuardedModule(argument_spec=spec, supports_check_mode=True), KmsConfigRequest.parse, converge, needs=("pkcs11", "tomli_w"))
 
 

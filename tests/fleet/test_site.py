@@ -244,12 +244,13 @@ def test_a_wrong_pin_stops_at_the_canary_and_is_not_tried(site: Site) -> None:
     assert site.low() == {"kms1": ["payments"], "kms2": [], "gw1": [], "gw2": []}
 
 
-def test_the_servers_word_about_that_token_is_not_taken_for_the_truth(site: Site) -> None:
-    """The server says accessible of every token that it has a PIN for. No login is tried: the flag speaks against it."""
+def test_a_server_is_not_given_a_pin_that_nobody_may_prove(site: Site) -> None:
+    """The token's flag speaks against a login, so the role kms alone stops, too, before it writes anything."""
+    before = site.ssh("kms1", WRITTEN).stdout
     run = site.run("--limit", "kms1", "--tags", "kms")
-    sound(run, kms1=0)
-    assert "the server only knows that a PIN is configured; the probe failed" in text_of(run)
-    assert site.low()["kms1"] == ["payments"]
+    assert (run.code, run.changed()) == (2, {"kms1": 0})
+    assert run.tasks("kms1", "fatal") == ["keyfleet.hsm.kms : Try the configuration"] and "No login was tried now" in text_of(run)
+    assert site.low()["kms1"] == ["payments"] and site.ssh("kms1", WRITTEN).stdout == before
 
 
 def test_with_the_right_pin_nothing_is_tried_until_a_person_says_so(site: Site) -> None:

@@ -146,6 +146,7 @@ def test_a_change_and_its_diff(hsm: Hsm) -> None:
 def test_a_changed_pin_shows_as_changed(hsm: Hsm) -> None:
     ready(hsm, "primary")
     run(hsm, entry(hsm))
+    hsm.tool("--change-pin", "--new-pin", "canary-new", token="primary")
     done = four_steps(hsm, entry(hsm, "primary", {"label": "primary", "pin": "canary-new"}))
     assert '"(secret, changed)"' in done["diff"]["after"]
     assert "canary" not in done["_raw"]
@@ -448,6 +449,7 @@ def converge(hsm: Hsm, *instances: dict[str, Any]) -> Outcome:
             {name: Secret(value) if name in ("pin", "so_pin") else value for name, value in token.items()} for token in instance["tokens"]
         ]
     options = {"registry": hsm.registry, "settings": {}, "config_path": str(path(hsm)), "allow_renumber": False}
+    options |= {"state": "present", "allow_low_pin_count": False, "proven": []}
     request = KmsConfigRequest.parse({**options, "instances": list(instances)})
     return engine.converge(request, Context(check_mode=False, run="r", warn=print))
 
@@ -557,6 +559,7 @@ def test_harmless_values_are_not_masked(hsm: Hsm) -> None:
     """A port in the settings, or digits of a PIN in a slot, stay readable."""
     ready(hsm, "primary")
     digits = str(slot(hsm, "primary"))[:4]
+    hsm.tool("--change-pin", "--new-pin", digits, token="primary")
     answer = run(
         hsm,
         entry(hsm, "primary", {"label": "primary", "pin": digits}),

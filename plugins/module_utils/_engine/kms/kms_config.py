@@ -8,15 +8,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from ..._model.addresses import check_addresses, prefix_of
-from ..._model.errors import InputError, KeyfleetError, Refused
+from ..._model.errors import InputError, KeyfleetError
 from ..._model.kms.config import (
     Served,
     admin_warnings,
@@ -38,22 +35,20 @@ from ..._registry.database import open_database, registry_exists
 from ..files.private_files import replacing
 from ..files.toml_text import parse, render
 from . import tokens as kms_tokens
+from .existing import Existing, read_existing
+from .file_probe import probe_file
+from .proof import prove
+from .tokens import Password
 from .unit import unit_needs
 
 MODE = 0o400  # as the server's package ships it
 _BANNER = "# Written by keyfleet.hsm.kms_config from hsm_instances. A change by hand is undone by the next run.\n"
 
 
-@dataclass(frozen=True)
-class Existing:
-    """The file as it was found."""
-
-    document: dict[str, Any]
-    mode: int
-
-
 def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     """kms_config. Raises :class:`KeyfleetError`: nothing was written."""
+    if request.state == "probed":
+        return probe_file(request, _passwords(request, context), context)
     path = request.config_path
     pins = _passwords(request, context)
     existing = read_existing(path)
@@ -65,19 +60,21 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     changed = existing is None or existing.mode != MODE or not same(existing.document, wanted)
     # Outside check mode every slot is a number by now.
     text = _BANNER + render(wanted)
-    if not context.check_mode:
-        if not same(parse(text), wanted):
-            raise KeyfleetError(
-                "the configuration does not read back as it was written, please report it; nothing was changed.",
-                code="render_failed",
-            )
-        if changed or (known and referred != _identities(known, instances)):
-            _write(request, context, instances, text if changed else None)
+    if not context.check_mode and not same(parse(text), wanted):
+        raise KeyfleetError(
+            "the configuration does not read back as it was written, please report it; nothing was changed.",
+            code="render_failed",
+        )
+    # The last that can refuse: whatever else is wrong costs no PIN attempt.
+    proven = prove(request, instances, pins, context)
+    if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
+        _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
         "differs": changed,
         "complete": all(None not in instance.slots and all(instance.passwords) for instance in instances),
+        "proven": proven,
         "unit": unit_needs(request.settings, instances),
         "instances": [
             {
@@ -92,7 +89,7 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     return Outcome(changed=changed, diff=_diff(path, existing, wanted, changed), values=values)
 
 
-def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[str, ...]]:
+def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[Password, ...]]:
     """The PINs by instance. Raises what is wrong with them, and :class:`InputError` with every problem of the request."""
     pins, errors = kms_tokens.passwords(request.instances, context)
     if not request.problems and len(errors) == 1:
@@ -100,40 +97,6 @@ def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[s
     if request.problems or errors:
         raise InputError([*request.problems, *(error.message for error in errors)])
     return pins
-
-
-def read_existing(path: str) -> Existing | None:
-    """What stands in the file now; None only when there is none. Raises :class:`Refused` when it cannot be told."""
-    try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise Refused(
-                f"config_path: refused, {path} is there and is not a regular file. Give the path of the file itself, or move it away.",
-                code="config_invalid",
-            )
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Refused(
-            f"config_path: refused, {path} cannot be read: {error.strerror}. Run as its owner (become: true), or give another path.",
-            code="config_unreadable",
-        ) from None
-    except UnicodeDecodeError:
-        raise _invalid(path, "is not UTF-8 text") from None
-    try:
-        found = parse(text)
-    except ValueError as error:
-        raise _invalid(path, str(error)) from None
-    return Existing(found, stat.S_IMODE(status.st_mode))
-
-
-def _invalid(path: str, fault: str) -> Refused:
-    return Refused(
-        f"config_path: refused, {path} is there and {fault}, so it cannot be told which UIDs it serves. Mend the file, or move it away.",
-        code="config_invalid",
-    )
 
 
 def _registered(request: KmsConfigRequest, context: Context) -> tuple[list[InstanceRecord], set[str]]:

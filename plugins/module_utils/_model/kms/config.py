@@ -14,6 +14,7 @@ from typing import Any
 
 from ..addresses import renumberings
 from ..errors import Refused
+from ..tokens.identity import TokenIdentity
 from ..tokens.instance_spec import InstanceSpec
 from ..tokens.secret import Secret
 from ..toml_values import plain
@@ -38,15 +39,20 @@ class Declared:
 
 @dataclass(frozen=True)
 class Served(Declared):
-    """An instance as the server will have it. A slot is None while its token is not there yet, in check mode only.
+    """An instance as the server will have it. ``seen`` are its tokens as they were found, None for one that is not there yet, in check
+    mode only.
 
     ``library`` is the file itself, by which libraries are compared; ``named`` is its path as declared, which outlives an upgrade.
     """
 
     library: str
     named: str
-    slots: tuple[int | None, ...] = ()
+    seen: tuple[TokenIdentity | None, ...] = ()
     passwords: tuple[str, ...] = field(default=(), repr=False)  # revealed PINs
+
+    @property
+    def slots(self) -> tuple[int | None, ...]:
+        return tuple(None if token is None else token.slot for token in self.seen)
 
 
 def pin_problem(pin: Secret) -> str | None:
@@ -187,6 +193,21 @@ def slot_prefixes(found: Mapping[str, Any], path: str) -> list[tuple[str, int, s
     ]
     model, slots = _entry({"hsm_model": FLAT_MODEL, "hsm_slot": [], **found}, "the flat part", path)
     return result + [(model, slot, FLAT_PREFIX) for slot in slots]
+
+
+def given_passwords(found: Mapping[str, Any], path: str) -> dict[tuple[str, int], tuple[str, str]]:
+    """``(prefix, password)`` of each ``(model, slot)`` that the file ``found`` serves, as the server pairs them: a slot without a
+    password drops out, and of one that is named twice the last stays. Raises :class:`Refused` where it cannot be told."""
+    addresses = {(model, slot): prefix for model, slot, prefix in slot_prefixes(found, path)}
+    given: dict[tuple[str, int], tuple[str, str]] = {}
+    for entry in [*found.get(INSTANCES, []), found]:
+        model, pins = str(entry.get("hsm_model")).lower(), entry.get("hsm_password", [])
+        if not isinstance(pins, list) or any(not isinstance(pin, str) for pin in pins):
+            raise _unclear(path, "hsm_password is no list of texts")
+        for slot, pin in zip(entry.get("hsm_slot", []), pins, strict=False):
+            if (model, slot) in addresses:
+                given[model, slot] = (addresses[model, slot], pin)
+    return given
 
 
 def _entry(entry: Any, place: str, path: str) -> tuple[str, list[int]]:

@@ -62,6 +62,8 @@ TABLES = (
 class KmsConfigRequest:
     """``registry`` and ``config_path`` are paths on the target. ``settings`` are the server's own, in plain types.
 
+    ``proven`` are the words that an earlier task of the same run returned for the PINs that it proved.
+
     ``instances`` are the sound ones. ``problems`` are those of all options. They are not raised here, since what is wrong with the
     PIN files of the sound instances is told in the same error.
     """
@@ -72,6 +74,9 @@ class KmsConfigRequest:
     instances: tuple[Declared, ...]
     allow_renumber: bool
     problems: tuple[str, ...]
+    state: str = "present"
+    allow_low_pin_count: bool = False
+    proven: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> KmsConfigRequest:
@@ -79,7 +84,17 @@ class KmsConfigRequest:
         settings, of_settings = parse_settings(params["settings"])
         instances, of_instances = parse_instances(params["instances"])
         problems = (*of_settings, *of_instances)
-        return cls(params["registry"], params["config_path"], settings, tuple(instances), params["allow_renumber"], problems)
+        return cls(
+            params["registry"],
+            params["config_path"],
+            settings,
+            tuple(instances),
+            params["allow_renumber"],
+            problems,
+            params["state"],
+            params["allow_low_pin_count"],
+            frozenset(params["proven"]),
+        )
 
 
 def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -17,15 +17,18 @@ from typing import Any
 
 from ..errors import InputError
 
-_SHAPE = "give the list that GET /hsm/status returns and instances of hsm_status: each with prefix, and slots with slot_id and accessible"
+_SHAPE = (
+    "give the list that GET /hsm/status returns, and probed of kms_config or instances of hsm_status: each with prefix, and slots with "
+    "slot_id and accessible"
+)
 Slots = dict[tuple[str, int], Mapping[str, Any]]
 
 
 def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
     """One entry for each slot on which the server and the probe differ, by prefix and slot.
 
-    ``served`` is the server's answer, ``probed`` is ``instances`` of hsm_status. Each entry has ``prefix``, ``slot_id``,
-    ``server`` and ``probe`` (true, false, or None where that side does not have the slot) and ``why`` in words.
+    ``served`` is the server's answer, ``probed`` is ``probed`` of kms_config or ``instances`` of hsm_status. Each entry has ``prefix``,
+    ``slot_id``, ``server`` and ``probe`` (true, false, or None where that side does not have the slot) and ``why`` in words.
     A token without a login is left out: the server calls it inaccessible whatever it does, since it has no PIN.
     Raises :class:`InputError` for values of another shape.
     """
@@ -44,9 +47,9 @@ def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
 
 def _why(word: bool | None, fact: bool | None, probe: Mapping[str, Any] | None) -> str:
     if fact is None:
-        return "the server serves it, and no registered instance has it: register it with hsm_instance"
+        return "the server serves it, and the probe does not know it: declare it, and see that the server was restarted"
     if word is None:
-        return "it is registered, and the server does not serve it: declare it for the server, and see that the server was restarted"
+        return "the probe knows it, and the server does not serve it: declare it for the server, and see that the server was restarted"
     if word:
         error = (probe or {}).get("error") or (probe or {}).get("code") or "no reason given"
         return f"the server only knows that a PIN is configured; the probe failed: {error}"

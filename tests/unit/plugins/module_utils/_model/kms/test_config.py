@@ -27,6 +27,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config imp
     slot_problems,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.masking import CHANGED, SECRET, masked_pair
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.identity import TokenIdentity
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceSpec, TokenSpec
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
@@ -40,7 +41,8 @@ PATH = "/etc/cosmian/kms.toml"
 def served(name: str, *slots: int | None, model: str = "softhsm2", library: str = "/l.so", **options: Any) -> Served:
     tokens = tuple(TokenSpec(index, TokenSelector("slot", index)) for index in range(len(slots)))
     spec = InstanceSpec(name, model, tokens=tokens, **options)
-    return Served(f"instances[0] ({name})", spec, library, library, slots, tuple("pin" for _slot in slots))
+    seen = tuple(None if slot is None else TokenIdentity(slot=slot) for slot in slots)
+    return Served(f"instances[0] ({name})", spec, library, library, seen, tuple("pin" for _slot in slots))
 
 
 def only(problems: list[str]) -> str:

@@ -28,7 +28,7 @@ def test_the_same_is_no_difference_in_any_order() -> None:
     [
         (True, False, "the probe failed: gone"),
         (False, True, "the probe worked"),
-        (True, None, "no registered instance has it"),
+        (True, None, "the probe does not know it"),
         (None, True, "does not serve it"),
         (None, False, "does not serve it"),
     ],

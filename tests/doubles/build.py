@@ -43,7 +43,7 @@ KMS = Double(
     package="cosmian-kms-server-non-fips",
     summary="TEST DOUBLE of the Eviden (Cosmian) KMS server: keeps no key",
     depends="python3 (>= 3.11)",
-    file_name="cosmian-kms-server-non-fips-static-openssl_3.6.0_{architecture}.deb",
+    file_name="cosmian-kms-server-non-fips-static-openssl_{version}_{architecture}.deb",
     files={
         "usr/sbin/cosmian_kms": ("server.py", 0o500),
         "usr/lib/systemd/system/cosmian_kms.service": ("cosmian_kms.service", 0o644),

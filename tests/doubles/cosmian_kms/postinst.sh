@@ -5,8 +5,15 @@
 
 set -e
 
-# Enabled, not started, and on an upgrade not restarted: the old program goes on.
 if [ "$1" = configure ]; then
+  # The file that was there before, over whatever dpkg put there.
+  if [ -f /etc/cosmian/kms.toml.bak ]; then
+    cp -f /etc/cosmian/kms.toml.bak /etc/cosmian/kms.toml
+    chmod 0400 /etc/cosmian/kms.toml
+  fi
   systemctl daemon-reload
-  systemctl enable cosmian_kms.service
+  # Enabled at the first installation, and never started. On an upgrade it finds that it was disabled, which its own postrm did.
+  if [ -z "$2" ]; then
+    systemctl enable cosmian_kms.service
+  fi
 fi

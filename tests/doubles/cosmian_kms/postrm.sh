@@ -5,4 +5,9 @@
 
 set -e
 
+# On an upgrade, too, where it is the old package's: the server is off then, and stays off after the next start of the host.
+if [ "$1" = upgrade ] || [ "$1" = remove ]; then
+  systemctl stop cosmian_kms.service || true
+  systemctl disable cosmian_kms.service || true
+fi
 systemctl daemon-reload

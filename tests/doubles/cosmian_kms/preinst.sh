@@ -7,6 +7,8 @@ set -e
 
 # Two copies at every installation, and nobody ever removes them. What the file holds, PINs included, stays in them.
 if [ -f /etc/cosmian/kms.toml ]; then
-  cp /etc/cosmian/kms.toml "/etc/cosmian/$(date +%Y%m%d_%H%M%S)_kms.toml"
-  cp /etc/cosmian/kms.toml /etc/cosmian/kms.toml.bak
+  for copy in "/etc/cosmian/$(date +%Y%m%d_%H%M%S)_kms.toml" /etc/cosmian/kms.toml.bak; do
+    cp -f /etc/cosmian/kms.toml "$copy"
+    chmod 0400 "$copy"
+  done
 fi

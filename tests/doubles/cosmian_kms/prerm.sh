@@ -6,5 +6,5 @@
 set -e
 
 if [ "$1" = remove ]; then
-  systemctl disable --now cosmian_kms.service
+  systemctl stop cosmian_kms.service
 fi

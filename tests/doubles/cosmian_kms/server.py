@@ -138,7 +138,8 @@ def hsms(config: dict[str, Any]) -> list[dict[str, Any]]:
     """The HSMs as the server has them: the flat keys and the array together, and each with its prefix."""
     found: list[dict[str, Any]] = []
     if config.get("hsm_slot"):
-        found.append({"prefix": "hsm", **_hsm({"hsm_model": "proteccio", **config})})
+        # Without a model it is an empty one, which libraries() refuses.
+        found.append({"prefix": "hsm", **_hsm({"hsm_model": "", **config})})
     seen: dict[str, int] = {}
     for entry in config.get("hsm_instances", []):
         if not entry.get("hsm_slot"):
@@ -162,7 +163,7 @@ def libraries(found: list[dict[str, Any]]) -> dict[str, str]:
     for hsm in found:
         model = hsm["model"]
         if model not in LIBRARIES:
-            raise ConfigError(f"unsupported HSM model {model}")
+            raise ConfigError(f"unsupported HSM model '{model}'")
         variable, default = LIBRARIES[model]
         path = os.environ.get(variable) or default
         if not Path(path).is_file():

@@ -25,7 +25,7 @@ import pytest
 DOUBLES = Path(__file__).parents[2] / "doubles"
 BEARER = {"Authorization": "Bearer keyfleet-double-token"}
 PASSWORD = "canary-password"
-KMS_FILE = "cosmian-kms-server-non-fips-static-openssl_3.6.0_amd64.deb"
+KMS_FILE = "cosmian-kms-server-non-fips-static-openssl_5.26.0_amd64.deb"
 GATEWAY_FILE = "fortanix-hsm-gateway-3.20.1917-amd64.deb"
 
 # --- The packages
@@ -85,6 +85,8 @@ def test_the_units_and_files_of_the_packages(unpacked: dict[str, Path]) -> None:
         "DevicePolicy=closed",
         "ReadWritePaths=/var/lib/cosmian /var/log/cosmian",
         "PrivateTmp=yes",
+        "ProtectHome=yes",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_DAC_READ_SEARCH",
     ):
         assert line in unit
     assert not any("EnvironmentFile" in line or "network-online" in line for line in unit)
@@ -241,7 +243,7 @@ def test_prefixes_follow_the_file_and_slots_are_zipped(kms: Kms) -> None:
         hsm("utimaco", [6]),
         "[[hsm_instance]]\nanything = true\n",
     ]
-    kms.start("".join(["hsm_slot = [7]\nhsm_password = ['x']\nnobody_knows_this = 1\n", *entries]))
+    kms.start("".join(["hsm_model = 'proteccio'\nhsm_slot = [7]\nhsm_password = ['x']\nnobody_knows_this = 1\n", *entries]))
     # An accessible that nobody asked the HSM for: the library is an empty file.
     assert kms.status() == {
         "hsm": {7: True},
@@ -268,7 +270,8 @@ def test_slots_come_in_random_order(kms: Kms) -> None:
         (hsm("softhsm2", [-1]), "hsm_instances[0].hsm_slot: invalid type of an element"),
         ("hsm_slot = [true]\n", "hsm_slot: invalid type of an element"),
         ("[tls]\ntls_cert = 'x'\n", "unknown field `tls_cert` in table `tls`"),
-        (hsm("SoftHSM2", [1]), "unsupported HSM model SoftHSM2"),
+        (hsm("SoftHSM2", [1]), "unsupported HSM model 'SoftHSM2'"),
+        ("hsm_slot = [7]\nhsm_password = ['canary-password']\n", "unsupported HSM model ''"),
         ("hsm_model = 'softhsm2\n", "kms.toml: "),
         ("[tls]\ntls_p12_file = 'x'\n", "tls_p12_file"),
     ],

@@ -23,7 +23,6 @@ from ..uids import prefixes
 INSTANCES = "hsm_instances"
 FLAT = ("hsm_model", "hsm_admin", "hsm_slot", "hsm_password")
 FLAT_PREFIX = "hsm"
-FLAT_MODEL = "proteccio"  # what the server takes for flat keys without hsm_model
 NO_LOGIN = "<NO_LOGIN>"
 _REFERENCE = "secret://"
 _MAX_SLOT = 2**63 - 1  # a TOML integer has a sign
@@ -191,8 +190,9 @@ def slot_prefixes(found: Mapping[str, Any], path: str) -> list[tuple[str, int, s
     result = [
         (model, slot, prefix) for (model, slots), prefix in zip(parsed, addresses, strict=True) if prefix is not None for slot in slots
     ]
-    model, slots = _entry({"hsm_model": FLAT_MODEL, "hsm_slot": [], **found}, "the flat part", path)
-    return result + [(model, slot, FLAT_PREFIX) for slot in slots]
+    # Flat keys without a model end the server's start: nothing was ever served by them.
+    model, slots = _entry({"hsm_model": "", "hsm_slot": [], **found}, "the flat part", path)
+    return result + [(model, slot, FLAT_PREFIX) for slot in slots if model]
 
 
 def given_passwords(found: Mapping[str, Any], path: str) -> dict[tuple[str, int], tuple[str, str]]:

@@ -18,6 +18,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config imp
     Served,
     admin_warnings,
     document,
+    given_passwords,
     library_problems,
     pin_problem,
     registry_moves,
@@ -141,7 +142,21 @@ def test_flat_keys_have_a_prefix_of_their_own() -> None:
     old = {"hsm_model": "SoftHSM2", "hsm_slot": [3], "hsm_password": ["x"]}
     found = slot_moves(slot_prefixes(old, PATH), served_slots([served("a", 3)]))
     assert only(found) == "slot 3 of model softhsm2 would move from hsm to hsm::softhsm2"
-    assert slot_prefixes({"hsm_slot": [3]}, PATH) == [("proteccio", 3, "hsm")]
+    # Without a model the server does not start: they served nothing.
+    assert slot_prefixes({"hsm_slot": [3]}, PATH) == []
+
+
+def test_the_passwords_of_a_file_as_the_server_pairs_them() -> None:
+    entry = {"hsm_model": "SoftHSM2", "hsm_slot": [1, 2, 3], "hsm_password": ["a", "b"]}
+    again = {"hsm_model": "softhsm2", "hsm_slot": [1], "hsm_password": ["c"]}
+    flat = {"hsm_model": "utimaco", "hsm_slot": [1], "hsm_password": ["d"]}
+    assert given_passwords({"hsm_instances": [entry, again], **flat}, PATH) == {
+        ("softhsm2", 1): ("hsm::softhsm2_1", "c"),
+        ("softhsm2", 2): ("hsm::softhsm2", "b"),
+        ("utimaco", 1): ("hsm", "d"),
+    }
+    with pytest.raises(Refused, match="hsm_password is no list of texts"):
+        given_passwords({"hsm_instances": [{**again, "hsm_password": "canary"}]}, PATH)
 
 
 def test_an_entry_without_slots_took_no_number() -> None:

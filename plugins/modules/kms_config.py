@@ -23,8 +23,10 @@ description:
   - Everything is checked before anything is written, and everything that is wrong is told at once. What the server
     would merge, ignore or drop in silence is refused - flat C(hsm_*) keys beside the array, unknown or misspelt names
     at the top level, an instance without tokens, a token without a PIN, a slot that is named twice, two libraries for
-    one model, two values for one environment variable, a model that the server does not know. An empty O(instances)
-    is allowed, gives a warning, and writes a file without HSMs.
+    one model, two values for one environment variable, a model that the server does not know, a C(key_encryption_key)
+    that no token has, or has twice, or that does not permit encrypt and decrypt. An empty O(instances) is allowed, gives
+    a warning, and writes a file without HSMs.
+  - Keys that the server refuses (AES of 192 bits, EC), and admins that nobody can be by O(settings), give a warning.
   - An address that would change is refused too, whether the file that is there or the registry tells of it. See
     O(allow_renumber).
   - The file gets mode V(0400), and is replaced in one step. The service is not restarted.
@@ -84,6 +86,18 @@ options:
     type: str
     choices: [present, probed]
     default: present
+  packaged_unit:
+    description:
+      - Whether the server runs in the unit of its package. Then what that unit cannot do is refused - to reach paths below C(/root) and
+        C(/home), to write files of SoftHSM2's tokens that are not root's or that root's group may not write, to look up a
+        C(secret://) without E(KMS_SECRET_BACKEND) in O(environment).
+    type: bool
+    default: true
+  environment:
+    description:
+      - Variables that the server gets beside those in RV(unit).
+    type: dict
+    default: {}
   proven:
     description:
       - RV(proven) of an earlier task of the same run, such as one in check mode. A token is not opened again for a PIN that was proven

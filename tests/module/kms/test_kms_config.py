@@ -449,7 +449,7 @@ def converge(hsm: Hsm, *instances: dict[str, Any]) -> Outcome:
             {name: Secret(value) if name in ("pin", "so_pin") else value for name, value in token.items()} for token in instance["tokens"]
         ]
     options = {"registry": hsm.registry, "settings": {}, "config_path": str(path(hsm)), "allow_renumber": False}
-    options |= {"state": "present", "allow_low_pin_count": False, "proven": []}
+    options |= {"state": "present", "allow_low_pin_count": False, "proven": [], "packaged_unit": True, "environment": {}}
     request = KmsConfigRequest.parse({**options, "instances": list(instances)})
     return engine.converge(request, Context(check_mode=False, run="r", warn=print))
 
@@ -590,7 +590,7 @@ def test_an_ordinary_user_in_a_folder_of_its_own(hsm: Hsm) -> None:
     )
 
     def run_as_nobody(**options: Any) -> dict[str, Any]:
-        args = {"registry": hsm.registry, "config_path": str(path(hsm)), "instances": [entry(hsm)], **options}
+        args = {"registry": hsm.registry, "config_path": str(path(hsm)), "instances": [entry(hsm)], "packaged_unit": False, **options}
         command = [sys.executable, "-c", program]
         payload = json.dumps({"ANSIBLE_MODULE_ARGS": args})
         done = subprocess.run(command, input=payload, capture_output=True, text=True, check=False, cwd="/")

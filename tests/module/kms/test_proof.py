@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ def test_a_refusal_is_remembered_of_a_token_that_flags_nothing(faulty: Faulty) -
         path(hsm).unlink()
 
 
+def test_a_token_that_is_to_get_its_pin(hsm: Hsm) -> None:
+    """As a run leaves it that was killed between the token and its PIN. The next hsm_instance sets it."""
+    hsm.tool("--init-token", "--slot-index", "0", "--label", "half", "--so-pin", SO_PIN, pin=None, token="")
+    served = entry(hsm, "a", hsm.token("half"))
+    seen = ok(run(hsm, served, check=True))
+    assert (seen["complete"], seen["proven"]) == (False, []) and "taken as one to come" in str(seen["warnings"])
+    assert run(hsm, served)["failure"]["code"] == "pin_not_initialized"
+
+
 def test_a_token_that_was_replaced_gets_no_pin(hsm: Hsm) -> None:
     hsm.register("primary", tokens=[hsm.token("payments")])
     hsm.softhsm_util("--delete-token", "--token", "payments")
@@ -132,3 +142,53 @@ def test_the_probe_takes_the_pins_of_the_file(hsm: Hsm) -> None:
     assert probed(*instances) == {**expected, b: ("hsm::softhsm2_1", False, "pin_incorrect")}
     assert calls(log)["C_Login"] == logins + 3
     assert probed(*instances)[b] == ("hsm::softhsm2_1", False, "pin_count_low")
+
+
+def test_the_key_that_wraps_the_servers_keys(hsm: Hsm) -> None:
+    """It is looked at in the session that proves the PIN."""
+    hsm.register("primary", tokens=[hsm.token("payments")])
+    spied, log = hsm.spied()
+    served = entry(spied, "primary", {"label": "payments", "pin": PIN})
+    slot = ok(run(spied, served))["instances"][0]["slots"][0]
+    settings = {"settings": {"key_encryption_key": f"hsm::softhsm2::{slot}::kek", "default_username": "ops"}}
+    logins = calls(log)["C_Login"]
+    # To come, as far as check mode knows: so it is not taken for proven.
+    seen = ok(run(spied, served, check=True, **settings))
+    assert (seen["complete"], seen["proven"]) == (False, []) and "is not there" in str(seen["warnings"])
+    answer = run(spied, served, proven=seen["proven"], **settings)
+    assert answer["failure"]["code"] == "kek_unusable" and "is not there. Create it with hsm_key" in answer["msg"]
+    assert calls(log)["C_Login"] == logins + 2
+    ok(
+        hsm.keys(
+            {"label": "kek", "type": "AES", "size": 256, "operations": ["wrap", "unwrap"]}, {"label": "old", "type": "AES", "size": 192}
+        )
+    )
+    for check in (True, False):
+        answer = run(spied, served, check=check, **settings)
+        assert answer["failure"]["code"] == "kek_unusable" and "does not permit encrypt and decrypt" in answer["msg"]
+    ok(hsm.keys({"label": "kek", "operations": ["encrypt", "decrypt"]}))
+    done = ok(run(spied, served, **settings))
+    assert done["changed"] is True and "tokens[0] (label 'payments'): the server cannot use these keys" in str(done["warnings"])
+    assert "AES-192 ('old')" in str(done["warnings"]) and "nobody can be" not in str(done["warnings"])
+    assert "nobody can be ops" in str(run(spied, served, check=True)["warnings"])
+
+
+def test_what_the_unit_of_the_server_cannot_do(hsm: Hsm) -> None:
+    ready(hsm, "a")
+    served = entry(hsm, "a", {"label": "a", "pin": PIN})
+    link = hsm.scratch / "tls"
+    link.symlink_to("/root")
+    wrong = {"tls": {"tls_cert_file": f"{link}/cert.pem", "tls_key_file": "/home/ops/key.pem"}, "db": {"database_url": "secret://db"}}
+    answer = run(hsm, served, settings=wrong)
+    assert answer["msg"].startswith("3 problems in the input:") and "secret://db" not in answer["msg"]
+    assert f"settings.tls.tls_cert_file: {link}/cert.pem is below /root or /home" in answer["msg"]
+    given = {"settings": {**wrong, "tls": {}}, "environment": {"KMS_SECRET_BACKEND": "vault"}}
+    ok(run(hsm, served, **given))
+    # Another owner's files, and root's group may not write them.
+    (folder,) = [path.parent for path in hsm.scratch.rglob("token.object")]
+    os.chown(folder / "token.object", 65534, 65534)
+    for check in (True, False):
+        answer = run(hsm, served, check=check, **given)
+        assert answer["failure"]["code"] == "invalid_input" and f"cannot write {folder}/token.object (owner 65534" in answer["msg"]
+        assert f"chown -R root {folder}" in answer["msg"]
+    assert ok(run(hsm, served, packaged_unit=False, **given))["changed"] is False

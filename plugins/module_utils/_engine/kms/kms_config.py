@@ -26,6 +26,7 @@ from ..._model.kms.config import (
 )
 from ..._model.kms.masking import masked_pair
 from ..._model.kms.request import KmsConfigRequest
+from ..._model.kms.served_keys import WrappingKey, wrapping_key
 from ..._model.plan import Context, Outcome
 from ..._model.records import InstanceRecord
 from ..._model.toml_values import same
@@ -39,7 +40,7 @@ from .existing import Existing, read_existing
 from .file_probe import probe_file
 from .proof import prove
 from .tokens import Password
-from .unit import unit_needs
+from .unit import unit_needs, unit_problems, unwritable_tokens
 
 MODE = 0o400  # as the server's package ships it
 _BANNER = "# Written by keyfleet.hsm.kms_config from hsm_instances. A change by hand is undone by the next run.\n"
@@ -53,6 +54,7 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     pins = _passwords(request, context)
     existing = read_existing(path)
     instances = kms_tokens.serve(request.instances, pins, context)
+    kek = _check_served(request, instances)
     wanted = document(request.settings, instances)
     known, referred = _registered(request, context)
     _check_moves(request, existing, instances, known)
@@ -66,14 +68,14 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
             code="render_failed",
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
-    proven = prove(request, instances, pins, context)
+    proven, complete = prove(request, instances, pins, kek, context)
     if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
         _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
         "differs": changed,
-        "complete": all(None not in instance.slots and all(instance.passwords) for instance in instances),
+        "complete": complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
         "proven": proven,
         "unit": unit_needs(request.settings, instances),
         "instances": [
@@ -92,11 +94,23 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
 def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[Password, ...]]:
     """The PINs by instance. Raises what is wrong with them, and :class:`InputError` with every problem of the request."""
     pins, errors = kms_tokens.passwords(request.instances, context)
-    if not request.problems and len(errors) == 1:
+    problems = [*request.problems, *unit_problems(request)]
+    if not problems and len(errors) == 1:
         raise errors[0]
-    if request.problems or errors:
-        raise InputError([*request.problems, *(error.message for error in errors)])
+    if problems or errors:
+        raise InputError([*problems, *(error.message for error in errors)])
     return pins
+
+
+def _check_served(request: KmsConfigRequest, instances: Sequence[Served]) -> WrappingKey | None:
+    """The key that wraps the database's keys, where an HSM has it. Raises :class:`InputError` for what is known once the slots are."""
+    kek, problem = wrapping_key(request.settings, instances)
+    problems = [problem] if problem else []
+    if request.packaged_unit:
+        problems += unwritable_tokens(instances)
+    if problems:
+        raise InputError(problems)
+    return kek
 
 
 def _registered(request: KmsConfigRequest, context: Context) -> tuple[list[InstanceRecord], set[str]]:
@@ -130,7 +144,7 @@ def _warn(
     known: Sequence[InstanceRecord],
     context: Context,
 ) -> None:
-    for warning in admin_warnings(instances):
+    for warning in admin_warnings(instances, request.settings):
         context.warn(warning)
     if not instances:
         context.warn("instances: is empty, so the server will serve no HSM.")

@@ -16,11 +16,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from ..._cryptoki.objects import read_inventory
 from ..._cryptoki.provider import Provider, Token, open_provider
-from ..._cryptoki.session import open_session
+from ..._cryptoki.session import Session, open_session
 from ..._model.errors import KeyfleetError, PinError, TokenError
-from ..._model.kms.config import Served
+from ..._model.kms.config import Served, prefix_by_name
 from ..._model.kms.request import KmsConfigRequest
+from ..._model.kms.served_keys import WrappingKey, unusable_keys, wrapping_key_problem
 from ..._model.plan import Context
 from ..._model.records import InstanceRecord, TokenRecord, identity_in
 from ..._model.tokens.identity import TokenIdentity
@@ -44,6 +46,7 @@ class Door:
     token: TokenSpec
     seen: TokenIdentity
     password: Password
+    kek: WrappingKey | None = None  # where it is in this token
 
     @property
     def where(self) -> str:
@@ -56,59 +59,79 @@ class Door:
         return mark and f"{self.instance.library} slot {self.seen.slot} serial {self.seen.serial}: {mark}"
 
 
-def prove(request: KmsConfigRequest, instances: Sequence[Served], pins: Mapping[str, tuple[Password, ...]], context: Context) -> list[str]:
-    """Open every token that ``request.proven`` does not name. Returns the proof of each that was opened, now or then.
+def prove(
+    request: KmsConfigRequest,
+    instances: Sequence[Served],
+    pins: Mapping[str, tuple[Password, ...]],
+    kek: WrappingKey | None,
+    context: Context,
+) -> tuple[list[str], bool]:
+    """Open every token that ``request.proven`` does not name, and look at the keys that the server will find in it. ``kek`` is the key
+    that wraps those of its database.
 
-    A token or a PIN that is to come, in check mode, is left out. Raises :class:`KeyfleetError` with all that could not be opened.
+    Returns the proof of each that was opened, now or then, and whether nothing is to come. A token, a PIN or a key that is to come, in
+    check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
     """
+    addresses = prefix_by_name(instances)
     doors = [
-        Door(instance, token, seen, password)
+        Door(instance, token, seen, password, kek if kek and kek.place == (addresses[instance.spec.name], seen.slot) else None)
         for instance in instances
         for token, seen, password in zip(instance.spec.tokens, instance.seen, pins[instance.spec.name], strict=True)
         if seen is not None and password.known
     ]
     faults: list[Fault] = []
     refused: list[TokenIdentity] = []
+    missing: list[Door] = []
     for library in dict.fromkeys(door.instance.library for door in doors):
         closed = [door for door in doors if door.instance.library == library and door.proof not in request.proven]
-        for door, error in zip(closed, _ask(library, closed, request, context, refused), strict=True):
-            if error is None:
+        for door, answer in zip(closed, _ask(library, closed, request, context, refused), strict=True):
+            if isinstance(answer, KeyfleetError):
+                if context.check_mode and door.token.initialize and answer.code == "pin_not_initialized":
+                    context.warn(f"{door.where}: {answer.message} In check mode the PIN is taken as one to come.")
+                    missing.append(door)
+                    continue
+                if answer.code == "pin_incorrect":
+                    refused.append(door.seen)
+                faults.append(Fault(f"{door.where}: {answer.message} The file was not written.", answer.code, answer.details))
                 continue
-            if error.code == "pin_incorrect":
-                refused.append(door.seen)
-            faults.append(Fault(f"{door.where}: {error.message} The file was not written.", error.code, error.details))
+            if answer["warning"]:
+                context.warn(f"{door.where}: {answer['warning']}")
+            if answer["kek"] and answer["kek_missing"] and context.check_mode:
+                context.warn(f"{answer['kek']}. In check mode it is taken as one to come.")
+                missing.append(door)
+            elif answer["kek"]:
+                faults.append(Fault(f"{answer['kek']}.", "kek_unusable"))
     if faults:
         fail(faults)
-    return [door.proof for door in doors if door.proof is not None]
+    return [door.proof for door in doors if door.proof is not None and door not in missing], not missing
 
 
 def _ask(
     library: str, doors: Sequence[Door], request: KmsConfigRequest, context: Context, refused: Sequence[TokenIdentity]
-) -> list[KeyfleetError | None]:
+) -> list[KeyfleetError | dict[str, Any]]:
     if not doors:
         return []
     seconds = SECONDS + max(door.instance.spec.connection_timeout for door in doors)
     answers, broken = run_in_child(lambda: _open_all(library, doors, request, context, refused), seconds, f"library {library}")
-    errors = [error_of(answer) if answer else None for answer in answers]
+    found = [error_of(answer) if "type" in answer else answer for answer in answers]
     # The token that was being opened is to blame for it; those behind it were not tried.
-    rest = len(doors) - len(errors)
+    rest = len(doors) - len(found)
     if broken is not None and rest:
-        errors += [broken, *[KeyfleetError(f"not tried: {broken.message}", code="not_probed")] * (rest - 1)]
-    return errors
+        found += [broken, *[KeyfleetError(f"not tried: {broken.message}", code="not_probed")] * (rest - 1)]
+    return found
 
 
 def _open_all(
     library: str, doors: Sequence[Door], request: KmsConfigRequest, context: Context, refused: Sequence[TokenIdentity]
 ) -> Iterator[dict[str, Any]]:
-    """In the child: an answer for each door, empty where it opened."""
+    """In the child: an answer for each door, an error's fields where it did not open."""
     done = 0
     spec = doors[0].instance.spec
     try:
         with open_provider((library,), spec.starting, spec.connection_timeout or WAIT) as provider, looked_up(request, context) as database:
             for door in doors:
                 try:
-                    _open(provider, database, door, request, refused)
-                    answer: dict[str, Any] = {}
+                    answer = _open(provider, database, door, request, refused)
                 except KeyfleetError as error:
                     answer = error_fields(error)
                 done += 1
@@ -122,7 +145,9 @@ def looked_up(request: KmsConfigRequest, context: Context) -> AbstractContextMan
     return open_database(request.registry, run=context.run, check_mode=True, create=True)
 
 
-def _open(provider: Provider, database: Database, door: Door, request: KmsConfigRequest, refused: Sequence[TokenIdentity]) -> None:
+def _open(
+    provider: Provider, database: Database, door: Door, request: KmsConfigRequest, refused: Sequence[TokenIdentity]
+) -> dict[str, Any]:
     """One attempt, after the flags were read. Raises :class:`KeyfleetError`."""
     token, tried, low = provider.require(door.token.selector), door.password.tried, request.allow_low_pin_count
     if (token.slot_id, token.serial) != (door.seen.slot, door.seen.serial):
@@ -135,11 +160,26 @@ def _open(provider: Provider, database: Database, door: Door, request: KmsConfig
     pin = Secret(door.password.text) if tried is not None else None
     wait = door.instance.spec.connection_timeout or WAIT
     try:
-        with open_session(provider, token, pin=pin, read_write=False, allow_low_pin_count=low, timeout=wait):
+        with open_session(provider, token, pin=pin, read_write=False, allow_low_pin_count=low, timeout=wait) as session:
             note_any_login(database, row, token, tried, None)
+            return _look_at_keys(session, door.kek)
     except PinError as error:
         note_any_login(database, row, token, tried, error)
         raise
+
+
+def _look_at_keys(session: Session, kek: WrappingKey | None) -> dict[str, Any]:
+    """What the server could not do with them. Raises :class:`KeyfleetError` only where ``kek`` has to be among them."""
+    try:
+        inventory = read_inventory(session)
+    except KeyfleetError as error:
+        if kek is not None:
+            raise
+        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None}
+    unusable = unusable_keys(inventory.objects)
+    warning = unusable and f"the server cannot use these keys, it knows AES of 128 and 256 bits, and RSA: {unusable}."
+    problem, there = wrapping_key_problem(kek, inventory.objects, inventory.certified) if kek is not None else (None, True)
+    return {"warning": warning, "kek": problem, "kek_missing": not there}
 
 
 def registered(known: Sequence[InstanceRecord], served: Served, spec: TokenSpec, token: Token) -> TokenRecord:

@@ -24,7 +24,8 @@ INSTANCES = "hsm_instances"
 FLAT = ("hsm_model", "hsm_admin", "hsm_slot", "hsm_password")
 FLAT_PREFIX = "hsm"
 NO_LOGIN = "<NO_LOGIN>"
-_REFERENCE = "secret://"
+REFERENCE = "secret://"
+_DEFAULT_USER = "admin"
 _MAX_SLOT = 2**63 - 1  # a TOML integer has a sign
 
 
@@ -59,8 +60,8 @@ def pin_problem(pin: Secret) -> str | None:
     text = pin.reveal()
     if text == NO_LOGIN:
         return f"the PIN is {NO_LOGIN}, and the server would not log in: give another PIN, or login: false"
-    if text.startswith(_REFERENCE):
-        return f"the PIN begins with {_REFERENCE}, and the server would look for it elsewhere: give another PIN"
+    if text.startswith(REFERENCE):
+        return f"the PIN begins with {REFERENCE}, and the server would look for it elsewhere: give another PIN"
     problems = plain(text, "the PIN")[1]
     return problems[0] if problems else None
 
@@ -131,14 +132,29 @@ def slot_problems(instances: Sequence[Served]) -> list[str]:
     return problems
 
 
-def admin_warnings(instances: Sequence[Served]) -> list[str]:
+def only_user(settings: Mapping[str, Any]) -> str | None:
+    """The one name that everybody has on the server; None where an authentication gives each their own. An API token gives none."""
+    names = (("idp_auth", "jwt_auth_provider"), ("tls", "clients_ca_cert_file"), ("auth_verifier", "auth_verifier_url"))
+    named = any(settings.get(table, {}).get(name) for table, name in names)
+    if named and settings.get("force_default_username") is not True:
+        return None
+    return str(settings.get("default_username", _DEFAULT_USER))
+
+
+def admin_warnings(instances: Sequence[Served], settings: Mapping[str, Any]) -> list[str]:
     """What a person should know about who may administer the keys."""
     warnings = []
+    everybody = only_user(settings)
     for instance in instances:
         if not instance.spec.admins:
             warnings.append(f"{instance.where}.admins: is empty, so nobody may administer its keys on the server.")
         elif "*" in instance.spec.admins:
             warnings.append(f"{instance.where}.admins: holds '*', so everyone may administer its keys.")
+        elif everybody is not None and everybody not in instance.spec.admins:
+            warnings.append(
+                f"{instance.where}.admins: nobody can be {' or '.join(instance.spec.admins)}, so nobody may use its keys: by these "
+                f"settings the server takes everybody for '{everybody}'. Set default_username, or an authentication that gives names."
+            )
     return warnings
 
 

@@ -64,6 +64,8 @@ class KmsConfigRequest:
 
     ``proven`` are the words that an earlier task of the same run returned for the PINs that it proved.
 
+    ``packaged_unit``: the server runs in the unit of its package, with ``environment`` beside what the instances say.
+
     ``instances`` are the sound ones. ``problems`` are those of all options. They are not raised here, since what is wrong with the
     PIN files of the sound instances is told in the same error.
     """
@@ -77,6 +79,8 @@ class KmsConfigRequest:
     state: str = "present"
     allow_low_pin_count: bool = False
     proven: frozenset[str] = frozenset()
+    packaged_unit: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> KmsConfigRequest:
@@ -94,6 +98,8 @@ class KmsConfigRequest:
             params["state"],
             params["allow_low_pin_count"],
             frozenset(params["proven"]),
+            params["packaged_unit"],
+            params["environment"],
         )
 
 

@@ -109,9 +109,28 @@ def test_a_slot_is_named_once() -> None:
 
 
 def test_admins_that_a_person_should_know_of() -> None:
-    assert "nobody" in only(admin_warnings([served("a", 1)]))
-    assert "everyone" in only(admin_warnings([served("a", 1, admins=("x", "*"))]))
-    assert admin_warnings([served("a", 1, admins=("x",))]) == []
+    assert "nobody" in only(admin_warnings([served("a", 1)], {}))
+    assert "everyone" in only(admin_warnings([served("a", 1, admins=("x", "*"))], {}))
+    assert admin_warnings([served("a", 1, admins=("admin",))], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "somebody"),
+    [
+        ({}, False),
+        ({"default_username": "ops"}, True),
+        # With an API token everybody is the default user.
+        ({"http": {"api_token_id": "x"}}, False),
+        ({"idp_auth": {"jwt_auth_provider": ["x"]}}, True),
+        ({"auth_verifier": {"auth_verifier_url": "https://x"}}, True),
+        ({"tls": {"clients_ca_cert_file": "/ca"}}, True),
+        ({"tls": {"clients_ca_cert_file": "/ca"}, "force_default_username": True}, False),
+        ({"tls": {"clients_ca_cert_file": ""}}, False),
+    ],
+)
+def test_an_admin_that_nobody_can_be(settings: dict[str, Any], somebody: bool) -> None:
+    warnings = admin_warnings([served("a", 1, admins=("ops",))], settings)
+    assert warnings == [] if somebody else "nobody can be ops" in only(warnings)
 
 
 def test_the_document() -> None:

@@ -108,7 +108,7 @@ def test_all_problems_of_all_instances_at_once() -> None:
 
 def parse(*instances: dict[str, Any], **options: Any) -> KmsConfigRequest:
     defaults = {"registry": "/r.db", "settings": {}, "config_path": "/kms.toml", "allow_renumber": False}
-    defaults |= {"state": "present", "allow_low_pin_count": False, "proven": []}
+    defaults |= {"state": "present", "allow_low_pin_count": False, "proven": [], "packaged_unit": True, "environment": {}}
     return KmsConfigRequest.parse({**defaults, "instances": list(instances), **options})
 
 

@@ -26,7 +26,8 @@ description:
     one model, two values for one environment variable, a model that the server does not know, a C(key_encryption_key)
     that no token has, or has twice, or that does not permit encrypt and decrypt. An empty O(instances) is allowed, gives
     a warning, and writes a file without HSMs.
-  - Keys that the server refuses (AES of 192 bits, EC), and admins that nobody can be by O(settings), give a warning.
+  - Keys that the server refuses (EC, and AES of 192 bits before version 5.28), and admins that nobody can be by O(settings),
+    give a warning.
   - An address that would change is refused too, whether the file that is there or the registry tells of it. See
     O(allow_renumber).
   - The file gets mode V(0400), and is replaced in one step. The service is not restarted.
@@ -67,11 +68,24 @@ options:
   settings:
     description:
       - Everything else that the file shall say, as the server names it - the keys and tables at the top level, with
-        what is in them. Only the names at the top level are checked.
+        what is in them. Only the names at the top level are checked. See O(server_path).
       - A value that is a secret is masked in the diff by its name, for example C(tls_p12_password), and so are the
         credentials in a URL. All values are kept out of logs.
     type: dict
     default: {}
+  server_path:
+    description:
+      - Absolute path of the server's program. Where it is there, it is asked which names it knows at the top level
+        (C(--print-default-config)). A table that it does not know is refused, though other versions may.
+      - Without it, as before the first installation, the names of version 5.28 count. Give V(/dev/null) before an upgrade.
+    type: path
+    default: /usr/sbin/cosmian_kms
+  settings_unchecked:
+    description:
+      - Names in O(settings) that are let through, with a warning, whether the server is known to know them or not.
+    type: list
+    elements: str
+    default: []
   config_path:
     description:
       - Absolute path of the file. A folder that is missing is made with mode V(0700).

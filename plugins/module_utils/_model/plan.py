@@ -40,11 +40,13 @@ def diff_of(steps: list[Step]) -> dict[str, Any]:
 
 @dataclass
 class Context:
-    """What a run knows beside its parameters. ``warn`` shows a text to the person who runs the play."""
+    """What a run knows beside its parameters. ``warn`` shows a text to the person who runs the play. ``command`` is Ansible's
+    run_command: return code, output, errors."""
 
     check_mode: bool
     run: str
     warn: Callable[[str], None]
+    command: Callable[..., tuple[int, str, str]] | None = None
 
 
 @dataclass

@@ -217,6 +217,8 @@ KMS: Spec = {
     "settings": {"type": "dict", "default": {}, "no_log": True},
     "config_path": {"type": "path", "default": "/etc/cosmian/kms.toml"},
     "allow_renumber": {"type": "bool", "default": False},
+    "server_path": {"type": "path", "default": "/usr/sbin/cosmian_kms"},
+    "settings_unchecked": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "packaged_unit": {"type": "bool", "default": True},
     "environment": {"type": "dict", "default": {}},
     "proven": {"type": "list", "elements": "str", "default": [], "no_log": False},

@@ -77,7 +77,7 @@ def run(
     secrets: set[str] = set()
     params = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
-    context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn)
+    context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn, command=module.run_command)
     try:
         if module.problems:
             raise InputError(_all_problems(module, parse, params))

@@ -69,6 +69,21 @@ TABLES = {
     "workspace": {"root_data_path", "tmp_path"},
 }
 
+OTHER_TABLES = (
+    "proxy",
+    "logging",
+    "ui_config",
+    "google_cse_config",
+    "azure_ekm_config",
+    "aws_xks_config",
+    "kmip.allowlists",
+    "jwks_endpoint",
+    "auth_verifier",
+    "vault",
+)
+# Optional values at the top level, as version 5.26 prints them.
+PRINTED = ("ms_dke_service_url", "kms_public_url", "key_encryption_key", "default_unwrap_type", "privileged_users")
+
 
 class ConfigError(Exception):
     """The server does not start with this. The text never holds what stands where a password may stand."""
@@ -326,10 +341,24 @@ def _outcome(attempt: Any, path: str) -> str:
     return "ok"
 
 
+def default_config() -> str:
+    """As the server prints it: what is optional is a comment, and some values are left out."""
+    lines = ['default_username = "admin"', "force_default_username = false", "info = false"]
+    lines += [f'# {name} = ""' for name in PRINTED]
+    lines += ["## [[hsm_instances]]", '## hsm_model = "softhsm2"']
+    for table, keys in {**TABLES, **dict.fromkeys(OTHER_TABLES, ())}.items():
+        lines += [f"\n[{table}]", *(f'# {key} = ""' for key in sorted(keys))]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="TEST DOUBLE of the Eviden KMS server")
     parser.add_argument("-c", "--config", metavar="FILE")
+    parser.add_argument("--print-default-config", action="store_true")
     given = parser.parse_args()
+    if given.print_default_config:
+        print(default_config())
+        return 0
     try:
         path = config_path(given.config)
         server = Server(checked(read_config(path)), path)

@@ -285,6 +285,28 @@ def test_all_problems_of_a_call_at_once(hsm: Hsm) -> None:
     assert all(place in message for place in places), message
 
 
+def test_the_installed_server_says_which_names_it_knows(hsm: Hsm) -> None:
+    """By the double, which prints what version 5.26 does."""
+    ready(hsm, "primary")
+    double = Path(__file__).parents[2] / "doubles" / "cosmian_kms" / "server.py"
+    server = hsm.scratch / "cosmian_kms"
+    server.write_text(f'#!/bin/sh\nexec {sys.executable} {double} "$@"\n')
+    server.chmod(0o755)
+    settings = {"audit": {}, "notices": {}, "keyset_warn_depth": 3, "http": {"port": 1}}
+    message = refused(hsm, "invalid_input", entry(hsm), settings=settings, server_path=str(server))
+    assert message.startswith("2 problems in the input:")
+    assert f"settings.audit: the installed server ({server}) does not know it" in message and "settings.notices: the server" in message
+    # Without one, and with one that prints nothing of the kind, version 5.28 counts.
+    assert "settings.audit" not in refused(hsm, "invalid_input", entry(hsm), settings=settings, server_path="/nowhere")
+    unchecked = {"settings": settings, "settings_unchecked": ["notices"]}
+    done = run(hsm, entry(hsm), server_path="/bin/true", check=True, **unchecked)
+    assert "/bin/true does not say which settings it knows" in str(done["warnings"])
+    assert "settings.notices: is not checked" in str(done["warnings"]) and "settings.audit" not in str(done["warnings"])
+    del settings["audit"]
+    assert run(hsm, entry(hsm), server_path=str(server), **unchecked)["changed"] is True
+    assert written(hsm)["notices"] == {}
+
+
 def test_a_slot_that_is_named_twice(hsm: Hsm) -> None:
     ready(hsm, "primary")
     twice = [{"label": "primary", "pin": PIN}, {"slot": str(slot(hsm, "primary")), "pin": PIN}]
@@ -450,6 +472,7 @@ def converge(hsm: Hsm, *instances: dict[str, Any]) -> Outcome:
         ]
     options = {"registry": hsm.registry, "settings": {}, "config_path": str(path(hsm)), "allow_renumber": False}
     options |= {"state": "present", "allow_low_pin_count": False, "proven": [], "packaged_unit": True, "environment": {}}
+    options |= {"server_path": "", "settings_unchecked": []}
     request = KmsConfigRequest.parse({**options, "instances": list(instances)})
     return engine.converge(request, Context(check_mode=False, run="r", warn=print))
 

@@ -158,18 +158,15 @@ def test_the_key_that_wraps_the_servers_keys(hsm: Hsm) -> None:
     answer = run(spied, served, proven=seen["proven"], **settings)
     assert answer["failure"]["code"] == "kek_unusable" and "is not there. Create it with hsm_key" in answer["msg"]
     assert calls(log)["C_Login"] == logins + 2
-    ok(
-        hsm.keys(
-            {"label": "kek", "type": "AES", "size": 256, "operations": ["wrap", "unwrap"]}, {"label": "old", "type": "AES", "size": 192}
-        )
-    )
+    kek = {"label": "kek", "type": "AES", "size": 256, "operations": ["wrap", "unwrap"]}
+    ok(hsm.keys(kek, {"label": "web", "type": "EC", "curve": "P-256"}))
     for check in (True, False):
         answer = run(spied, served, check=check, **settings)
         assert answer["failure"]["code"] == "kek_unusable" and "does not permit encrypt and decrypt" in answer["msg"]
-    ok(hsm.keys({"label": "kek", "operations": ["encrypt", "decrypt"]}))
+    ok(hsm.keys({**kek, "operations": ["encrypt", "decrypt"]}))
     done = ok(run(spied, served, **settings))
     assert done["changed"] is True and "tokens[0] (label 'payments'): the server cannot use these keys" in str(done["warnings"])
-    assert "AES-192 ('old')" in str(done["warnings"]) and "nobody can be" not in str(done["warnings"])
+    assert "EC ('web')" in str(done["warnings"]) and "nobody can be" not in str(done["warnings"])
     assert "nobody can be ops" in str(run(spied, served, check=True)["warnings"])
 
 

@@ -25,6 +25,7 @@ from ..._model.kms.config import (
     slot_prefixes,
 )
 from ..._model.kms.masking import masked_pair
+from ..._model.kms.names import BUILT_IN, Names, name_problems
 from ..._model.kms.request import KmsConfigRequest
 from ..._model.kms.served_keys import WrappingKey, wrapping_key
 from ..._model.plan import Context, Outcome
@@ -39,6 +40,7 @@ from . import tokens as kms_tokens
 from .existing import Existing, read_existing
 from .file_probe import probe_file
 from .proof import prove
+from .server_names import server_names
 from .tokens import Password
 from .unit import unit_needs, unit_problems, unwritable_tokens
 
@@ -49,9 +51,10 @@ _BANNER = "# Written by keyfleet.hsm.kms_config from hsm_instances. A change by 
 def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     """kms_config. Raises :class:`KeyfleetError`: nothing was written."""
     if request.state == "probed":
-        return probe_file(request, _passwords(request, context), context)
+        return probe_file(request, _passwords(request, BUILT_IN, context), context)
     path = request.config_path
-    pins = _passwords(request, context)
+    names = server_names(request.server_path, context)
+    pins = _passwords(request, names, context)
     existing = read_existing(path)
     instances = kms_tokens.serve(request.instances, pins, context)
     kek = _check_served(request, instances)
@@ -68,7 +71,7 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
             code="render_failed",
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
-    proven, complete = prove(request, instances, pins, kek, context)
+    proven, complete = prove(request, instances, pins, kek, context, old_server=names.is_old)
     if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
         _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
@@ -91,15 +94,23 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     return Outcome(changed=changed, diff=_diff(path, existing, wanted, changed), values=values)
 
 
-def _passwords(request: KmsConfigRequest, context: Context) -> dict[str, tuple[Password, ...]]:
+def _passwords(request: KmsConfigRequest, names: Names, context: Context) -> dict[str, tuple[Password, ...]]:
     """The PINs by instance. Raises what is wrong with them, and :class:`InputError` with every problem of the request."""
     pins, errors = kms_tokens.passwords(request.instances, context)
-    problems = [*request.problems, *unit_problems(request)]
+    problems = [*request.problems, *_name_problems(request, names, context), *unit_problems(request)]
     if not problems and len(errors) == 1:
         raise errors[0]
     if problems or errors:
         raise InputError([*problems, *(error.message for error in errors)])
     return pins
+
+
+def _name_problems(request: KmsConfigRequest, known: Names, context: Context) -> list[str]:
+    """The settings that the server does not know. One that is let through all the same gives a warning."""
+    for name in request.settings_unchecked:
+        if name in request.settings and name not in known:
+            context.warn(f"settings.{name}: is not checked, by settings_unchecked. A server that does not know it ignores it silently.")
+    return name_problems(request.settings, known, request.settings_unchecked)
 
 
 def _check_served(request: KmsConfigRequest, instances: Sequence[Served]) -> WrappingKey | None:

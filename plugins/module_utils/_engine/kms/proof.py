@@ -47,6 +47,7 @@ class Door:
     seen: TokenIdentity
     password: Password
     kek: WrappingKey | None = None  # where it is in this token
+    old_server: bool = False
 
     @property
     def where(self) -> str:
@@ -65,16 +66,18 @@ def prove(
     pins: Mapping[str, tuple[Password, ...]],
     kek: WrappingKey | None,
     context: Context,
+    *,
+    old_server: bool,
 ) -> tuple[list[str], bool]:
     """Open every token that ``request.proven`` does not name, and look at the keys that the server will find in it. ``kek`` is the key
-    that wraps those of its database.
+    that wraps those of its database; ``old_server`` is as in :func:`unusable_keys`.
 
     Returns the proof of each that was opened, now or then, and whether nothing is to come. A token, a PIN or a key that is to come, in
     check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
     """
     addresses = prefix_by_name(instances)
     doors = [
-        Door(instance, token, seen, password, kek if kek and kek.place == (addresses[instance.spec.name], seen.slot) else None)
+        Door(instance, token, seen, password, kek if kek and kek.place == (addresses[instance.spec.name], seen.slot) else None, old_server)
         for instance in instances
         for token, seen, password in zip(instance.spec.tokens, instance.seen, pins[instance.spec.name], strict=True)
         if seen is not None and password.known
@@ -162,22 +165,23 @@ def _open(
     try:
         with open_session(provider, token, pin=pin, read_write=False, allow_low_pin_count=low, timeout=wait) as session:
             note_any_login(database, row, token, tried, None)
-            return _look_at_keys(session, door.kek)
+            return _look_at_keys(session, door)
     except PinError as error:
         note_any_login(database, row, token, tried, error)
         raise
 
 
-def _look_at_keys(session: Session, kek: WrappingKey | None) -> dict[str, Any]:
-    """What the server could not do with them. Raises :class:`KeyfleetError` only where ``kek`` has to be among them."""
+def _look_at_keys(session: Session, door: Door) -> dict[str, Any]:
+    """What the server could not do with them. Raises :class:`KeyfleetError` only where the key that wraps has to be among them."""
+    kek = door.kek
     try:
         inventory = read_inventory(session)
     except KeyfleetError as error:
         if kek is not None:
             raise
         return {"warning": f"its keys could not be looked at: {error.message}", "kek": None}
-    unusable = unusable_keys(inventory.objects)
-    warning = unusable and f"the server cannot use these keys, it knows AES of 128 and 256 bits, and RSA: {unusable}."
+    unusable = unusable_keys(inventory.objects, old_server=door.old_server)
+    warning = unusable and f"the server cannot use these keys, it knows AES and RSA: {unusable}."
     problem, there = wrapping_key_problem(kek, inventory.objects, inventory.certified) if kek is not None else (None, True)
     return {"warning": warning, "kek": problem, "kek_missing": not there}
 

@@ -12,7 +12,6 @@ without a password. So all of that is refused here, before anything is written.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,39 +22,9 @@ from ..tokens.secret import PINPAD
 from ..toml_values import plain
 from ..uids import model_problem
 from .config import FLAT, FLAT_PREFIX, INSTANCES, Declared
+from .names import BUILT_IN
 
 MODELS = ("softhsm2", "utimaco", "proteccio", "crypt2pay", "smartcardhsm", "other")
-VALUES = (
-    "default_username",
-    "force_default_username",
-    "vendor_identification",
-    "kms_public_url",
-    "ms_dke_service_url",
-    "info",
-    "key_encryption_key",
-    "default_unwrap_type",
-    "privileged_users",
-    "auto_rotation_check_interval_secs",
-    "keyset_warn_depth",
-)
-TABLES = (
-    "db",
-    "tls",
-    "http",
-    "socket_server",
-    "proxy",
-    "idp_auth",
-    "workspace",
-    "logging",
-    "ui_config",
-    "kmip",
-    "jwks_endpoint",
-    "auth_verifier",
-    "vault",
-    "google_cse_config",
-    "azure_ekm_config",
-    "aws_xks_config",
-)
 
 
 @dataclass(frozen=True)
@@ -65,6 +34,9 @@ class KmsConfigRequest:
     ``proven`` are the words that an earlier task of the same run returned for the PINs that it proved.
 
     ``packaged_unit``: the server runs in the unit of its package, with ``environment`` beside what the instances say.
+
+    ``server_path``: the server's program, which is asked for the names that it knows, where it is there. ``settings_unchecked`` are names
+    that are let through.
 
     ``instances`` are the sound ones. ``problems`` are those of all options. They are not raised here, since what is wrong with the
     PIN files of the sound instances is told in the same error.
@@ -81,6 +53,8 @@ class KmsConfigRequest:
     proven: frozenset[str] = frozenset()
     packaged_unit: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    server_path: str = ""
+    settings_unchecked: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> KmsConfigRequest:
@@ -100,11 +74,13 @@ class KmsConfigRequest:
             frozenset(params["proven"]),
             params["packaged_unit"],
             params["environment"],
+            params["server_path"],
+            tuple(params["settings_unchecked"]),
         )
 
 
 def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings in plain types, and everything in them that the server would refuse, ignore or merge."""
+    """The settings in plain types, and what in them the server would refuse or merge. Whether it knows a name is asked in :mod:`.names`."""
     clean, problems = plain(settings, "settings")
     for name, value in clean.items():
         place = f"settings.{name}"
@@ -116,25 +92,11 @@ def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
             )
         elif name == INSTANCES:
             problems.append(f"{place}: is written from the option instances: declare the HSMs there and leave it out here")
-        elif name in TABLES:
-            if not isinstance(value, dict):
-                problems.append(f"{place}: is a table of the server: give a mapping of its keys")
-        elif name in VALUES:
-            if isinstance(value, dict):
-                problems.append(f"{place}: is a single value of the server, not a table: give the value")
-        else:
-            problems.append(f"{place}: {_unknown(name)}")
+        elif name in BUILT_IN.tables and not isinstance(value, dict):
+            problems.append(f"{place}: is a table of the server: give a mapping of its keys")
+        elif name in BUILT_IN.values and isinstance(value, dict):
+            problems.append(f"{place}: is a single value of the server, not a table: give the value")
     return clean, problems
-
-
-def _unknown(name: str) -> str:
-    text = "the server has no such key or table, and it would ignore it silently"
-    near = difflib.get_close_matches(name.lower(), [INSTANCES, *FLAT, *TABLES, *VALUES], n=1)
-    if near and near[0] in (INSTANCES, *FLAT):
-        return f"{text}; HSMs are declared in the option instances: leave it out here"
-    if near:
-        return f"{text}; did you mean {near[0]}?"
-    return f"{text}. Known are the tables {', '.join(TABLES)} and the keys {', '.join(VALUES)}"
 
 
 def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Declared], list[str]]:

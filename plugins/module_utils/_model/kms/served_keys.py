@@ -67,11 +67,15 @@ def wrapping_key_problem(key: WrappingKey, objects: Sequence[KeyObject], certifi
     return None, True
 
 
-def unusable_keys(objects: Sequence[KeyObject]) -> str | None:
-    """The keys that the server refuses, by their kind, in words; None without one."""
+def unusable_keys(objects: Sequence[KeyObject], *, old_server: bool) -> str | None:
+    """The keys that the server refuses, by their kind, in words; None without one. ``old_server``: a version before 5.28."""
     kinds: dict[str, list[str]] = {}
     for item in objects:
-        kind = "AES-192" if (item.type, item.size) == ("AES", 192) else "EC" if item.type in ("EC", "Ed25519", "EC_EDWARDS") else None
+        kind = None
+        if item.type in ("EC", "Ed25519", "EC_EDWARDS"):
+            kind = "EC"
+        elif old_server and (item.type, item.size) == ("AES", 192):
+            kind = "AES-192"
         if kind is not None and item.kind != PUBLIC:
             kinds.setdefault(kind, []).append(key_id_text(item.key_id, item.label))
     return "; ".join(f"{kind} ({listed(sorted(names))})" for kind, names in sorted(kinds.items())) or None

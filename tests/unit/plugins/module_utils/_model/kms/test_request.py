@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config import FLAT
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.names import BUILT_IN, name_problems, printed_names
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.request import (
     MODELS,
-    TABLES,
-    VALUES,
     KmsConfigRequest,
     parse_instances,
     parse_settings,
@@ -34,8 +33,9 @@ def token(**options: Any) -> dict[str, Any]:
 
 
 def test_everything_that_the_server_knows_is_taken() -> None:
-    settings: dict[str, Any] = {**{name: {"a": 1} for name in TABLES}, **dict.fromkeys(VALUES, "x")}
+    settings: dict[str, Any] = {**{name: {"a": 1} for name in BUILT_IN.tables}, **dict.fromkeys(BUILT_IN.values, "x")}
     assert parse_settings(settings) == (settings, [])
+    assert name_problems(settings, BUILT_IN, ()) == []
     for model in (*MODELS, "SoftHSM2"):
         assert parse_instances([declared(model=model)])[1] == []
 
@@ -45,11 +45,6 @@ def test_everything_that_the_server_knows_is_taken() -> None:
     [
         *(({name: "x"}, ("beside those of instances", "declare that HSM in instances")) for name in FLAT),
         ({"hsm_instances": []}, ("settings.hsm_instances", "the option instances")),
-        ({"hsm_instance": []}, ("settings.hsm_instance:", "ignore it silently", "declared in the option instances")),
-        ({"HSM_Slots": []}, ("declared in the option instances",)),
-        ({"htpp": {}}, ("settings.htpp", "did you mean http?")),
-        ({"TLS": {}}, ("did you mean tls?",)),
-        ({"zzzz": {}}, ("Known are the tables db, tls", "default_username")),
         ({"http": 9998}, ("settings.http: is a table", "give a mapping")),
         ({"info": {"a": 1}}, ("settings.info: is a single value",)),
         ({"http": {"port": None}}, ("settings.http.port: has no value", "leave the key out")),
@@ -58,6 +53,54 @@ def test_everything_that_the_server_knows_is_taken() -> None:
 def test_settings_that_are_refused(settings: dict[str, Any], words: tuple[str, ...]) -> None:
     (problem,) = parse_settings(settings)[1]
     assert all(word in problem for word in words), problem
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hsm_instance", ("settings.hsm_instance:", "ignore it silently", "declared in the option instances")),
+        ("HSM_Slots", ("declared in the option instances",)),
+        ("htpp", ("settings.htpp", "did you mean http?")),
+        ("TLS", ("did you mean tls?",)),
+        ("zzzz", ("Known are the tables audit, auth_verifier", "default_username", "settings_unchecked")),
+    ],
+)
+def test_names_that_no_server_knows(name: str, words: tuple[str, ...]) -> None:
+    (problem,) = name_problems([name, "http", *FLAT, "hsm_instances"], BUILT_IN, ())
+    assert all(word in problem for word in words), problem
+    assert name_problems([name], BUILT_IN, [name]) == []
+
+
+# As the server prints it: what is optional is a comment, and so are the HSMs. It leaves some values out altogether.
+PRINTED = """# The default username
+default_username = "admin"
+
+# ms_dke_service_url = "<url>"
+# For example: hostname = 1
+# hsm_model    = "softhsm2"
+## [[hsm_instances]]
+## hsm_slot     = [0]
+# Prose with [brackets] in it.
+[db]
+database_type = "sqlite"
+# database_url = "<url>"
+[http]
+port = 9998
+[ui_config.ui_oidc_auth]
+[of_tomorrow]
+[notifications.smtp]
+"""
+
+
+def test_the_names_that_an_installed_server_prints() -> None:
+    known = printed_names(PRINTED, "/kms")
+    assert known is not None and known.is_old and not BUILT_IN.is_old
+    assert known.tables == {"db", "http", "ui_config", "of_tomorrow"}
+    assert {"default_username", "ms_dke_service_url", "vendor_identification"} <= known.values
+    assert not {"database_url", "port", "hsm_slot", "hsm_model", "hostname"} & known.values
+    (problem,) = name_problems(["audit", "of_tomorrow", "ms_dke_service_url"], known, ())
+    assert problem.startswith("settings.audit: the installed server (/kms) does not know it") and "upgrade the server first" in problem
+    assert printed_names("usage: kms [-c FILE]", "/kms") is None
 
 
 def test_a_problem_never_shows_a_value() -> None:
@@ -69,7 +112,8 @@ def test_a_problem_never_shows_a_value() -> None:
         "unknown": canary,
         "tls": {"a": canary},
     }
-    assert canary not in json.dumps(parse_settings({**settings, "db": {"x": {canary}}})[1])
+    problems = parse_settings({**settings, "db": {"x": {canary}}})[1] + name_problems(settings, BUILT_IN, ())
+    assert len(problems) == 5 and canary not in json.dumps(problems)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +153,7 @@ def test_all_problems_of_all_instances_at_once() -> None:
 def parse(*instances: dict[str, Any], **options: Any) -> KmsConfigRequest:
     defaults = {"registry": "/r.db", "settings": {}, "config_path": "/kms.toml", "allow_renumber": False}
     defaults |= {"state": "present", "allow_low_pin_count": False, "proven": [], "packaged_unit": True, "environment": {}}
+    defaults |= {"server_path": "", "settings_unchecked": []}
     return KmsConfigRequest.parse({**defaults, "instances": list(instances), **options})
 
 
@@ -127,11 +172,11 @@ def test_every_problem_is_told_at_once_and_what_is_sound_is_kept() -> None:
         declared("a", model="luna"),
         declared("b"),
         declared("a"),
-        settings={"hsm_model": "x", "tsl": {}},
+        settings={"hsm_model": "x", "tls": 5},
     )
     assert [problem.partition(":")[0] for problem in found.problems] == [
         "settings.hsm_model",
-        "settings.tsl",
+        "settings.tls",
         "instances[0] (a).model",
         "instances[2] (a).name",
     ]

@@ -177,7 +177,8 @@ options:
           - The only mechanisms that the secret or private key may be used with (C(CKA_ALLOWED_MECHANISMS)), for tokens that have
             this attribute. Names of PKCS#11 without C(CKM_), for example V(SHA256_RSA_PKCS_PSS), or the number of a vendor's own in
             quotes, for example V("0x80000001"). The order does not count.
-          - It cannot be changed on an existing key. Such a key is not copied to other tokens.
+          - It cannot be changed on an existing key. A new generation of it, and a copy for another token of its group, are
+            restricted in the same way.
         type: list
         elements: str
       allow_weak:

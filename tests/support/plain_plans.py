@@ -83,9 +83,6 @@ class PlainLook:
     def openable(self, spec: KeySpec) -> str | None:
         return self.opens
 
-    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
-        return item.allowed_mechanisms
-
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return Cryptoki(self.refuses, rv="CKR_TEMPLATE_INCONSISTENT", device=False) if self.refuses is not None else None
 
@@ -203,6 +200,8 @@ def made(spec: KeySpec) -> Key:
             fields["check_value"] = material.check_value if isinstance(material, KeyMaterial) else number.to_bytes(3, "big")
         elif kind == PUBLIC:
             fields["public_key"] = material.public_key if clear and material else der(spec.type or "", f"made {number}")
+        if kind != PUBLIC:
+            fields["allowed_mechanisms"] = spec.allowed_mechanisms
         halves[kind] = KeyObject(handle=100_000 + 2 * number + len(halves), kind=kind, **fields)
     return Key(**halves)
 

@@ -175,7 +175,8 @@ def belongs(session: Session, inventory: Inventory, private: KeyObject, public: 
     """
     if private.modulus and public.get("MODULUS"):
         return private.modulus == public["MODULUS"]
-    raw, names = inventory.raw[private.handle], [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms()]
+    raw, only = inventory.raw[private.handle], private.allowed_mechanisms
+    names = [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms() and (not only or name in only)]
     with calling(f"comparing the halves of '{private.label}'"):
         if "sign" in private.operations and names:
             with for_a_moment(_public_for_a_look(session, private.type, public)) as mate:

@@ -26,6 +26,7 @@ from .._model.keys.types import (
     operations_of,
 )
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
+from .allowed import ATTRIBUTE, unpacked
 from .attributes import read, read_value
 from .binding import able, pkcs11
 from .errors import calling
@@ -47,6 +48,7 @@ _READ = (
     "TRUSTED",
     "WRAP_WITH_TRUSTED",
     "ALWAYS_AUTHENTICATE",
+    ATTRIBUTE,
     *(operation.upper() for operation in OPERATIONS),
     "VALUE_LEN",
     "CHECK_VALUE",
@@ -120,6 +122,7 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         size = read(raw, ["MODULUS_BITS"]).get("MODULUS_BITS")
     untold = tuple(operation for operation in operations_of(key_type, kind) if operation.upper() not in found)
     able(raw, untold)
+    allowed = found.get(ATTRIBUTE) if kind != PUBLIC else None
     return KeyObject(
         handle=int(raw.handle),
         kind=kind,
@@ -136,6 +139,7 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         local=found.get("LOCAL"),
         trusted=found.get("TRUSTED"),
         wrap_with_trusted=found.get("WRAP_WITH_TRUSTED"),
+        allowed_mechanisms=None if allowed is None else unpacked(allowed),
         always_authenticate=found.get("ALWAYS_AUTHENTICATE"),
         public_key=public_key_der(found) if kind == PUBLIC else None,
         modulus=modulus,

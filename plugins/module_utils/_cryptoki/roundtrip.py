@@ -18,7 +18,6 @@ from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
-from .allowed import allowed_of
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -151,11 +150,6 @@ def _use_pair(
     return None
 
 
-def is_restricted(raw: Any) -> bool:
-    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
-    return bool(allowed_of(raw))
-
-
 def _make(session: Session, name: str, operations: tuple[str, ...], curve: str | None) -> list[Any]:
     kind, attribute, flags = KEY_TYPES[name], pkcs11.Attribute, 0
     for operation in operations:
@@ -209,9 +203,8 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
-        only = allowed_of(raws[key.main.kind])
-        if only:
-            return _use_as_allowed(session, raws, key, only, what)
+        if key.main.allowed_mechanisms:
+            return _use_as_allowed(session, raws, key, key.main.allowed_mechanisms, what)
         # SoftHSM answers so for a DES3 key without a value, too. Then the same works with another key of its type.
         unusual = error.rv == "CKR_MECHANISM_INVALID" and key.secret is not None
         if unusual and works_with_another(session, key):

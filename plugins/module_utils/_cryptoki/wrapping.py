@@ -26,6 +26,7 @@ from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, GENERIC, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from .._model.tokens.vendors import WRAPS_WITH_ZEROS
 from . import comparing, making, wrap_mechanisms
+from .allowed import ATTRIBUTE, packed
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -112,9 +113,11 @@ def _only(kind: str, *may: str, **more: bool) -> dict[Any, Any]:
 
 
 def _as(item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> dict[Any, Any]:
-    """A template for an object that may do what ``item`` may, and is guarded like it."""
+    """A template for an object that may do what ``item`` may, and is restricted and guarded like it."""
     more = {name.lower(): value for name, value in guarded.get(item.kind, {}).items()}
-    return _only(item.kind, *item.operations, **more, **({"modifiable": False} if item.modifiable is False else {}))
+    template = _only(item.kind, *item.operations, **more, **({"modifiable": False} if item.modifiable is False else {}))
+    allowed = {pkcs11.Attribute[ATTRIBUTE]: packed(item.allowed_mechanisms)} if item.allowed_mechanisms else {}
+    return template | allowed
 
 
 def _oaep(hash_name: str) -> dict[str, Any]:

@@ -37,8 +37,11 @@ FREE, PRESENT, LEFT_OVER, UNSURE = "free", "present", "left_over", "unsure"
 
 def key_of_answer(fields: dict[str, Any]) -> Key:
     """A key as the other side's token describes it. Handles mean nothing here."""
-    parts = {kind: KeyObject(**{**part, "operations": tuple(part["operations"])}) for kind, part in fields.items() if part is not None}
-    return Key(**parts)
+    return Key(**{kind: KeyObject(**part | _tuples(part)) for kind, part in fields.items() if part is not None})
+
+
+def _tuples(part: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(part[name]) for name in ("operations", "allowed_mechanisms") if part[name] is not None}
 
 
 def serve(target: Target, side: type[Source] | type[Destination], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:

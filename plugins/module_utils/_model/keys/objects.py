@@ -28,7 +28,7 @@ class KeyObject:
     SubjectPublicKeyInfo, on public halves, and on a private one where its own attributes give it, as RSA's do (PKCS#11 3.1,
     section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
     ``wrap_with_trusted``: only a key that is ``trusted``, which the security officer says, may wrap it.
-    ``allowed_mechanisms`` are read where an entry declares them; empty: it is restricted to none.
+    ``allowed_mechanisms`` are those that a secret or private key is restricted to, sorted; empty: to none.
     ``always_authenticate``: a private key that wants the PIN at each use. ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a
     half of a pair without the public numbers that each has.
     ``untold`` are operations of its type of which the token does not say whether the key has them. ``recalled`` are operations and

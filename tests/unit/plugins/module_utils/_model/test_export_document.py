@@ -89,6 +89,7 @@ def usual_records(draw: st.DrawFn) -> VirtualKey:
         curve=curve,
         operations=key_type.default_operations,
         state=draw(st.sampled_from(STATES)),
+        allowed_mechanisms=draw(st.sampled_from([None, (), ("0x80000001", "AES_GCM")])),
         generation=draw(st.sampled_from([1, number])),
         fingerprint=draw(st.none() | st.sampled_from(["aa", "bb"])),
     )
@@ -141,6 +142,7 @@ def on_the_token(records: Sequence[VirtualKey]) -> list[KeyObject]:
         for kind in ["private", "public"] if one.kind == "private" else [one.kind]:
             operations = tuple(name for name in one.operations if name in CLASS_OPERATIONS[kind])
             item = KeyObject(len(found) + 1, kind, one.label, one.key_id, one.type, one.size, one.curve, operations)
+            item = replace(item, allowed_mechanisms=one.allowed_mechanisms)
             found.append(item)
     return found
 
@@ -205,6 +207,11 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
             {"curve": "P-384", "operations": ["sign", "verify"]},
         ),
         ({"type": "Ed25519", "kind": "private", "operations": ("sign",)}, {"operations": ["sign"]}),
+        (
+            {"allowed_mechanisms": ("AES_CBC", "AES_GCM")},
+            {"size": 256, "operations": ["encrypt", "decrypt"], "allowed_mechanisms": ["AES_CBC", "AES_GCM"]},
+        ),
+        ({"allowed_mechanisms": ()}, {"size": 256, "operations": ["encrypt", "decrypt"]}),
         ({"state": "pre-active"}, {"size": 256, "operations": ["encrypt", "decrypt"], "state": "pre-active"}),
         ({"state": "suspended"}, {"generation": 1, "state": "suspended"}),
         ({"state": "deactivated", "key_id": b"\x01"}, {"generation": 1, "id": "01", "state": "deactivated"}),

@@ -91,13 +91,18 @@ options:
             O(keys[].state=active).
           - V(DES) is refused without O(keys[].allow_weak). V(Ed25519) needs a token that has it.
           - V(GENERIC_SECRET) (C(CKK_GENERIC_SECRET)) is a key for HMAC, as OpenBao's seal and Kubernetes' KMS plugins want
-            one, or to derive others from.
+            one, or to derive others from. V(SHA256_HMAC) and its like (C(CKK_SHA256_HMAC)) are keys for one hash alone.
+            Few tokens generate them; more import them.
         type: str
         choices:
           - AES
           - DES3
           - DES
           - GENERIC_SECRET
+          - SHA224_HMAC
+          - SHA256_HMAC
+          - SHA384_HMAC
+          - SHA512_HMAC
           - RSA
           - EC
           - Ed25519
@@ -105,10 +110,10 @@ options:
         description:
           - Size of the key in bits. V(128), V(192) or V(256) for AES, V(192) for DES3, V(64) for DES, V(2048), V(3072)
             or V(4096) for RSA. An imported RSA key may have another size from 2048 up.
-          - A GENERIC_SECRET has whole bytes, from V(64) to V(1024). Under V(112) it is refused without
+          - A key for HMAC has whole bytes, from V(64) to V(1024). Under V(112) it is refused without
             O(keys[].allow_weak). Some tokens take no key for HMAC that is shorter than the hash.
-          - A new key has V(256) by default for AES and GENERIC_SECRET, and V(3072) for RSA. An EC key has a O(keys[].curve) in its
-            place, and Ed25519 keys have neither.
+          - A new key has V(256) by default for AES and GENERIC_SECRET, the hash's size for SHA256_HMAC and its like, and
+            V(3072) for RSA. An EC key has a O(keys[].curve) in its place, and Ed25519 keys have neither.
         type: int
       curve:
         description:
@@ -130,7 +135,7 @@ options:
             key only. Operations that the HSM does not allow are a mismatch there, see O(keys[].on_mismatch).
           - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap) and V(derive), and the public key
             V(encrypt), V(verify) and V(wrap).
-          - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), GENERIC_SECRET and EC keys V(sign), V(verify)
+          - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), keys for HMAC and EC keys V(sign), V(verify)
             and V(derive), Ed25519 keys V(sign) and V(verify).
           - A new key gets V(encrypt) and V(decrypt) by default for AES, DES3 and DES, and V(sign) and V(verify) for the
             other types.
@@ -184,7 +189,7 @@ options:
       allow_weak:
         description:
           - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
-            exponent under 65537, imported DES3 keys that have two equal parts, GENERIC_SECRET keys under 112 bits, and new
+            exponent under 65537, imported DES3 keys that have two equal parts, keys for HMAC under 112 bits, and new
             keys with both
             O(keys[].operations=wrap) and O(keys[].operations=decrypt).
           - A key that may wrap and decrypt hands out every extractable key on its token in clear. Keys that are there are
@@ -233,7 +238,7 @@ options:
           mechanism:
             description:
               - How the source was wrapped. With an AES O(keys[].source.wrapping_key) the default is V(AES_KEY_WRAP)
-                (RFC 3394) for AES and DES3 keys. For DES and GENERIC_SECRET keys and for private keys in PKCS#8 it is
+                (RFC 3394) for AES and DES3 keys. For DES keys, keys for HMAC and for private keys in PKCS#8 it is
                 V(AES_KEY_WRAP_KWP) (RFC 5649), or V(AES_KEY_WRAP_PAD) on tokens that have that number only. With an RSA one it is
                 V(RSA_PKCS_OAEP).
             type: str

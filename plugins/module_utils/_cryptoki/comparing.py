@@ -18,13 +18,13 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
-from .._model.keys.types import GENERIC, KEY_TYPES, SECRET, WEAK_TYPES
+from .._model.keys.types import HMAC_TYPES, KEY_TYPES, SECRET, WEAK_TYPES
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
 from .passing import agreed_secret, for_a_moment, guest_key
-from .roundtrip import INCONCLUSIVE, SIGNING, macs, with_one_of
+from .roundtrip import INCONCLUSIVE, MACS, SIGNING, macs, with_one_of
 from .session import Session
 
 _ZEROS = bytes(16)  # whole blocks of AES and of DES
@@ -51,8 +51,8 @@ def whole_check(session: Session, inventory: Inventory, item: KeyObject) -> byte
     """
     if item.kind != SECRET:
         return None
-    if item.type == GENERIC:
-        done = _done_to_zeros(session, inventory, item, "sign", "SHA256_HMAC")
+    if item.type in HMAC_TYPES:
+        done = _done_to_zeros(session, inventory, item, "sign", MACS[item.type][0])
     else:
         done = _sealed_zeros(session, inventory, item)
     return sha256(done).digest() if done is not None else None

@@ -13,19 +13,33 @@ object are requested: left out, a provider's own default counts, and SoftHSM's i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.material import UNWRAP_MECHANISMS, KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import KeySpec
-from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import (
+    CLASS_OPERATIONS,
+    CURVES,
+    ED25519_OID,
+    FIXED_SIZES,
+    GENERIC,
+    ONE_HASH,
+    OPERATIONS,
+    PRIVATE,
+    PUBLIC,
+    SECRET,
+)
 from . import wrap_mechanisms
 from .allowed import packed
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory, key_of
-from .rungs import Template, Templates, climb
+from .passing import for_a_moment
+from .rungs import REFUSALS, Template, Templates, climb
 from .session import Session
 from .uninterrupted import uninterrupted
 
@@ -103,7 +117,21 @@ def _create_on_token(session: Session, inventory: Inventory, spec: KeySpec, kind
     def make(given: Templates, on_token: bool) -> list[Any]:
         return [_create(session, spec, kind, value, given[kind], on_token=on_token)]
 
-    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
+    try:
+        return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
+    except Cryptoki as error:
+        _blame_type(session, spec, kind, value, error)
+        raise
+
+
+def _blame_type(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], error: Cryptoki) -> None:
+    """Name the type in the ``error`` where it is what the token refuses: as a generic secret it takes the same value."""
+    if spec.type not in ONE_HASH or error.rv not in REFUSALS:
+        return
+    generic = replace(spec, type=GENERIC)
+    with suppress(Cryptoki), for_a_moment(_create(session, generic, kind, value, _attributes(generic, kind), on_token=False)):
+        text = f"{session.token} takes no {spec.type} key of {spec.new_size} bits ({error.rv}): use {GENERIC}"
+        error.message, error.device = text, False
 
 
 def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:

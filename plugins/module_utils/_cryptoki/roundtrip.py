@@ -17,7 +17,7 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, ONE_HASH, PRIVATE, PUBLIC, SECRET
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -32,6 +32,7 @@ DIGEST = bytes(range(32))
 SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
 # Those by which a secret key makes a MAC.
 MACS = {"AES": ("AES_CMAC",), "DES3": ("DES3_CMAC",), "DES": ("DES_CMAC",), GENERIC: HMACS}
+MACS |= {name: (name,) for name in ONE_HASH}
 
 _PSS = ("SHA256_RSA_PKCS_PSS", "SHA384_RSA_PKCS_PSS", "SHA512_RSA_PKCS_PSS")  # for keys that may do nothing else
 

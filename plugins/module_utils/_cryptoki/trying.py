@@ -20,18 +20,18 @@ from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki, TokenError
-from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMACS, KEY_TYPES
+from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMAC_TYPES, KEY_TYPES, ONE_HASH
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .passing import agreed_secret
-from .roundtrip import SIGNING, wrong_answer
+from .roundtrip import MACS, SIGNING, wrong_answer
 from .session import Session
 from .wrap_mechanisms import PADDED, WHOLE
 
 _BLOCKS = bytes(range(32))
 _AES_BITS, _RSA_BITS = 256, 2048
-_SECRET_BITS = {"AES": _AES_BITS, GENERIC: 512}  # tokens take no HMAC key that is shorter than the hash
+_SECRET_BITS = {"AES": _AES_BITS, GENERIC: 512, **ONE_HASH}  # tokens take no HMAC key that is shorter than the hash
 _PARAMETERS: dict[str, Callable[[], Any]] = {
     "AES_ECB": lambda: None,
     "AES_CBC": lambda: os.urandom(16),
@@ -231,7 +231,8 @@ class _Tries:
 
     def hmac(self) -> Iterator[Trial]:
         flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
-        yield from self._generating(GENERIC, flags, lambda key: self._signing(GENERIC, key, key))
+        for kind in HMAC_TYPES:
+            yield from self._generating(kind, flags, lambda key, kind=kind: self._signing(kind, key, key))
 
     def ec(self) -> Iterator[Trial]:
         yield from self._signer("EC")
@@ -247,7 +248,7 @@ class _Tries:
         yield from self._generating(kind, flags, partial(self._signing, kind))
 
     def _signing(self, kind: str, public: Any, private: Any) -> Iterator[Trial]:
-        for name in HMACS if kind == GENERIC else SIGNING[kind]:
+        for name in MACS[kind] if kind in HMAC_TYPES else SIGNING[kind]:
             if name in self.mechanisms:
                 yield self._try("sign", kind, name, partial(self._sign, public, private, name))[0]
 

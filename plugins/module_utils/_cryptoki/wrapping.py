@@ -23,7 +23,7 @@ from .._model.faults import ends_probe
 from .._model.keys.material import WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
-from .._model.keys.types import CLASS_OPERATIONS, GENERIC, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from .._model.keys.types import CLASS_OPERATIONS, HMAC_TYPES, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, may_use
 from .._model.tokens.vendors import WRAPS_WITH_ZEROS
 from . import comparing, making, wrap_mechanisms
 from .allowed import ATTRIBUTE, packed
@@ -66,12 +66,12 @@ def _missing(session: Session, item: KeyObject, *names: str) -> list[str]:
 def changed_by_wrapping(session: Session, item: KeyObject) -> bool:
     """Whether the token may wrap another value than the key's."""
     whole = item.size is not None and item.size % 64 == 0
-    return item.type == GENERIC and not whole and session.token.model in WRAPS_WITH_ZEROS
+    return item.type in HMAC_TYPES and not whole and session.token.model in WRAPS_WITH_ZEROS
 
 
 def can_use(session: Session, type_name: str) -> bool:
     """Whether the token has a mechanism for keys of this type."""
-    return type_name in usable_types(session.mechanisms())
+    return may_use(type_name, session.mechanisms())
 
 
 def rsa_bits(session: Session) -> list[int]:

@@ -12,7 +12,7 @@ key has: PKCS#11 3.1, sections 4.8 (public), 4.9 (private) and 4.10 (secret).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
@@ -89,6 +89,11 @@ _SEAL, _SIGN = ("encrypt", "decrypt"), ("sign", "verify")
 GENERIC = "GENERIC_SECRET"
 # The mechanisms (without CKM_) that such a key signs with, those that tokens have most often first.
 HMACS = ("SHA256_HMAC", "SHA384_HMAC", "SHA512_HMAC", "SHA224_HMAC", "SHA_1_HMAC")
+# Types of keys for the HMAC of one hash, named like its mechanism, and the hash's size in bits. SHA-1 is not for new keys.
+ONE_HASH = {"SHA224_HMAC": 224, "SHA256_HMAC": 256, "SHA384_HMAC": 384, "SHA512_HMAC": 512}
+HMAC_TYPES = (GENERIC, *ONE_HASH)
+# Bytes of any number. HMAC hashes keys that are longer than a block of its hash, of SHA-512 1024 bits (RFC 2104, section 2).
+_HMAC_SIZES, _HMAC = range(64, 1025, 8), {SECRET: ("sign", "verify", "derive")}
 
 KEY_TYPES = {
     key_type.name: key_type
@@ -96,8 +101,8 @@ KEY_TYPES = {
         KeyType("AES", "AES", "AES_KEY_GEN", (128, 192, 256), 256, _SECRET, _SEAL),
         KeyType("DES3", "DES3", "DES3_KEY_GEN", (192,), 192, _SECRET, _SEAL),
         KeyType("DES", "DES", "DES_KEY_GEN", (64,), 64, _SECRET, _SEAL),
-        # Bytes of any number. HMAC hashes keys that are longer than a block of its hash, of SHA-512 1024 bits (RFC 2104, section 2).
-        KeyType(GENERIC, GENERIC, "GENERIC_SECRET_KEY_GEN", range(64, 1025, 8), 256, {SECRET: ("sign", "verify", "derive")}, _SIGN),
+        KeyType(GENERIC, GENERIC, "GENERIC_SECRET_KEY_GEN", _HMAC_SIZES, 256, _HMAC, _SIGN),
+        *(KeyType(name, name, f"{name[:6]}_KEY_GEN", _HMAC_SIZES, bits, _HMAC, _SIGN) for name, bits in ONE_HASH.items()),
         KeyType("RSA", "RSA", "RSA_PKCS_KEY_PAIR_GEN", (2048, 3072, 4096), 3072, _RSA, _SIGN),
         KeyType("EC", "EC", "EC_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign", "derive"), PUBLIC: ("verify",)}, _SIGN),
         KeyType("Ed25519", "EC_EDWARDS", "EC_EDWARDS_KEY_PAIR_GEN", (), 256, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN),
@@ -109,6 +114,7 @@ _MECHANISMS = {
     "DES3": ("DES3_",),
     "DES": ("DES_",),
     GENERIC: ("GENERIC_SECRET_KEY_GEN", *HMACS),
+    **{name: (KEY_TYPES[name].generate,) for name in ONE_HASH},
     "RSA": ("RSA_",),
     "EC": ("EC_KEY_PAIR_GEN", "ECDSA", "ECDH"),
     "Ed25519": ("EC_EDWARDS_KEY_PAIR_GEN", "EDDSA"),
@@ -122,7 +128,7 @@ FIXED_SIZES = {"DES3": 192, "DES": 64, "Ed25519": 256}
 
 def is_short(key_type: str, bits: int | None) -> bool:
     """Whether a key of this type and size is made or imported only with allow_weak, though others of the type are safe."""
-    return key_type == GENERIC and bits is not None and bits < LEAST_HMAC_BITS
+    return key_type in HMAC_TYPES and bits is not None and bits < LEAST_HMAC_BITS
 
 
 def operations_of(key_type: str, kind: str) -> tuple[str, ...]:
@@ -132,8 +138,13 @@ def operations_of(key_type: str, kind: str) -> tuple[str, ...]:
 
 
 def usable_types(mechanisms: Iterable[str]) -> list[str]:
-    """The types of which a token with these mechanisms (names without ``CKM_``) can use keys."""
+    """The types of which a token with these mechanisms (names without ``CKM_``) can use keys for certain."""
     return [name for name, prefixes in _MECHANISMS.items() if any(mechanism.startswith(prefixes) for mechanism in mechanisms)]
+
+
+def may_use(key_type: str, mechanisms: Collection[str]) -> bool:
+    """Whether such a token can use keys of a type, as far as its mechanisms tell: HMAC may be for generic secrets only."""
+    return key_type in usable_types(mechanisms) or (key_type in ONE_HASH and key_type in mechanisms)
 
 
 def ordered(operations: Container[str]) -> tuple[str, ...]:

@@ -201,6 +201,7 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
         ({"type": "DES3", "size": 192}, {"size": 192, "operations": ["encrypt", "decrypt"]}),
         ({"type": "DES", "size": 64}, {"size": 64, "operations": ["encrypt", "decrypt"], "allow_weak": True}),
         ({"type": "GENERIC_SECRET", "size": 96, "operations": ("sign",)}, {"size": 96, "operations": ["sign"], "allow_weak": True}),
+        ({"type": "SHA512_HMAC", "size": 96, "operations": ("sign",)}, {"size": 96, "operations": ["sign"], "allow_weak": True}),
         ({"type": "GENERIC_SECRET", "size": 112, "operations": ("sign",)}, {"size": 112, "operations": ["sign"]}),
         (
             {"type": "EC", "size": 384, "curve": "P-384", "kind": "private", "operations": ("sign", "verify")},

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from .._model.keys.post_quantum import PARAMETER_SETS
+
 try:
     pkcs11: Any = import_module("pkcs11")
 except ImportError:
@@ -71,6 +73,13 @@ def mechanism_name(number: int) -> str:
 def key_type(name: str) -> Any:
     """The same for a key type's name without ``CKK_``."""
     return pkcs11.KeyType[name if name in pkcs11.KeyType.__members__ else f"_{name}"]
+
+
+def type_attributes(name: str, ckk: str) -> dict[Any, Any]:
+    """What tells a type (its name, and CKA_KEY_TYPE without ``CKK_``) in the template of an object that is made from its value."""
+    known = PARAMETER_SETS.get(name)
+    more = {} if known is None else {pkcs11.Attribute.PARAMETER_SET: known.number}
+    return {pkcs11.Attribute.KEY_TYPE: key_type(ckk), **more}
 
 
 def typed(raw: Any, ckk: str) -> Any:

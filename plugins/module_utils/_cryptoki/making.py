@@ -20,6 +20,7 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.keys.material import UNWRAP_MECHANISMS, KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
+from .._model.keys.post_quantum import PARAMETER_SETS
 from .._model.keys.spec import KeySpec
 from .._model.keys.types import (
     CLASS_OPERATIONS,
@@ -32,10 +33,11 @@ from .._model.keys.types import (
     PRIVATE,
     PUBLIC,
     SECRET,
+    class_operations,
 )
 from . import wrap_mechanisms
 from .allowed import packed
-from .binding import key_type, mechanism, pkcs11, typed
+from .binding import key_type, mechanism, pkcs11, type_attributes, typed
 from .errors import calling
 from .objects import Inventory, key_of
 from .passing import for_a_moment
@@ -49,7 +51,7 @@ _CLASSES = {SECRET: "SECRET_KEY", PRIVATE: "PRIVATE_KEY", PUBLIC: "PUBLIC_KEY"}
 def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
     """What a new object of this kind is given, its name and value apart."""
     attribute, asked = pkcs11.Attribute, spec.new_operations
-    template: dict[Any, Any] = {attribute[name.upper()]: name in asked for name in CLASS_OPERATIONS[kind]}
+    template: dict[Any, Any] = {attribute[name.upper()]: name in asked for name in class_operations(spec.key_type.name, kind)}
     template[attribute.PRIVATE] = kind != PUBLIC
     if kind != PUBLIC:
         template[attribute.SENSITIVE] = spec.sensitive is not False
@@ -91,6 +93,9 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
             halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
             if spec.type == "RSA":
                 return list(session.raw.generate_keypair(ckk, spec.new_size, **common, **names, **halves))
+            if spec.type in PARAMETER_SETS:
+                halves["public_template"][pkcs11.Attribute.PARAMETER_SET] = PARAMETER_SETS[spec.type].number
+                return list(session.raw.generate_keypair(ckk, **common, **names, **halves))
             parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
             domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
             return list(domain.generate_keypair(**common, **names, **halves))
@@ -103,7 +108,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
     attribute = pkcs11.Attribute
     template = {
         attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
-        attribute.KEY_TYPE: key_type(spec.key_type.ckk),
+        **type_attributes(spec.key_type.name, spec.key_type.ckk),
         attribute.TOKEN: on_token,
         **({attribute.LABEL: spec.label, attribute.ID: spec.key_id} if on_token else {}),
         **{name: content for name, content in given.items() if content is not pkcs11.constants.DEFAULT},

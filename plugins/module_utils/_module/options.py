@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._model.keys.states import STATES
-from .._model.keys.types import KEY_TYPES
+from .._model.keys.types import KEY_TYPES, OPERATIONS
 
 Spec = dict[str, dict[str, Any]]
 
@@ -146,7 +146,7 @@ KEYS: Spec = {
             "operations": {
                 "type": "list",
                 "elements": "str",
-                "choices": ["encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"],
+                "choices": list(OPERATIONS),
             },
             "sensitive": {"type": "bool"},
             "extractable": {"type": "bool"},

@@ -223,7 +223,7 @@ class _Batch:
                 can = ", ".join(sorted(name for name in mechanisms if name.endswith(("KEY_GEN", "KEY_PAIR_GEN"))))
                 problems.append(f"{spec.where}.type: {self.session.token} cannot generate {spec.type} keys; it can: {can or 'none'}")
                 continue
-            if spec.key_type.is_pair and spec.type != "Ed25519":
+            if spec.type in ("RSA", "EC"):
                 if mechanism not in limits:
                     limits[mechanism] = self.session.key_sizes(mechanism)
                 least, greatest = limits[mechanism]

@@ -25,6 +25,7 @@ from ..._cryptoki.session import Session
 from ..._cryptoki.wrap_mechanisms import PADDED
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys
+from ..._model.keys.post_quantum import PARAMETER_SETS
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from ..keys.look import TokenLook
 from ..keys.planning.repair import is_hollow
@@ -119,6 +120,8 @@ class Source:
                 "unknown_type",
                 f"its type ({main.type}{', another curve' if main.type == 'EC' else ''}) is none that this collection knows",
             )
+        if main.type in PARAMETER_SETS:
+            return "unknown_type", f"keys of type {main.type} are not copied"
         if main.kind == PUBLIC:
             return "public_only", "it is a public key alone, and needs no wrapping"
         if not main.label:

@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..der import OCTET_STRING, der_value
+from .post_quantum import PARAMETER_SETS
 from .types import KEY_TYPES
 
 # Bits that each secret key type can have; DES and DES3 with their parity bits, as CKA_VALUE holds them.
 SECRET_SIZES = {key_type.name: key_type.sizes for key_type in KEY_TYPES.values() if not key_type.is_pair}
-PAIR_TYPES = tuple(key_type.name for key_type in KEY_TYPES.values() if key_type.is_pair)
+# Pairs that are imported.
+PAIR_TYPES = tuple(key_type.name for key_type in KEY_TYPES.values() if key_type.is_pair and key_type.name not in PARAMETER_SETS)
 
 # The mechanisms (without CKM_) that a wrapped key can be opened with.
 UNWRAP_MECHANISMS = ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP")

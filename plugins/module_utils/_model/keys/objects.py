@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..uids import key_id_text
-from .types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET, ordered
+from .types import PRIVATE, PUBLIC, SECRET, class_operations, ordered
 
 KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
 
@@ -222,7 +222,7 @@ def reported(key: Key, name: str) -> bool:
     """Whether the token says of the key whether it has an operation, or an attribute in ``REMEMBERED``. True where no half has it."""
     if name in REMEMBERED:
         return key.main.reports(name)
-    return all(item.reports(name) for item in key.objects if name in CLASS_OPERATIONS[item.kind])
+    return all(item.reports(name) for item in key.objects if name in class_operations(item.type, item.kind))
 
 
 def recall(key: Key, memory: Mapping[str, bool], size: int | None = None, curve: str | None = None) -> Key:

@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .post_quantum import KEMS, PARAMETER_SETS, SIGNERS
+
 SECRET, PRIVATE, PUBLIC = "secret", "private", "public"
 UNKNOWN = "unknown"  # the type of a key whose token does not report it
 
 # Canonical order: results and diffs list operations in it.
-OPERATIONS = ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")
+_ANY = ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")
+OPERATIONS = (*_ANY, "encapsulate", "decapsulate")
 EXPOSING = frozenset({"wrap", "decrypt"})  # whoever may do both with a key has every extractable one in clear
 
 # What each class of object has an attribute for. All of them are written when a key is made: left out, a provider's own
-# default counts, and SoftHSM's is true.
-CLASS_OPERATIONS = {SECRET: OPERATIONS, PRIVATE: ("decrypt", "sign", "unwrap", "derive"), PUBLIC: ("encrypt", "verify", "wrap")}
+# default counts, and SoftHSM's is true. PKCS#11 3.2 has more for ML-KEM, which older tokens refuse: see :func:`class_operations`.
+CLASS_OPERATIONS = {SECRET: _ANY, PRIVATE: ("decrypt", "sign", "unwrap", "derive"), PUBLIC: ("encrypt", "verify", "wrap")}
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,9 @@ class KeyType:
 
 
 _RSA = {PRIVATE: ("decrypt", "sign", "unwrap"), PUBLIC: ("encrypt", "verify", "wrap")}
-_SECRET = {SECRET: OPERATIONS}
-_SEAL, _SIGN = ("encrypt", "decrypt"), ("sign", "verify")
+_SECRET = {SECRET: _ANY}
+_KEM = {PRIVATE: ("decapsulate",), PUBLIC: ("encapsulate",)}
+_SEAL, _SIGN, _CAPSULES = ("encrypt", "decrypt"), ("sign", "verify"), ("encapsulate", "decapsulate")
 GENERIC = "GENERIC_SECRET"
 # The mechanisms (without CKM_) that such a key signs with, those that tokens have most often first.
 HMACS = ("SHA256_HMAC", "SHA384_HMAC", "SHA512_HMAC", "SHA224_HMAC", "SHA_1_HMAC")
@@ -106,6 +110,8 @@ KEY_TYPES = {
         KeyType("RSA", "RSA", "RSA_PKCS_KEY_PAIR_GEN", (2048, 3072, 4096), 3072, _RSA, _SIGN),
         KeyType("EC", "EC", "EC_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign", "derive"), PUBLIC: ("verify",)}, _SIGN),
         KeyType("Ed25519", "EC_EDWARDS", "EC_EDWARDS_KEY_PAIR_GEN", (), 256, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN),
+        *(KeyType(name, "ML_DSA", "ML_DSA_KEY_PAIR_GEN", (), None, {PRIVATE: ("sign",), PUBLIC: ("verify",)}, _SIGN) for name in SIGNERS),
+        *(KeyType(name, "ML_KEM", "ML_KEM_KEY_PAIR_GEN", (), None, _KEM, _CAPSULES) for name in KEMS),
     )
 }
 # How the names of the mechanisms (without CKM_) begin that use keys of a type.
@@ -118,6 +124,7 @@ _MECHANISMS = {
     "RSA": ("RSA_",),
     "EC": ("EC_KEY_PAIR_GEN", "ECDSA", "ECDH"),
     "Ed25519": ("EC_EDWARDS_KEY_PAIR_GEN", "EDDSA"),
+    **{name: (known.family,) for name, known in PARAMETER_SETS.items()},
 }
 # Too short to be safe today (NIST SP 800-131A Rev. 2, section 2): made or imported only with allow_weak.
 WEAK_TYPES = frozenset({"DES"})
@@ -135,6 +142,11 @@ def operations_of(key_type: str, kind: str) -> tuple[str, ...]:
     """What an object of this type and class may be made for; of a type that we do not make, what its class may."""
     known = KEY_TYPES.get(key_type)
     return known.halves.get(kind, ()) if known is not None else CLASS_OPERATIONS[kind]
+
+
+def class_operations(key_type: str, kind: str) -> tuple[str, ...]:
+    """What an object of this type and class has attributes for."""
+    return ordered({*CLASS_OPERATIONS[kind], *operations_of(key_type, kind)})
 
 
 def usable_types(mechanisms: Iterable[str]) -> list[str]:

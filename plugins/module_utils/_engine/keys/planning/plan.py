@@ -16,7 +16,7 @@ from ...._model.keys.material import KeyMaterial, WrappedMaterial
 from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of, recall, reported
 from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.states import ACTIVE
-from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC, ordered
+from ...._model.keys.types import PUBLIC, class_operations, ordered
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ...._model.records import VirtualKey, virtual_of
 from ...._model.scope import Scope
@@ -98,7 +98,7 @@ class KeyPlan:
         if self.makes_key:
             known |= self.spec.new_attributes
         elif self.mend is not None:
-            known |= {name: name in mended_operations(self.spec, self.key) for name in CLASS_OPERATIONS[PUBLIC]}
+            known |= {name: name in mended_operations(self.spec, self.key) for name in class_operations(self.spec.type or "", PUBLIC)}
         known |= {change.name.lower(): change.value for change in self.changes}
         return {name: value for name, value in sorted(known.items()) if not reported(key, name)}
 
@@ -229,9 +229,9 @@ def mended_operations(spec: KeySpec, key: Key | None) -> tuple[str, ...]:
     if spec.operations is not None:
         wanted = spec.operations
     else:
-        counterparts = {"sign": "verify", "decrypt": "encrypt", "unwrap": "wrap"}
+        counterparts = {"sign": "verify", "decrypt": "encrypt", "unwrap": "wrap", "decapsulate": "encapsulate"}
         wanted = tuple(counterparts[name] for name in (key.operations if key else ()) if name in counterparts)
-    return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap"))
+    return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap", "encapsulate"))
 
 
 def describe_new(spec: KeySpec) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generatio
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import DESTROYED, STATES
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CLASS_OPERATIONS, CURVES, KEY_TYPES, OPERATIONS, ordered
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CURVES, KEY_TYPES, OPERATIONS, class_operations, ordered
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
@@ -140,7 +140,7 @@ def on_the_token(records: Sequence[VirtualKey]) -> list[KeyObject]:
     found: list[KeyObject] = []
     for one in records:
         for kind in ["private", "public"] if one.kind == "private" else [one.kind]:
-            operations = tuple(name for name in one.operations if name in CLASS_OPERATIONS[kind])
+            operations = tuple(name for name in one.operations if name in class_operations(one.type, kind))
             item = KeyObject(len(found) + 1, kind, one.label, one.key_id, one.type, one.size, one.curve, operations)
             item = replace(item, allowed_mechanisms=one.allowed_mechanisms)
             found.append(item)
@@ -208,6 +208,8 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
             {"curve": "P-384", "operations": ["sign", "verify"]},
         ),
         ({"type": "Ed25519", "kind": "private", "operations": ("sign",)}, {"operations": ["sign"]}),
+        ({"type": "ML-DSA-65", "kind": "private", "size": None, "operations": ("sign",)}, {"operations": ["sign"]}),
+        ({"type": "ML-KEM-768", "kind": "private", "operations": ("decapsulate",)}, {"operations": ["decapsulate"]}),
         (
             {"allowed_mechanisms": ("AES_CBC", "AES_GCM")},
             {"size": 256, "operations": ["encrypt", "decrypt"], "allowed_mechanisms": ["AES_CBC", "AES_GCM"]},

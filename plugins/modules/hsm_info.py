@@ -307,8 +307,8 @@ capabilities:
   elements: dict
   contains:
     capability:
-      description: V(random), V(generate), V(import), V(encrypt), V(wrap), V(unwrap), V(sign) or V(derive). V(encrypt)
-        also decrypts, V(sign) also verifies.
+      description: V(random), V(generate), V(import), V(encrypt), V(wrap), V(unwrap), V(sign), V(derive) or
+        V(encapsulate). V(encrypt) also decrypts, V(sign) also verifies, V(encapsulate) also decapsulates.
       returned: always
       type: str
     type:

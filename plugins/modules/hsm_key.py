@@ -89,26 +89,38 @@ options:
         description:
           - Type of the key. Required for O(keys[].state=present), O(keys[].state=pre-active) and
             O(keys[].state=active).
-          - V(DES) is refused without O(keys[].allow_weak). V(Ed25519) needs a token that has it.
+          - V(DES) is refused without O(keys[].allow_weak). V(Ed25519) needs a token that has it,
+            and so do V(ML-DSA-65), V(ML-KEM-768) and their like, with PKCS#11 3.2. These are generated, not imported.
           - V(GENERIC_SECRET) (C(CKK_GENERIC_SECRET)) is a key for HMAC, as OpenBao's seal and Kubernetes' KMS plugins want
-            one, or to derive others from.
+            one, or to derive others from. V(SHA256_HMAC) and its like (C(CKK_SHA256_HMAC)) are keys for one hash alone.
+            Few tokens generate them; more import them.
         type: str
         choices:
           - AES
           - DES3
           - DES
           - GENERIC_SECRET
+          - SHA224_HMAC
+          - SHA256_HMAC
+          - SHA384_HMAC
+          - SHA512_HMAC
           - RSA
           - EC
           - Ed25519
+          - ML-DSA-44
+          - ML-DSA-65
+          - ML-DSA-87
+          - ML-KEM-512
+          - ML-KEM-768
+          - ML-KEM-1024
       size:
         description:
           - Size of the key in bits. V(128), V(192) or V(256) for AES, V(192) for DES3, V(64) for DES, V(2048), V(3072)
             or V(4096) for RSA. An imported RSA key may have another size from 2048 up.
-          - A GENERIC_SECRET has whole bytes, from V(64) to V(1024). Under V(112) it is refused without
+          - A key for HMAC has whole bytes, from V(64) to V(1024). Under V(112) it is refused without
             O(keys[].allow_weak). Some tokens take no key for HMAC that is shorter than the hash.
-          - A new key has V(256) by default for AES and GENERIC_SECRET, and V(3072) for RSA. An EC key has a O(keys[].curve) in its
-            place, and Ed25519 keys have neither.
+          - A new key has V(256) by default for AES and GENERIC_SECRET, the hash's size for SHA256_HMAC and its like, and
+            V(3072) for RSA. An EC key has a O(keys[].curve) in its place. Ed25519, ML-DSA and ML-KEM keys have neither.
         type: int
       curve:
         description:
@@ -128,12 +140,12 @@ options:
           - What the key may be used for. It may be used for nothing else, and existing keys are changed to that.
           - In a group with O(keyfleet.hsm.hsm_group#module:apply_changes=false), operations are taken away on the virtual
             key only. Operations that the HSM does not allow are a mismatch there, see O(keys[].on_mismatch).
-          - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap) and V(derive), and the public key
-            V(encrypt), V(verify) and V(wrap).
-          - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), GENERIC_SECRET and EC keys V(sign), V(verify)
-            and V(derive), Ed25519 keys V(sign) and V(verify).
-          - A new key gets V(encrypt) and V(decrypt) by default for AES, DES3 and DES, and V(sign) and V(verify) for the
-            other types.
+          - Of a key pair, the private key gets V(decrypt), V(sign), V(unwrap), V(derive) and V(decapsulate), and the public
+            key V(encrypt), V(verify), V(wrap) and V(encapsulate).
+          - AES, DES3 and DES keys take all of them, RSA keys all but V(derive), keys for HMAC and EC keys V(sign), V(verify)
+            and V(derive), Ed25519 and ML-DSA keys V(sign) and V(verify), ML-KEM keys V(encapsulate) and V(decapsulate).
+          - A new key gets V(encrypt) and V(decrypt) by default for AES, DES3 and DES, all that there are for ML-KEM, and
+            V(sign) and V(verify) for the other types.
         type: list
         elements: str
         choices:
@@ -144,6 +156,8 @@ options:
           - wrap
           - unwrap
           - derive
+          - encapsulate
+          - decapsulate
       sensitive:
         description:
           - Whether the key's value can never be read in the clear. V(true) by default for a new key.
@@ -177,13 +191,14 @@ options:
           - The only mechanisms that the secret or private key may be used with (C(CKA_ALLOWED_MECHANISMS)), for tokens that have
             this attribute. Names of PKCS#11 without C(CKM_), for example V(SHA256_RSA_PKCS_PSS), or the number of a vendor's own in
             quotes, for example V("0x80000001"). The order does not count.
-          - It cannot be changed on an existing key. Such a key is not copied to other tokens.
+          - It cannot be changed on an existing key. A new generation of it, and a copy for another token of its group, are
+            restricted in the same way.
         type: list
         elements: str
       allow_weak:
         description:
           - Allow what is too weak for use today - DES keys, imported RSA keys of less than 2048 bits or with a public
-            exponent under 65537, imported DES3 keys that have two equal parts, GENERIC_SECRET keys under 112 bits, and new
+            exponent under 65537, imported DES3 keys that have two equal parts, keys for HMAC under 112 bits, and new
             keys with both
             O(keys[].operations=wrap) and O(keys[].operations=decrypt).
           - A key that may wrap and decrypt hands out every extractable key on its token in clear. Keys that are there are
@@ -232,7 +247,7 @@ options:
           mechanism:
             description:
               - How the source was wrapped. With an AES O(keys[].source.wrapping_key) the default is V(AES_KEY_WRAP)
-                (RFC 3394) for AES and DES3 keys. For DES and GENERIC_SECRET keys and for private keys in PKCS#8 it is
+                (RFC 3394) for AES and DES3 keys. For DES keys, keys for HMAC and for private keys in PKCS#8 it is
                 V(AES_KEY_WRAP_KWP) (RFC 5649), or V(AES_KEY_WRAP_PAD) on tokens that have that number only. With an RSA one it is
                 V(RSA_PKCS_OAEP).
             type: str

@@ -212,7 +212,8 @@ drift:
       type: str
     field:
       description:
-        - What differs - V(id), V(label), V(kind), V(type), V(size), V(operations), V(fingerprint) or V(state).
+        - What differs - V(id), V(label), V(kind), V(type), V(size), V(operations), V(allowed_mechanisms),
+          V(fingerprint) or V(state).
         - V(kind) is V(secret), V(private) for a pair, or V(public) for a public half alone. V(fingerprint) tells that
           another key has the name. V(state) tells that a key which is recorded as destroyed is in the HSM.
       returned: always

@@ -34,12 +34,14 @@ def chosen(only: str) -> list[dict[str, Any]]:
 
 def play(inventory: str, providers: Sequence[Mapping[str, Any]], results: Path) -> int:
     given = json.dumps({"results": str(results), "chosen": [one["name"] for one in providers]})
-    return subprocess.run(["ansible-playbook", "-i", inventory, "-e", given, str(HERE / "play.yml")], check=False).returncode
+    on = ",".join(sorted({"host2" if "wants" in one else "host1" for one in providers}))
+    return subprocess.run(["ansible-playbook", "-i", inventory, "-l", on, "-e", given, str(HERE / "play.yml")], check=False).returncode
 
 
 def verdicts(results: Path, providers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], list[dict[str, Verdict]]]:
     """Names of the providers with their versions, the steps' titles, and for each provider what each step came to."""
-    versions = dict(line.split(" ", 1) for line in (results / "versions.txt").read_text().splitlines() if " " in line)
+    brought = "\n".join(path.read_text() for path in results.glob("versions-*.txt"))
+    versions = dict(line.split(" ", 1) for line in brought.splitlines() if " " in line)
     found = []
     for number in range(len(providers)):
         steps: dict[str, Any] = json.loads((results / f"{number}.json").read_text())

@@ -3,8 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Run as root on a test host with Debian 12: the PKCS#11 providers of providers.yml, each with a token as its own tools make it, or
-# with none where hsm_instance is to make it. Prints a line for each: package, version.
+# Run as root on a test host: the PKCS#11 providers of providers.yml, each with a token as its own tools make it, or with none where
+# hsm_instance is to make it. All are on Debian 12 but Kryoptic, whose ML-DSA and ML-KEM want Debian 13's OpenSSL.
+# Prints a line for each: package, version.
 
 set -euo pipefail
 
@@ -14,10 +15,22 @@ pin=246801
 libraries=/usr/lib/$(uname -m)-linux-gnu
 
 export DEBIAN_FRONTEND=noninteractive
+if grep -q ^VERSION_CODENAME=trixie /etc/os-release; then
+  apt-get install -y -qq --no-install-recommends softhsm2 openssl >/dev/null
+  mkdir -p "$room"/{copies,kryoptic}
+  echo "directories.tokendir = $room/copies" >"$room/copies.conf"
+  cat >"$room/kryoptic.conf" <<CONF
+[[slots]]
+slot = 0
+dbtype = "sqlite"
+dbargs = "$room/kryoptic/token.sql"
+CONF
+  exit
+fi
 apt-get install -y -qq --no-install-recommends softhsm2 opencryptoki opensc p11-kit p11-kit-modules libnss3 libnss3-tools \
   libtpm2-pkcs11-1 libtss2-tcti-tabrmd0 swtpm tpm2-abrmd >/dev/null
 rm -rf "$room"
-mkdir -p "$room"/{softhsm,remote,copies,nss,nss-direct,tpm,swtpm,kryoptic}
+mkdir -p "$room"/{softhsm,remote,copies,nss,nss-direct,tpm,swtpm}
 
 for name in softhsm remote copies; do
   echo "directories.tokendir = $room/$name" >"$room/$name.conf"
@@ -64,13 +77,6 @@ cat >/etc/pkcs11/modules/nss.module <<MODULE
 module: $libraries/libsoftokn3.so
 x-init-reserved: configdir='sql:$room/nss' certPrefix='' keyPrefix='' secmod='secmod.db' flags=
 MODULE
-
-cat >"$room/kryoptic.conf" <<CONF
-[[slots]]
-slot = 0
-dbtype = "sqlite"
-dbargs = "$room/kryoptic/token.sql"
-CONF
 
 # A TPM in software, and the resource manager that tpm2-pkcs11 needs.
 cat >/etc/systemd/system/providers-swtpm.service <<UNIT

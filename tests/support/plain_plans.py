@@ -32,7 +32,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material import KeyMaterial, WrappedMaterial
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET, ordered
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import PRIVATE, PUBLIC, SECRET, class_operations, ordered
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CHANGE, CREATE, DELETE, KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, PendingKey, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
@@ -82,9 +82,6 @@ class PlainLook:
 
     def openable(self, spec: KeySpec) -> str | None:
         return self.opens
-
-    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
-        return item.allowed_mechanisms
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return Cryptoki(self.refuses, rv="CKR_TEMPLATE_INCONSISTENT", device=False) if self.refuses is not None else None
@@ -198,11 +195,13 @@ def made(spec: KeySpec) -> Key:
     common |= {"modifiable": spec.modifiable is not False, "destroyable": spec.destroyable is not False}
     halves: dict[str, KeyObject] = {}
     for kind in (PRIVATE, PUBLIC) if spec.key_type.is_pair else (SECRET,):
-        fields = {**common, "operations": ordered(set(spec.new_operations) & set(CLASS_OPERATIONS[kind]))}
+        fields = {**common, "operations": ordered(set(spec.new_operations) & set(class_operations(spec.type or "", kind)))}
         if kind == SECRET:
             fields["check_value"] = material.check_value if isinstance(material, KeyMaterial) else number.to_bytes(3, "big")
         elif kind == PUBLIC:
             fields["public_key"] = material.public_key if clear and material else der(spec.type or "", f"made {number}")
+        if kind != PUBLIC:
+            fields["allowed_mechanisms"] = spec.allowed_mechanisms
         halves[kind] = KeyObject(handle=100_000 + 2 * number + len(halves), kind=kind, **fields)
     return Key(**halves)
 

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .attributes import read
-from .binding import mechanism, pkcs11
+from .binding import mechanism, mechanism_name, pkcs11
 from .errors import calling
 
 ATTRIBUTE = "ALLOWED_MECHANISMS"
@@ -22,10 +22,8 @@ _SIZE = struct.calcsize("L")  # bytes of a CK_ULONG
 
 
 def _name(number: int) -> str:
-    try:
-        return str(pkcs11.Mechanism(number).name).lstrip("_")
-    except ValueError:
-        return f"0x{number:08x}"
+    name = mechanism_name(number)
+    return f"0x{number:08x}" if name.startswith("0x") else name
 
 
 def canonical(text: str) -> str | None:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from .._model.keys.post_quantum import PARAMETER_SETS
+
 try:
     pkcs11: Any = import_module("pkcs11")
 except ImportError:
@@ -46,14 +48,38 @@ def _quiet() -> None:
 _quiet()
 
 
+# Mechanisms that python-pkcs11 has no names for (PKCS#11 3.1, header pkcs11t.h).
+_MORE = {"SHA224_KEY_GEN": 0x4004, "SHA256_KEY_GEN": 0x4005, "SHA384_KEY_GEN": 0x4006, "SHA512_KEY_GEN": 0x4007}
+_MORE_NAMES = {number: name for name, number in _MORE.items()}
+
+
 def mechanism(name: str) -> Any:
     """python-pkcs11's member for a mechanism's name without ``CKM_``. It puts an underscore before historical ones."""
+    if name in _MORE and name not in pkcs11.Mechanism.__members__:
+        unnamed = int.__new__(pkcs11.Mechanism, _MORE[name])  # it takes members only
+        unnamed._name_, unnamed._value_ = name, _MORE[name]
+        return unnamed
     return pkcs11.Mechanism[name if name in pkcs11.Mechanism.__members__ else f"_{name}"]
+
+
+def mechanism_name(number: int) -> str:
+    """The name without ``CKM_``, in hex for one that has none here."""
+    try:
+        return str(pkcs11.Mechanism(number).name).lstrip("_")
+    except ValueError:
+        return _MORE_NAMES.get(number, hex(number))
 
 
 def key_type(name: str) -> Any:
     """The same for a key type's name without ``CKK_``."""
     return pkcs11.KeyType[name if name in pkcs11.KeyType.__members__ else f"_{name}"]
+
+
+def type_attributes(name: str, ckk: str) -> dict[Any, Any]:
+    """What tells a type (its name, and CKA_KEY_TYPE without ``CKK_``) in the template of an object that is made from its value."""
+    known = PARAMETER_SETS.get(name)
+    more = {} if known is None else {pkcs11.Attribute.PARAMETER_SET: known.number}
+    return {pkcs11.Attribute.KEY_TYPE: key_type(ckk), **more}
 
 
 def typed(raw: Any, ckk: str) -> Any:

@@ -18,13 +18,14 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import KeyObject
-from .._model.keys.types import GENERIC, KEY_TYPES, SECRET, WEAK_TYPES
+from .._model.keys.post_quantum import KEMS
+from .._model.keys.types import HMAC_TYPES, KEY_TYPES, SECRET, WEAK_TYPES
 from .attributes import read, read_value
-from .binding import key_type, mechanism, pkcs11, typed
+from .binding import key_type, mechanism, pkcs11, type_attributes, typed
 from .errors import calling
 from .objects import Inventory
-from .passing import agreed_secret, for_a_moment, guest_key
-from .roundtrip import INCONCLUSIVE, SIGNING, macs, with_one_of
+from .passing import agree_by_capsule, agreed_secret, for_a_moment, guest_key
+from .roundtrip import INCONCLUSIVE, MACS, SIGNING, macs, with_one_of
 from .session import Session
 
 _ZEROS = bytes(16)  # whole blocks of AES and of DES
@@ -51,8 +52,8 @@ def whole_check(session: Session, inventory: Inventory, item: KeyObject) -> byte
     """
     if item.kind != SECRET:
         return None
-    if item.type == GENERIC:
-        done = _done_to_zeros(session, inventory, item, "sign", "SHA256_HMAC")
+    if item.type in HMAC_TYPES:
+        done = _done_to_zeros(session, inventory, item, "sign", MACS[item.type][0])
     else:
         done = _sealed_zeros(session, inventory, item)
     return sha256(done).digest() if done is not None else None
@@ -175,25 +176,29 @@ def belongs(session: Session, inventory: Inventory, private: KeyObject, public: 
     """
     if private.modulus and public.get("MODULUS"):
         return private.modulus == public["MODULUS"]
-    raw, names = inventory.raw[private.handle], [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms()]
+    raw, only = inventory.raw[private.handle], private.allowed_mechanisms
+    names = [name for name in SIGNING.get(private.type, ()) if name in session.mechanisms() and (not only or name in only)]
     with calling(f"comparing the halves of '{private.label}'"):
         if "sign" in private.operations and names:
             with for_a_moment(_public_for_a_look(session, private.type, public)) as mate:
                 sign = partial(raw.sign, _MESSAGE, mechanism=mechanism(names[0]))
                 signature = session.using(private, sign, f"comparing the halves of '{private.label}'")
                 return bool(mate.verify(_MESSAGE, signature, mechanism=mechanism(names[0])))
+        if private.type in KEMS and "decapsulate" in private.operations and "ML_KEM" in session.mechanisms():
+            with for_a_moment(_public_for_a_look(session, private.type, public, "ENCAPSULATE")) as mate:
+                return agree_by_capsule(mate, raw)
         if private.type == "EC" and "derive" in private.operations and "ECDH1_DERIVE" in session.mechanisms():
             return _agree(session, raw, public)
     return None
 
 
-def _public_for_a_look(session: Session, type_name: str, public: Mapping[str, bytes]) -> Any:
+def _public_for_a_look(session: Session, type_name: str, public: Mapping[str, bytes], may: str = "VERIFY") -> Any:
     attribute = pkcs11.Attribute
     template = {
         attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY,
-        attribute.KEY_TYPE: key_type(KEY_TYPES[type_name].ckk),
+        **type_attributes(type_name, KEY_TYPES[type_name].ckk),
         attribute.TOKEN: False,
-        attribute.VERIFY: True,
+        attribute[may]: True,
         **{attribute[name]: value for name, value in public.items()},
     }
     return typed(session.raw.create_object(template), KEY_TYPES[type_name].ckk)

@@ -17,7 +17,6 @@ from .._model.keys.types import PRIVATE, PUBLIC, SECRET
 from .attributes import read
 from .errors import calling
 from .objects import Inventory
-from .roundtrip import is_restricted
 
 _KEPT_BY = ("WRAP_WITH_TRUSTED", "ALWAYS_AUTHENTICATE")
 
@@ -33,13 +32,10 @@ def kept_in(inventory: Inventory, item: KeyObject) -> tuple[str, str] | None:
     raw = inventory.raw[item.handle]
     with calling(f"reading key '{item.label}'"):
         found = read(raw, _KEPT_BY, known_by=_KEPT_BY)
-        restricted = is_restricted(raw)
     if found.get("WRAP_WITH_TRUSTED"):
         return "needs_trusted", "it may be wrapped only by a key that the security officer trusts (CKA_WRAP_WITH_TRUSTED)"
     if found.get("ALWAYS_AUTHENTICATE"):
         return "always_authenticate", "it wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE), which a copy could not be tested with"
-    if restricted:
-        return "restricted", "it is for certain mechanisms only (CKA_ALLOWED_MECHANISMS), and a copy would not be"
     return None
 
 

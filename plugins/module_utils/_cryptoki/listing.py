@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.keys.types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import PRIVATE, PUBLIC, SECRET, class_operations
 from .attributes import read
 from .binding import pkcs11
 from .errors import calling
@@ -65,7 +65,7 @@ def show_object(raw: Any) -> dict[str, Any]:
         name = getattr(number, "name", None if number is None else hex(number))
         return {"class": name and name.lower().lstrip("_"), "label": short(str(other.get("LABEL", ""))), "code": None}
     flags = _FLAGS[item.kind]
-    operations = CLASS_OPERATIONS[item.kind]
+    operations = class_operations(item.type, item.kind)
     reported = read(raw, (*(name.upper() for name in operations), *flags))
     return {
         "class": item.kind,

@@ -13,19 +13,35 @@ object are requested: left out, a provider's own default counts, and SoftHSM's i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.material import UNWRAP_MECHANISMS, KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
+from .._model.keys.post_quantum import PARAMETER_SETS
 from .._model.keys.spec import KeySpec
-from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
+from .._model.keys.types import (
+    CLASS_OPERATIONS,
+    CURVES,
+    ED25519_OID,
+    FIXED_SIZES,
+    GENERIC,
+    ONE_HASH,
+    OPERATIONS,
+    PRIVATE,
+    PUBLIC,
+    SECRET,
+    class_operations,
+)
 from . import wrap_mechanisms
 from .allowed import packed
-from .binding import key_type, mechanism, pkcs11, typed
+from .binding import key_type, mechanism, pkcs11, type_attributes, typed
 from .errors import calling
 from .objects import Inventory, key_of
-from .rungs import Template, Templates, climb
+from .passing import for_a_moment
+from .rungs import REFUSALS, Template, Templates, climb
 from .session import Session
 from .uninterrupted import uninterrupted
 
@@ -35,7 +51,7 @@ _CLASSES = {SECRET: "SECRET_KEY", PRIVATE: "PRIVATE_KEY", PUBLIC: "PUBLIC_KEY"}
 def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
     """What a new object of this kind is given, its name and value apart."""
     attribute, asked = pkcs11.Attribute, spec.new_operations
-    template: dict[Any, Any] = {attribute[name.upper()]: name in asked for name in CLASS_OPERATIONS[kind]}
+    template: dict[Any, Any] = {attribute[name.upper()]: name in asked for name in class_operations(spec.key_type.name, kind)}
     template[attribute.PRIVATE] = kind != PUBLIC
     if kind != PUBLIC:
         template[attribute.SENSITIVE] = spec.sensitive is not False
@@ -77,6 +93,9 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
             halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
             if spec.type == "RSA":
                 return list(session.raw.generate_keypair(ckk, spec.new_size, **common, **names, **halves))
+            if spec.type in PARAMETER_SETS:
+                halves["public_template"][pkcs11.Attribute.PARAMETER_SET] = PARAMETER_SETS[spec.type].number
+                return list(session.raw.generate_keypair(ckk, **common, **names, **halves))
             parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
             domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
             return list(domain.generate_keypair(**common, **names, **halves))
@@ -89,7 +108,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
     attribute = pkcs11.Attribute
     template = {
         attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
-        attribute.KEY_TYPE: key_type(spec.key_type.ckk),
+        **type_attributes(spec.key_type.name, spec.key_type.ckk),
         attribute.TOKEN: on_token,
         **({attribute.LABEL: spec.label, attribute.ID: spec.key_id} if on_token else {}),
         **{name: content for name, content in given.items() if content is not pkcs11.constants.DEFAULT},
@@ -103,7 +122,21 @@ def _create_on_token(session: Session, inventory: Inventory, spec: KeySpec, kind
     def make(given: Templates, on_token: bool) -> list[Any]:
         return [_create(session, spec, kind, value, given[kind], on_token=on_token)]
 
-    return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
+    try:
+        return climb(session, inventory, spec.label, {kind: _attributes(spec, kind)}, make, curve=spec.new_curve)
+    except Cryptoki as error:
+        _blame_type(session, spec, kind, value, error)
+        raise
+
+
+def _blame_type(session: Session, spec: KeySpec, kind: str, value: Mapping[str, bytes], error: Cryptoki) -> None:
+    """Name the type in the ``error`` where it is what the token refuses: as a generic secret it takes the same value."""
+    if spec.type not in ONE_HASH or error.rv not in REFUSALS:
+        return
+    generic = replace(spec, type=GENERIC)
+    with suppress(Cryptoki), for_a_moment(_create(session, generic, kind, value, _attributes(generic, kind), on_token=False)):
+        text = f"{session.token} takes no {spec.type} key of {spec.new_size} bits ({error.rv}): use {GENERIC}"
+        error.message, error.device = text, False
 
 
 def create(session: Session, inventory: Inventory, spec: KeySpec, material: KeyMaterial, kinds: Iterable[str]) -> Key:

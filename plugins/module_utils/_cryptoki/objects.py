@@ -14,8 +14,8 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
+from .._model.keys.post_quantum import PARAMETER_SETS, type_of
 from .._model.keys.types import (
-    CLASS_OPERATIONS,
     CURVE_BY_DER,
     ED25519_PARAMS,
     FIXED_SIZES,
@@ -23,9 +23,11 @@ from .._model.keys.types import (
     PRIVATE,
     PUBLIC,
     SECRET,
+    class_operations,
     operations_of,
 )
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
+from .allowed import ATTRIBUTE, unpacked
 from .attributes import read, read_value
 from .binding import able, pkcs11
 from .errors import calling
@@ -47,6 +49,7 @@ _READ = (
     "TRUSTED",
     "WRAP_WITH_TRUSTED",
     "ALWAYS_AUTHENTICATE",
+    ATTRIBUTE,
     *(operation.upper() for operation in OPERATIONS),
     "VALUE_LEN",
     "CHECK_VALUE",
@@ -54,6 +57,7 @@ _READ = (
     "PUBLIC_EXPONENT",
     "EC_PARAMS",
     "EC_POINT",
+    "PARAMETER_SET",
 )
 _KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
@@ -90,7 +94,14 @@ def _type_name(found: Mapping[str, Any]) -> str:
     if found.get("EC_PARAMS") in ED25519_PARAMS or (key_type == pkcs11.KeyType.EC_EDWARDS and not found.get("EC_PARAMS")):
         return "Ed25519"  # without parameters: one of ours that was cut off
     # python-pkcs11 puts an underscore before what the standard calls historical.
-    return str(getattr(key_type, "name", f"0x{key_type:x}")).lstrip("_")
+    name = str(getattr(key_type, "name", f"0x{key_type:x}")).lstrip("_")
+    return type_of(name, found.get("PARAMETER_SET")) or name
+
+
+def _public_key(raw: Any, key_type: str, found: Mapping[str, Any]) -> bytes | None:
+    if key_type in PARAMETER_SETS:
+        return PARAMETER_SETS[key_type].der_of(read(raw, ["VALUE"]).get("VALUE", b""))
+    return public_key_der(found)
 
 
 def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
@@ -114,12 +125,13 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         size = int.from_bytes(modulus, "big").bit_length()
     elif curve:
         size = curve.bits
-    elif found.get("VALUE_LEN"):
+    elif found.get("VALUE_LEN") and key_type not in PARAMETER_SETS:
         size = found["VALUE_LEN"] * 8
     elif kind == PUBLIC and key_type == "RSA":
         size = read(raw, ["MODULUS_BITS"]).get("MODULUS_BITS")
     untold = tuple(operation for operation in operations_of(key_type, kind) if operation.upper() not in found)
     able(raw, untold)
+    allowed = found.get(ATTRIBUTE) if kind != PUBLIC else None
     return KeyObject(
         handle=int(raw.handle),
         kind=kind,
@@ -128,7 +140,7 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         type=key_type,
         size=size,
         curve=curve.name if curve else None,
-        operations=tuple(operation for operation in CLASS_OPERATIONS[kind] if found.get(operation.upper())),
+        operations=tuple(operation for operation in class_operations(key_type, kind) if found.get(operation.upper())),
         sensitive=found.get("SENSITIVE"),
         extractable=found.get("EXTRACTABLE"),
         modifiable=found.get("MODIFIABLE"),
@@ -136,12 +148,13 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
         local=found.get("LOCAL"),
         trusted=found.get("TRUSTED"),
         wrap_with_trusted=found.get("WRAP_WITH_TRUSTED"),
+        allowed_mechanisms=None if allowed is None else unpacked(allowed),
         always_authenticate=found.get("ALWAYS_AUTHENTICATE"),
-        public_key=public_key_der(found) if kind == PUBLIC else None,
+        public_key=_public_key(raw, key_type, found) if kind == PUBLIC else None,
         modulus=modulus,
         exponent=found.get("PUBLIC_EXPONENT"),
         check_value=found.get("CHECK_VALUE") or None,
-        empty=kind != SECRET and not any(found.get(name) for name in ("MODULUS", "EC_PARAMS")),
+        empty=kind != SECRET and not any(found.get(name) for name in ("MODULUS", "EC_PARAMS", "PARAMETER_SET")),
         untold=untold,
     )
 

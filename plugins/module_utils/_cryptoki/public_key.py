@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._model.keys.material import big_integer
+from .._model.keys.post_quantum import public_value
 from .._model.keys.types import ED25519_OID, ED25519_PARAMS
 
 ED25519_POINT = (32,)  # bytes (RFC 8032, section 5.1.2)
@@ -83,6 +84,8 @@ def public_attributes(der: bytes) -> dict[str, bytes]:
     from asn1crypto.core import OctetString
     from asn1crypto.keys import PublicKeyInfo
 
+    if (value := public_value(der)) is not None:
+        return {"VALUE": value}
     info = PublicKeyInfo.load(der, strict=True)
     if info.algorithm == "rsa":
         numbers = info["public_key"].parsed

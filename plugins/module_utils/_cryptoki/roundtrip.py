@@ -17,22 +17,23 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.faults import WRONG_ANSWER
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, PRIVATE, PUBLIC, SECRET
-from .allowed import allowed_of
+from .._model.keys.post_quantum import KEMS, PARAMETER_SETS, SIGNERS
+from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, ONE_HASH, PRIVATE, PUBLIC, SECRET
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
 from .objects import Inventory
-from .passing import agreed_secret, for_a_moment, guest_key
+from .passing import agree_by_capsule, agreed_secret, for_a_moment, guest_key
 from .session import Session
 
 BLOCK = b"keyfleet check.\n"  # 16 bytes: one block of AES, two of DES
 DIGEST = bytes(range(32))
 
 # Mechanisms (without CKM_) that sign DIGEST as it is; the first that the token has is used.
-SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",)}
+SIGNING = {"RSA": ("SHA256_RSA_PKCS", "RSA_PKCS"), "EC": ("ECDSA",), "Ed25519": ("EDDSA",), **dict.fromkeys(SIGNERS, ("ML_DSA",))}
 # Those by which a secret key makes a MAC.
 MACS = {"AES": ("AES_CMAC",), "DES3": ("DES3_CMAC",), "DES": ("DES_CMAC",), GENERIC: HMACS}
+MACS |= {name: (name,) for name in ONE_HASH}
 
 _PSS = ("SHA256_RSA_PKCS_PSS", "SHA384_RSA_PKCS_PSS", "SHA512_RSA_PKCS_PSS")  # for keys that may do nothing else
 
@@ -133,7 +134,7 @@ def _use_pair(
     for half in raws.values():
         typed(half, KEY_TYPES[name].ckk)
     private, public = raws[PRIVATE], raws.get(PUBLIC)
-    usable = [one for one in (*SIGNING[name], *(_PSS if name == "RSA" else ())) if one in mechanisms]
+    usable = [one for one in (*SIGNING.get(name, ()), *(_PSS if name == "RSA" else ())) if one in mechanisms]
     if "sign" in operations and usable:
         how = {"mechanism": mechanism(usable[0]), "mechanism_param": _pss_parameters(usable[0])}
         signature = session.using(item, partial(private.sign, DIGEST, **how), what)
@@ -145,15 +146,14 @@ def _use_pair(
         if session.using(item, partial(private.decrypt, sealed, mechanism=mechanism("RSA_PKCS")), what) != BLOCK:
             raise wrong_answer(what)
         return "decrypt"
+    if name in KEMS and "ML_KEM" in mechanisms and public is not None and {"encapsulate", "decapsulate"} <= set(operations):
+        if not agree_by_capsule(public, private):
+            raise wrong_answer(what)
+        return "decapsulate"
     if name == "EC" and "derive" in operations and "ECDH1_DERIVE" in mechanisms and public is not None:
         with for_a_moment(agreed_secret(private, read_value(public, "EC_POINT"))):
             return "derive"
     return None
-
-
-def is_restricted(raw: Any) -> bool:
-    """Whether the key may be used with certain mechanisms only (CKA_ALLOWED_MECHANISMS), perhaps none of ours. Raises :class:`Cryptoki`."""
-    return bool(allowed_of(raw))
 
 
 def _make(session: Session, name: str, operations: tuple[str, ...], curve: str | None) -> list[Any]:
@@ -166,6 +166,9 @@ def _make(session: Session, name: str, operations: tuple[str, ...], curve: str |
         return [session.raw.generate_key(key_type(kind.ckk), kind.default_size, template=template, **common)]
     if name == "RSA":
         return list(session.raw.generate_keypair(key_type(kind.ckk), 2048, **common))
+    if name in PARAMETER_SETS:
+        public = {attribute.PARAMETER_SET: PARAMETER_SETS[name].number}
+        return list(session.raw.generate_keypair(key_type(kind.ckk), public_template=public, **common))
     parameters = CURVES[curve or "P-256"].der if name == "EC" else ED25519_OID
     domain = session.raw.create_domain_parameters(key_type(kind.ckk), {attribute.EC_PARAMS: parameters}, local=True)
     return list(domain.generate_keypair(**common))
@@ -209,9 +212,8 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     except Cryptoki as error:
         if error.rv not in INCONCLUSIVE:
             raise
-        only = allowed_of(raws[key.main.kind])
-        if only:
-            return _use_as_allowed(session, raws, key, only, what)
+        if key.main.allowed_mechanisms:
+            return _use_as_allowed(session, raws, key, key.main.allowed_mechanisms, what)
         # SoftHSM answers so for a DES3 key without a value, too. Then the same works with another key of its type.
         unusual = error.rv == "CKR_MECHANISM_INVALID" and key.secret is not None
         if unusual and works_with_another(session, key):
@@ -250,6 +252,6 @@ def _use(
     mechanisms = session.mechanisms() if only is None else only
     if SECRET in raws and name in MACS:
         return _use_secret(session, raws[SECRET], name, operations, what, mechanisms)
-    if PRIVATE in raws and name in SIGNING:
+    if PRIVATE in raws and (name in SIGNING or name in KEMS):
         return _use_pair(session, raws, name, operations, what, mechanisms, private)
     return None

@@ -19,7 +19,7 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
-from .allowed import ATTRIBUTE, allowed_of, unpacked
+from .allowed import ATTRIBUTE, unpacked
 from .attributes import read
 from .binding import pkcs11
 from .curves import blame_curve
@@ -79,7 +79,8 @@ def climb(session: Session, inventory: Inventory, label: str, wanted: Templates,
                 error.details[NOT_AS_ASKED] = True
             blame_curve(session, curve, error)
             if error.rv in REFUSALS and _refuses_restriction(make, given):
-                error.message = f"{session.token} takes no CKA_ALLOWED_MECHANISMS for key '{label}' ({error.rv}): remove allowed_mechanisms"
+                text = f"takes no CKA_ALLOWED_MECHANISMS for key '{label}' ({error.rv}), so the key cannot be restricted"
+                error.message = f"{session.token} {text}"
                 error.device, error.details["attribute"] = False, "CKA_ALLOWED_MECHANISMS"
                 raise
             if error.rv not in REFUSALS or _may_be_left(session, inventory, label, known):
@@ -131,7 +132,7 @@ def _made(
             _take_away_all(inventory, key, dropped)
             with calling(f"reading key '{label}' back"):
                 key = keep(inventory, raws)
-        _check_restriction(inventory, key, given)
+        _check_restriction(key, given)
     except Cryptoki as error:
         if less or restricted:
             error.details[NOT_AS_ASKED] = True
@@ -159,10 +160,9 @@ def _may_be_left(session: Session, inventory: Inventory, label: str, known: set[
         return True  # nobody can tell
 
 
-def _check_restriction(inventory: Inventory, key: Key, given: Templates) -> None:
+def _check_restriction(key: Key, given: Templates) -> None:
     for item in key.objects:
-        wanted = given[item.kind].get(pkcs11.Attribute[ATTRIBUTE])
-        has = allowed_of(inventory.raw[item.handle]) if wanted is not None else None
+        wanted, has = given[item.kind].get(pkcs11.Attribute[ATTRIBUTE]), item.allowed_mechanisms
         if wanted is not None and has != unpacked(wanted):
             says = "does not report it" if has is None else f"says {', '.join(has) or 'nothing'}"
             text = f"the {item.kind} key '{item.label}' was made without the CKA_{ATTRIBUTE} that was asked for: the token {says}"

@@ -19,7 +19,7 @@ from .._model.keys.objects import KeyObject
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
 from .._model.tokens.secret import Pin, PinPad, Secret, length_fits
 from .binding import mechanism as by_name
-from .binding import pkcs11
+from .binding import mechanism_name, pkcs11
 from .errors import calling, rv_name
 from .locks import HostLock
 from .mapping import attribute_mapper
@@ -69,7 +69,7 @@ class Session:
         if self._mechanisms is None:
             with calling(f"reading the mechanisms of {self.token}"):
                 found = self.token.slot.get_mechanisms()
-            self._mechanisms = frozenset(getattr(mechanism, "name", hex(mechanism)).lstrip("_") for mechanism in found)
+            self._mechanisms = frozenset(mechanism_name(number) for number in found)
         return self._mechanisms
 
     def key_sizes(self, mechanism: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.tokens.pin_state import pin_state
-from .binding import pkcs11
+from .binding import mechanism_name, pkcs11
 from .errors import calling
 from .library_info import UNAVAILABLE, memory, version
 from .provider import Provider, Token, read_token
@@ -89,7 +89,7 @@ def read_mechanisms(token: Token) -> list[Any]:
 def read_mechanism(token: Token, mechanism: Any) -> dict[str, Any]:
     """Its name without ``CKM_``, or its number in hex; the sizes of its keys in the unit that PKCS#11 gives for it, None where the token
     does not report them; its flags. What is wrong with it is its answer."""
-    name = getattr(mechanism, "name", hex(mechanism)).lstrip("_")
+    name = mechanism_name(mechanism)
     entry: dict[str, Any] = {"name": name, "min_key_size": None, "max_key_size": None, "flags": [], "code": None}
     try:
         with calling(f"reading mechanism {name} of {token}", "C_GetMechanismInfo"):

@@ -27,12 +27,12 @@ _NOT_PERMITTED = "CKR_KEY_FUNCTION_NOT_PERMITTED"
 
 
 def does(session: Session, inventory: Inventory, item: KeyObject, operation: str) -> bool | None:
-    """Whether the key encrypts, signs, wraps or derives. What it gives is thrown away. None: this token can be asked for nothing that
-    would tell. Raises :class:`Cryptoki`, and PinError where the key wants a login of its own."""
+    """Whether the key encrypts, signs, wraps, derives or encapsulates. What it gives is thrown away. None: this token can be asked for
+    nothing that would tell. Raises :class:`Cryptoki`, and PinError where the key wants a login of its own."""
     if item.type not in KEY_TYPES or (item.always_authenticate and not session.has_own_login):
         return None
     raw = typed(inventory.raw[item.handle], KEY_TYPES[item.type].ckk)
-    ways = {"encrypt": _encrypts, "sign": _signs, "wrap": _wraps, "derive": _derives}
+    ways = {"encrypt": _encrypts, "sign": _signs, "wrap": _wraps, "derive": _derives, "encapsulate": _encapsulates}
     try:
         with calling(f"trying to {operation} with key '{item.label}'"):
             return ways[operation](session, raw, item)
@@ -79,4 +79,14 @@ def _derives(session: Session, raw: Any, item: KeyObject) -> bool | None:
     domain = session.raw.create_domain_parameters(pkcs11.KeyType.EC, parameters, local=True)
     public, private = domain.generate_keypair(store=False, capabilities=pkcs11.MechanismFlag.DERIVE)
     with for_a_moment(public), for_a_moment(private), for_a_moment(agreed_secret(raw, read_value(public, "EC_POINT"))):
+        return True
+
+
+def _encapsulates(session: Session, raw: Any, item: KeyObject) -> bool | None:
+    """The secret lives in this session only."""
+    if "ML_KEM" not in session.mechanisms():
+        return None
+    how = {"key_length": 256, "store": False, "capabilities": 0, "mechanism": mechanism("ML_KEM")}
+    _capsule, secret = raw.encapsulate_key(pkcs11.KeyType.GENERIC_SECRET, **how)
+    with for_a_moment(secret):
         return True

@@ -20,18 +20,19 @@ from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki, TokenError
-from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMACS, KEY_TYPES
+from .._model.keys.post_quantum import KEMS, PARAMETER_SETS, SIGNERS
+from .._model.keys.types import CURVES, ED25519_OID, GENERIC, HMAC_TYPES, KEY_TYPES, ONE_HASH
 from .attributes import read, read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
-from .passing import agreed_secret
-from .roundtrip import SIGNING, wrong_answer
+from .passing import agree_by_capsule, agreed_secret
+from .roundtrip import MACS, SIGNING, wrong_answer
 from .session import Session
 from .wrap_mechanisms import PADDED, WHOLE
 
 _BLOCKS = bytes(range(32))
 _AES_BITS, _RSA_BITS = 256, 2048
-_SECRET_BITS = {"AES": _AES_BITS, GENERIC: 512}  # tokens take no HMAC key that is shorter than the hash
+_SECRET_BITS = {"AES": _AES_BITS, GENERIC: 512, **ONE_HASH}  # tokens take no HMAC key that is shorter than the hash
 _PARAMETERS: dict[str, Callable[[], Any]] = {
     "AES_ECB": lambda: None,
     "AES_CBC": lambda: os.urandom(16),
@@ -45,6 +46,7 @@ _FUNCTIONS = {
     "encrypt": "C_Encrypt",
     "sign": "C_Sign",
     "derive": "C_DeriveKey",
+    "encapsulate": "C_EncapsulateKey",
     "wrap": "C_WrapKey",
 }
 
@@ -95,7 +97,8 @@ def try_capabilities(session: Session, *, keys: bool) -> Iterator[Trial]:
     tries = _Tries(session)
     yield from tries.random()
     if keys:
-        for attempt in (tries.aes, tries.imported, tries.wrapping, tries.hmac, tries.ec, tries.agreement, tries.ed25519, tries.rsa):
+        symmetric = (tries.aes, tries.imported, tries.wrapping, tries.hmac)
+        for attempt in (*symmetric, tries.ec, tries.agreement, tries.ed25519, tries.ml_dsa, tries.ml_kem, tries.rsa):
             yield from attempt()
 
 
@@ -142,6 +145,9 @@ class _Tries:
             return [typed(self.session.raw.generate_key(ckk, _SECRET_BITS[kind], template=template, **common), of_type.ckk)]
         if kind == "RSA":
             pair = self.session.raw.generate_keypair(ckk, _RSA_BITS, private_template=template, **common)
+        elif kind in PARAMETER_SETS:
+            public = {attribute.PARAMETER_SET: PARAMETER_SETS[kind].number}
+            pair = self.session.raw.generate_keypair(ckk, public_template=public, private_template=template, **common)
         else:
             parameters = CURVES["P-256"].der if kind == "EC" else ED25519_OID
             domain = self.session.raw.create_domain_parameters(ckk, {attribute.EC_PARAMS: parameters}, local=True)
@@ -231,13 +237,29 @@ class _Tries:
 
     def hmac(self) -> Iterator[Trial]:
         flags = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
-        yield from self._generating(GENERIC, flags, lambda key: self._signing(GENERIC, key, key))
+        for kind in HMAC_TYPES:
+            yield from self._generating(kind, flags, lambda key, kind=kind: self._signing(kind, key, key))
 
     def ec(self) -> Iterator[Trial]:
         yield from self._signer("EC")
 
     def ed25519(self) -> Iterator[Trial]:
         yield from self._signer("Ed25519")
+
+    def ml_dsa(self) -> Iterator[Trial]:
+        for kind in SIGNERS:
+            yield from self._signer(kind)
+
+    def ml_kem(self) -> Iterator[Trial]:
+        flags = pkcs11.MechanismFlag.ENCAPSULATE | pkcs11.MechanismFlag.DECAPSULATE
+        for kind in KEMS:
+            yield from self._generating(kind, flags, partial(self._encapsulating, kind))
+
+    def _encapsulating(self, kind: str, public: Any, private: Any) -> Iterator[Trial]:
+        def use() -> None:
+            self._equal(agree_by_capsule(public, private), True)
+
+        yield self._try("encapsulate", kind, "ML_KEM", use)[0]
 
     def rsa(self) -> Iterator[Trial]:
         yield from self._signer("RSA")
@@ -247,7 +269,7 @@ class _Tries:
         yield from self._generating(kind, flags, partial(self._signing, kind))
 
     def _signing(self, kind: str, public: Any, private: Any) -> Iterator[Trial]:
-        for name in HMACS if kind == GENERIC else SIGNING[kind]:
+        for name in MACS[kind] if kind in HMAC_TYPES else SIGNING[kind]:
             if name in self.mechanisms:
                 yield self._try("sign", kind, name, partial(self._sign, public, private, name))[0]
 

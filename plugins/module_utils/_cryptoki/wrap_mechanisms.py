@@ -13,7 +13,7 @@ RFC 5649. AES_KEY_WRAP_PAD (0x210A) came before it, and is RFC 5649 on some toke
 
 from __future__ import annotations
 
-from .._model.keys.types import GENERIC, KEY_TYPES
+from .._model.keys.types import HMAC_TYPES, KEY_TYPES
 from .session import Session
 
 WHOLE = "AES_KEY_WRAP"
@@ -22,9 +22,9 @@ PADDED = ("AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD")  # the one that has one meanin
 
 
 def needs_padding(type_name: str, bits: int | None) -> bool:
-    """The PKCS#8 of a private key has any length, and a DES key is one block. A generic secret may be of any length too, and SoftHSM's
+    """The PKCS#8 of a private key has any length, and a DES key is one block. A key for HMAC may be of any length too, and SoftHSM's
     AES_KEY_WRAP fills one up with zeros, without a word. ``bits``: a secret key's size; None: not known."""
-    if type_name == GENERIC:
+    if type_name in HMAC_TYPES:
         return bits is None or bits % _BLOCK_BITS != 0 or bits < 2 * _BLOCK_BITS
     return KEY_TYPES[type_name].is_pair or type_name == "DES"
 

@@ -23,9 +23,10 @@ from .._model.faults import ends_probe
 from .._model.keys.material import WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.spec import PRESENT, KeySpec
-from .._model.keys.types import CLASS_OPERATIONS, GENERIC, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
+from .._model.keys.types import CLASS_OPERATIONS, HMAC_TYPES, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, may_use
 from .._model.tokens.vendors import WRAPS_WITH_ZEROS
 from . import comparing, making, wrap_mechanisms
+from .allowed import ATTRIBUTE, packed
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
 from .errors import calling
@@ -65,12 +66,12 @@ def _missing(session: Session, item: KeyObject, *names: str) -> list[str]:
 def changed_by_wrapping(session: Session, item: KeyObject) -> bool:
     """Whether the token may wrap another value than the key's."""
     whole = item.size is not None and item.size % 64 == 0
-    return item.type == GENERIC and not whole and session.token.model in WRAPS_WITH_ZEROS
+    return item.type in HMAC_TYPES and not whole and session.token.model in WRAPS_WITH_ZEROS
 
 
 def can_use(session: Session, type_name: str) -> bool:
     """Whether the token has a mechanism for keys of this type."""
-    return type_name in usable_types(session.mechanisms())
+    return may_use(type_name, session.mechanisms())
 
 
 def rsa_bits(session: Session) -> list[int]:
@@ -112,9 +113,11 @@ def _only(kind: str, *may: str, **more: bool) -> dict[Any, Any]:
 
 
 def _as(item: KeyObject, guarded: Mapping[str, Mapping[str, bool]]) -> dict[Any, Any]:
-    """A template for an object that may do what ``item`` may, and is guarded like it."""
+    """A template for an object that may do what ``item`` may, and is restricted and guarded like it."""
     more = {name.lower(): value for name, value in guarded.get(item.kind, {}).items()}
-    return _only(item.kind, *item.operations, **more, **({"modifiable": False} if item.modifiable is False else {}))
+    template = _only(item.kind, *item.operations, **more, **({"modifiable": False} if item.modifiable is False else {}))
+    allowed = {pkcs11.Attribute[ATTRIBUTE]: packed(item.allowed_mechanisms)} if item.allowed_mechanisms else {}
+    return template | allowed
 
 
 def _oaep(hash_name: str) -> dict[str, Any]:

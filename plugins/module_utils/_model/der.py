@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-OCTET_STRING, UTF8_STRING = 0x04, 0x0C
+BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER, UTF8_STRING, SEQUENCE = 0x03, 0x04, 0x06, 0x0C, 0x30
 
 
 def der_value(tag: int, content: bytes) -> bytes:

@@ -175,6 +175,8 @@ def _attributes(record: VirtualKey, state: str) -> dict[str, Any]:
     # Other programs allow keys what no key of the type can do, or nothing: what an entry cannot say is left as it is.
     if record.operations and set(record.operations) <= key_type.operations:
         found["operations"] = list(ordered(record.operations))
+    if record.allowed_mechanisms:
+        found["allowed_mechanisms"] = list(record.allowed_mechanisms)
     if key_type.name in WEAK_TYPES or is_short(key_type.name, record.size):
         found["allow_weak"] = True
     return found

@@ -168,7 +168,8 @@ class VirtualKey:
     ``generation`` is above 1 only for a key that this collection made as such. ``made_at`` is when this collection made the
     key, None for one that it found; ``created_at`` is when the record was made. ``group_id`` is None for a key that is in no
     group; of one that is, ``token_id`` is the member on which it was found or made. ``unreported`` are operations and attributes that
-    we have set on that token and that it does not report.
+    we have set on that token and that it does not report. ``allowed_mechanisms`` are those that the secret or private key is restricted to,
+    sorted; empty: to none. None: no token has reported it.
     """
 
     token_id: int
@@ -189,6 +190,7 @@ class VirtualKey:
     generation: int = 1
     group_id: str | None = None
     unreported: tuple[tuple[str, bool], ...] = ()
+    allowed_mechanisms: tuple[str, ...] | None = None
 
     @property
     def name(self) -> KeyName:
@@ -227,4 +229,5 @@ def virtual_of(
         public_key=key.public.public_key if key.public else None,
         made_at=made_at,
         generation=generation,
+        allowed_mechanisms=main.allowed_mechanisms,
     )

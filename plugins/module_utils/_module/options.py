@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._model.keys.states import STATES
+from .._model.keys.types import KEY_TYPES, OPERATIONS
 
 Spec = dict[str, dict[str, Any]]
 
@@ -136,7 +137,7 @@ KEYS: Spec = {
         "options": {
             "label": {"type": "str", "required": True},
             "id": {"type": "str"},
-            "type": {"type": "str", "choices": ["AES", "DES3", "DES", "GENERIC_SECRET", "RSA", "EC", "Ed25519"]},
+            "type": {"type": "str", "choices": list(KEY_TYPES)},
             "size": {"type": "int"},
             "curve": {
                 "type": "str",
@@ -145,7 +146,7 @@ KEYS: Spec = {
             "operations": {
                 "type": "list",
                 "elements": "str",
-                "choices": ["encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"],
+                "choices": list(OPERATIONS),
             },
             "sensitive": {"type": "bool"},
             "extractable": {"type": "bool"},

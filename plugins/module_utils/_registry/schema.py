@@ -146,4 +146,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE token ADD COLUMN pinpad INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    ALTER TABLE virtual_key ADD COLUMN allowed_mechanisms TEXT
+    """,
 )

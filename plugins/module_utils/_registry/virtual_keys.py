@@ -34,12 +34,21 @@ _OVERWRITE = "DO UPDATE SET " + ", ".join(f"{name} = {_MERGED.get(name, f'exclud
 
 
 def _virtual_key(row: sqlite3.Row) -> VirtualKey:
-    written = {"operations": tuple(json.loads(row["operations"])), "unreported": tuple(json.loads(row["unreported"]).items())}
+    allowed = row["allowed_mechanisms"]
+    written = {
+        "operations": tuple(json.loads(row["operations"])),
+        "unreported": tuple(json.loads(row["unreported"]).items()),
+        "allowed_mechanisms": None if allowed is None else tuple(json.loads(allowed)),
+    }
     return VirtualKey(**{name: row[name] for name in _COLUMNS} | written)
 
 
 def _values(key: VirtualKey, moment: str) -> dict[str, Any]:
-    written = {"operations": json.dumps(list(key.operations)), "unreported": json.dumps(dict(key.unreported))}
+    written = {
+        "operations": json.dumps(list(key.operations)),
+        "unreported": json.dumps(dict(key.unreported)),
+        "allowed_mechanisms": None if key.allowed_mechanisms is None else json.dumps(list(key.allowed_mechanisms)),
+    }
     return {**{name: getattr(key, name) for name in _COLUMNS}, **written, "updated_at": moment}
 
 

@@ -18,6 +18,10 @@ TYPE_INVALID = "0x12"
 def test_a_key_does_what_is_allowed_and_nothing_else(primary: Hsm) -> None:
     four_steps(lambda check: primary.keys(PSS, ECB, GCM, check=check))
     assert "Allowed mechanisms: SHA256-RSA-PKCS-PSS,SHA384-RSA-PKCS-PSS" in primary.tool("--list-objects", "--type", "privkey")
+    declared = {key["label"]: key for key in ok(primary.run("hsm_sync", instance="primary"))["document"]["keys"]}
+    assert declared["gcm"]["allowed_mechanisms"] == sorted(GCM["allowed_mechanisms"])
+    ok(primary.keys({"label": "gcm", "type": "AES", "generation": 2}))
+    assert not ok(primary.keys({**GCM, "generation": 2}))["changed"]  # it is as restricted as the first
     other = primary.keys({**GCM, "allowed_mechanisms": ["AES_GMC"]})
     assert "there is no mechanism AES_GMC; did you mean AES_" in other["msg"]
     other = primary.keys({**PSS, "allowed_mechanisms": ["RSA_PKCS"]})

@@ -76,6 +76,7 @@ SECRETS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "aes-decrypt": ({"type": "AES", "size": 256, "operations": ["decrypt"]}, {"content": "14" * 32}, None),
     "des3": ({"type": "DES3"}, {"content": DES3}, None),
     "hmac": ({"type": "GENERIC_SECRET"}, {"content": "61" * 33}, "2368a1"),
+    "hmac-one-hash": ({"type": "SHA256_HMAC"}, {"content": "61" * 33}, "2368a1"),
     "hmac-short": ({"type": "GENERIC_SECRET"}, {"content": "61" * 20}, None),
     "des": ({"type": "DES", "allow_weak": True}, {"content": "0123456789abcdef"}, None),
 }

@@ -83,6 +83,8 @@ def test_a_type_that_it_has_not(token: Swtok) -> None:
     assert "takes no CKA_ALLOWED_MECHANISMS for key 'aes' (CKR_ATTRIBUTE_TYPE_INVALID)" in restricted["msg"]
     imported = token.keys({"label": "curve", "type": "EC", "source": {"content": pem(key)}})
     assert "cannot use EC keys; it can use AES, DES3, DES, GENERIC_SECRET, RSA" in imported["msg"]
+    for_one_hash = token.keys({"label": "hmac", "type": "SHA256_HMAC", "source": {"content": "04" * 33}})
+    assert "takes no SHA256_HMAC key of 264 bits (CKR_ATTRIBUTE_VALUE_INVALID): use GENERIC_SECRET" in for_one_hash["msg"]
     assert ok(token.keys({"label": "aes", "state": "absent"}))["changed"] is False
 
 

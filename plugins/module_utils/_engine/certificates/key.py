@@ -28,6 +28,7 @@ from ..x509.hsm_private_key import private_key
 from ..x509.reading import key_fingerprint, read_certificate, spki_of, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -173,6 +174,8 @@ def find_key(session: Session, inventory: Inventory, spec: CertificateSpec) -> C
     try:
         public = load_der_public_key(der)
         spki_of(public)
+        if not isinstance(public, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+            raise UnsupportedAlgorithm("it signs no certificates here")
     except unreadable() as error:
         raise KeyfleetError(
             f"key_label: the public key '{label}' ({key.main.named()}, type {key.main.type}) is of a kind that is not known here "

@@ -19,7 +19,7 @@ from ..._model.errors import InputError, KeyfleetError
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
 from ..._model.keys.spec import KeySpec
-from ..._model.keys.types import usable_types
+from ..._model.keys.types import may_use, usable_types
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, PendingKey
@@ -216,14 +216,14 @@ class _Batch:
         for spec in wanted:
             mechanism = spec.key_type.generate
             if spec.material is not None:
-                if spec.type not in usable:
+                if not may_use(spec.type or "", mechanisms):
                     problems.append(f"{spec.where}.type: {self.session.token} cannot use {spec.type} keys; it can use {', '.join(usable)}")
                 continue
             if mechanism not in mechanisms:
                 can = ", ".join(sorted(name for name in mechanisms if name.endswith(("KEY_GEN", "KEY_PAIR_GEN"))))
                 problems.append(f"{spec.where}.type: {self.session.token} cannot generate {spec.type} keys; it can: {can or 'none'}")
                 continue
-            if spec.key_type.is_pair and spec.type != "Ed25519":
+            if spec.type in ("RSA", "EC"):
                 if mechanism not in limits:
                     limits[mechanism] = self.session.key_sizes(mechanism)
                 least, greatest = limits[mechanism]

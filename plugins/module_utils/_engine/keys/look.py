@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
-from ..._cryptoki.allowed import allowed_of
 from ..._cryptoki.curves import blame_curve, lacking
 from ..._cryptoki.objects import Inventory
 from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.probing import probe
 from ..._cryptoki.public_key import public_attributes
-from ..._cryptoki.roundtrip import NO_VALUE, is_restricted, use_once, works_with_another
+from ..._cryptoki.roundtrip import NO_VALUE, use_once, works_with_another
 from ..._cryptoki.rungs import NOT_STORED
 from ..._cryptoki.session import Session
 from ..._cryptoki.still_does import does
@@ -65,7 +64,7 @@ class TokenLook:
         failures = [self.use(key), self.use(key)]
         if any(failure is None or failure.rv not in NO_VALUE for failure in failures):
             return False
-        if any(is_restricted(self.inventory.raw[item.handle]) for item in key.objects):
+        if any(item.allowed_mechanisms for item in key.objects):
             return False
         return works_with_another(self.session, key)
 
@@ -78,9 +77,6 @@ class TokenLook:
             except KeyfleetError as error:
                 return error.message
         return None
-
-    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
-        return allowed_of(self.inventory.raw[item.handle])
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         material = spec.material
@@ -204,9 +200,6 @@ class EmptyToken:
         return False
 
     def openable(self, spec: KeySpec) -> str | None:
-        return None
-
-    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
         return None
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..._model.errors import InputError
 from ..._model.keys.material import SECRET_SIZES, KeyMaterial, WrappedMaterial, big_integer, ec_private_value, octet_string
 from ..._model.keys.source_rules import KeySource, PrivateBlob, SourceProblem, private_blob, secret_value, weak_des3, wrapped_blob
-from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, LEAST_HMAC_BITS, is_short
+from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, HMAC_TYPES, LEAST_HMAC_BITS, is_short
 from .key_forms import carried_public, taken_apart
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read_source(
 
     ``source`` has no :func:`.source_problems`. ``type`` is one of KEY_TYPES; ``size`` in bits and ``curve`` must be the key's where they
     are given. ``allow_weak`` lets in RSA under 2048 bits or with an exponent under 65537, DES3 with two equal neighbours, and
-    GENERIC_SECRET under 112 bits; whether DES is let in at all, the caller decides. ``allowed``: the mechanisms that the key will be
+    keys for HMAC under 112 bits; whether DES is let in at all, the caller decides. ``allowed``: the mechanisms that the key will be
     restricted to, none for all. ``where`` names the entry, for example ``keys[0] (payments)``.
 
     Raises :class:`InputError` with every problem, each beginning with ``where.source.option: ``. None holds a part of the key or of
@@ -199,7 +199,7 @@ def key_check_value(type: str, value: bytes) -> bytes | None:
 
     None where the system's policy forbids the cipher, as FIPS mode does for DES.
     """
-    if type == GENERIC:
+    if type in HMAC_TYPES:
         return sha1(value, usedforsecurity=False).digest()[:3]
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.ciphers import Cipher, modes

@@ -25,6 +25,7 @@ from ..._cryptoki.session import Session
 from ..._cryptoki.wrap_mechanisms import PADDED
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys
+from ..._model.keys.post_quantum import PARAMETER_SETS
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from ..keys.look import TokenLook
 from ..keys.planning.repair import is_hollow
@@ -37,8 +38,11 @@ FREE, PRESENT, LEFT_OVER, UNSURE = "free", "present", "left_over", "unsure"
 
 def key_of_answer(fields: dict[str, Any]) -> Key:
     """A key as the other side's token describes it. Handles mean nothing here."""
-    parts = {kind: KeyObject(**{**part, "operations": tuple(part["operations"])}) for kind, part in fields.items() if part is not None}
-    return Key(**parts)
+    return Key(**{kind: KeyObject(**part | _tuples(part)) for kind, part in fields.items() if part is not None})
+
+
+def _tuples(part: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(part[name]) for name in ("operations", "allowed_mechanisms") if part[name] is not None}
 
 
 def serve(target: Target, side: type[Source] | type[Destination], read_write: bool, requests: Iterator[Any]) -> Iterator[Any]:
@@ -116,6 +120,8 @@ class Source:
                 "unknown_type",
                 f"its type ({main.type}{', another curve' if main.type == 'EC' else ''}) is none that this collection knows",
             )
+        if main.type in PARAMETER_SETS:
+            return "unknown_type", f"keys of type {main.type} are not copied"
         if main.kind == PUBLIC:
             return "public_only", "it is a public key alone, and needs no wrapping"
         if not main.label:

@@ -119,6 +119,8 @@ def _match(key: Key, record: VirtualKey) -> Match:
         pairs.append(("size", record.size, described["size"]))
     if record.fingerprint is not None and key.fingerprint is not None:  # another key under the same name
         pairs.append(("fingerprint", record.fingerprint, key.fingerprint))
+    if None not in (record.allowed_mechanisms, key.main.allowed_mechanisms):
+        pairs.append(("allowed_mechanisms", list(record.allowed_mechanisms or ()), list(key.main.allowed_mechanisms or ())))
     if record.state == DESTROYED:
         pairs.append(("state", record.state, "in the HSM"))
     return Match(record, key, tuple((name, old, new) for name, old, new in pairs if old != new))

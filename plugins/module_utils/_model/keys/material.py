@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..der import OCTET_STRING, der_value
+from .post_quantum import PARAMETER_SETS
 from .types import KEY_TYPES
 
 # Bits that each secret key type can have; DES and DES3 with their parity bits, as CKA_VALUE holds them.
 SECRET_SIZES = {key_type.name: key_type.sizes for key_type in KEY_TYPES.values() if not key_type.is_pair}
-PAIR_TYPES = tuple(key_type.name for key_type in KEY_TYPES.values() if key_type.is_pair)
+# Pairs that are imported.
+PAIR_TYPES = tuple(key_type.name for key_type in KEY_TYPES.values() if key_type.is_pair and key_type.name not in PARAMETER_SETS)
 
 # The mechanisms (without CKM_) that a wrapped key can be opened with.
 UNWRAP_MECHANISMS = ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD", "RSA_PKCS", "RSA_PKCS_OAEP")
@@ -31,7 +33,7 @@ UNWRAP_MECHANISMS = ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD", "RS
 class KeyMaterial:
     """A key in the clear.
 
-    ``type`` is AES, DES3, DES, GENERIC_SECRET, RSA, EC or Ed25519. ``size`` is in bits: of the value for secret keys (DES 64 and DES3
+    ``type`` is AES, DES3, DES, one of HMAC_TYPES, RSA, EC or Ed25519. ``size`` is in bits: of the value for secret keys (DES 64 and DES3
     192, so with parity), of the modulus for RSA, of the curve's field for EC, 256 for Ed25519. ``curve`` is P-256, P-384 or P-521 for EC,
     None for all others.
 
@@ -41,7 +43,7 @@ class KeyMaterial:
     OCTET STRING. ``public_key`` is the pair's DER SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
 
     ``check_value`` is the key check value of a secret key: the first 3 bytes of the ECB encryption of one block of zeros
-    (PKCS#11 3.1, CKA_CHECK_VALUE in section 4.10), for GENERIC_SECRET of the value's SHA-1 (section 6.8.2). It tells whether a token
+    (PKCS#11 3.1, CKA_CHECK_VALUE in section 4.10), for HMAC_TYPES of the value's SHA-1 (section 6.8.2). It tells whether a token
     holds the same key. DES and DES3 values keep the parity bits that they came with; a provider may set them anew, which
     changes VALUE and leaves the check value as it is.
     """

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..uids import key_id_text
-from .types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET, ordered
+from .types import PRIVATE, PUBLIC, SECRET, class_operations, ordered
 
 KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
 
@@ -28,7 +28,7 @@ class KeyObject:
     SubjectPublicKeyInfo, on public halves, and on a private one where its own attributes give it, as RSA's do (PKCS#11 3.1,
     section 6.1.3). ``modulus`` and ``exponent`` are RSA's public numbers, on both halves.
     ``wrap_with_trusted``: only a key that is ``trusted``, which the security officer says, may wrap it.
-    ``allowed_mechanisms`` are read where an entry declares them; empty: it is restricted to none.
+    ``allowed_mechanisms`` are those that a secret or private key is restricted to, sorted; empty: to none.
     ``always_authenticate``: a private key that wants the PIN at each use. ``check_value`` is CKA_CHECK_VALUE of a secret key. ``empty``: a
     half of a pair without the public numbers that each has.
     ``untold`` are operations of its type of which the token does not say whether the key has them. ``recalled`` are operations and
@@ -222,7 +222,7 @@ def reported(key: Key, name: str) -> bool:
     """Whether the token says of the key whether it has an operation, or an attribute in ``REMEMBERED``. True where no half has it."""
     if name in REMEMBERED:
         return key.main.reports(name)
-    return all(item.reports(name) for item in key.objects if name in CLASS_OPERATIONS[item.kind])
+    return all(item.reports(name) for item in key.objects if name in class_operations(item.type, item.kind))
 
 
 def recall(key: Key, memory: Mapping[str, bool], size: int | None = None, curve: str | None = None) -> Key:

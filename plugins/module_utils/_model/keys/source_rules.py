@@ -21,7 +21,7 @@ from typing import Any
 from ..quoting import quoted
 from ..tokens.secret import Secret
 from .material import PAIR_TYPES, SECRET_SIZES, UNWRAP_MECHANISMS
-from .types import GENERIC
+from .types import HMAC_TYPES
 
 FORMATS = ("pem", "der", "raw", "hex", "base64")
 _PAIR_NAMES = f"{', '.join(PAIR_TYPES[:-1])} and {PAIR_TYPES[-1]}"
@@ -154,7 +154,7 @@ def _readings(data: bytes, format: str | None, is_file: bool) -> dict[str, bytes
 
 
 def secret_value(data: bytes, *, type: str, size: int | None, format: str | None, is_file: bool) -> bytes:
-    """The value of a secret key: of AES 16, 24 or 32 bytes, of DES3 24, of DES 8, of GENERIC_SECRET 8 to 128.
+    """The value of a secret key: of AES 16, 24 or 32 bytes, of DES3 24, of DES 8, for HMAC 8 to 128.
 
     ``size`` is in bits and must be the value's, if given; ``format`` is raw, hex, base64 or None; ``is_file`` says that ``data``
     came from a file, so may be raw. Base64 is read only where ``format`` says so. Parity bits stay as they are. Raises
@@ -172,7 +172,7 @@ def secret_value(data: bytes, *, type: str, size: int | None, format: str | None
         raise SourceProblem(f"can be read as {_ways(rivals)}: give format")
     if fitting:
         name, value = next(iter(fitting.items()))
-        if type == GENERIC and format is None and size is None and name == "raw" and value.endswith(b"\n"):
+        if type in HMAC_TYPES and format is None and size is None and name == "raw" and value.endswith(b"\n"):
             raise SourceProblem(f"has {len(value)} bytes, the last is a newline: write the key without it, or give size or format: raw")
         return value
     if valid:
@@ -212,7 +212,7 @@ def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | N
     """The ciphertext of a wrapped key: a file's bytes; hex, or else base64, in an option.
 
     With an AES mechanism its length is checked (RFC 3394, section 2.2.1, and RFC 5649, section 4.1: whole blocks of 8 bytes, one
-    more than the key's; a GENERIC_SECRET may be padded). ``size`` is in bits. Raises :class:`SourceProblem`.
+    more than the key's; one for HMAC may be padded). ``size`` is in bits. Raises :class:`SourceProblem`.
     """
     if format is not None:
         blob = _readings(data, format, is_file).get(format)

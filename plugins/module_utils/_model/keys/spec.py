@@ -17,9 +17,10 @@ from ..durations import parse_duration
 from ..quoting import bracketed, quoted
 from .generations import MAX_GENERATION, own_id, split_label, stored_label
 from .material import KeyMaterial, WrappedMaterial
+from .post_quantum import PARAMETER_SETS
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
-from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, LEAST_HMAC_BITS, WEAK_TYPES, KeyType, is_short, ordered
+from .types import CURVES, KEY_TYPES, LEAST_HMAC_BITS, WEAK_TYPES, KeyType, class_operations, is_short, ordered
 
 MAX_KEYS = 10_000
 _MECHANISM = re.compile(r"(?!CKM_)[A-Z][A-Z0-9_]*|0x[0-9a-fA-F]{1,8}")
@@ -99,7 +100,7 @@ class KeySpec:
     @property
     def new_attributes(self) -> dict[str, bool]:
         """The operations and attributes that a key is made with now, by name."""
-        may = {name: name in self.new_operations for kind in self.key_type.halves for name in CLASS_OPERATIONS[kind]}
+        may = {name: name in self.new_operations for kind in self.key_type.halves for name in class_operations(self.key_type.name, kind)}
         given = {"modifiable": self.modifiable, "destroyable": self.destroyable, "wrap_with_trusted": self.wrap_with_trusted}
         kept = {"sensitive": self.sensitive is not False, "extractable": bool(self.extractable)}
         return {**may, **kept, **{name: value for name, value in given.items() if value is not None}}
@@ -155,6 +156,8 @@ def _check_type(options: Mapping[str, Any], where: str, problems: list[str]) -> 
             problems.append(f"{where}.size: {size} is no size of {key_type.name} keys: use {one_of}{key_type.sizes_text}")
         elif is_short(key_type.name, size) and not options.get("allow_weak"):
             problems.append(f"{where}.size: {size} bits are too weak for use today: use {LEAST_HMAC_BITS} or more, or say allow_weak: true")
+    if options.get("source") is not None and key_type.name in PARAMETER_SETS:
+        problems.append(f"{where}.source: {key_type.name} keys are generated in the HSM and not imported: leave it out")
     if operations is not None:
         if not operations:
             problems.append(f"{where}.operations: is empty, and the key could do nothing: name operations or leave it out")

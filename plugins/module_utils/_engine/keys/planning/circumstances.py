@@ -46,9 +46,6 @@ class Look(Protocol):
     def openable(self, spec: KeySpec) -> str | None:
         """Why the wrapped key in ``source`` cannot be opened here, as a problem of the entry; None where nothing speaks against it."""
 
-    def allowed(self, item: KeyObject) -> tuple[str, ...] | None:
-        """The mechanisms that a key is restricted to, by name, sorted; none: all. None where the token does not report it."""
-
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         """Why the token does not take the key in ``source``, or has not the curve of one that is to be generated; None where nothing
         speaks against it."""

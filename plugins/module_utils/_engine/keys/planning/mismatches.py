@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import KeySpec
-from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC
+from ...._model.keys.types import PUBLIC, class_operations
 from .plan import AttributeChange
 
 
@@ -46,7 +46,7 @@ def attribute_changes(spec: KeySpec, key: Key) -> list[AttributeChange]:
     changes: list[AttributeChange] = []
     if spec.operations is not None:
         for item in key.objects:
-            for operation in CLASS_OPERATIONS[item.kind]:
+            for operation in class_operations(item.type, item.kind):
                 wanted = operation in spec.operations
                 if item.has(operation) not in (wanted, None):
                     changes.append(AttributeChange(item, operation.upper(), wanted))

@@ -16,7 +16,7 @@ from ...._model.keys.material import KeyMaterial, WrappedMaterial
 from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of, recall, reported
 from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.states import ACTIVE
-from ...._model.keys.types import CLASS_OPERATIONS, PUBLIC, ordered
+from ...._model.keys.types import PUBLIC, class_operations, ordered
 from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ...._model.records import VirtualKey, virtual_of
 from ...._model.scope import Scope
@@ -98,7 +98,7 @@ class KeyPlan:
         if self.makes_key:
             known |= self.spec.new_attributes
         elif self.mend is not None:
-            known |= {name: name in mended_operations(self.spec, self.key) for name in CLASS_OPERATIONS[PUBLIC]}
+            known |= {name: name in mended_operations(self.spec, self.key) for name in class_operations(self.spec.type or "", PUBLIC)}
         known |= {change.name.lower(): change.value for change in self.changes}
         return {name: value for name, value in sorted(known.items()) if not reported(key, name)}
 
@@ -117,6 +117,8 @@ class KeyPlan:
         """The record of ``key``, which is what the plan has made or found. ``made``: it is another key than before."""
         old, key = None if made else self.virtual, self.recalled(key, made=made)
         record = virtual_of(key, self.adopted.token_id if self.adopted else token_id, "hsm_key", generation=self.generation)
+        if record.allowed_mechanisms is None and old is not None and old.kind == record.kind:
+            record = replace(record, allowed_mechanisms=old.allowed_mechanisms)
         return replace(
             record,
             state=self.new_state or (old.state if old is not None else record.state),
@@ -131,6 +133,8 @@ class KeyPlan:
         record = replace(old, operations=operations, state=self.new_state or old.state, generation=self.generation)
         if after is not None:
             record = replace(record, unreported=tuple(self.memory(after).items()))
+            if after.main.allowed_mechanisms is not None:
+                record = replace(record, allowed_mechanisms=after.main.allowed_mechanisms)
         if after is None or self.spec.state not in MADE:
             return record
         # What is declared is recorded as it was found, also where its id was edited or its member has left the group.
@@ -178,6 +182,9 @@ class KeyPlan:
         known = self.virtual
         was = {"kind": known.kind, "id": known.key_id.hex(), "operations": list(known.operations), "generation": known.generation}
         becomes = {"kind": key.main.kind, "id": key.main.key_id.hex(), "operations": list(operations), "generation": self.generation}
+        allowed = key.main.allowed_mechanisms
+        if allowed not in (known.allowed_mechanisms, None) and self.spec.allowed_mechanisms is not None:
+            was["allowed_mechanisms"], becomes["allowed_mechanisms"] = list(known.allowed_mechanisms or ()), list(allowed)
         differing = [name for name in was if was[name] != becomes[name]]
         if not differing:
             return "recorded elsewhere", "recorded"
@@ -222,9 +229,9 @@ def mended_operations(spec: KeySpec, key: Key | None) -> tuple[str, ...]:
     if spec.operations is not None:
         wanted = spec.operations
     else:
-        counterparts = {"sign": "verify", "decrypt": "encrypt", "unwrap": "wrap"}
+        counterparts = {"sign": "verify", "decrypt": "encrypt", "unwrap": "wrap", "decapsulate": "encapsulate"}
         wanted = tuple(counterparts[name] for name in (key.operations if key else ()) if name in counterparts)
-    return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap"))
+    return tuple(name for name in wanted if name in ("encrypt", "verify", "wrap", "encapsulate"))
 
 
 def describe_new(spec: KeySpec) -> dict[str, Any]:

@@ -104,9 +104,9 @@ def _like_the_one_before(spec: KeySpec, view: View) -> KeySpec:
     before = view.keys.only(label)
     known = view.records.any_of(before) if before is not None else view.records.elsewhere(label)
     if before is not None and not before.is_half:
-        was = describe_key(view.remembered(before))
+        was = {**describe_key(view.remembered(before)), "allowed_mechanisms": before.main.allowed_mechanisms}
     elif before is None and known is not None:
-        was = {"type": known.type, "size": known.size, "curve": known.curve, "operations": known.operations}
+        was = {name: getattr(known, name) for name in ("type", "size", "curve", "operations", "allowed_mechanisms")}
     else:
         return spec
     if was["type"] != spec.type:
@@ -121,6 +121,7 @@ def _like_the_one_before(spec: KeySpec, view: View) -> KeySpec:
         size=spec.size or (was["size"] if len(spec.key_type.sizes) > 1 else None),
         curve=spec.curve or was["curve"],
         operations=spec.operations or operations or None,
+        allowed_mechanisms=spec.allowed_mechanisms or was["allowed_mechanisms"] or None,
     )
 
 
@@ -226,12 +227,14 @@ def _refused(spec: KeySpec, view: View) -> str | None:
 
 
 def _record_differs(plan: KeyPlan, view: View) -> bool:
-    """No record in this scope yet, or one with another id, token, generation or other operations than those that were asked for."""
+    """No record in this scope yet, or one with another id, token, generation, or other operations or mechanisms than were asked for."""
     known, scope = plan.virtual, view.scope
     if known is None or plan.key is None:
         return True
     if not scope.owns(known):
         return scope.group is not None  # what a group has recorded is known to the token's own scope too
     if known.name != plan.key.name or not scope.is_home(known) or known.generation != plan.generation:
+        return True
+    if plan.spec.allowed_mechanisms is not None and plan.key.main.allowed_mechanisms not in (known.allowed_mechanisms, None):
         return True
     return plan.spec.operations is not None and known.operations != plan.virtual_operations(plan.key.operations)

@@ -20,7 +20,7 @@ from .unverified import judged
 from .view import View
 
 # What a key that is out of use may no longer do: it may still open and check what it protected (section 7.4).
-PROTECTING = ("encrypt", "sign", "wrap", "derive")
+PROTECTING = ("encrypt", "sign", "wrap", "derive", "encapsulate")
 
 
 def stays(spec: KeySpec, state: str, *, gone: bool = False) -> str:

@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
-from ...._model.keys.types import PUBLIC
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
 from .circumstances import Circumstances, Look
@@ -50,14 +49,7 @@ class View:
     def meant(self, spec: KeySpec) -> Key | Refusal | None:
         """The key that an entry means, with what its token does not say as it was recorded."""
         key = self.keys.meant(spec)
-        return self._with_allowed(spec, self.remembered(key)) if isinstance(key, Key) else key
-
-    def _with_allowed(self, spec: KeySpec, key: Key) -> Key:
-        """The key, with what it is restricted to where that is declared."""
-        main = key.main
-        if spec.allowed_mechanisms is None or main.kind == PUBLIC:
-            return key
-        return replace(key, **{main.kind: replace(main, allowed_mechanisms=self.look.allowed(main))})
+        return self.remembered(key) if isinstance(key, Key) else key
 
     def remembered(self, key: Key) -> Key:
         known = self.records.any_of(key)

@@ -17,6 +17,8 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.allowed imp
         ("0x1087", "AES_GCM"),
         ("DES_ECB", "DES_ECB"),  # historical: python-pkcs11 has it as _DES_ECB
         ("0x80000001", "0x80000001"),
+        ("SHA256_KEY_GEN", "SHA256_KEY_GEN"),  # python-pkcs11 has no name for it
+        ("0x4005", "SHA256_KEY_GEN"),
         ("AES_GMC", None),
     ],
 )

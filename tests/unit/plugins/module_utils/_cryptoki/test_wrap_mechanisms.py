@@ -22,6 +22,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.wrap_mechan
         ("GENERIC_SECRET", 64, True),  # one block alone
         ("GENERIC_SECRET", 264, True),  # SoftHSM fills it up with zeros, and HMAC cannot tell that
         ("GENERIC_SECRET", None, True),
+        ("SHA224_HMAC", 224, True),
     ],
 )
 def test_padding(type_name: str, bits: int | None, padded: bool) -> None:

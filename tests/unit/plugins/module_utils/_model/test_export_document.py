@@ -26,7 +26,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generatio
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import DESTROYED, STATES
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CLASS_OPERATIONS, CURVES, KEY_TYPES, OPERATIONS, ordered
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import CURVES, KEY_TYPES, OPERATIONS, class_operations, ordered
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
@@ -89,6 +89,7 @@ def usual_records(draw: st.DrawFn) -> VirtualKey:
         curve=curve,
         operations=key_type.default_operations,
         state=draw(st.sampled_from(STATES)),
+        allowed_mechanisms=draw(st.sampled_from([None, (), ("0x80000001", "AES_GCM")])),
         generation=draw(st.sampled_from([1, number])),
         fingerprint=draw(st.none() | st.sampled_from(["aa", "bb"])),
     )
@@ -139,8 +140,9 @@ def on_the_token(records: Sequence[VirtualKey]) -> list[KeyObject]:
     found: list[KeyObject] = []
     for one in records:
         for kind in ["private", "public"] if one.kind == "private" else [one.kind]:
-            operations = tuple(name for name in one.operations if name in CLASS_OPERATIONS[kind])
+            operations = tuple(name for name in one.operations if name in class_operations(one.type, kind))
             item = KeyObject(len(found) + 1, kind, one.label, one.key_id, one.type, one.size, one.curve, operations)
+            item = replace(item, allowed_mechanisms=one.allowed_mechanisms)
             found.append(item)
     return found
 
@@ -199,12 +201,20 @@ def test_fed_back_to_hsm_key_it_changes_nothing(records: list[VirtualKey]) -> No
         ({"type": "DES3", "size": 192}, {"size": 192, "operations": ["encrypt", "decrypt"]}),
         ({"type": "DES", "size": 64}, {"size": 64, "operations": ["encrypt", "decrypt"], "allow_weak": True}),
         ({"type": "GENERIC_SECRET", "size": 96, "operations": ("sign",)}, {"size": 96, "operations": ["sign"], "allow_weak": True}),
+        ({"type": "SHA512_HMAC", "size": 96, "operations": ("sign",)}, {"size": 96, "operations": ["sign"], "allow_weak": True}),
         ({"type": "GENERIC_SECRET", "size": 112, "operations": ("sign",)}, {"size": 112, "operations": ["sign"]}),
         (
             {"type": "EC", "size": 384, "curve": "P-384", "kind": "private", "operations": ("sign", "verify")},
             {"curve": "P-384", "operations": ["sign", "verify"]},
         ),
         ({"type": "Ed25519", "kind": "private", "operations": ("sign",)}, {"operations": ["sign"]}),
+        ({"type": "ML-DSA-65", "kind": "private", "size": None, "operations": ("sign",)}, {"operations": ["sign"]}),
+        ({"type": "ML-KEM-768", "kind": "private", "operations": ("decapsulate",)}, {"operations": ["decapsulate"]}),
+        (
+            {"allowed_mechanisms": ("AES_CBC", "AES_GCM")},
+            {"size": 256, "operations": ["encrypt", "decrypt"], "allowed_mechanisms": ["AES_CBC", "AES_GCM"]},
+        ),
+        ({"allowed_mechanisms": ()}, {"size": 256, "operations": ["encrypt", "decrypt"]}),
         ({"state": "pre-active"}, {"size": 256, "operations": ["encrypt", "decrypt"], "state": "pre-active"}),
         ({"state": "suspended"}, {"generation": 1, "state": "suspended"}),
         ({"state": "deactivated", "key_id": b"\x01"}, {"generation": 1, "id": "01", "state": "deactivated"}),

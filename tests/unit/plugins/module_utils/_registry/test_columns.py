@@ -43,6 +43,7 @@ KEY = VirtualKey(
     made_at="2026-01-01T00:00:00Z",
     generation=3,
     unreported=(("derive", False),),
+    allowed_mechanisms=("AES_GCM",),
 )
 # In every field another value, but for what a record is born with.
 CHANGED = replace(
@@ -61,6 +62,7 @@ CHANGED = replace(
     made_at="2027-01-01T00:00:00Z",
     generation=4,
     unreported=(("encrypt", True), ("sensitive", True)),
+    allowed_mechanisms=None,
 )
 BORN_WITH = {"id", "origin", "created_at", "updated_at"}
 

@@ -55,6 +55,13 @@ def told(keys: Sequence[Key], records: Sequence[VirtualKey]) -> list[str]:
         ([AES], [record_of(AES, size=None, fingerprint=None)], ["se dek/dek = se dek/dek"]),
         ([secret(operations=("decrypt",), untold=("encrypt", "wrap"))], [record_of(AES)], ["se dek/dek = se dek/dek"]),
         ([secret(operations=("decrypt",), untold=("wrap",))], [record_of(AES)], ["se dek/dek = se dek/dek: operations"]),
+        (
+            [secret(allowed_mechanisms=())],
+            [record_of(AES, allowed_mechanisms=("AES_GCM",))],
+            ["se dek/dek = se dek/dek: allowed_mechanisms"],
+        ),
+        ([AES], [record_of(AES, allowed_mechanisms=("AES_GCM",))], ["se dek/dek = se dek/dek"]),
+        ([secret(allowed_mechanisms=("AES_GCM",))], [record_of(AES)], ["se dek/dek = se dek/dek"]),
         ([AES], [record_of(AES, state="destroyed")], ["se dek/dek = se dek/dek: state"]),
         # One name alone, where that is clear.
         ([named(AES, key_id=b"9")], [record_of(AES)], ["se dek/dek = se dek/9: id"]),

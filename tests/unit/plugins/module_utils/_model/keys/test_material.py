@@ -32,6 +32,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.source_ru
     weak_des3,
     wrapped_blob,
 )
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import HMAC_TYPES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from asn1crypto.core import OctetString
 from hypothesis import given
@@ -83,7 +84,7 @@ def test_the_types_are_those_that_can_be_made() -> None:
         ("AES", (128, 192, 256)),
         ("DES", (64,)),
         ("DES3", (192,)),
-        ("GENERIC_SECRET", range(64, 1025, 8)),
+        *((name, range(64, 1025, 8)) for name in ("GENERIC_SECRET", "SHA224_HMAC", "SHA256_HMAC", "SHA384_HMAC", "SHA512_HMAC")),
     ]
     assert PAIR_TYPES == ("RSA", "EC", "Ed25519")
 
@@ -207,7 +208,7 @@ def test_a_secret_key_is_read_in_each_format(type: str, length: int, data: st.Da
     for format, text in (("raw", value), ("hex", value.hex().encode()), ("base64", base64.b64encode(value))):
         assert secret_of(text, type, format=format) == secret_of(text, type, length * 8, format) == value
     assert secret_of(value.hex().encode() + b"\n", type, is_file=False) == value
-    if type != "GENERIC_SECRET" or not value.endswith(b"\n"):
+    if type not in HMAC_TYPES or not value.endswith(b"\n"):
         assert secret_of(b"\xff" + value[1:], type) == b"\xff" + value[1:]  # a byte that no text has: it can only be raw
 
 

@@ -284,3 +284,30 @@ def test_what_a_group_has_narrowed_stays_so_unless_it_is_declared(wish: dict[str
     world = there(PLAIN, "applies", replace(record_of(PLAIN), operations=("encrypt",)))
     (record,) = world.after(world.plan(wish)).own()
     assert record.operations == recorded
+
+
+GCM = ("AES_GCM",)
+RESTRICTED = secret(allowed_mechanisms=GCM)
+
+
+def test_the_next_generation_is_as_restricted() -> None:
+    wish = {"type": "AES", "generation": 2}
+    here, elsewhere = World((RESTRICTED,)), World((), (in_group(record_of(RESTRICTED, STANDBY)),), GROUP)
+    assert [world.plan(wish).only().spec.allowed_mechanisms for world in (here, elsewhere)] == [GCM, GCM]
+    assert World((secret(allowed_mechanisms=()),)).plan(wish).only().spec.allowed_mechanisms is None
+
+
+def test_a_record_learns_the_restriction_that_is_declared() -> None:
+    world, wish = World((RESTRICTED,), (record_of(RESTRICTED, allowed_mechanisms=None),)), {"type": "AES", "allowed_mechanisms": [*GCM]}
+    answer = world.plan(wish)
+    assert answer.actions == [("k", "record")]
+    assert answer.only().step.after == {**(answer.only().step.before or {}), "virtual_key": {"allowed_mechanisms": [*GCM]}}
+    after = world.after(answer)
+    assert after.records[0].allowed_mechanisms == GCM and after.plan(wish).actions == [("k", "keep")]
+
+
+def test_a_member_that_does_not_report_the_restriction_does_not_lose_it() -> None:
+    known = in_group(record_of(RESTRICTED))
+    world = World((AES,), (known,), replace(GROUP, apply_changes=True))
+    after = world.after(world.plan({"type": "AES", "operations": ["encrypt"]}))
+    assert after.records[0].allowed_mechanisms == GCM and after.records[0].operations == ("encrypt",)

@@ -236,9 +236,9 @@ unusable:
   description:
     - Keys that the server may not be able to use, because a public half or a certificate has their C(CKA_ID), with the
       C(instance), the C(label) and the C(id) of the key, and the C(object). A warning tells of them, too.
-    - Seen without a login, so of private and secret keys only those count that the registry has recorded.
-      O(keyfleet.hsm.hsm_sync#module:repair=layout) relabels what stands beside them.
-  returned: success
+    - Of the tokens that were opened, so without those that O(proven) names.
+      O(keyfleet.hsm.hsm_sync#module:repair=layout) relabels what stands beside the keys.
+  returned: success, with O(state=present)
   type: list
   elements: dict
   sample: []

@@ -29,15 +29,14 @@ from ..._model.kms.names import BUILT_IN, Names, name_problems
 from ..._model.kms.request import KmsConfigRequest
 from ..._model.kms.served_keys import WrappingKey, wrapping_key
 from ..._model.plan import Context, Outcome
-from ..._model.records import InstanceRecord, VirtualKey
+from ..._model.records import InstanceRecord
 from ..._model.toml_values import same
-from ..._registry import events, groups, references, virtual_keys
+from ..._registry import events, references
 from ..._registry import instances as table
 from ..._registry.database import open_database, registry_exists
 from ..files.private_files import replacing
 from ..files.toml_text import parse, render
 from . import tokens as kms_tokens
-from . import usable
 from .existing import Existing, read_existing
 from .file_probe import probe_file
 from .proof import prove
@@ -72,16 +71,16 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
             code="render_failed",
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
-    proven, complete = prove(request, instances, pins, kek, context, old_server=names.is_old)
+    proof = prove(request, instances, pins, kek, context, old_server=names.is_old)
     if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
         _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
-        "unusable": usable.look(instances, _recorded(request, context, known), context),
         "config_path": path,
         "differs": changed,
-        "complete": complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
-        "proven": proven,
+        "complete": proof.complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
+        "proven": proof.proven,
+        "unusable": proof.unusable,
         "unit": unit_needs(request.settings, instances),
         "instances": [
             {
@@ -133,20 +132,6 @@ def _registered(request: KmsConfigRequest, context: Context) -> tuple[list[Insta
     # A copy in memory: looking leaves no trace.
     with open_database(request.registry, run=context.run, check_mode=True) as database:
         return table.all_instances(database), references.of_path(database, request.config_path)
-
-
-def _recorded(request: KmsConfigRequest, context: Context, known: Sequence[InstanceRecord]) -> dict[str, list[VirtualKey]]:
-    """What the registry has of the keys of each instance, in groups or in none."""
-    if not known:
-        return {}
-    found: dict[str, list[VirtualKey]] = {}
-    with open_database(request.registry, run=context.run, check_mode=True) as database:
-        of_groups = [(group.members, virtual_keys.of_group(database, group.id or "")) for group in groups.all_groups(database)]
-        for record in known:
-            ids = [token.id for token in record.tokens if token.id is not None]
-            shared = [key for members, keys in of_groups if not set(ids).isdisjoint(members) for key in keys]
-            found[record.name] = [*virtual_keys.of_tokens(database, ids), *shared]
-    return found
 
 
 def _identities(known: Sequence[InstanceRecord], instances: Sequence[Served]) -> set[str]:

@@ -16,14 +16,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from ..._cryptoki.certificates import read_certificates
 from ..._cryptoki.objects import read_inventory
 from ..._cryptoki.provider import Provider, Token, open_provider
 from ..._cryptoki.session import Session, open_session
 from ..._model.errors import KeyfleetError, PinError, TokenError
+from ..._model.keys.misfits import CertificateName, Names, misfits
+from ..._model.keys.objects import group_keys
 from ..._model.kms.config import Served, prefix_by_name
 from ..._model.kms.request import KmsConfigRequest
 from ..._model.kms.served_keys import WrappingKey, unusable_keys, wrapping_key_problem
 from ..._model.plan import Context
+from ..._model.quoting import listed
 from ..._model.records import InstanceRecord, TokenRecord, identity_in
 from ..._model.tokens.identity import TokenIdentity
 from ..._model.tokens.instance_spec import TokenSpec
@@ -60,6 +64,16 @@ class Door:
         return mark and f"{self.instance.library} slot {self.seen.slot} serial {self.seen.serial}: {mark}"
 
 
+@dataclass(frozen=True)
+class Proof:
+    """``proven``: a text for each token that was opened, now or then. ``complete``: whether nothing is to come. ``unusable``: what in the
+    tokens that were opened now has the CKA_ID of a key."""
+
+    proven: list[str]
+    complete: bool
+    unusable: list[dict[str, Any]]
+
+
 def prove(
     request: KmsConfigRequest,
     instances: Sequence[Served],
@@ -68,12 +82,11 @@ def prove(
     context: Context,
     *,
     old_server: bool,
-) -> tuple[list[str], bool]:
+) -> Proof:
     """Open every token that ``request.proven`` does not name, and look at the keys that the server will find in it. ``kek`` is the key
     that wraps those of its database; ``old_server`` is as in :func:`unusable_keys`.
 
-    Returns the proof of each that was opened, now or then, and whether nothing is to come. A token, a PIN or a key that is to come, in
-    check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
+    A token, a PIN or a key that is to come, in check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
     """
     addresses = prefix_by_name(instances)
     doors = [
@@ -85,6 +98,7 @@ def prove(
     faults: list[Fault] = []
     refused: list[TokenIdentity] = []
     missing: list[Door] = []
+    unusable: list[dict[str, Any]] = []
     for library in dict.fromkeys(door.instance.library for door in doors):
         closed = [door for door in doors if door.instance.library == library and door.proof not in request.proven]
         for door, answer in zip(closed, _ask(library, closed, request, context, refused), strict=True):
@@ -99,6 +113,7 @@ def prove(
                 continue
             if answer["warning"]:
                 context.warn(f"{door.where}: {answer['warning']}")
+            unusable += [{"instance": door.instance.spec.name, **entry} for entry in answer["unusable"]]
             if answer["kek"] and answer["kek_missing"] and context.check_mode:
                 context.warn(f"{answer['kek']}. In check mode it is taken as one to come.")
                 missing.append(door)
@@ -106,7 +121,18 @@ def prove(
                 faults.append(Fault(f"{answer['kek']}.", "kek_unusable"))
     if faults:
         fail(faults)
-    return [door.proof for door in doors if door.proof is not None and door not in missing], not missing
+    for instance in instances:
+        _warn_of_unusable(instance, unusable, context)
+    return Proof([door.proof for door in doors if door.proof is not None and door not in missing], not missing, unusable)
+
+
+def _warn_of_unusable(instance: Served, unusable: Sequence[Mapping[str, Any]], context: Context) -> None:
+    labels = list(dict.fromkeys(entry["label"] or entry["id"] for entry in unusable if entry["instance"] == instance.spec.name))
+    if labels:
+        context.warn(
+            f"{instance.where}: the server may not be able to use {listed(labels)}, because a public half or a certificate has the same "
+            "CKA_ID. Declare layout: eviden and run hsm_sync with repair: layout (docs/kms.md)."
+        )
 
 
 def _ask(
@@ -176,14 +202,17 @@ def _look_at_keys(session: Session, door: Door) -> dict[str, Any]:
     kek = door.kek
     try:
         inventory = read_inventory(session)
+        certificates = [CertificateName(one.handle, Names(one.key_id, one.label), b"") for one in read_certificates(session).objects]
     except KeyfleetError as error:
         if kek is not None:
             raise
-        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None}
+        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None, "unusable": []}
+    shared = [misfit.shown() for misfit in misfits(group_keys(inventory.objects), certificates) if misfit.shares_id]
     unusable = unusable_keys(inventory.objects, old_server=door.old_server)
     warning = unusable and f"the server cannot use these keys, it knows AES and RSA: {unusable}."
     problem, there = wrapping_key_problem(kek, inventory.objects, inventory.certified) if kek is not None else (None, True)
-    return {"warning": warning, "kek": problem, "kek_missing": not there}
+    entries = [{name: shown[name] for name in ("label", "id", "object")} for shown in shared]
+    return {"warning": warning, "kek": problem, "kek_missing": not there, "unusable": entries}
 
 
 def registered(known: Sequence[InstanceRecord], served: Served, spec: TokenSpec, token: Token) -> TokenRecord:

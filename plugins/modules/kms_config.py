@@ -232,7 +232,7 @@ instances:
       returned: success
       type: list
       elements: int
-unusable:
+sharing:
   description:
     - Keys that the server may not be able to use, because a public half or a certificate has their C(CKA_ID), with the
       C(instance), the C(label) and the C(id) of the key, and the C(object). A warning tells of them, too.

@@ -204,7 +204,7 @@ def test_kms_config_names_the_keys_that_the_server_could_not_use(laid_out_otherw
     instance = {**hsm.instance(), "admins": ["ops"], "layout": "eviden"}
     settings = {"instances": [instance], "config_path": str(hsm.scratch / "kms.toml")}
     found = ok(hsm.run("kms_config", **settings))
-    assert [(entry["instance"], entry["label"], entry["object"]) for entry in found["unusable"]] == [
+    assert [(entry["instance"], entry["label"], entry["object"]) for entry in found["sharing"]] == [
         ("primary", "ca", "public_key"),
         ("primary", "web", "certificate"),
         ("primary", "web", "public_key"),
@@ -212,4 +212,4 @@ def test_kms_config_names_the_keys_that_the_server_could_not_use(laid_out_otherw
     assert "the server may not be able to use 'ca', 'web', because" in found["_raw"]
     ok(sync(hsm, repair="layout"))
     after = ok(hsm.run("kms_config", **settings))
-    assert after["unusable"] == [] and "the server may not be able" not in after["_raw"]
+    assert after["sharing"] == [] and "the server may not be able" not in after["_raw"]

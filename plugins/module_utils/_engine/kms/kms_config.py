@@ -80,7 +80,7 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
         "differs": changed,
         "complete": proof.complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
         "proven": proof.proven,
-        "unusable": proof.unusable,
+        "sharing": proof.sharing,
         "unit": unit_needs(request.settings, instances),
         "instances": [
             {

@@ -66,12 +66,12 @@ class Door:
 
 @dataclass(frozen=True)
 class Proof:
-    """``proven``: a text for each token that was opened, now or then. ``complete``: whether nothing is to come. ``unusable``: what in the
+    """``proven``: a text for each token that was opened, now or then. ``complete``: whether nothing is to come. ``sharing``: what in the
     tokens that were opened now has the CKA_ID of a key."""
 
     proven: list[str]
     complete: bool
-    unusable: list[dict[str, Any]]
+    sharing: list[dict[str, Any]]
 
 
 def prove(
@@ -98,7 +98,7 @@ def prove(
     faults: list[Fault] = []
     refused: list[TokenIdentity] = []
     missing: list[Door] = []
-    unusable: list[dict[str, Any]] = []
+    sharing: list[dict[str, Any]] = []
     for library in dict.fromkeys(door.instance.library for door in doors):
         closed = [door for door in doors if door.instance.library == library and door.proof not in request.proven]
         for door, answer in zip(closed, _ask(library, closed, request, context, refused), strict=True):
@@ -113,7 +113,7 @@ def prove(
                 continue
             if answer["warning"]:
                 context.warn(f"{door.where}: {answer['warning']}")
-            unusable += [{"instance": door.instance.spec.name, **entry} for entry in answer["unusable"]]
+            sharing += [{"instance": door.instance.spec.name, **entry} for entry in answer["sharing"]]
             if answer["kek"] and answer["kek_missing"] and context.check_mode:
                 context.warn(f"{answer['kek']}. In check mode it is taken as one to come.")
                 missing.append(door)
@@ -122,12 +122,12 @@ def prove(
     if faults:
         fail(faults)
     for instance in instances:
-        _warn_of_unusable(instance, unusable, context)
-    return Proof([door.proof for door in doors if door.proof is not None and door not in missing], not missing, unusable)
+        _warn_of_sharing(instance, sharing, context)
+    return Proof([door.proof for door in doors if door.proof is not None and door not in missing], not missing, sharing)
 
 
-def _warn_of_unusable(instance: Served, unusable: Sequence[Mapping[str, Any]], context: Context) -> None:
-    labels = list(dict.fromkeys(entry["label"] or entry["id"] for entry in unusable if entry["instance"] == instance.spec.name))
+def _warn_of_sharing(instance: Served, sharing: Sequence[Mapping[str, Any]], context: Context) -> None:
+    labels = list(dict.fromkeys(entry["label"] or entry["id"] for entry in sharing if entry["instance"] == instance.spec.name))
     if labels:
         context.warn(
             f"{instance.where}: the server may not be able to use {listed(labels)}, because a public half or a certificate has the same "
@@ -206,13 +206,13 @@ def _look_at_keys(session: Session, door: Door) -> dict[str, Any]:
     except KeyfleetError as error:
         if kek is not None:
             raise
-        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None, "unusable": []}
+        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None, "sharing": []}
     shared = [misfit.shown() for misfit in misfits(group_keys(inventory.objects), certificates) if misfit.shares_id]
     unusable = unusable_keys(inventory.objects, old_server=door.old_server)
     warning = unusable and f"the server cannot use these keys, it knows AES and RSA: {unusable}."
     problem, there = wrapping_key_problem(kek, inventory.objects, inventory.certified) if kek is not None else (None, True)
     entries = [{name: shown[name] for name in ("label", "id", "object")} for shown in shared]
-    return {"warning": warning, "kek": problem, "kek_missing": not there, "unusable": entries}
+    return {"warning": warning, "kek": problem, "kek_missing": not there, "sharing": entries}
 
 
 def registered(known: Sequence[InstanceRecord], served: Served, spec: TokenSpec, token: Token) -> TokenRecord:

@@ -13,7 +13,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.layout import EVIDEN, LAYOUTS, PKCS11
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, group_keys
 from plain_keys import record_of
-from plain_plans import World, key
+from plain_plans import World, key, note
 
 EC = {"label": "k", "type": "EC"}
 PAIR = key(type="EC", layout=EVIDEN)
@@ -50,7 +50,7 @@ def test_an_id_of_its_own_is_kept_by_both_halves() -> None:
     made = World(layout=EVIDEN)
     made = made.after(made.plan(wish))
     assert names(made) == [("private", b"\x0a", "k"), ("public", b"\x0a_pk", "k_pk")]
-    lone = replace(made, keys=(Key(public=made.keys[0].public),), records=())
+    lone = replace(made, keys=(Key(public=made.keys[0].public),))
     assert lone.plan({"state": "absent", "id": "0a"}).actions == [("k", "delete")]
     assert lone.plan({"state": "absent", "id": "0b"}).actions == [("k", "keep")]
 
@@ -82,6 +82,14 @@ def test_a_public_key_that_somebody_calls_so_is_not_half_of_another_pair() -> No
     assert world.plan(EC, {"label": "other", "type": "EC"}).said == "keep keep"
     gone = replace(world, keys=(LONE, other))
     assert "it was whole when it was recorded" in replace(gone, repair=True).plan(EC).said
+
+
+def test_what_is_destroyed_is_named() -> None:
+    """A public key alone that is called so may be anybody's, unless it was recorded as half of the pair, or as all that is left of it."""
+    for records, action in (((), "keep"), ((record_of(LONE),), "keep"), ((record_of(PAIR),), "delete")):
+        assert World((LONE,), records, layout=EVIDEN).plan({"state": "absent"}).said == action
+    assert World((LONE,), (replace(record_of(LONE), origin="hsm_key"),), layout=EVIDEN).plan({"state": "absent"}).said == "delete"
+    assert World((LONE,), notes=(note(),), layout=EVIDEN).plan({"state": "absent"}).said == "delete"
 
 
 def test_rotation_is_refused_and_a_later_generation_that_is_there_stays() -> None:

@@ -74,6 +74,21 @@ options:
         some libraries insist on.
     type: bool
     default: false
+  layout:
+    description:
+      - For whom M(keyfleet.hsm.hsm_key) and M(keyfleet.hsm.hsm_certificate) lay out keys on the tokens of this instance.
+      - V(pkcs11) gives both halves of a key pair and its certificate one C(CKA_ID), by which OpenSSL's providers find them.
+      - V(eviden) gives each a C(CKA_ID) of its own, as the Eviden KMS server does itself (C(<id>_pk) and C(<id>_cert)).
+        The server keeps one object for each C(CKA_ID) and cannot use many pairs that share one.
+      - A change concerns keys that are made from then on. Those that are there are reported by
+        M(keyfleet.hsm.hsm_sync), and relabelled with its O(keyfleet.hsm.hsm_sync#module:repair=layout).
+      - With V(eviden) no key is made for O(keyfleet.hsm.hsm_key#module:keys[].generation) above 1 or for
+        O(keyfleet.hsm.hsm_key#module:keys[].max_age), because the server goes on with the first one.
+    type: str
+    choices:
+      - pkcs11
+      - eviden
+    default: pkcs11
   tokens:
     description:
       - The tokens of this HSM, in order. An instance with an empty list gets no prefix and takes no number.

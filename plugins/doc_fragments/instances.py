@@ -85,6 +85,14 @@ options:
           - Whether C_Initialize says that the library may use the locks of the operating system. The same holds for it.
         type: bool
         default: false
+      layout:
+        description:
+          - For whom keys are laid out. No effect on the file.
+        type: str
+        choices:
+          - pkcs11
+          - eviden
+        default: pkcs11
       tokens:
         description:
           - The tokens of this HSM, in order. At least one is required.

@@ -16,6 +16,9 @@ description:
   - Has a key in an HSM sign a certificate signing request, or a certificate of its own. The key never leaves the HSM.
   - Stores an X.509 certificate beside its key, under the same C(CKA_ID) and C(CKA_LABEL). One that does not match the
     key is refused.
+  - In an instance with O(keyfleet.hsm.hsm_instance#module:layout=eviden) the C(CKA_ID) is that of the key with C(_cert)
+    behind it. A certificate with the label and the public key of the key is its certificate there, whatever its
+    C(CKA_ID) is.
   - Everything is planned before the first write. A certificate that replaces another is stored and read back before
     the old one is removed. A run that was cut off in between is finished by the next one.
   - Without a certificate, without O(self_signed) and without O(subject) it changes nothing, and returns the
@@ -198,8 +201,8 @@ options:
   state:
     description:
       - V(present) makes the request and the certificate what the other options declare.
-      - V(absent) removes the certificates with the label O(key_label) and, where the key is there, its C(CKA_ID). The
-        key stays, and so does the file at O(csr_path). No other option counts.
+      - V(absent) removes the certificates with the label O(key_label) and, where the key is there, its C(CKA_ID), with
+        or without C(_cert). The key stays, and so does the file at O(csr_path). No other option counts.
     type: str
     choices:
       - present

@@ -173,6 +173,7 @@ EXAMPLES = r"""
     environment: "{{ declared.environment | default(omit) }}"
     init_args: "{{ declared.init_args | default(omit) }}"
     os_locking: "{{ declared.os_locking | default(omit) }}"
+    layout: "{{ declared.layout | default(omit) }}"
     tokens: "{{ declared.tokens }}"
   loop: "{{ hsm_instances | map(attribute='name') }}"
   vars:
@@ -304,6 +305,11 @@ instance:
       returned: success
       type: bool
       sample: false
+    layout:
+      description: For whom keys are laid out.
+      returned: success
+      type: str
+      sample: pkcs11
     created_at:
       description: When the instance was registered, in UTC. V(null) as long as check mode only predicts the instance.
       returned: success

@@ -27,6 +27,8 @@ description:
     the registry.
   - A key is rotated by a number in the declaration, O(keys[].generation). Generation 1 has the label itself, and each
     one after it C(<label>@<n>) as its C(CKA_LABEL) and C(CKA_ID).
+  - In an instance with O(keyfleet.hsm.hsm_instance#module:layout=eviden) the public half of a new pair has C(_pk) behind
+    its C(CKA_LABEL) and C(CKA_ID), and keys are not rotated. Elsewhere both halves have the same.
   - What is about to be made is noted in the registry first. A run that dies leaves its note, and the next run mends
     what the dead one has left of a key - half a pair, a key that cannot be used, an object without a name.
   - Key objects that are not in the list are left alone.

@@ -20,7 +20,8 @@ description:
   - Reads the other members of a group as well, and reports on which keys they disagree.
   - Returns the virtual keys as a RV(document) for Git, and writes it to a file with O(export). The entries in it are
     declarations for M(keyfleet.hsm.hsm_key).
-  - Only reads the HSM, except with O(repair=wrap), which makes keys on members of a group that lack them.
+  - Only reads the HSM, except with O(repair=wrap), which makes keys on members of a group that lack them, and with
+    O(repair=layout), which relabels public halves and certificates. No private or secret key is ever changed.
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
@@ -43,7 +44,8 @@ attributes:
     support: full
     details:
       - The diff lists the keys that are added or pruned, by their UID, the records that are refreshed or moved to another
-        member, the keys that are copied, and the entries of the exported file that differ, the first 500 of them.
+        member, the keys that are copied, the objects that are relabelled, and the entries of the exported file that
+        differ, the first 500 of them.
   idempotent:
     support: full
 options:
@@ -88,10 +90,17 @@ options:
       - A key that is not extractable is not copied. Nor is one that is compromised, a public key alone, or one whose label
         or id the other member has for another key. RV(not_repaired) has the reason for each.
       - A key that differs between members is never overwritten, and none is destroyed.
-      - Needs O(group).
+      - V(wrap) needs O(group).
+      - With V(layout), give the public halves and certificates in RV(layout) the C(CKA_ID) and C(CKA_LABEL) that
+        O(keyfleet.hsm.hsm_instance#module:layout=eviden) has for them. The names are written where the token permits it.
+        Otherwise a new object is made from the same value before the old one is destroyed. A run that was cut off is
+        finished by the next one. RV(not_relabelled) has what could not be done.
+      - V(layout) needs O(instance), with that layout. Programs that find a public half or a certificate by the private
+        key's C(CKA_ID), as OpenSSL's providers do, do not find it afterwards.
     type: str
     choices:
       - wrap
+      - layout
   export:
     description:
       - Absolute path of a file on the target that the RV(document) is written to. It ends in C(.yml), C(.yaml) or C(.json),
@@ -250,7 +259,7 @@ pruned:
     - hsm::softhsm2::976726751::dek-1
 members:
   description:
-    - The keys on which the members of the group disagree, as they were before a O(repair). Empty without a group, and
+    - The keys on which the members of the group disagree, as they were before a O(repair=wrap). Empty without a group, and
       when the members agree.
     - A pair is known by its public key, a secret key by its type, size, key check value and name. Two keys with the same
       label are not taken for the same key on that account.
@@ -376,6 +385,52 @@ not_repaired:
       code: not_extractable
       reason: >-
         token 'payments' (slot 976726751, serial 33fc7c95c4e00b92): it may not leave its HSM (CKA_EXTRACTABLE is false).
+layout:
+  description:
+    - What stands beside keys and is not called as O(keyfleet.hsm.hsm_instance#module:layout=eviden) has it, as it was
+      before a O(repair=layout). Empty where the instance has another layout, and with a group.
+    - The Eviden server cannot use many key pairs whose halves share a C(CKA_ID), and may not be able to use a key whose
+      C(CKA_ID) a certificate has.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    label:
+      description: Label of the key.
+      returned: always
+      type: str
+    id:
+      description: Its C(CKA_ID), in hex.
+      returned: always
+      type: str
+    object:
+      description: V(public_key) or V(certificate).
+      returned: always
+      type: str
+    found:
+      description: C(id), in hex, and C(label) of the object. V(null) for a public half that a run which was cut off has
+        lost, and that O(repair=layout) makes again.
+      returned: always
+      type: dict
+    wanted:
+      description: The C(id) and C(label) that it should have.
+      returned: always
+      type: dict
+  sample: []
+relabelled:
+  description: What was relabelled, with O(repair=layout), or would be in check mode. The entries are like those of
+    RV(layout).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+not_relabelled:
+  description: What was not relabelled, with O(repair=layout). The entries are like those of RV(layout), with a C(code) and
+    a C(reason). One that failed by a fault of the device or of the registry fails the module.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 summary:
   description: Counts of keys.
   returned: success

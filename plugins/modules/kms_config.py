@@ -232,6 +232,16 @@ instances:
       returned: success
       type: list
       elements: int
+sharing:
+  description:
+    - Keys whose C(CKA_ID) their public half or a certificate has, so that the server may not be able to use them, in the
+      tokens that this task opened. Each has the C(instance), the C(label) and the C(id) of the key, and the C(object),
+      V(public_key) or V(certificate). A warning tells of them, too.
+    - O(keyfleet.hsm.hsm_sync#module:repair=layout) relabels what stands beside them.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 differs:
   description: Whether the file, as this task found it, said something else or had another mode.
   returned: success, with O(state=present)

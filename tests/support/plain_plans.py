@@ -29,6 +29,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import plan_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.layout import PKCS11
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material import KeyMaterial, WrappedMaterial
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
@@ -151,6 +152,7 @@ class World:
     members: OtherMembers | None = ALONE
     on_elsewhere: str = "fail"
     on_unreachable: str = "fail"
+    layout: str = PKCS11
 
     @property
     def scope(self) -> Scope:
@@ -177,7 +179,8 @@ class World:
         neighbours, notes = Neighbours(self.objects, self.certified), {pending.label: pending for pending in self.notes}
         more: dict[str, Any] = {"others": self.members, "on_elsewhere": self.on_elsewhere, "on_unreachable": self.on_unreachable}
         circumstances = Circumstances(self.recorded, self.repair, notes, self.look, neighbours, self.scope, check, **more)
-        return Answer(*plan_keys(entries(*wishes), self.objects, circumstances, NOW))
+        specs = [replace(spec, layout=self.layout) for spec in entries(*wishes)]
+        return Answer(*plan_keys(specs, self.objects, circumstances, NOW))
 
     def after(self, answer: Answer) -> World:
         """What a run makes of it: the token and the records as they are then."""
@@ -193,12 +196,13 @@ def made(spec: KeySpec) -> Key:
     """The key that is generated or imported for ``spec``."""
     material, number = spec.material, next(_numbers)
     clear = isinstance(material, KeyMaterial)
-    common: dict[str, Any] = {"label": spec.label, "key_id": spec.key_id, "type": spec.type, "size": spec.new_size, "curve": spec.new_curve}
+    common: dict[str, Any] = {"type": spec.type, "size": spec.new_size, "curve": spec.new_curve}
     common |= {"sensitive": spec.sensitive is not False, "extractable": bool(spec.extractable), "local": material is None}
     common |= {"modifiable": spec.modifiable is not False, "destroyable": spec.destroyable is not False}
     halves: dict[str, KeyObject] = {}
     for kind in (PRIVATE, PUBLIC) if spec.key_type.is_pair else (SECRET,):
         fields = {**common, "operations": ordered(set(spec.new_operations) & set(CLASS_OPERATIONS[kind]))}
+        fields |= {"label": spec.label_of(kind), "key_id": spec.id_of(kind)}
         if kind == SECRET:
             fields["check_value"] = material.check_value if isinstance(material, KeyMaterial) else number.to_bytes(3, "big")
         elif kind == PUBLIC:
@@ -207,10 +211,10 @@ def made(spec: KeySpec) -> Key:
     return Key(**halves)
 
 
-def key(label: str = "k", type: str = "AES", **options: Any) -> Key:
+def key(label: str = "k", type: str = "AES", *, layout: str = PKCS11, **options: Any) -> Key:
     """A key on the token as hsm_key makes it."""
     (spec,) = entries({"label": label, "type": type, **options})
-    return made(spec)
+    return made(replace(spec, layout=layout))
 
 
 def _carried_out(world: World, plan: KeyPlan) -> World:
@@ -285,7 +289,7 @@ def _changed(plan: KeyPlan) -> Key:
 def _mended(plan: KeyPlan, there: Key) -> Key:
     """The pair with the half that was missing."""
     spec, main = plan.spec, there.main
-    whole = made(replace(spec, label=main.label, key_id=main.key_id, size=main.size if spec.type == "RSA" else None, curve=main.curve))
+    whole = made(replace(spec.beside(main), size=main.size if spec.type == "RSA" else None, curve=main.curve))
     if plan.mend is None:
         return Key(private=whole.private, public=there.public)
     assert whole.public is not None

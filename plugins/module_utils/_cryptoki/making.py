@@ -18,7 +18,7 @@ from typing import Any
 from .._model.errors import Cryptoki
 from .._model.keys.material import UNWRAP_MECHANISMS, KeyMaterial, WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.spec import KeySpec
+from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, CURVES, ED25519_OID, FIXED_SIZES, OPERATIONS, PRIVATE, PUBLIC, SECRET
 from . import wrap_mechanisms
 from .allowed import packed
@@ -30,6 +30,28 @@ from .session import Session
 from .uninterrupted import uninterrupted
 
 _CLASSES = {SECRET: "SECRET_KEY", PRIVATE: "PRIVATE_KEY", PUBLIC: "PUBLIC_KEY"}
+
+
+def spec_of(item: KeyObject) -> KeySpec:
+    """A key object as it is to be made again."""
+    return KeySpec(
+        index=0,
+        base=item.label,
+        label=item.label,
+        generation=None,
+        key_id=item.key_id,
+        id_given=True,
+        type=item.type,
+        size=item.size,
+        curve=item.curve,
+        operations=item.operations,
+        sensitive=True,
+        extractable=item.extractable,
+        modifiable=False if item.modifiable is False else None,
+        destroyable=None,
+        on_mismatch="fail",
+        state=PRESENT,
+    )
 
 
 def _attributes(spec: KeySpec, kind: str) -> dict[Any, Any]:
@@ -61,6 +83,11 @@ def _names(spec: KeySpec, on_token: bool) -> dict[str, Any]:
     return {"id": spec.key_id, "label": spec.label, "store": True} if on_token else {"store": False}
 
 
+def _named(spec: KeySpec, kind: str, on_token: bool) -> dict[Any, Any]:
+    """The same in a template, which says it for one object."""
+    return {pkcs11.Attribute.ID: spec.id_of(kind), pkcs11.Attribute.LABEL: spec.label_of(kind)} if on_token else {}
+
+
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
     ckk = key_type(spec.key_type.ckk)
@@ -74,7 +101,7 @@ def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
                 if spec.type in FIXED_SIZES:
                     templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
                 return [session.raw.generate_key(ckk, spec.new_size, template=templates[SECRET], **common, **names)]
-            halves = {"public_template": templates[PUBLIC], "private_template": templates[PRIVATE]}
+            halves = {"public_template": templates[PUBLIC] | _named(spec, PUBLIC, on_token), "private_template": templates[PRIVATE]}
             if spec.type == "RSA":
                 return list(session.raw.generate_keypair(ckk, spec.new_size, **common, **names, **halves))
             parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
@@ -91,7 +118,7 @@ def _create(session: Session, spec: KeySpec, kind: str, value: Mapping[str, byte
         attribute.CLASS: pkcs11.ObjectClass[_CLASSES[kind]],
         attribute.KEY_TYPE: key_type(spec.key_type.ckk),
         attribute.TOKEN: on_token,
-        **({attribute.LABEL: spec.label, attribute.ID: spec.key_id} if on_token else {}),
+        **_named(spec, kind, on_token),
         **{name: content for name, content in given.items() if content is not pkcs11.constants.DEFAULT},
         **{attribute[name]: content for name, content in value.items()},
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .._model.keys.layout import EVIDEN, public_label
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.types import (
     CLASS_OPERATIONS,
@@ -217,17 +218,26 @@ def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool)
         raw[attribute] = value
 
 
+def set_name(inventory: Inventory, item: KeyObject, name: str, value: bytes | str) -> None:
+    """Write CKA_ID or CKA_LABEL of an object (the name without ``CKA_``). A crash in the middle may cost the object. Raises
+    :class:`Cryptoki`."""
+    raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
+    doing = f"setting CKA_{name} of the {item.kind} key '{item.label}'"
+    with writing(doing, "C_SetAttributeValue", lambda: bool(read_value(raw, name) == value)):
+        raw[attribute] = value
+
+
 def search_label(session: Session, inventory: Inventory, label: str, known: Container[int]) -> tuple[list[KeyObject], list[KeyObject]]:
-    """After a failed create: objects with ``label``, and unlabelled ones. ``known`` are the handles from before it.
+    """After a failed create: the objects of a key with ``label``, and unlabelled ones. ``known`` are the handles from before it.
 
     An exception of a create does not mean that nothing was made. Raises :class:`Cryptoki`.
     """
     attribute, new = pkcs11.Attribute, []
     with calling(f"searching for '{label}'"):
-        for name in (label, ""):
+        for name in (label, public_label(EVIDEN, label), ""):
             for raw in list(session.raw.get_objects({attribute.TOKEN: True, attribute.LABEL: name}, batch_size=_SEARCH_BATCH)):
                 item = describe(raw) if int(raw.handle) not in known else None
                 if item is not None:
                     inventory.raw[item.handle] = raw
                     new.append(item)
-    return [item for item in new if item.label == label], [item for item in new if item.label != label]
+    return [item for item in new if item.label], [item for item in new if not item.label]

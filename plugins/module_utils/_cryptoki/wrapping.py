@@ -22,7 +22,6 @@ from .._model.errors import Cryptoki
 from .._model.faults import ends_probe
 from .._model.keys.material import WrappedMaterial
 from .._model.keys.objects import Key, KeyObject
-from .._model.keys.spec import PRESENT, KeySpec
 from .._model.keys.types import CLASS_OPERATIONS, GENERIC, KEY_TYPES, OPERATIONS, PRIVATE, PUBLIC, SECRET, usable_types
 from .._model.tokens.vendors import WRAPS_WITH_ZEROS
 from . import comparing, making, wrap_mechanisms
@@ -330,7 +329,7 @@ class Receiver(_End):
         operation = comparing.comparison(self.session, item)
         if operation is None:
             return None
-        spec, may = _spec(item), comparing.permissions(operation)
+        spec, may = making.spec_of(item), comparing.permissions(operation)
         reference = making.unwrap_for_a_look(self.session, self.inventory, spec, self._material(model, blob), self._key, may)
         with for_a_moment(reference):
             return comparing.same_secret(self.session, self.inventory, item, reference, operation)
@@ -352,25 +351,3 @@ class Receiver(_End):
         """
         for item in sorted(items, key=lambda item: item.kind != PUBLIC):
             destroy(self.session, self.inventory, item)
-
-
-def _spec(item: KeyObject) -> KeySpec:
-    """A key object as it is to be made again."""
-    return KeySpec(
-        index=0,
-        base=item.label,
-        label=item.label,
-        generation=None,
-        key_id=item.key_id,
-        id_given=True,
-        type=item.type,
-        size=item.size,
-        curve=item.curve,
-        operations=item.operations,
-        sensitive=True,
-        extractable=item.extractable,
-        modifiable=False if item.modifiable is False else None,
-        destroyable=None,
-        on_mismatch="fail",
-        state=PRESENT,
-    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .keys.layout import PKCS11
 from .keys.objects import Key, KeyName, describe_key, fingerprint_of
 from .keys.states import ACTIVE
 from .keys.types import SECRET
@@ -69,7 +70,8 @@ class TokenRecord:
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """An instance. ``position`` counts registrations and gives the declared order behind the prefixes."""
+    """An instance. ``position`` counts registrations and gives the declared order behind the prefixes. ``layout`` is that of its keys:
+    see :mod:`.keys.layout`."""
 
     name: str
     model: str
@@ -82,6 +84,7 @@ class InstanceRecord:
     tokens: tuple[TokenRecord, ...] = ()
     init_args: str = ""
     os_locking: bool = False
+    layout: str = PKCS11
     position: int | None = None
     id: str | None = None
     created_at: str | None = None

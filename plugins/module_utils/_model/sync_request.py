@@ -22,13 +22,15 @@ ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: by wrapping."""
+    """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: keys are copied by
+    wrapping; ``relabel``: what stands beside keys gets the names that layout ``eviden`` has."""
 
     registry: str
     connection: ConnectionRequest
     refresh: tuple[str, ...] = ()
     prune: bool = False
     repair: bool = False
+    relabel: bool = False
     export: str | None = None
 
     @classmethod
@@ -36,11 +38,22 @@ class SyncRequest:
         """The request that ``params``, the module's options, make. Raises :class:`InputError` with every problem."""
         connection, problems = ConnectionRequest.parse(params)
         problems += export_problems(params["export"])
-        if params["repair"] and not connection.group:
-            problems.append("repair: is for the members of a group: give group, or leave it out")
+        repair = params["repair"]
+        if repair == "wrap" and not connection.group:
+            problems.append("repair: wrap is for the members of a group: give group, or leave it out")
+        if repair == "layout" and connection.group:
+            problems.append("repair: layout is for the tokens of an instance: give the instance of each member")
         if problems:
             raise InputError(problems)
-        return cls(params["registry"], connection, tuple(params["refresh"]), params["prune"], bool(params["repair"]), params["export"])
+        return cls(
+            params["registry"],
+            connection,
+            tuple(params["refresh"]),
+            params["prune"],
+            repair == "wrap",
+            repair == "layout",
+            params["export"],
+        )
 
 
 def export_problems(path: str | None) -> list[str]:

@@ -46,6 +46,7 @@ INSTANCE: Spec = {
     "environment": {"type": "dict", "default": {}},
     "init_args": {"type": "str", "default": ""},
     "os_locking": {"type": "bool", "default": False},
+    "layout": {"type": "str", "choices": ["pkcs11", "eviden"], "default": "pkcs11"},
     "tokens": {"type": "list", "elements": "dict", "options": TOKEN, "no_log": False},
 }
 
@@ -99,7 +100,7 @@ IN_GROUP: Spec = {"group": {"type": "str"}}
 SYNC: Spec = {
     "refresh": {"type": "list", "elements": "str", "choices": ["id", "label"], "default": []},
     "prune": {"type": "bool", "default": False},
-    "repair": {"type": "str", "choices": ["wrap"]},
+    "repair": {"type": "str", "choices": ["wrap", "layout"]},
     "export": {"type": "path"},
 }
 

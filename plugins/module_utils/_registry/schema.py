@@ -146,4 +146,19 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE token ADD COLUMN pinpad INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    ALTER TABLE instance ADD COLUMN layout TEXT NOT NULL DEFAULT 'pkcs11';
+    CREATE TABLE pending_layout (
+        token_id INTEGER NOT NULL REFERENCES token (id) ON DELETE CASCADE,
+        key_id BLOB NOT NULL,
+        label TEXT NOT NULL,
+        public_key BLOB NOT NULL,
+        operations TEXT NOT NULL,
+        modifiable INTEGER,
+        destroyable INTEGER,
+        run TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (token_id, key_id, label)
+    )
+    """,
 )

@@ -20,6 +20,7 @@ from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateRequest, CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, RegistryError
 from ..._model.keys.generations import own_id
+from ..._model.keys.layout import EVIDEN, PKCS11, certificate_id
 from ..._model.keys.states import ACTIVE
 from ..._model.plan import Context, Outcome, Step, diff_of
 from ..._model.uids import key_id_text, uid
@@ -116,8 +117,8 @@ class _Run:
         write = self.spec.writes_token and not self.context.check_mode
         with open_target(target, database, read_write=write) as session:
             inventory = cryptoki.read_certificates(session)
-            key, key_id = self._key(session, inventory)
-            stored = of_key(inventory.objects, self.spec.key_label, key_id)
+            key, key_id, spki = self._key(session, inventory)
+            stored = of_key(inventory.objects, self.spec.key_label, key_id, spki if target.layout == EVIDEN else None)
             request, plan = self.plan(key, stored, session)
             reason = hidden_objects(session.token.model, session.token.serial) if plan.stores and not stored else None
             if reason is not None:
@@ -128,27 +129,28 @@ class _Run:
                 made = self._apply(session, key, request, plan, inventory, _Log(database, target, session))
         return self.outcome(request, plan, key, made)
 
-    def _key(self, session: Session, certificates: cryptoki.CertificateInventory) -> tuple[CertifiedKey | None, bytes | None]:
-        """The key, and the CKA_ID that its certificates have: None where any will do."""
+    def _key(self, session: Session, certificates: cryptoki.CertificateInventory) -> tuple[CertifiedKey | None, bytes | None, bytes | None]:
+        """The key, the CKA_ID by which its certificates are known: None where any will do; and its public key, where it is known."""
         label, named = self.spec.key_label, self.spec.key_id
         inventory = read_inventory(session)
         if self.spec.state == "absent":
             keys = keys_called(inventory.objects, self.spec)
-            ids = {key.main.key_id for key in keys}
+            ids = {key.pair_id for key in keys}
             if len(ids) > 1:
                 raise several(label, str(session.token), keys)
-            return None, next(iter(ids), named)
+            known = next((half.public_key for key in keys for half in key.objects if half.public_key), None)
+            return None, next(iter(ids), named), known
         try:
             key = find_key(session, inventory, self.spec)
         except KeyfleetError as error:
             if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(certificates):
                 self.context.warn(f"{error.message} The certificate is a CA's, and is looked at without it.")
-                return None, named
+                return None, named, None
             if not self.context.check_mode or error.code != "no_key" or not label:
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
-            return None, named or own_id(label)
-        return key, key.key_id
+            return None, named or own_id(label), None
+        return key, key.key_id, key.spki
 
     def _is_of_a_ca(self, certificates: cryptoki.CertificateInventory) -> bool:
         """Whether all certificates that are named are: a token has them for chains, and their keys are elsewhere."""
@@ -221,7 +223,8 @@ class _Run:
             if plan.stores and made.certificate is not None and key is not None:
                 # The new one before the old one goes: a crash in between leaves both, and the next run removes the old one.
                 label = self.spec.key_label or next((one.item.label for one in plan.remove), "")
-                item = cryptoki.store(session, inventory, label, key.key_id, made.certificate.der)
+                key_id = certificate_id(self.target.layout if self.target is not None else PKCS11, key.key_id)
+                item = cryptoki.store(session, inventory, label, key_id, made.certificate.der)
                 self.done.append(f"the new certificate was stored (handle {item.handle})")
                 log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:

@@ -21,6 +21,7 @@ from ..._model.certificates.scheme import EC, ED25519, PKCS1, PSS, RSA, Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError
 from ..._model.keys.generations import generations_of, split_label, stored_label
+from ..._model.keys.layout import certificate_ids
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
 from ..._model.keys.types import SECRET
@@ -47,7 +48,7 @@ class CertifiedKey:
 
     @property
     def key_id(self) -> bytes:
-        """CKA_ID of the private half, which the certificate gets as well."""
+        """CKA_ID of the private half, which says what the certificate's is."""
         return self.private.key_id
 
     @property
@@ -109,8 +110,9 @@ def _cannot_sign(label: str, reason: str) -> KeyfleetError:
 
 def keys_called(objects: Iterable[KeyObject], spec: CertificateSpec) -> list[Key]:
     """Pairs and halves of pairs with this label, and with this CKA_ID where one was given; a secret key has no certificate."""
-    called = [key for key in group_keys(objects) if key.secret is None and key.label == spec.key_label]
-    return [key for key in called if spec.key_id in (None, key.main.key_id)]
+    keys = [key for key in group_keys(objects) if key.secret is None]
+    called = [key for key in keys if key.label == spec.key_label] or [key for key in keys if key.pair_label == spec.key_label]
+    return [key for key in called if spec.key_id in (None, key.main.key_id, key.pair_id)]
 
 
 def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
@@ -129,13 +131,14 @@ def _later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, .
 
 
 def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None:
-    """The public key of the certificates with the CKA_ID of a private key whose public half is nowhere else, as on many cards.
+    """The public key of the certificates of a private key whose public half is nowhere else, as on many cards.
 
     None where there is none, or several. That it is the private key's own is seen by the signature, before anything is written.
     """
     if private is None or not private.key_id:
         return None
-    beside = [read_certificate(item.der) for item in read_certificates(session).objects if item.key_id == private.key_id]
+    ids = certificate_ids(private.key_id)
+    beside = [read_certificate(item.der) for item in read_certificates(session).objects if item.key_id in ids]
     found = {one.spki for one in beside if one.spki is not None and private.public_key in (None, one.spki)}
     return found.pop() if len(found) == 1 else None
 

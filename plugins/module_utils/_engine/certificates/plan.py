@@ -17,6 +17,7 @@ from ..._cryptoki.certificates import CertificateObject
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import Refused
+from ..._model.keys.layout import certificate_ids
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ..x509.building import wanted_profile
 from ..x509.reading import FoundCertificate, is_due, key_fingerprint, read_certificate
@@ -50,13 +51,19 @@ class CertificatePlan:
         return self.stores or bool(self.remove)
 
 
-def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | None) -> list[Stored]:
-    """The certificates with this label and, unless it is None, this CKA_ID. Others are nobody's business here.
+def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | None, spki: bytes | None = None) -> list[Stored]:
+    """The certificates with this label and, unless it is None, the CKA_ID that those of this key have, in any layout; with ``spki`` also
+    those of this public key, whatever theirs is. Others are nobody's business here.
 
     That of a key without a label is known by the CKA_ID alone: it may have a label.
     """
-    mine = [item for item in objects if (item.label == label or not label) and (item.key_id == key_id or (label and key_id is None))]
-    return [Stored(item, read_certificate(item.der)) for item in mine]
+    ids = certificate_ids(key_id) if key_id is not None else ()
+    found = [Stored(item, read_certificate(item.der)) for item in objects if item.label == label or (not label and item.key_id in ids)]
+    return [
+        one
+        for one in found
+        if one.item.key_id in ids or (label and key_id is None) or (label and spki is not None and one.found.spki == spki)
+    ]
 
 
 def _by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:

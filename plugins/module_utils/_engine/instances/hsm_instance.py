@@ -33,8 +33,9 @@ from .plan import Access, Look, TokenPlan, plan_token
 from .token_setup import TokenDone
 
 _NO_LIBRARY = ("library_missing", "library_invalid", "library_init_failed", "lock_timeout")
+_STARTING = ("environment", "init_args", "os_locking")
 # What a declared instance and its record call alike, the library apart.
-_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", "environment", "init_args", "os_locking")
+_SETTINGS = ("name", "description", "model", "admins", "max_sessions", "connection_timeout", *_STARTING, "layout")
 
 
 def converge(request: InstanceRequest, context: Context) -> Outcome:

@@ -21,6 +21,7 @@ from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError
+from ..._model.keys.layout import pair_label
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.spec import KeySpec
@@ -155,7 +156,7 @@ class Applier:
             return
         left = {label for label, failure in self._failures.items() if failure.changed_hsm}
         settled = self.records.begun - self._finished - left - self.pending.keys()
-        there = {item.label for item in self.inventory.objects}
+        there = {label for item in self.inventory.objects for label in (item.label, pair_label(item.label))}
         settled |= {label for label in self.pending if label not in there and label not in self.records.begun}
         if settled:
             with self.database.transaction():
@@ -216,7 +217,7 @@ class Applier:
             self._make(plan)
             return
         key, session, inventory = self._with_changes(plan, key), self.session, self.inventory
-        mate, value, material = replace(spec, label=key.main.label, key_id=key.main.key_id), plan.mend, spec.material
+        mate, value, material = spec.beside(key.main), plan.mend, spec.material
         if value is not None:
             mate = replace(mate, operations=mended_operations(spec, key), modifiable=None, destroyable=None)
             made = self._made(mate.label, (PUBLIC,), lambda: Key(public=making.create_public(session, inventory, mate, value)))

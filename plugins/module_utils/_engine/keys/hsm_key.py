@@ -16,6 +16,7 @@ from ..._cryptoki.allowed import canonical, nearest
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
 from ..._model.errors import InputError, KeyfleetError
+from ..._model.keys.layout import EVIDEN
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
 from ..._model.keys.spec import KeySpec
@@ -30,7 +31,7 @@ from ..._registry.database import Database, open_database
 from ..files.softhsm import hidden_objects
 from ..tokens.choice import NOT_YET_REGISTERED
 from ..tokens.connection import Target, open_target, target_of_request
-from ..tokens.serving import Reached, check_pin, find_group, first_reachable, reach
+from ..tokens.serving import Reached, check_pin, connections_of, find_group, first_reachable, reach
 from ..virtual_keys.scope import group_scope, token_scope
 from .apply import Applier
 from .ask_members import other_members
@@ -41,7 +42,7 @@ from .planning.member_answers import OtherMembers
 from .planning.neighbours import Neighbours
 from .planning.other_members import generates
 from .planning.plan import KeyPlan
-from .planning.planner import plan_keys
+from .planning.planner import not_for_eviden, plan_keys
 from .planning.repair import is_hollow
 from .results import Results
 
@@ -171,7 +172,7 @@ class _Batch:
             self.request.on_elsewhere,
             self.request.on_unreachable,
         )
-        plans = self._plan(circumstances)
+        plans = self._plan(circumstances, target.layout)
         if others is None and any(generates(plan, circumstances) for plan in plans):
             return None
         self._tell(plans)
@@ -185,14 +186,27 @@ class _Batch:
         address = (target.prefix, session.token.slot_id) if target.prefix else None
         return Results(plans, work, self.context.check_mode, address).outcome()
 
-    def _plan(self, circumstances: Circumstances) -> list[KeyPlan]:
-        plans, problems = plan_keys(self.specs, self.inventory.objects, circumstances, datetime.now(timezone.utc))
+    def _plan(self, circumstances: Circumstances, layout: str) -> list[KeyPlan]:
+        specs = [replace(spec, layout=layout) for spec in self.specs]
+        plans, problems = plan_keys(specs, self.inventory.objects, circumstances, datetime.now(timezone.utc))
+        if EVIDEN in self._layouts(layout):
+            problems += not_for_eviden(plans)
+            self._warn_of_ages(specs)
         problems += [*self._unsupported(plans), *self._hidden(plans)]
         if problems and (reason := self._hides()) is not None:
             problems.append(f"keys: what is not found may be there all the same: {reason}.")
         if problems:
             raise _cannot_plan(problems)
         return plans
+
+    def _warn_of_ages(self, specs: Sequence[KeySpec]) -> None:
+        if labels := [spec.base for spec in specs if spec.max_age is not None]:
+            text = "keys of an instance with layout: eviden are not rotated, and the run fails when they are due."
+            self.context.warn(f"max_age of {listed(labels)}: {text}")
+
+    def _layouts(self, serving: str) -> set[str]:
+        """The layouts of the tokens that the keys are for, one of which is ``serving``."""
+        return {serving}
 
     def _tell(self, plans: Sequence[KeyPlan]) -> None:
         for plan in plans:
@@ -307,6 +321,10 @@ class _GroupRun(_Batch):
         if len(self.group.members) > 1:
             self._warn_of_the_others(reached, outcome)
         return outcome
+
+    def _layouts(self, serving: str) -> set[str]:
+        members = connections_of(table.all_instances(self.registry), self.group)
+        return {serving} | {member.instance.layout for member in members}
 
     def _with(self, reached: Reached, others: OtherMembers | None) -> tuple[Outcome | None, Scope]:
         scope = group_scope(self.registry, self._group_now(reached), reached.connection.token.id or 0)

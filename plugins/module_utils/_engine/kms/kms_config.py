@@ -71,15 +71,16 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
             code="render_failed",
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
-    proven, complete = prove(request, instances, pins, kek, context, old_server=names.is_old)
+    proof = prove(request, instances, pins, kek, context, old_server=names.is_old)
     if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
         _write(request, context, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
         "differs": changed,
-        "complete": complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
-        "proven": proven,
+        "complete": proof.complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
+        "proven": list(proof.proven),
+        "sharing": list(proof.sharing),
         "unit": unit_needs(request.settings, instances),
         "instances": [
             {

@@ -22,8 +22,9 @@ from ..._cryptoki.session import Session, open_session
 from ..._model.errors import KeyfleetError, PinError, TokenError
 from ..._model.kms.config import Served, prefix_by_name
 from ..._model.kms.request import KmsConfigRequest
-from ..._model.kms.served_keys import WrappingKey, unusable_keys, wrapping_key_problem
+from ..._model.kms.served_keys import WrappingKey, sharing_ids, unusable_keys, wrapping_key_problem
 from ..._model.plan import Context
+from ..._model.quoting import listed
 from ..._model.records import InstanceRecord, TokenRecord, identity_in
 from ..._model.tokens.identity import TokenIdentity
 from ..._model.tokens.instance_spec import TokenSpec
@@ -60,6 +61,18 @@ class Door:
         return mark and f"{self.instance.library} slot {self.seen.slot} serial {self.seen.serial}: {mark}"
 
 
+@dataclass(frozen=True)
+class Proof:
+    """``proven`` has the proof of each token that was opened, now or then. ``complete``: nothing is to come.
+
+    ``sharing`` are the keys of those opened now whose CKA_ID another object has, as the answer shows them.
+    """
+
+    proven: tuple[str, ...]
+    complete: bool
+    sharing: tuple[dict[str, str], ...]
+
+
 def prove(
     request: KmsConfigRequest,
     instances: Sequence[Served],
@@ -68,12 +81,11 @@ def prove(
     context: Context,
     *,
     old_server: bool,
-) -> tuple[list[str], bool]:
+) -> Proof:
     """Open every token that ``request.proven`` does not name, and look at the keys that the server will find in it. ``kek`` is the key
     that wraps those of its database; ``old_server`` is as in :func:`unusable_keys`.
 
-    Returns the proof of each that was opened, now or then, and whether nothing is to come. A token, a PIN or a key that is to come, in
-    check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
+    A token, a PIN or a key that is to come, in check mode, is left out. Raises :class:`KeyfleetError` with all that is wrong.
     """
     addresses = prefix_by_name(instances)
     doors = [
@@ -85,6 +97,7 @@ def prove(
     faults: list[Fault] = []
     refused: list[TokenIdentity] = []
     missing: list[Door] = []
+    sharing: list[dict[str, str]] = []
     for library in dict.fromkeys(door.instance.library for door in doors):
         closed = [door for door in doors if door.instance.library == library and door.proof not in request.proven]
         for door, answer in zip(closed, _ask(library, closed, request, context, refused), strict=True):
@@ -97,8 +110,9 @@ def prove(
                     refused.append(door.seen)
                 faults.append(Fault(f"{door.where}: {answer.message} The file was not written.", answer.code, answer.details))
                 continue
-            if answer["warning"]:
-                context.warn(f"{door.where}: {answer['warning']}")
+            for text in answer["warnings"]:
+                context.warn(f"{door.where}: {text}")
+            sharing += [{"instance": door.instance.spec.name, **entry} for entry in answer["sharing"]]
             if answer["kek"] and answer["kek_missing"] and context.check_mode:
                 context.warn(f"{answer['kek']}. In check mode it is taken as one to come.")
                 missing.append(door)
@@ -106,7 +120,8 @@ def prove(
                 faults.append(Fault(f"{answer['kek']}.", "kek_unusable"))
     if faults:
         fail(faults)
-    return [door.proof for door in doors if door.proof is not None and door not in missing], not missing
+    proven = tuple(door.proof for door in doors if door.proof is not None and door not in missing)
+    return Proof(proven, not missing, tuple(sharing))
 
 
 def _ask(
@@ -179,11 +194,18 @@ def _look_at_keys(session: Session, door: Door) -> dict[str, Any]:
     except KeyfleetError as error:
         if kek is not None:
             raise
-        return {"warning": f"its keys could not be looked at: {error.message}", "kek": None}
+        return {"warnings": [f"its keys could not be looked at: {error.message}"], "sharing": [], "kek": None}
     unusable = unusable_keys(inventory.objects, old_server=door.old_server)
-    warning = unusable and f"the server cannot use these keys, it knows AES and RSA: {unusable}."
+    warnings = [f"the server cannot use these keys, it knows AES and RSA: {unusable}."] if unusable else []
+    sharing = sharing_ids(inventory.objects, inventory.certified)
+    if sharing:
+        labels = listed(list(dict.fromkeys(entry["label"] or entry["id"] for entry in sharing)))
+        warnings.append(
+            f"the server may not be able to use {labels}, because a public half or a certificate has the same CKA_ID. Declare layout: "
+            "eviden and run hsm_sync with repair: layout (docs/kms.md)."
+        )
     problem, there = wrapping_key_problem(kek, inventory.objects, inventory.certified) if kek is not None else (None, True)
-    return {"warning": warning, "kek": problem, "kek_missing": not there}
+    return {"warnings": warnings, "sharing": sharing, "kek": problem, "kek_missing": not there}
 
 
 def registered(known: Sequence[InstanceRecord], served: Served, spec: TokenSpec, token: Token) -> TokenRecord:

@@ -24,7 +24,8 @@ from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.session import Session
 from ..._cryptoki.wrap_mechanisms import PADDED
 from ..._model.errors import Cryptoki, KeyfleetError
-from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys
+from ..._model.keys.layout import EVIDEN, PKCS11
+from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys, laid_out
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from ..keys.look import TokenLook
 from ..keys.planning.repair import is_hollow
@@ -48,7 +49,7 @@ def serve(target: Target, side: type[Source] | type[Destination], read_write: bo
         return
     try:
         with open_target(target, None, read_write=read_write, held=opening["held"]) as session:
-            working = side(session)
+            working = side(session, target.layout)
             try:
                 token = session.token
                 yield {"ok": {"slot": token.slot_id, "lock": token.identity.lock_parts(token.model)}}
@@ -73,7 +74,7 @@ def _answer(side: Source | Destination, request: dict[str, Any]) -> dict[str, An
 class Source:
     """The source. It is asked for what may leave it; nothing on it changes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, _layout: str = PKCS11) -> None:
         self.session = session
         self.inventory = Inventory()
         self.sender = wrapping.Sender(session)
@@ -156,10 +157,11 @@ def _not_one(found: Sequence[Key]) -> tuple[str, str] | None:
 
 
 class Destination:
-    """The destination."""
+    """The destination. What it makes is called as its instance's ``layout`` has it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, layout: str = PKCS11) -> None:
         self.session = session
+        self.layout = layout
         self.inventory = Inventory()
         self.receiver = wrapping.Receiver(session, self.inventory)
         self.look_at = TokenLook(session, self.inventory, {})
@@ -203,7 +205,7 @@ class Destination:
     def look(self, offer: dict[str, Any], noted: bool) -> str:
         """What is there under the names of a key: ``FREE``, ``PRESENT``, ``LEFT_OVER``, or ``UNSURE`` where only the wrapped key
         will tell. Raises :class:`KeyfleetError` where it cannot be taken. ``noted``: a dead run set out to make it."""
-        model = key_of_answer(offer["key"])
+        model = self._model(offer)
         if missing := wrapping.missing_to_receive(self.session, model.main):
             raise self._refused(f"it cannot receive {model.main.type} keys, it lacks {', '.join(missing)}", "mechanism_missing")
         if not wrapping.can_use(self.session, model.main.type):
@@ -213,12 +215,19 @@ class Destination:
             raise self._refused("a verified copy cannot be kept from being destroyed (CKA_DESTROYABLE)", "not_carried")
         return state
 
+    def _model(self, offer: dict[str, Any]) -> Key:
+        """The key as it is to be here. Where no layout is declared, as it is on the source."""
+        key = key_of_answer(offer["key"])
+        return laid_out(key) if self.layout == EVIDEN else key
+
     def _refused(self, text: str, code: str) -> KeyfleetError:
         return KeyfleetError(f"{self.session.token}: {text}.", code=code)
 
     def _judge(self, model: Key, effects: dict[str, bytes], noted: bool, blob: bytes | None) -> tuple[str, list[KeyObject]]:
         names = {name for part in model.objects for name in (part.label, part.key_id) if name}
         found = list({item.handle: item for name in names for item in self._named.get(name, ())}.values())
+        if (public := laid_out(model).public) is not None:  # however it is called
+            found += [item for item in self._named.get(public.key_id, ()) if item.kind == PUBLIC and item not in found]
         found.sort(key=lambda item: item.handle)
         if not found:
             return FREE, []
@@ -313,7 +322,7 @@ class Destination:
 
         Raises :class:`KeyfleetError`, with ``left`` among the details where something may have stayed on the token.
         """
-        model, effects = key_of_answer(offer["key"]), offer["effects"]
+        model, effects = self._model(offer), offer["effects"]
         state, found = self._judge(model, effects, noted, blob)
         if state == PRESENT:
             return False

@@ -15,16 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from ..._cryptoki.certificates import read_certificates
 from ..._cryptoki.objects import read_inventory
+from ..._cryptoki.session import Session
 from ..._model.errors import InputError, KeyfleetError
 from ..._model.export_document import export_document
-from ..._model.keys.objects import group_keys
+from ..._model.keys.layout import EVIDEN
+from ..._model.keys.misfits import Misfit, misfits
+from ..._model.keys.objects import Key, group_keys
 from ..._model.keys.states import DESTROYED
 from ..._model.plan import Context, Outcome
+from ..._model.quoting import listed
 from ..._model.records import GroupRecord, TokenRecord, options_of
 from ..._model.sync_request import SyncRequest
 from ..._registry import instances as table
-from ..._registry import pending_keys, virtual_keys
+from ..._registry import pending_keys, pending_layouts, virtual_keys
 from ..._registry.database import Database, open_database
 from ..files.softhsm import hidden_objects
 from ..members.comparison import MemberReport, Members
@@ -39,6 +44,7 @@ from .export_file import plan_export
 from .outcome import Written, outcome_of
 from .plan import SyncPlan, plan_sync
 from .records import write
+from .relabel import Relabel, Relabelled, names_of, predicted
 
 
 def converge(request: SyncRequest, context: Context) -> Outcome:
@@ -100,11 +106,42 @@ class _InstanceSync(_Sync):
                 keys = group_keys(read_inventory(session).objects)
                 pending = frozenset(pending_keys.of_token(self.database, token.id or 0))
                 hidden = hidden_objects(session.token.model, session.token.serial)
-                contents = TokenContents(str(session.token), keys, pending, hidden)
+                contents = TokenContents(str(session.token), keys, pending, hidden, self._misfits(session, target, keys))
                 scope, slot = token_scope(self.database, token.id), session.token.slot_id
             self.addresses.seen(token.id, slot)
             plans.append(self.tell(plan_sync(contents, scope, refresh=self.request.refresh, prune=self.request.prune)))
-        return outcome_of(plans, self.write(plans, lambda: self._document(targets[0][0], plans[0])), self.addresses)
+        written = self.write(plans, lambda: self._document(targets[0][0], plans[0]))
+        if not self.request.relabel:
+            self._tell_misfits(plans)
+            return outcome_of(plans, written, self.addresses)
+        return outcome_of(plans, written, self.addresses, relabelled=self._relabelled(plans, targets))
+
+    def _misfits(self, session: Session, target: Target, keys: Sequence[Key]) -> tuple[Misfit, ...]:
+        if target.layout != EVIDEN:
+            return ()
+        notes = pending_layouts.of_token(self.database, target.token_id or 0)
+        return tuple(misfits(keys, names_of(read_certificates(session)), notes))
+
+    def _tell_misfits(self, plans: Sequence[SyncPlan]) -> None:
+        for plan in plans:
+            labels = list(dict.fromkeys(misfit.key.label for misfit in plan.contents.misfits))
+            if labels:
+                self.context.warn(
+                    f"{plan.contents.token}: the public halves or certificates of {listed(labels)} are not laid out for the Eviden server "
+                    "(layout: eviden), which may not be able to use these keys. repair: layout relabels them."
+                )
+
+    def _relabelled(self, plans: Sequence[SyncPlan], targets: Sequence[tuple[TokenRecord, Target]]) -> list[Relabelled]:
+        """After the records are written: they tell the public keys, too. Tokens that need nothing are not opened again."""
+        done = [predicted(plan.contents.misfits, plan.contents.token) for plan in plans]
+        if self.context.check_mode:
+            return done
+        for number, (_token, target) in enumerate(targets):
+            due = bool(done[number].done) or bool(pending_layouts.of_token(self.database, target.token_id or 0))
+            if due and not any(before.broken for before in done[:number]):
+                with open_target(target, self.database, read_write=True) as session:
+                    done[number] = Relabel(session, self.database, target.token_id or 0).run()
+        return done
 
     def _targets(self) -> list[tuple[TokenRecord, Target]]:
         asked = self.request.connection
@@ -119,6 +156,8 @@ class _InstanceSync(_Sync):
             problems.append(
                 f"export: instance '{record.name}' has several tokens: say which with token_label, and give each a file of its own"
             )
+        if self.request.relabel and record.layout != EVIDEN:
+            problems.append(f"repair: instance '{record.name}' has layout: {record.layout}: declare layout: eviden with hsm_instance first")
         if problems:
             raise InputError(problems)
         return [(token, target_of(self.known, record, token, asked.login)) for token in tokens]

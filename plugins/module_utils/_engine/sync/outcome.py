@@ -23,6 +23,7 @@ from ..virtual_keys.contents import TokenContents
 from ..virtual_keys.exposed import exposures
 from .export_file import ExportPlan
 from .plan import RecordChanges, SyncPlan
+from .relabel import Relabelled
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def outcome_of(
     served_by: dict[str, Any] | None = None,
     report: MemberReport | None = None,
     repairs: Repairs | None = None,
+    relabelled: Sequence[Relabelled] = (),
 ) -> Outcome:
     """What hsm_sync returns."""
     done = written.done
@@ -94,10 +96,12 @@ def outcome_of(
         steps.append(written.export.step)
     if repairs is not None:
         steps += repairs.steps
-    broken = repairs.broken if repairs is not None else ()
+    steps += [step for one in relabelled for step in one.steps]
+    broken = [*(repairs.broken if repairs is not None else ()), *(entry for one in relabelled for entry in one.broken)]
+    left = (repairs is not None and repairs.left) or any(one.touched for one in relabelled)
     return Outcome(
-        changed=any(step.changes for step in steps) or (repairs is not None and repairs.left),
-        failure=_broken(broken) if broken else None,
+        changed=any(step.changes for step in steps) or left,
+        failure=_broken(broken, "copied" if repairs is not None else "relabelled") if broken else None,
         failure_code=str(broken[0]["code"]) if broken else "unexpected",
         diff=diff_of(steps),
         values={
@@ -110,6 +114,9 @@ def outcome_of(
             "unread": list(report.unread) if report is not None else [],
             "repaired": list(repairs.repaired) if repairs is not None else [],
             "not_repaired": list(repairs.not_repaired) if repairs is not None else [],
+            "layout": [misfit.shown() for plan in plans for misfit in plan.contents.misfits],
+            "relabelled": [entry for one in relabelled for entry in one.done],
+            "not_relabelled": [entry for one in relabelled for entry in one.left],
             "summary": {
                 "added": len(added),
                 "known": sum(plan.known for plan in plans),
@@ -123,9 +130,9 @@ def outcome_of(
     )
 
 
-def _broken(entries: Sequence[Mapping[str, Any]]) -> str:
+def _broken(entries: Sequence[Mapping[str, Any]], what: str) -> str:
     text = "; ".join(f"{entry['label']}: {entry['reason']}" for entry in entries[:5])
-    return f"{len(entries)} of the missing keys could not be copied: {text}"
+    return f"{len(entries)} of the {'missing keys' if what == 'copied' else 'objects'} could not be {what}: {text}"
 
 
 def _weak(tokens: Iterable[TokenContents]) -> list[dict[str, Any]]:

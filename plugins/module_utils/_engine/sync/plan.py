@@ -121,7 +121,7 @@ def plan_sync(
     added = tuple(
         Match(replace(virtual_of(key, scope.token_id or 0, "hsm_sync"), group_id=scope.group_id), key)
         for key in new
-        if key.main.label not in contents.pending
+        if not contents.unfinished(key)
     )
     restored, refused = _restored([*comparison.matches, *taken_over], scope, added, refresh)
     own = len(comparison.matches)
@@ -134,7 +134,7 @@ def plan_sync(
         tuple(_moved(comparison.matches, restored, scope)),
         gone if prune else (),
     )
-    unfinished = [key.main.label for key in new if key.main.label in contents.pending]
+    unfinished = [key.pair_label for key in new if contents.unfinished(key)]
     hidden = [f"{contents.hidden}."] if contents.hidden else []
     told = [*hidden, *warnings, *refused, *_left_out(left, unfinished), *_retired([*added, *taken_over], scope)]
     warnings = [*(f"{contents.token}: {text}" for text in told), *(kept if prune else ())]

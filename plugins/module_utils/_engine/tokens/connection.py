@@ -16,6 +16,7 @@ from ..._cryptoki.provider import open_provider
 from ..._cryptoki.session import Session, open_session
 from ..._model.addresses import prefix_of
 from ..._model.errors import InputError, PinError, TokenError
+from ..._model.keys.layout import PKCS11
 from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.connection_request import ConnectionRequest, Login
 from ..._model.tokens.secret import TYPED, Pin, Secret
@@ -42,6 +43,7 @@ class Target:
     token: TokenRecord | None = None
     pin_path: str | None = None
     allow_low_pin_count: bool = False
+    layout: str = PKCS11
 
     @property
     def tried(self) -> Tried | None:
@@ -114,6 +116,7 @@ def target_of(known: Sequence[InstanceRecord], record: InstanceRecord, token: To
         timeout=record.connection_timeout,
         prefix=prefix_of(known)[record.name],
         token=token,
+        layout=record.layout,
     )
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ..._model.keys.misfits import Misfit
 from ..._model.keys.objects import Key
 from ..._model.quoting import listed
 from ..._model.records import VirtualKey
@@ -22,20 +23,26 @@ from .identity import Fact, facts_of_keys, facts_of_record, marks
 @dataclass(frozen=True)
 class TokenContents:
     """What was read of a token while it was held. ``pending`` are the labels that a run which was cut off was making on it.
-    ``hidden`` says why it may have keys that it does not show, None where it shows all."""
+    ``hidden`` says why it may have keys that it does not show, None where it shows all. ``misfits`` are looked for where its instance has
+    layout ``eviden``."""
 
     token: str
     keys: Sequence[Key]
     pending: Collection[str] = ()
     hidden: str | None = None
+    misfits: tuple[Misfit, ...] = ()
 
     def repeated_labels(self) -> set[str]:
         counted = Counter(key.main.label for key in self.keys)
         return {label for label, number in counted.items() if label and number > 1}
 
+    def unfinished(self, key: Key) -> bool:
+        """Whether a run that was cut off was making it."""
+        return key.main.label in self.pending or key.pair_label in self.pending
+
     def compared(self, scope: Scope) -> list[Key]:
         """The keys that a group compares with those of its other members: with a name, and not left by a run that was cut off."""
-        named = [key for key in self.keys if (key.main.label or key.main.key_id) and key.main.label not in self.pending]
+        named = [key for key in self.keys if (key.main.label or key.main.key_id) and not self.unfinished(key)]
         if not scope.only_own:
             return named
         own = {mark for record in scope.records if scope.owns(record) for mark in marks(record)}

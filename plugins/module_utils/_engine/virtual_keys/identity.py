@@ -96,6 +96,7 @@ def record_of_key(key: Key, records: Iterable[VirtualKey], there: Collection[Key
 def record_of_part(key: Key, records: Sequence[VirtualKey], there: Collection[KeyName]) -> VirtualKey | None:
     """The same of a key that may have lost a half since, or got another CKA_ID: it is still the pair that was recorded."""
     same = [record for record in records if record.key_id == key.main.key_id]
+    same = same or [record for record in records if record.key_id == key.pair_id and record.name not in there]
     of_kind = next((record for record in same if record.kind == key.main.kind), None)
     return of_kind or (same[0] if len(same) == 1 else record_of_key(key, records, there))
 

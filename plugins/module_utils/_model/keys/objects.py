@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..uids import key_id_text
+from .layout import EVIDEN, pair_id, pair_label, public_id, public_label
 from .types import CLASS_OPERATIONS, PRIVATE, PUBLIC, SECRET, ordered
 
 KeyName = tuple[str, bytes, str]  # kind, CKA_ID, CKA_LABEL
@@ -108,6 +109,16 @@ class Key:
         return self.main.label or (self.public.label if self.public is not None else "")
 
     @property
+    def pair_id(self) -> bytes:
+        """CKA_ID of the private half, also where only the public one is there and is called as layout ``eviden`` has it."""
+        return pair_id(self.main.key_id) if self.main.kind == PUBLIC else self.main.key_id
+
+    @property
+    def pair_label(self) -> str:
+        """The same of the label that it goes by."""
+        return pair_label(self.label) if self.pair_id != self.main.key_id else self.label
+
+    @property
     def objects(self) -> tuple[KeyObject, ...]:
         return tuple(part for part in (self.secret, self.private, self.public) if part is not None)
 
@@ -146,8 +157,8 @@ def fingerprint_of(public_key: bytes) -> str:
 
 
 def _is_mate(private: KeyObject, public: KeyObject) -> bool:
-    """The Eviden server names a public half ``<id>_pk``; a known modulus has the last word."""
-    if private.type != public.type or private.key_id + b"_pk" != public.key_id:
+    """As layout ``eviden`` and the server itself have it; a known modulus has the last word."""
+    if not private.key_id or private.type != public.type or public_id(EVIDEN, private.key_id) != public.key_id:
         return False
     return _same_modulus(private, public)
 
@@ -194,7 +205,7 @@ def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
             keys.append(Key(secret=item))
         elif item.kind == PRIVATE:
             name = (item.key_id, item.label, item.type)
-            mates = publics.get(name, []) or [p for p in publics_by_id.get(item.key_id + b"_pk", []) if _is_mate(item, p)]
+            mates = publics.get(name, []) or [p for p in publics_by_id.get(public_id(EVIDEN, item.key_id), []) if _is_mate(item, p)]
             mates = mates or _only_public(halves.get((item.key_id, item.type), ()))
             mate = mates[0] if len(mates) == 1 and privates[name] == 1 and _same_modulus(item, mates[0]) else None
             if mate is not None:
@@ -202,6 +213,14 @@ def group_keys(objects: Iterable[KeyObject]) -> list[Key]:
             keys.append(Key(private=item, public=mate))
     keys.extend(Key(public=item) for item in objects if item.kind == PUBLIC and item.handle not in taken)
     return keys
+
+
+def laid_out(key: Key) -> Key:
+    """The key with its public half called as layout ``eviden`` has it, where its private one has a CKA_ID."""
+    if key.private is None or key.public is None or not key.private.key_id:
+        return key
+    key_id, label = public_id(EVIDEN, key.private.key_id), public_label(EVIDEN, key.private.label)
+    return replace(key, public=replace(key.public, key_id=key_id, label=label))
 
 
 def describe_key(key: Key) -> dict[str, Any]:

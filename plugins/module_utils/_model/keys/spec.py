@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..durations import parse_duration
 from ..quoting import bracketed, quoted
 from .generations import MAX_GENERATION, own_id, split_label, stored_label
+from .layout import PKCS11, pair_id, pair_label, public_id, public_label
 from .material import KeyMaterial, WrappedMaterial
+from .objects import KeyObject
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
-from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, LEAST_HMAC_BITS, WEAK_TYPES, KeyType, is_short, ordered
+from .types import CLASS_OPERATIONS, CURVES, KEY_TYPES, LEAST_HMAC_BITS, PUBLIC, WEAK_TYPES, KeyType, is_short, ordered
 
 MAX_KEYS = 10_000
 _MECHANISM = re.compile(r"(?!CKM_)[A-Z][A-Z0-9_]*|0x[0-9a-fA-F]{1,8}")
@@ -35,7 +37,7 @@ class KeySpec:
 
     ``base`` is the label as it was given, ``label`` the CKA_LABEL of the
     generation that this spec is about. ``lead`` is false for the other generations that an entry brings along. ``max_age`` is
-    in seconds. ``material`` is what ``source`` held.
+    in seconds. ``material`` is what ``source`` held. ``layout`` is that of the token's instance.
     """
 
     index: int
@@ -65,6 +67,7 @@ class KeySpec:
     wrap_with_trusted: bool | None = None
     unverifiable: str = "fail"
     allowed_mechanisms: tuple[str, ...] | None = None
+    layout: str = PKCS11
 
     @property
     def where(self) -> str:
@@ -75,6 +78,20 @@ class KeySpec:
     def key_type(self) -> KeyType:
         """The type's rules. Only for a state in ``MADE``, which has a type."""
         return KEY_TYPES[self.type or ""]
+
+    def id_of(self, kind: str) -> bytes:
+        """CKA_ID of a new object of this kind."""
+        return public_id(self.layout, self.key_id) if kind == PUBLIC else self.key_id
+
+    def label_of(self, kind: str) -> str:
+        """CKA_LABEL of a new object of this kind."""
+        return public_label(self.layout, self.label) if kind == PUBLIC else self.label
+
+    def beside(self, half: KeyObject) -> KeySpec:
+        """The spec, for the other half of the pair that ``half`` is of: under its names, which were perhaps edited."""
+        if half.kind != PUBLIC or self.layout == PKCS11:
+            return replace(self, label=half.label, key_id=half.key_id)
+        return replace(self, label=pair_label(half.label), key_id=pair_id(half.key_id))
 
     @property
     def new_size(self) -> int | None:

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..keys.objects import KeyObject
+from ..keys.misfits import CertificateName, Names, misfits
+from ..keys.objects import KeyObject, group_keys
 from ..keys.types import PUBLIC, SECRET
 from ..quoting import listed, quoted
 from ..uids import key_id_text
@@ -79,3 +80,11 @@ def unusable_keys(objects: Sequence[KeyObject], *, old_server: bool) -> str | No
         if kind is not None and item.kind != PUBLIC:
             kinds.setdefault(kind, []).append(key_id_text(item.key_id, item.label))
     return "; ".join(f"{kind} ({listed(sorted(names))})" for kind, names in sorted(kinds.items())) or None
+
+
+def sharing_ids(objects: Sequence[KeyObject], certified: Collection[bytes]) -> list[dict[str, str]]:
+    """The keys whose CKA_ID their public half or a certificate has, of which the server keeps one: ``label`` and ``id`` of the key, and
+    ``object``, which is public_key or certificate. ``certified``: the CKA_IDs of certificates."""
+    certificates = [CertificateName(-number, Names(key_id, ""), b"") for number, key_id in enumerate(sorted(certified), 1)]
+    found = [misfit.shown() for misfit in misfits(group_keys(objects), certificates) if misfit.shares_id]
+    return [{name: shown[name] for name in ("label", "id", "object")} for shown in found]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import InputError, KeyfleetError
+from ..keys.layout import PKCS11
 from ..quoting import quoted
 from ..uids import model_problem
 from .secret import PINPAD, Secret, option_problems
@@ -65,6 +66,7 @@ class InstanceSpec:
     tokens: tuple[TokenSpec, ...] = ()
     init_args: str = ""
     os_locking: bool = False
+    layout: str = PKCS11
 
     @property
     def starting(self) -> Starting:
@@ -208,6 +210,7 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
             connection_timeout=options.get("connection_timeout") or 0,
             **vars(starting),
             tokens=tuple(tokens),
+            layout=options.get("layout") or PKCS11,
         ),
         [],
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable
 
+from ...._model.keys.layout import EVIDEN
 from ...._model.keys.objects import Key, KeyObject, group_keys
 from ...._model.keys.spec import MADE, KeySpec
 from .plan import Refusal
@@ -29,6 +30,11 @@ class KeyIndex:
             if self._keys[item.handle].label == item.label:
                 self._by_label[item.label].append(item)
             self._by_id[item.key_id].append(item)
+        # Public halves alone that are called as layout eviden has it, by the label of the pair that each is half of.
+        self._lone: dict[str, list[Key]] = defaultdict(list)
+        for key in self._keys.values():
+            if key.pair_label != key.label:
+                self._lone[key.pair_label].append(key)
         self.labels = frozenset(self._by_label)
         self.names = frozenset(key.name for key in self._keys.values())
 
@@ -42,15 +48,15 @@ class KeyIndex:
 
     def meant(self, spec: KeySpec) -> Key | Refusal | None:
         """The key that ``spec`` means, None where it is not there, or why that cannot be said. ``id`` and ``type`` narrow several."""
-        found = self._labelled(spec.label)
+        found = self._labelled(spec.label) or (self._lone.get(spec.label, []) if spec.layout == EVIDEN else [])
         if spec.id_given and (spec.state not in MADE or len(found) > 1 or not spec.label):
-            narrowed = [key for key in found if key.main.key_id == spec.key_id]
+            narrowed = [key for key in found if key.main.key_id == spec.id_of(key.main.kind) or key.main.key_id == spec.key_id]
             # What is destroyed or taken out of use must bear both names that were given.
             found = narrowed if narrowed or spec.state not in MADE or not spec.label else found
         if len(found) > 1 and spec.type is not None:
             found = [key for key in found if key.main.type == spec.type] or found
         if len(found) > 1:
-            listed = "; ".join(item.named() for item in self._by_label[spec.label])
+            listed = "; ".join(item.named() for item in self._by_label.get(spec.label) or [key.main for key in found])
             return Refusal(
                 f"{spec.where}: several objects on the token have the label '{spec.label}': {listed}. Nothing is guessed: "
                 f"{_ways_to_one(found)}remove the others with the vendor's tools."
@@ -58,11 +64,19 @@ class KeyIndex:
         return found[0] if found else None
 
     def id_taken(self, spec: KeySpec, leaving: Container[str]) -> str | None:
-        """Why a new key cannot have the CKA_ID of ``spec``: another has it, whose label is not among those that are ``leaving``."""
-        taken = [item for item in self._by_id.get(spec.key_id, ()) if item.label != spec.label and item.label not in leaving]
-        if not taken:
-            return None
-        return f"{spec.where}.id: CKA_ID {spec.key_id.hex()} belongs to '{taken[0].label}' already ({taken[0].named()}): give another id"
+        """Why a new key cannot have the CKA_IDs of ``spec``: another has one, whose label is not among those that are ``leaving``."""
+        ids = dict.fromkeys(spec.id_of(kind) for kind in spec.key_type.halves)
+        for item in (item for key_id in ids for item in self._by_id.get(key_id, ())):
+            labels = self._labels_of(item, spec)
+            if spec.label in labels or any(label in leaving for label in labels):
+                continue
+            return f"{spec.where}.id: CKA_ID {item.key_id.hex()} belongs to '{item.label}' already ({item.named()}): give another id"
+        return None
+
+    def _labels_of(self, item: KeyObject, spec: KeySpec) -> set[str]:
+        """By which an object's key may be declared in the layout of ``spec``."""
+        key = self._keys[item.handle]
+        return {key.pair_label if spec.layout == EVIDEN else key.label} | ({item.label} if key.label == item.label else set())
 
 
 def _ways_to_one(keys: Iterable[Key]) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...._model.keys.layout import EVIDEN
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import KeySpec
 from ...._model.uids import uid
-from ...virtual_keys.identity import ANY, facts
+from ...virtual_keys.identity import ANY, Fact, facts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class MemberAnswer:
         return uid(*self.address, self.key.key_id_text)
 
 
+def _names(key: Key, *, lone: bool) -> list[Fact]:
+    """``lone``: also what a public half alone is half of."""
+    return [*facts(ANY, key.main.label, key.main.key_id), *(facts(ANY, key.pair_label, key.pair_id) if lone else ())]
+
+
 @dataclass(frozen=True)
 class OtherMembers:
     """All keys of the members that were asked, and who could not be reached, each with the reason."""
@@ -42,6 +48,6 @@ class OtherMembers:
         return {answer.key.main.label for answer in self.keys}
 
     def of(self, spec: KeySpec) -> list[MemberAnswer]:
-        """Who has a key with the label or the CKA_ID of ``spec``."""
+        """Who has a key with the label or the CKA_ID of ``spec``, or half of one as the layout of ``spec`` has it."""
         wanted = set(facts(ANY, spec.label, spec.key_id))
-        return [answer for answer in self.keys if wanted & {*facts(ANY, answer.key.main.label, answer.key.main.key_id)}]
+        return [answer for answer in self.keys if wanted & {*_names(answer.key, lone=spec.layout == EVIDEN)}]

@@ -25,7 +25,7 @@ def fixed_mismatches(spec: KeySpec, key: Key) -> list[str]:
         for name, wanted in (("size", spec.size), ("curve", spec.curve))
         if wanted is not None and is_now[name] not in (wanted, None)
     ]
-    if spec.id_given and main.key_id != spec.key_id:
+    if spec.id_given and main.key_id not in (spec.key_id, spec.id_of(main.kind)):
         found.append(f"id is {main.key_id.hex() or 'empty'}, asked for {spec.key_id.hex()}")
     if spec.sensitive is False and main.sensitive:
         found.append("sensitive is true and cannot be taken back")

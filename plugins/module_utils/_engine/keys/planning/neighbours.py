@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
+from ...._model.keys.layout import EVIDEN, certificate_ids, public_id, public_label
 from ...._model.keys.objects import Key, KeyObject
 
 
@@ -30,7 +31,10 @@ class Neighbours:
         by another name has. None where there are none."""
         own = {item.handle for item in key.objects}
         names = {name for item in key.objects for name in (item.key_id, item.label, item.modulus) if name}
+        names |= {name for name in (key.pair_id, key.pair_label) if name}
+        names |= {name for name in (public_id(EVIDEN, key.pair_id), public_label(EVIDEN, key.pair_label)) if name and key.secret is None}
         found = {item.handle: item for name in names for item in self._by_name.get(name, ()) if item.handle not in own}
         words = [f"{item.named()}, label '{item.label}'" for item in found.values()]
-        words += [f"a certificate, CKA_ID {item.key_id.hex()}" for item in key.objects if item.key_id in self._certified]
+        ids = dict.fromkeys(one for item in key.objects for one in (item.key_id, *certificate_ids(key.pair_id)))
+        words += [f"a certificate, CKA_ID {key_id.hex()}" for key_id in ids if key_id in self._certified]
         return f"other objects on the token may belong to it: {'; '.join(words)}" if words else None

@@ -17,7 +17,7 @@ from ...._model.keys.material import WrappedMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, SUSPENDED
-from ...._model.plan import KEEP
+from ...._model.plan import CREATE, KEEP
 from . import other_members, weak
 from .circumstances import Circumstances
 from .ending import plan_absent, plan_destroyed, plan_public_only
@@ -59,7 +59,7 @@ def plan_keys(
     claims = Claims(scope, circumstances.look)
     found = [_planned(spec, view, claims, doomed) for spec in specs]
     plans = [plan for plan in found if isinstance(plan, KeyPlan)]
-    problems += [*(refusal.problem for refusal in found if isinstance(refusal, Refusal)), *_unsafe(plans, view)]
+    problems += [*(refusal.problem for refusal in found if isinstance(refusal, Refusal)), *_unsafe(plans, view), *_one_id(plans)]
     planned = {plan.spec.label for plan in plans}
     return [replace(plan, siblings=tuple(_siblings(plan, planned, view))) if plan.spec.lead else plan for plan in plans], problems
 
@@ -110,6 +110,30 @@ def _unsafe(plans: Sequence[KeyPlan], view: View) -> Iterator[str]:
             yield f"{where} was lost by the token, so the earlier ones are not destroyed. Say previous: keep, and look into it."
         if plan.key is not None and not plan.makes_key and (failure := view.look.use(plan.key)) is not None:
             yield f"{where} cannot be used ({failure.rv}), so the earlier ones are not destroyed"
+
+
+def not_for_eviden(plans: Iterable[KeyPlan]) -> list[str]:
+    """Why keys are not rotated where the Eviden server uses them: see docs/kms.md. A later generation that is there stays."""
+    return [
+        f"{plan.spec.where}.{'generation' if plan.spec.max_age is None else 'max_age'}: keys of an instance with layout: eviden are not "
+        "rotated, because the server would go on with the first generation. Make the next key under another label, and give its UID to "
+        "the clients."
+        for plan in plans
+        if plan.action == CREATE and not plan.vanished and (plan.spec.generation or 1) > 1
+    ]
+
+
+def _one_id(plans: Sequence[KeyPlan]) -> Iterator[str]:
+    """Objects that are made must not get one CKA_ID. What the batch declares differs in that already; what stands beside a key may not."""
+    taken: dict[bytes, KeyPlan] = {}
+    for plan in (plan for plan in plans if plan.makes_key):
+        for kind in plan.spec.key_type.halves:
+            other = taken.setdefault(plan.spec.id_of(kind), plan)
+            if other is not plan:
+                yield (
+                    f"{plan.spec.where}: its {kind} key would get CKA_ID {plan.spec.id_of(kind).hex()}, and so would an object of "
+                    f"'{other.spec.label}': choose another label or id"
+                )
 
 
 def _siblings(plan: KeyPlan, planned: Container[str], view: View) -> Iterator[Sibling]:

@@ -35,8 +35,8 @@ class RecordIndex:
         return self._by_label.get(label, [])
 
     def _possible(self, key: Key) -> list[VirtualKey]:
-        """The records of the key's label. Where no group is named, a group's record says nothing of a key that is certainly another."""
-        found = self.labelled(key.main.label)
+        """The records of the key's labels. Where no group is named, a group's record says nothing of a key that is certainly another."""
+        found = [record for label in dict.fromkeys((key.main.label, key.pair_label)) for record in self.labelled(label)]
         if self.scope.group is not None:
             return found
         own = self.scope.owns

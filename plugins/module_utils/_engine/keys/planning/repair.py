@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from ...._model.errors import Cryptoki
 from ...._model.faults import WRONG_ANSWER
+from ...._model.keys.layout import EVIDEN, public_id
 from ...._model.keys.material import KeyMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
@@ -49,7 +50,7 @@ def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstance
         return False
     if note.replaces:
         return True
-    if any(item.key_id not in (note.key_id, b"") for item in items):
+    if any(item.key_id not in (note.key_id, public_id(EVIDEN, note.key_id), b"") for item in items):
         return False
     return all(note.imported or item.local is not False or is_hollow(item, circumstances.look) for item in items)
 

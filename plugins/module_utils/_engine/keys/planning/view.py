@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ...._model.keys.objects import Key
-from ...._model.keys.spec import KeySpec
-from ...._model.keys.types import PUBLIC
+from ...._model.keys.spec import MADE, KeySpec
+from ...._model.keys.types import PRIVATE, PUBLIC
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
 from .circumstances import Circumstances, Look
@@ -50,7 +50,19 @@ class View:
     def meant(self, spec: KeySpec) -> Key | Refusal | None:
         """The key that an entry means, with what its token does not say as it was recorded."""
         key = self.keys.meant(spec)
+        if isinstance(key, Key) and key.label != spec.label and spec.state not in MADE and not self._is_half_of(key, spec):
+            return None
         return self._with_allowed(spec, self.remembered(key)) if isinstance(key, Key) else key
+
+    def _is_half_of(self, key: Key, spec: KeySpec) -> bool:
+        """Whether a public half alone, which has another label, is known to be that of the key that is meant.
+
+        Somebody may call a public key so, and what is destroyed is named.
+        """
+        of_pair = [record for record in self.records.labelled(spec.label) if record.kind == PRIVATE]
+        made = [record for record in self.records.labelled(key.main.label) if record.kind == PUBLIC and record.origin == "hsm_key"]
+        known = {record.public_fingerprint for record in (*of_pair, *made)}
+        return spec.label in self.circumstances.pending or key.public_fingerprint in known
 
     def _with_allowed(self, spec: KeySpec, key: Key) -> Key:
         """The key, with what it is restricted to where that is declared."""

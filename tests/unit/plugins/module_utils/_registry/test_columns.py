@@ -25,7 +25,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database im
 TOKEN = TokenRecord(TokenSelector("label", "payments"), "payments", "c0ffee", 7, False, "so", "/etc/pin")
 OTHER = TokenRecord(TokenSelector("slot", 3), None, None, None, True, "user", None)
 INSTANCE = InstanceRecord(
-    "primary", "softhsm2", "/lib/a.so", "first", ("ada", "bob"), 12, 30, {"A": "1"}, (TOKEN, OTHER), "configdir='x'", True
+    "primary", "softhsm2", "/lib/a.so", "first", ("ada", "bob"), 12, 30, {"A": "1"}, (TOKEN, OTHER), "configdir='x'", True, "eviden"
 )
 KEY = VirtualKey(
     token_id=1,
@@ -89,7 +89,7 @@ def test_instances_and_tokens(registry: Database) -> None:
         for token in found.tokens
     )
     values = {"name": "b", "model": "m", "library": "l", "description": "d", "admins": (), "max_sessions": 1, "connection_timeout": 2}
-    changed = replace(found, **values, environment={"B": "2"}, tokens=(first, second), init_args="", os_locking=False)
+    changed = replace(found, **values, environment={"B": "2"}, tokens=(first, second), init_args="", os_locking=False, layout="pkcs11")
     instances.save(registry, changed, "change_instance")
     assert [replace(record, updated_at=found.updated_at) for record in instances.all_instances(registry)] == [changed]
 

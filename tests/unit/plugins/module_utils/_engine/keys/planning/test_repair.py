@@ -14,7 +14,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import WRONG_ANSWER
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.layout import LAYOUTS, certificate_id
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
 from plain_keys import GROUP, in_group, record_of
@@ -31,31 +33,36 @@ class Left(NamedTuple):
     certified: tuple[bytes, ...] = ()
 
 
-AES, EC, RSA = key(), key(type="EC"), key(type="RSA")
-assert RSA.private is not None and EC.private is not None and EC.public is not None
-RSA_PRIVATE = Key(private=replace(RSA.private, modulus=b"n", exponent=b"e"))
-PRIVATE, PUBLIC = replace(EC, public=None), replace(EC, private=None)
 HOLLOW, FAILS, WRONG = PlainLook(hollow=("k",)), PlainLook(unusable={"k": "CKR_FUNCTION_FAILED"}), PlainLook(unusable={"k": WRONG_ANSWER})
-LEFT = {
-    "an RSA private half": Left(RSA_PRIVATE),
-    "an RSA private half, recorded": Left(RSA_PRIVATE, record_of(RSA)),
-    "an EC private half": Left(PRIVATE),
-    "an EC private half, recorded": Left(PRIVATE, record_of(EC)),
-    "an EC private half, recorded another's": Left(PRIVATE, record_of(EC), PlainLook(halves=False)),
-    "an EC private half that somebody imported": Left(Key(private=replace(EC.private, local=False))),
-    "a public half": Left(PUBLIC),
-    "a public half, recorded as a pair": Left(PUBLIC, record_of(EC)),
-    "a public half, recorded as such": Left(PUBLIC, record_of(PUBLIC)),
-    "a public half that somebody imported": Left(Key(public=replace(EC.public, local=False))),
-    "a public half, not destroyable": Left(Key(public=replace(EC.public, destroyable=False))),
-    "a public half beside a certificate": Left(PUBLIC, certified=(b"k",)),
-    "a secret key without a value": Left(AES, None, HOLLOW),
-    "a secret key without a value, recorded": Left(AES, record_of(AES), HOLLOW),
-    "a secret key that fails once": Left(AES, None, FAILS),
-    "a secret key that works": Left(AES),
-    "a secret key that may do more": Left(key(operations=("encrypt", "decrypt", "sign"), extractable=True)),
-    "a pair that does not belong together": Left(EC, None, WRONG),
-}
+
+
+def everything(layout: str) -> dict[str, Left]:
+    """The rows of the table, as keys are called in this layout."""
+    aes, ec, rsa = key(), key(type="EC", layout=layout), key(type="RSA", layout=layout)
+    assert rsa.private is not None and ec.private is not None and ec.public is not None
+    rsa_private = Key(private=replace(rsa.private, modulus=b"n", exponent=b"e"))
+    private, public = replace(ec, public=None), replace(ec, private=None)
+    return {
+        "an RSA private half": Left(rsa_private),
+        "an RSA private half, recorded": Left(rsa_private, record_of(rsa)),
+        "an EC private half": Left(private),
+        "an EC private half, recorded": Left(private, record_of(ec)),
+        "an EC private half, recorded another's": Left(private, record_of(ec), PlainLook(halves=False)),
+        "an EC private half that somebody imported": Left(Key(private=replace(ec.private, local=False))),
+        "a public half": Left(public),
+        "a public half, recorded as a pair": Left(public, record_of(ec)),
+        "a public half, recorded as such": Left(public, record_of(public)),
+        "a public half that somebody imported": Left(Key(public=replace(ec.public, local=False))),
+        "a public half, not destroyable": Left(Key(public=replace(ec.public, destroyable=False))),
+        "a public half beside a certificate": Left(public, certified=(certificate_id(layout, b"k"),)),
+        "a secret key without a value": Left(aes, None, HOLLOW),
+        "a secret key without a value, recorded": Left(aes, record_of(aes), HOLLOW),
+        "a secret key that fails once": Left(aes, None, FAILS),
+        "a secret key that works": Left(aes),
+        "a secret key that may do more": Left(key(operations=("encrypt", "decrypt", "sign"), extractable=True)),
+        "a pair that does not belong together": Left(ec, None, WRONG),
+    }
+
 
 TABLE = """
 what is there                              nothing said  repair      note        note, replaces  source      repair / held  note / held
@@ -85,18 +92,21 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def planned(row: str, column: str) -> str:
-    found, record, look, certified = LEFT[row]
+def planned(left: Left, column: str, layout: str) -> str:
+    found, record, look, certified = left
     said, _slash, held_back = column.partition(" / ")
     known = (in_group(record),) if record is not None else ()
     group = replace(GROUP, apply_changes=not held_back)
-    world = World((found,), known, group, look=look, certified=certified, **SAID.get(said, {}))
+    world = World((found,), known, group, look=look, certified=certified, layout=layout, **SAID.get(said, {}))
     wish = {"type": found.main.type, "material": clear(found.main.type, "q") if said == "source" else None}
     return in_words(world.plan(wish))
 
 
-def test_repair() -> None:
-    assert {(row, column): planned(row, column) for row, column, _words in rows_of(TABLE)} == {
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_repair(layout: str) -> None:
+    """What a public half is called makes no difference."""
+    left = everything(layout)
+    assert {(row, column): planned(left[row], column, layout) for row, column, _words in rows_of(TABLE)} == {
         (row, column): words for row, column, words in rows_of(TABLE)
     }
-    assert {row for row, _column, _words in rows_of(TABLE)} == LEFT.keys()
+    assert {row for row, _column, _words in rows_of(TABLE)} == left.keys()

@@ -59,6 +59,9 @@ INSTANCE_STATE: Spec = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+# What an entry of hsm_instances may say beside what an instance is.
+DECLARED: Spec = {name: INSTANCE_STATE[name] for name in ("allow_renumber", "force", "state")}
+
 GROUP: Spec = {
     "name": {"type": "str", "required": True},
     "description": {"type": "str", "default": ""},
@@ -215,7 +218,7 @@ CERTIFICATE: Spec = {
 }
 
 KMS: Spec = {
-    "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
+    "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE | DECLARED},
     "settings": {"type": "dict", "default": {}, "no_log": True},
     "config_path": {"type": "path", "default": "/etc/cosmian/kms.toml"},
     "allow_renumber": {"type": "bool", "default": False},

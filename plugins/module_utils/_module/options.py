@@ -17,7 +17,7 @@ Spec = dict[str, dict[str, Any]]
 
 DEFAULT_REGISTRY = "/var/lib/keyfleet/registry.db"
 
-REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}}
+REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}, "option_names": {"type": "dict"}}
 
 PIN_SAFETY: Spec = {"allow_low_pin_count": {"type": "bool", "default": False, "no_log": False}}
 
@@ -87,6 +87,27 @@ STATUS: Spec = {
     "probe": {"type": "str", "choices": ["login", "roundtrip"], "default": "roundtrip"},
     "require": {"type": "str", "choices": ["all", "any", "none"], "default": "none"},
     "timeout": {"type": "int", "default": 30},
+    "declared": {
+        "type": "dict",
+        "options": {
+            "instances": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "tokens": {
+                        "type": "list",
+                        "elements": "dict",
+                        "no_log": False,
+                        "options": {"label": {"type": "str"}, "serial": {"type": "str"}, "slot": {"type": "str"}},
+                    },
+                },
+            },
+            "groups": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "undeclared": {"type": "str", "choices": ["report", "refuse"], "default": "report"},
 }
 
 ONE_TOKEN: Spec = {

@@ -126,6 +126,7 @@ SYNC: Spec = {
     "refresh": {"type": "list", "elements": "str", "choices": ["id", "label"], "default": []},
     "prune": {"type": "bool", "default": False},
     "repair": {"type": "str", "choices": ["wrap", "layout"]},
+    "require": {"type": "str", "choices": ["covered", "reported", "none"], "default": "none"},
     "export": {"type": "path"},
 }
 

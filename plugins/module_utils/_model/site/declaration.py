@@ -28,7 +28,7 @@ Entry = Mapping[str, Any]
 Fields = Mapping[str, Collection[str]]
 CHOICES = {
     "hsm_group_require": ("covered", "reported"),
-    "hsm_sync_repair": ("wrap",),
+    "hsm_sync_repair": ("wrap", "layout"),
     "site_undeclared": ("report", "refuse", "remove"),
 }
 _LISTS = ("hsm_sync_refresh", "site_own_variables")
@@ -77,7 +77,9 @@ class Declaration:
 
     def _options(self) -> Iterator[str]:
         for name, choices in CHOICES.items():
-            if self.variables[name] not in (*choices, None, ""):
+            value = self.variables[name]
+            several = name == "hsm_sync_repair" and _is_list(value)
+            if any(one not in (*choices, None, "") for one in (value if several else [value])):
                 yield f"{name}: unknown value, use {' or '.join(choices)}."
         for name in _LISTS:
             if not _is_list(self.variables[name]):

@@ -94,6 +94,7 @@ def test_a_sound_declaration() -> None:
         ("hsm_keys.0.keys", None, "hsm_keys[0].keys: missing or not a list"),
         ("hsm_group_require", "all", "hsm_group_require: unknown value, use covered or reported"),
         ("site_undeclared", "delete", "site_undeclared: unknown value, use report or refuse or remove"),
+        ("hsm_sync_repair", ["wrap", "copy"], "hsm_sync_repair: unknown value, use wrap or layout"),
         ("hsm_sync_refresh", "id", "hsm_sync_refresh: not a list"),
         ("hsm_sync_export", "export", "hsm_sync_export: not an absolute path"),
     ],

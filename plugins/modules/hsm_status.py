@@ -153,16 +153,23 @@ EXAMPLES = r"""
     require: any
     timeout: 10
 
-- name: Fail when more is registered than an inventory says
+- name: Compare the registry with what is declared, and probe nothing
   keyfleet.hsm.hsm_status:
     instances: []
-    undeclared: refuse
+    undeclared: report
     declared:
       instances:
         - name: primary
+          tokens:
+            - label: payments
         - name: standby
       groups:
         - cards
+  register: compared
+
+- name: Show the groups that nobody declares
+  ansible.builtin.debug:
+    var: compared.undeclared.groups
 
 # A PIN that was refused is not tried again, so the loop ends there.
 - name: Wait until an HSM has come back

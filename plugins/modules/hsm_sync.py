@@ -279,7 +279,7 @@ members:
       label are not taken for the same key on that account.
     - Each member that was read stands in one of C(have), C(lack), C(twice), C(different) and C(unknown). Its entry has
       C(priority), C(instance), C(token_label) and C(slot).
-  returned: success
+  returned: success, and failure with the code C(not_covered)
   type: list
   elements: dict
   contains:
@@ -362,7 +362,7 @@ members:
 unread:
   description: Members of the group that could not be read, with the C(code) and the C(error). They are in no list of
     RV(members).
-  returned: success
+  returned: success, and failure with the code C(not_covered)
   type: list
   elements: dict
   sample:

@@ -14,6 +14,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.config import Served
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.losses import Referred, check_losses
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import TokenRecord
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.identity import TokenIdentity
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceSpec, TokenSpec
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
@@ -26,7 +27,7 @@ def referred(slot: int | None = 7, **more: Any) -> Referred:
 
 def declared(name: str, label: str, slot: int | None) -> Served:
     spec = InstanceSpec(name, "softhsm2", tokens=(TokenSpec(0, TokenSelector("label", label)),))
-    return Served("instances[0]", spec, "/l.so", "/l.so", (slot,))
+    return Served("instances[0]", spec, "/l.so", "/l.so", (None if slot is None else TokenIdentity(slot=slot),))
 
 
 GROUP, KEYS = {"groups": ["cards"]}, {"keys": ["dek-1", "dek-2"]}

@@ -164,4 +164,26 @@ options:
               - user
               - so
             default: user
+      allow_renumber:
+        description:
+          - The same as O(allow_renumber), said with the instance for whose sake prefixes move.
+        type: bool
+        default: false
+      force:
+        description:
+          - Whether an instance with O(instances[].state=absent) may leave the file while virtual keys refer to it. It does
+            not leave while a group has a connection to it.
+        type: bool
+        default: false
+      state:
+        description:
+          - V(absent) leaves the instance out of the file. Beside it only O(instances[].name), O(instances[].force) and
+            O(instances[].allow_renumber) count.
+          - An instance that is not in the list at all is left out too, where nothing refers to it. Where a group or a
+            virtual key does, the module refuses.
+        type: str
+        choices:
+          - present
+          - absent
+        default: present
 """

@@ -20,4 +20,11 @@ options:
       - Two registries know nothing of each other. Use one for each host.
     type: path
     default: /var/lib/keyfleet/registry.db
+  option_names:
+    description:
+      - What messages call the options of this task, for a play whose users fill variables and not options. Each option with the
+        variable that it comes from, for example C(repair=hsm_sync_repair).
+      - The option V(*) stands for each other one, and V(*) in its variable for the name. C(*=hsm_instances[2].*) makes
+        C(tokens[0].pin_file) C(hsm_instances[2].tokens[0].pin_file).
+    type: dict
 """

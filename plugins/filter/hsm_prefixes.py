@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem, prefixes
 
 DOCUMENTATION = r"""
@@ -20,12 +21,13 @@ description:
   - Gives the routing prefix of each instance, by the rule of the Eviden KMS server.
   - The first instance of a model has the prefix C(hsm::<model>), those after it C(hsm::<model>_1), C(hsm::<model>_2),
     in the order of the list. The model is put in lower case.
-  - An instance without tokens takes no number. It gives V(null), so that the result stays in step with the list.
+  - An instance without tokens, or with C(state=absent), takes no number. It gives V(null), so that the result stays in step
+    with the list.
 positional: _input
 options:
   _input:
     description:
-      - The instances, as the variable C(hsm_instances) holds them. Only C(model) and C(tokens) of each are read.
+      - The instances, as the variable C(hsm_instances) holds them. Only C(model), C(tokens) and C(state) of each are read.
     type: list
     elements: dict
     required: true
@@ -53,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One prefix for each instance, V(null) for one without tokens.
+  description: One prefix for each instance, V(null) for one without tokens or with C(state=absent).
   type: list
   elements: str
   sample:
@@ -76,7 +78,9 @@ def hsm_prefixes(instances: Any) -> list[str | None]:
             problems.append(f"instances[{index}]: is a {type(instance).__name__}: give a mapping with model and tokens")
             continue
         model, tokens = instance.get("model"), instance.get("tokens") or []
-        if not isinstance(model, str):
+        if is_absent(instance):
+            found.append(("", False))
+        elif not isinstance(model, str):
             problems.append(f"instances[{index}].model: is missing or no text: give the instance's model, for example softhsm2")
         elif problem := model_problem(model):
             problems.append(f"instances[{index}].model: {problem}")

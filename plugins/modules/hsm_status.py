@@ -70,6 +70,56 @@ options:
       - How many seconds the probe of one instance may take, all its tokens together.
     type: int
     default: 30
+  declared:
+    description:
+      - What shall be registered, by name. What else is registered is returned in RV(undeclared) and told in a warning.
+    type: dict
+    suboptions:
+      instances:
+        description:
+          - The instances.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description:
+              - Name of the instance.
+            type: str
+            required: true
+          tokens:
+            description:
+              - Its tokens, each by one of the three. Without the list they are not compared.
+            type: list
+            elements: dict
+            suboptions:
+              label:
+                description:
+                  - Label of the token.
+                type: str
+              serial:
+                description:
+                  - Serial number of the token.
+                type: str
+              slot:
+                description:
+                  - Number of the slot that the token is in, decimal, or hexadecimal after V(0x).
+                type: str
+      groups:
+        description:
+          - Names of the groups.
+        type: list
+        elements: str
+        default: []
+  undeclared:
+    description:
+      - V(report) tells what is registered and not in O(declared) in a warning. V(refuse) fails because of it, before anything is
+        probed.
+    type: str
+    choices:
+      - report
+      - refuse
+    default: report
 notes:
   - The PINs are read from the PIN files that M(keyfleet.hsm.hsm_instance) registered. A token without one is reported
     as not accessible, with V(pin_missing).
@@ -102,6 +152,24 @@ EXAMPLES = r"""
     probe: login
     require: any
     timeout: 10
+
+- name: Compare the registry with what is declared, and probe nothing
+  keyfleet.hsm.hsm_status:
+    instances: []
+    undeclared: report
+    declared:
+      instances:
+        - name: primary
+          tokens:
+            - label: payments
+        - name: standby
+      groups:
+        - cards
+  register: compared
+
+- name: Show the groups that nobody declares
+  ansible.builtin.debug:
+    var: compared.undeclared.groups
 
 # A PIN that was refused is not tried again, so the loop ends there.
 - name: Wait until an HSM has come back
@@ -234,6 +302,27 @@ instances:
           code: no_token
           device_fault: false
           pin_state: unknown
+undeclared:
+  description: What is registered and not in O(declared), empty lists without that option.
+  returned: when the probe was made
+  type: dict
+  contains:
+    instances:
+      description: Names of instances.
+      returned: always
+      type: list
+      elements: str
+    tokens:
+      description: Tokens of declared instances, each with C(instance) and C(token).
+      returned: always
+      type: list
+      elements: dict
+    groups:
+      description: Names of groups.
+      returned: always
+      type: list
+      elements: str
+  sample: {instances: [old], tokens: [{instance: primary, token: payments-2024}], groups: []}
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure

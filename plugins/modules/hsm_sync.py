@@ -101,6 +101,19 @@ options:
     choices:
       - wrap
       - layout
+  require:
+    description:
+      - Whether each member of the group has to have each key of it, so that any of them can serve. Needs O(group).
+      - With V(covered) the task fails when a member lacks a key that could be copied to it, has another key under its name or has
+        it under another name, or could not be read. What was done before stays done, O(repair=wrap) among it. A key that
+        cannot be copied, since it is not extractable, is told in a warning.
+      - V(reported) tells all that in a warning. V(none) leaves it to RV(members).
+    type: str
+    choices:
+      - covered
+      - reported
+      - none
+    default: none
   export:
     description:
       - Absolute path of a file on the target that the RV(document) is written to. It ends in C(.yml), C(.yaml) or C(.json),
@@ -266,7 +279,7 @@ members:
       label are not taken for the same key on that account.
     - Each member that was read stands in one of C(have), C(lack), C(twice), C(different) and C(unknown). Its entry has
       C(priority), C(instance), C(token_label) and C(slot).
-  returned: success
+  returned: success, and failure with the code C(not_covered)
   type: list
   elements: dict
   contains:
@@ -349,7 +362,7 @@ members:
 unread:
   description: Members of the group that could not be read, with the C(code) and the C(error). They are in no list of
     RV(members).
-  returned: success
+  returned: success, and failure with the code C(not_covered)
   type: list
   elements: dict
   sample:

@@ -30,6 +30,8 @@ description:
     give a warning.
   - An address that would change is refused too, whether the file that is there or the registry tells of it. See
     O(allow_renumber).
+  - A token that the file serves does not leave it while a group has a connection to it, or virtual keys refer to it. Those are
+    the keys whose UIDs are stored. See O(instances[].state).
   - The file gets mode V(0400), and is replaced in one step. The service is not restarted.
 extends_documentation_fragment:
   - keyfleet.hsm.attributes

@@ -185,6 +185,48 @@ def test_with_one_token_behind_both_gateways_all_converges_and_one_edited_key_is
     assert changed["gw2"] > 0 and changed["lb1"] > 0
 
 
+# A key of the group, used by another program: on which token, and what.
+USED = """
+import pkcs11
+label, data = {label!r}, bytes.fromhex({data!r})
+token = pkcs11.lib("/usr/lib/softhsm/libsofthsm2.so").get_token(token_label=label)
+with token.open(user_pin=open(f"/etc/keyfleet/pins/{{label}}").read().strip()) as session:
+    key = session.get_key(label="pan-1", object_class=pkcs11.ObjectClass.SECRET_KEY)
+    print(key.{action}(data, mechanism_param=bytes(16)).hex())
+"""
+SERVED = """
+- hosts: host1
+  become: true
+  gather_facts: false
+  tasks:
+    - keyfleet.hsm.hsm_key:
+        group: cards
+        keys: [{label: pan-1, type: AES, size: 256, operations: [encrypt, decrypt]}]
+      register: served
+    - ansible.builtin.debug:
+        msg: "served by {{ served.served_by.instance }}, {{ served.changed }}"
+    # Nobody declares it: what comes of that, the tests below see.
+    - keyfleet.hsm.hsm_group:
+        name: stray
+        connections: [{instance: standby}]
+"""
+
+
+def test_the_group_of_the_guide_fails_over(site: Site, tmp_path: Path) -> None:
+    """What was encrypted on primary is decrypted on standby, when primary is gone."""
+    data = b"4111 1111 1111 1111".hex()
+    secret = site.python("kms1", USED.format(label="payments", data=data, action="encrypt")).strip()
+    folder = site.ssh("kms1", "dirname $(sudo sh -c 'grep --text -l payments /var/lib/softhsm/tokens/*/token.object')").stdout.strip()
+    site.ssh("kms1", f"sudo mv {folder} /root/away")
+    play = tmp_path / "served.yml"
+    play.write_text(SERVED)
+    run = site.fleet.playbook(play)
+    opened = site.python("kms1", USED.format(label="standby", data=secret, action="decrypt")).strip()
+    site.ssh("kms1", f"sudo mv /root/away {folder}")
+    assert run.code == 0 and "served by standby, False" in run.output, run.failures()
+    assert opened == data
+
+
 WRITTEN = "sudo sha256sum /etc/cosmian/kms.toml /var/lib/keyfleet/registry.db"
 
 
@@ -208,7 +250,11 @@ def test_a_moved_instance_is_refused_before_anything_changes(site: Site) -> None
     run = site.run()
     path.write_text(text)
     assert (run.code, run.recap["kms1"]["changed"]) == (2, 0)
-    assert "refused, instance 'fresh' has hsm::softhsm2_2 by the order in which" in text_of(run)
+    assert "hsm_instances: refused, instance 'fresh' has hsm::softhsm2_2 by the order in which" in text_of(run)
+    # So is a variable that nothing reads, before anything is asked of the host.
+    run = site.run(hsm_key=[])
+    assert (run.code, run.recap["kms1"]["changed"]) == (2, 0)
+    assert "hsm_key: unknown variable, did you mean hsm_keys?" in text_of(run)
     assert [site.ssh(host, WRITTEN).stdout for host in ("kms1", "kms2")] == before
 
 
@@ -221,7 +267,8 @@ def test_a_host_without_its_pin_file_fails_alone(site: Site) -> None:
     assert run.changed() == {"kms1": 0, "kms2": 0, "gw1": 0}
     assert [host for host, counts in run.recap.items() if counts["failed"]] == ["kms2"]
     assert run.tasks("kms2", "fatal") == ["Instance standby"]
-    assert "/etc/keyfleet/pins/standby cannot be read: No such file or directory. Create it (mode 0600), or give the PIN" in text_of(run)
+    told = "hsm_instances[1].tokens[0] (label 'standby').pin_file: /etc/keyfleet/pins/standby cannot be read: No such file or directory."
+    assert told in text_of(run)
 
 
 # What another program of the host may do.
@@ -264,6 +311,7 @@ def test_with_the_right_pin_all_is_well_and_nothing_is_left_to_do(site: Site) ->
     """The run above has shown that of the others, but for the key that was edited."""
     run = site.run("--limit", ",".join(ONE_OF_EACH), hsm_serial="100%", hsm_allow_low_pin_count=True)
     sound(run, **dict.fromkeys(ONE_OF_EACH, 0))
+    assert "registered and not declared: group 'stray'." in text_of(run)
     assert not any(site.low().values())
 
 
@@ -321,6 +369,32 @@ def test_without_the_path_in_the_drop_in_it_cannot(site: Site) -> None:
     site.ssh("kms1", f"sudo rm -r {folder} && {restart}")
     assert done.returncode != 0 and "pkcs11.exceptions" in done.stderr, done
     assert used(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "payments").returncode == 0
+
+
+def test_an_hsm_goes_by_its_name_and_not_because_nobody_mentions_it(site: Site) -> None:
+    path = site.folder / "group_vars/kms.yml"
+    declared = yaml.safe_load(path.read_text())
+    declared["hsm_instances"].pop()
+    declared["hsm_groups"][0]["connections"].pop()
+    path.write_text(yaml.safe_dump(declared))
+    before = site.ssh("kms1", WRITTEN).stdout
+    run = site.run("--limit", "kms1", "--tags", "kms")
+    assert (run.code, run.recap["kms1"]["changed"]) == (2, 0)
+    assert "registered and not declared: instance 'standby', group 'stray'." in text_of(run)
+    assert "hsm_instances: refused, the server would lose what is still referred to: token 'standby' of instance 'standby'" in text_of(run)
+    assert "these groups have a connection to it: 'cards'" in text_of(run)
+    assert site.ssh("kms1", WRITTEN).stdout == before
+    declared["hsm_instances"].append({"name": "standby", "state": "absent", "force": True})
+    path.write_text(yaml.safe_dump(declared))
+    limit = ("--limit", "kms1", "--tags", "groups,instances,kms")
+    checked, run = (site.run(*limit, *check, site_undeclared="remove") for check in (["--check"], []))
+    assert (checked.code, run.code) == (0, 0), checked.failures() + run.failures()
+    order = ("Groups that go", "Groups", "keyfleet.hsm.kms : Write the server's configuration", "Instances that go")
+    assert tuple(task for task in run.tasks("kms1", "changed") if task in order) == order
+    assert site.ssh("kms1", "sudo grep -c hsm_model /etc/cosmian/kms.toml").stdout == "1\n"
+    # The token and its PIN are there.
+    assert set(json.loads(site.python("kms1", FLAGS))) == set(TOKENS["kms1"])
+    assert used(site, "kms1", "cosmian_kms", "SOFTHSM2_PKCS11_LIB", "standby").returncode == 0
 
 
 # Where a PIN belongs: its own file, and the file of the server that needs it. Nobody but root can read either.

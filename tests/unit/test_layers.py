@@ -18,7 +18,7 @@ ROOT = "ansible_collections.keyfleet.hsm.plugins"
 # What each layer may import from the project, itself apart.
 MAY: dict[str, set[str]] = {
     "modules": {"_engine", "_model", "_module"},
-    "filter": {"_model"},
+    "filter": {"_model", "_module"},  # of which it reads what options there are
     "doc_fragments": set(),
     "_module": {"_model"},
     "_engine": {"_cryptoki", "_registry", "_model"},

@@ -15,14 +15,16 @@ from typing import Any
 
 from .._cryptoki.provider import Provider, open_provider
 from .._model.addresses import prefix_of
-from .._model.errors import KeyfleetError, TokenError
+from .._model.errors import KeyfleetError, Refused, TokenError
 from .._model.plan import Context, Outcome
 from .._model.records import InstanceRecord, TokenRecord, identity_in
+from .._model.site.undeclared import told
 from .._model.status_request import StatusRequest
 from .._model.tokens.identity import Store, TokenIdentity
 from .._model.tokens.pin_state import pin_state
 from .._model.tokens.status import TokenStatus, fault_fields
 from .._model.uids import prefix_order
+from .._registry import groups
 from .._registry import instances as table
 from .._registry.database import open_database
 from .tokens.child import run_in_child
@@ -31,6 +33,7 @@ from .tokens.connection import instance_pin
 from .tokens.probe import find_token, probe_token
 from .tokens.refused_pins import Tried, note_login
 
+_NOTHING: Mapping[str, list[Any]] = {"instances": [], "tokens": [], "groups": []}
 _LEAST_WAIT = 0.1  # seconds for a lock, when the time is almost up
 _LOCK_SHARE = 0.8  # of the time of a probe: waiting for another run may take this much, and then says so
 
@@ -39,12 +42,19 @@ def report(request: StatusRequest, context: Context) -> Outcome:
     """hsm_status. Never changes anything; ``require`` decides whether what it found is a failure."""
     try:
         with open_database(request.registry, run=context.run, check_mode=True) as database:
-            known = table.all_instances(database)
+            known, known_groups = table.all_instances(database), groups.all_groups(database)
     except KeyfleetError as error:
-        if error.code != "registry_missing" or not context.check_mode:
+        # With nothing to probe there need not be one.
+        if error.code != "registry_missing" or not (context.check_mode or request.instances == ()):
             raise
-        context.warn(f"{error.message} In check mode there is nothing to probe yet.")
-        return Outcome(changed=False, values={"healthy": False, "instances": []})
+        if request.instances != ():
+            context.warn(f"{error.message} In check mode there is nothing to probe yet.")
+        return Outcome(changed=False, values={"healthy": False, "instances": [], "undeclared": _NOTHING})
+    undeclared = request.declared.undeclared(known, known_groups) if request.declared is not None else _NOTHING
+    if text := told(undeclared):
+        if request.refuses_undeclared:
+            raise Refused(f"{text} Declare it, or remove it with state: absent.", code="undeclared", details=dict(undeclared))
+        context.warn(text)
     chosen = known
     if request.instances is not None:
         chosen = []
@@ -59,7 +69,9 @@ def report(request: StatusRequest, context: Context) -> Outcome:
     if not context.check_mode:
         _note_logins(request.registry, context, probed)
     prefixes = prefix_of(known)
-    return _judge([_described(record, prefixes[record.name], slots) for record, slots in probed], request.require)
+    outcome = _judge([_described(record, prefixes[record.name], slots) for record, slots in probed], request.require)
+    outcome.values["undeclared"] = undeclared
+    return outcome
 
 
 def _described(record: InstanceRecord, prefix: str | None, slots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError
+from .site.undeclared import Declared
 from .tokens.connection_request import Login
 
 MOST_SECONDS = 86_400
@@ -31,6 +32,7 @@ class StatusRequest:
     """``registry`` is a path on the target. ``instances`` are names, None for all that are registered.
 
     ``probe`` is login or roundtrip; ``require`` is all, any or none; ``timeout`` is in seconds, for each instance.
+    ``declared`` is what the registry is compared with, None for nothing.
     """
 
     registry: str
@@ -39,6 +41,8 @@ class StatusRequest:
     require: str
     timeout: int
     login: Login
+    declared: Declared | None = None
+    refuses_undeclared: bool = False
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> StatusRequest:
@@ -48,4 +52,6 @@ class StatusRequest:
             raise InputError(problems)
         instances = None if names is None else tuple(names)
         login = Login(allow_low_pin_count=params["allow_low_pin_count"])
-        return cls(params["registry"], instances, params["probe"], params["require"], timeout, login)
+        declared = None if params["declared"] is None else Declared.parse(params["declared"])
+        refuses = params["undeclared"] == "refuse"
+        return cls(params["registry"], instances, params["probe"], params["require"], timeout, login, declared, refuses)

@@ -23,7 +23,8 @@ ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
 @dataclass(frozen=True)
 class SyncRequest:
     """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: keys are copied by
-    wrapping; ``relabel``: what stands beside keys gets the names that layout ``eviden`` has."""
+    wrapping; ``relabel``: what stands beside keys gets the names that layout ``eviden`` has. ``require``: of a group's members,
+    covered, reported or none."""
 
     registry: str
     connection: ConnectionRequest
@@ -32,6 +33,7 @@ class SyncRequest:
     repair: bool = False
     relabel: bool = False
     export: str | None = None
+    require: str = "none"
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
@@ -43,6 +45,8 @@ class SyncRequest:
             problems.append("repair: wrap is for the members of a group: give group, or leave it out")
         if repair == "layout" and connection.group:
             problems.append("repair: layout is for the tokens of an instance: give the instance of each member")
+        if params["require"] != "none" and not connection.group:
+            problems.append("require: is for the members of a group: give group, or leave it out")
         if problems:
             raise InputError(problems)
         return cls(
@@ -53,6 +57,7 @@ class SyncRequest:
             repair == "wrap",
             repair == "layout",
             params["export"],
+            params["require"],
         )
 
 

@@ -17,7 +17,7 @@ Spec = dict[str, dict[str, Any]]
 
 DEFAULT_REGISTRY = "/var/lib/keyfleet/registry.db"
 
-REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}}
+REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}, "option_names": {"type": "dict"}}
 
 PIN_SAFETY: Spec = {"allow_low_pin_count": {"type": "bool", "default": False, "no_log": False}}
 
@@ -59,6 +59,9 @@ INSTANCE_STATE: Spec = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+# What an entry of hsm_instances may say beside what an instance is.
+DECLARED: Spec = {name: INSTANCE_STATE[name] for name in ("allow_renumber", "force", "state")}
+
 GROUP: Spec = {
     "name": {"type": "str", "required": True},
     "description": {"type": "str", "default": ""},
@@ -84,6 +87,27 @@ STATUS: Spec = {
     "probe": {"type": "str", "choices": ["login", "roundtrip"], "default": "roundtrip"},
     "require": {"type": "str", "choices": ["all", "any", "none"], "default": "none"},
     "timeout": {"type": "int", "default": 30},
+    "declared": {
+        "type": "dict",
+        "options": {
+            "instances": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "tokens": {
+                        "type": "list",
+                        "elements": "dict",
+                        "no_log": False,
+                        "options": {"label": {"type": "str"}, "serial": {"type": "str"}, "slot": {"type": "str"}},
+                    },
+                },
+            },
+            "groups": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "undeclared": {"type": "str", "choices": ["report", "refuse"], "default": "report"},
 }
 
 ONE_TOKEN: Spec = {
@@ -102,6 +126,7 @@ SYNC: Spec = {
     "refresh": {"type": "list", "elements": "str", "choices": ["id", "label"], "default": []},
     "prune": {"type": "bool", "default": False},
     "repair": {"type": "str", "choices": ["wrap", "layout"]},
+    "require": {"type": "str", "choices": ["covered", "reported", "none"], "default": "none"},
     "export": {"type": "path"},
 }
 
@@ -215,7 +240,7 @@ CERTIFICATE: Spec = {
 }
 
 KMS: Spec = {
-    "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
+    "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE | DECLARED},
     "settings": {"type": "dict", "default": {}, "no_log": True},
     "config_path": {"type": "path", "default": "/etc/cosmian/kms.toml"},
     "allow_renumber": {"type": "bool", "default": False},

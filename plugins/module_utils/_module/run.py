@@ -18,6 +18,7 @@ from .._model.errors import Defect, InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
 from .guarded import GuardedModule
+from .naming import naming
 from .runtime import require_python
 from .secrets import take_secrets
 
@@ -77,14 +78,20 @@ def run(
     secrets: set[str] = set()
     params = take_secrets(module.params, module.argument_spec, secrets)
     module.no_log_values.difference_update(secrets)
-    context = Context(check_mode=module.check_mode, run=str(uuid.uuid4()), warn=module.warn, command=module.run_command)
+    name = naming(params.get("option_names"), module.argument_spec)
+    context = Context(
+        check_mode=module.check_mode,
+        run=str(uuid.uuid4()),
+        warn=lambda text: module.warn(name(text)),
+        command=module.run_command,
+    )
     try:
         if module.problems:
             raise InputError(_all_problems(module, parse, params))
         require_python(module, needs(module.params) if callable(needs) else needs)
         outcome = engine(parse(params), context)
     except KeyfleetError as error:
-        module.fail_json(msg=error.message, failure={"code": error.code, "details": error.details}, changed=error.changed)
+        module.fail_json(msg=name(error.message), failure={"code": error.code, "details": error.details}, changed=error.changed)
     except Exception as error:  # pylint: disable=broad-exception-caught
         text, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         if isinstance(error, Defect):
@@ -98,5 +105,5 @@ def run(
     if module._diff:
         answer["diff"] = outcome.diff
     if outcome.failure is not None:
-        module.fail_json(msg=outcome.failure, failure={"code": outcome.failure_code, "details": outcome.failure_details}, **answer)
+        module.fail_json(msg=name(outcome.failure), failure={"code": outcome.failure_code, "details": outcome.failure_details}, **answer)
     module.exit_json(**answer)

@@ -245,6 +245,9 @@ def test_members_are_compared_by_key_and_not_by_label(pair: Pair) -> None:
         "only-there": {"have": ["standby"], "lack": ["primary"]},
         "namesake": {"have": ["primary"], "different": ["standby"]},
     }
+    judged = pair.sync(require="covered")
+    assert judged["failure"]["code"] == "not_covered" and "has another key under the name 'namesake'." in judged["msg"]
+    assert "under the name 'namesake'" in str(ok(pair.sync(require="reported"))["warnings"])
     other = found["namesake"]["different"][0]["fingerprint"]
     assert other and other != found["namesake"]["fingerprint"]
 
@@ -263,9 +266,15 @@ def test_own_scan_compares_own_keys_only(pair: Pair) -> None:
 
 def test_repair_by_wrapping(pair: Pair) -> None:
     ok(pair.keys({**AES, "extractable": True}, {**AES, "label": "stays"}, {**EC, "extractable": True}))
-    planned = ok(pair.sync(check=True, repair="wrap"))
+    lacking = pair.sync(require="covered", option_names={"repair": "hsm_sync_repair"})
+    assert lacking["failure"]["code"] == "not_covered" and len(lacking["members"]) == 3
+    assert "connection 2 (instance 'standby', token 'payments-b') lacks 'dek-1', 'web'." in lacking["msg"]
+    assert lacking["msg"].endswith("with hsm_sync_repair: wrap.")
+    planned = ok(pair.sync(check=True, repair="wrap", require="covered"))
     assert planned["changed"] and len(planned["members"]) == 3
-    done = ok(pair.sync(repair="wrap"))
+    done = ok(pair.sync(repair="wrap", require="covered"))
+    # What nobody can copy is told, and is no failure.
+    assert "2 (instance 'standby', token 'payments-b') lacks 'stays', which cannot be copied" in str(done["warnings"])
     assert planned["diff"] == done["diff"]
     assert [entry["label"] for entry in done["repaired"]] == ["dek-1", "web"]
     assert {entry["to"]["instance"] for entry in done["repaired"]} == {"standby"}
@@ -284,10 +293,12 @@ def test_who_was_passed_over_is_unread(pair: Pair) -> None:
     answer = ok(pair.sync(prune=True))
     assert [entry["instance"] for entry in answer["unread"]] == ["primary"]
     assert len(answer["missing"]) == 1 and answer["pruned"] == []
+    assert "connection 1 (instance 'primary') could not be read" in pair.sync(require="covered")["msg"]
 
 
 def test_repair_is_for_groups(pair: Pair) -> None:
-    assert pair.hsm.run("hsm_sync", instance="primary", repair="wrap")["failure"]["code"] == "invalid_input"
+    for option in ({"repair": "wrap"}, {"require": "covered"}):
+        assert pair.hsm.run("hsm_sync", instance="primary", **option)["failure"]["code"] == "invalid_input"
 
 
 # The file for Git

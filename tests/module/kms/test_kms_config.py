@@ -415,6 +415,24 @@ def test_an_instance_that_the_file_names_is_not_removed(hsm: Hsm) -> None:
     ]
 
 
+def test_an_instance_that_others_refer_to_leaves_the_file_by_name_only(hsm: Hsm) -> None:
+    for name in "ab":
+        hsm.register(name, tokens=[hsm.token(name)])
+    a, b = (entry(hsm, name, hsm.token(name)) for name in "ab")
+    gone = {"name": "b", "state": "absent"}
+    hsm.run("hsm_group", name="cards", connections=[{"instance": "a"}, {"instance": "b"}])
+    hsm.run("hsm_key", instance="b", keys=[{"label": "dek-1", "type": "AES"}])
+    run(hsm, a, b)
+    for declared in ([a], [a, gone], [a, {**gone, "force": True}]):
+        assert "these groups have a connection to it: 'cards'" in refused(hsm, "in_use", *declared)
+    hsm.run("hsm_group", name="cards", connections=[{"instance": "a"}])
+    for declared in ([a], [a, gone]):
+        assert "1 virtual key refers to it: 'dek-1'" in refused(hsm, "in_use", *declared)
+    four_steps(hsm, a, {**gone, "force": True})
+    assert hsm.run("hsm_instance", name="b", state="absent", force=True)["changed"] is True
+    assert run(hsm, a, gone)["changed"] is False
+
+
 def test_a_reference_that_a_crash_kept_out_is_mended(hsm: Hsm) -> None:
     hsm.register("a", tokens=[hsm.token("a")])
     wanted = entry(hsm, "a", hsm.token("a"))

@@ -39,6 +39,7 @@ def test_all_is_well(fleet: Hsm, probe: str) -> None:
         numbers = [slot["slot_id"] for slot in slots(answer, "standby")]
         assert numbers == sorted(numbers)
     one = ok(fleet.run("hsm_status", instances=["standby"]))
+    assert one["undeclared"] == {"instances": [], "tokens": [], "groups": []}
     assert [entry["prefix"] for entry in one["instances"]] == ["hsm::softhsm2_1"]
 
 
@@ -106,6 +107,16 @@ def test_a_wrong_pin_is_tried_once_however_often_the_token_is_registered(primary
     assert calls(log)["C_Login"] == 1
 
 
+def test_what_is_registered_and_not_declared(fleet: Hsm) -> None:
+    ok(fleet.run("hsm_group", name="cards", connections=[{"instance": "primary"}]))
+    declared = {"instances": [{"name": "standby", "tokens": [{"label": "second"}]}]}
+    told = ok(fleet.run("hsm_status", instances=[], declared=declared))
+    assert told["undeclared"] == {"instances": ["primary"], "tokens": [{"instance": "standby", "token": "third"}], "groups": ["cards"]}
+    assert "not declared: instance 'primary', token 'third' of instance 'standby', group 'cards'." in str(told["warnings"])
+    refused = fleet.run("hsm_status", instances=[], declared=declared, undeclared="refuse")
+    assert refused["failure"] == {"code": "undeclared", "details": told["undeclared"]}
+
+
 def test_a_caller_mistake_is_no_device_fault(primary: Hsm) -> None:
     (primary.scratch / "pins" / "payments").write_text("000000\n")
     slot = slots(ok(primary.run("hsm_status")))[0]
@@ -114,6 +125,7 @@ def test_a_caller_mistake_is_no_device_fault(primary: Hsm) -> None:
 
 def test_no_registry_and_unknown_instance(hsm: Hsm) -> None:
     assert hsm.run("hsm_status")["failure"]["code"] == "registry_missing"
+    assert ok(hsm.run("hsm_status", instances=[], declared={}))["undeclared"]["instances"] == []
     checked = ok(hsm.run("hsm_status", check=True, require="all"))
     assert checked["instances"] == [] and checked["healthy"] is False
     hsm.register()

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ansible_collections.keyfleet.hsm.plugins.doc_fragments.instance import ModuleDocFragment as Instance
 from ansible_collections.keyfleet.hsm.plugins.doc_fragments.instances import ModuleDocFragment as Instances
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import DECLARED
 
 
 def without_words(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -27,4 +28,9 @@ def without_words(options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]
 def test_an_entry_of_instances_has_the_options_of_an_instance() -> None:
     instance: dict[str, Any] = yaml.safe_load(Instance.DOCUMENTATION)
     instances: dict[str, Any] = yaml.safe_load(Instances.DOCUMENTATION)
-    assert without_words(instances["options"]["instances"]["suboptions"]) == without_words(instance["options"])
+    entry = instances["options"]["instances"]["suboptions"]
+    # Of the task's options in hsm_instance, what an entry may say too.
+    state = {name: entry.pop(name) for name in DECLARED}
+    assert without_words(entry) == without_words(instance["options"])
+    for name, option in state.items():
+        assert {key: value for key, value in option.items() if key != "description"} == DECLARED[name]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from ..._model.addresses import check_addresses, prefix_of
@@ -24,6 +25,7 @@ from ..._model.kms.config import (
     slot_moves,
     slot_prefixes,
 )
+from ..._model.kms.losses import Referred, check_losses
 from ..._model.kms.masking import masked_pair
 from ..._model.kms.names import BUILT_IN, Names, name_problems
 from ..._model.kms.request import KmsConfigRequest
@@ -33,7 +35,7 @@ from ..._model.records import InstanceRecord
 from ..._model.toml_values import same
 from ..._registry import events, references
 from ..._registry import instances as table
-from ..._registry.database import open_database, registry_exists
+from ..._registry.database import Database, open_database, registry_exists
 from ..files.private_files import replacing
 from ..files.toml_text import parse, render
 from . import tokens as kms_tokens
@@ -48,6 +50,15 @@ MODE = 0o400  # as the server's package ships it
 _BANNER = "# Written by keyfleet.hsm.kms_config from hsm_instances. A change by hand is undone by the next run.\n"
 
 
+@dataclass(frozen=True)
+class _Registered:
+    """The registered instances, the ids of those that the file named when it was written last, and what refers to their tokens."""
+
+    instances: Sequence[InstanceRecord] = ()
+    named: frozenset[str] | set[str] = frozenset()
+    tokens: Sequence[Referred] = ()
+
+
 def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     """kms_config. Raises :class:`KeyfleetError`: nothing was written."""
     if request.state == "probed":
@@ -59,8 +70,10 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
     instances = kms_tokens.serve(request.instances, pins, context)
     kek = _check_served(request, instances)
     wanted = document(request.settings, instances)
-    known, referred = _registered(request, context)
+    registered = _registered(request, context)
+    known = registered.instances
     _check_moves(request, existing, instances, known)
+    check_losses(registered.tokens, _slots(request, existing), instances, request.absent)
     _warn(request, existing, instances, known, context)
     changed = existing is None or existing.mode != MODE or not same(existing.document, wanted)
     # Outside check mode every slot is a number by now.
@@ -72,8 +85,8 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
     proof = prove(request, instances, pins, kek, context, old_server=names.is_old)
-    if not context.check_mode and (changed or (known and referred != _identities(known, instances))):
-        _write(request, context, instances, text if changed else None)
+    if not context.check_mode and (changed or (known and registered.named != _identities(known, instances))):
+        _write(request, context, existing, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
@@ -125,13 +138,23 @@ def _check_served(request: KmsConfigRequest, instances: Sequence[Served]) -> Wra
     return kek
 
 
-def _registered(request: KmsConfigRequest, context: Context) -> tuple[list[InstanceRecord], set[str]]:
-    """The registered instances, and the ids of those that the file named when it was last written."""
+def _registered(request: KmsConfigRequest, context: Context) -> _Registered:
     if not registry_exists(request.registry):
-        return [], set()
+        return _Registered()
     # A copy in memory: looking leaves no trace.
     with open_database(request.registry, run=context.run, check_mode=True) as database:
-        return table.all_instances(database), references.of_path(database, request.config_path)
+        return _read(database, request.config_path)
+
+
+def _read(database: Database, path: str) -> _Registered:
+    known, named = table.all_instances(database), references.of_path(database, path)
+    tokens = []
+    for record in known:
+        for token in record.tokens:
+            ids = [token.id] if token.id is not None else []
+            keys = [key.label for key in virtual_keys.of_tokens(database, ids)]
+            tokens.append(Referred(record.name, record.model, token, record.id in named, groups.of_tokens(database, ids), keys))
+    return _Registered(known, named, tokens)
 
 
 def _identities(known: Sequence[InstanceRecord], instances: Sequence[Served]) -> set[str]:
@@ -147,6 +170,12 @@ def _check_moves(
     if existing is not None:
         moved += slot_moves(slot_prefixes(existing.document, request.config_path), served_slots(instances))
     check_addresses(moved, allowed=request.allow_renumber)
+
+
+def _slots(request: KmsConfigRequest, existing: Existing | None) -> set[tuple[str, int]]:
+    """Model and slot of all that the file serves now."""
+    found = slot_prefixes(existing.document, request.config_path) if existing is not None else []
+    return {(model, slot) for model, slot, _prefix in found}
 
 
 def _warn(
@@ -193,7 +222,7 @@ def _file(path: str, text: str | None) -> Iterator[None]:
         ) from None
 
 
-def _write(request: KmsConfigRequest, context: Context, instances: Sequence[Served], text: str | None) -> None:
+def _write(request: KmsConfigRequest, context: Context, existing: Existing | None, instances: Sequence[Served], text: str | None) -> None:
     """The file, and which instances it names. All that a full disk can stop comes before the file is in its place; a crash between the
     two is mended by the next run."""
     path = request.config_path
@@ -202,9 +231,11 @@ def _write(request: KmsConfigRequest, context: Context, instances: Sequence[Serv
             return
     with open_database(request.registry, run=context.run) as database, _file(path, text), database.transaction():
         # Looked at again under the write lock: from now on no instance is removed that the file will name.
-        known = table.all_instances(database)
+        registered = _read(database, path)
+        known = registered.instances
         moved = registry_moves(prefix_of(known), prefix_by_name(instances))
         check_addresses(moved, allowed=request.allow_renumber)
+        check_losses(registered.tokens, _slots(request, existing), instances, request.absent)
         references.replace(database, path, _identities(known, instances))
         if text is not None:
             events.record(database, "write_config", path, instances=[instance.spec.name for instance in instances])

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -50,12 +50,19 @@ class Repair:
         self._broken: list[dict[str, Any]] = []
         self._left = False
 
-    def run(self, group: GroupRecord, scope: Scope, matches: Sequence[Match]) -> Repairs:
+    def rules(self, group: GroupRecord, scope: Scope, matches: Sequence[Match]) -> CopyRules:
         """``matches`` are the group's records and the keys of the serving member that they point at."""
+        around = [group_scope(self.database, group, token_id) for token_id in group.members]
+        return CopyRules(scope, matches, around, {self.report.serving})
+
+    def previewed(self) -> Repair:
+        """The same without a copy being made."""
+        return Repair(self.report, self.database, replace(self.context, check_mode=True))
+
+    def run(self, rules: CopyRules) -> Repairs:
         if not any(row.lack for row in self.report.found):
             return Repairs()
-        around = [group_scope(self.database, group, token_id) for token_id in group.members]
-        orders, refused = plan_copies(self.report.found, CopyRules(scope, matches, around, {self.report.serving}))
+        orders, refused = plan_copies(self.report.found, rules)
         hides = {number: member.contents.hidden for number, member in enumerate(self.report.members) if member.contents.hidden}
         refused += [
             Refusal(order.row, order.lacking, f"it may be there: {hides[order.lacking]}") for order in orders if order.lacking in hides

@@ -33,6 +33,7 @@ from ..._registry import pending_keys, pending_layouts, virtual_keys
 from ..._registry.database import Database, open_database
 from ..files.softhsm import hidden_objects
 from ..members.comparison import MemberReport, Members
+from ..members.coverage import Gap, gaps_of, judge
 from ..members.repair import Repair, Repairs
 from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
 from ..tokens.connection import Target, open_target, target_of
@@ -193,10 +194,22 @@ class _GroupSync(_Sync):
         refresh, prune = self.request.refresh, self.request.prune
         plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others))
         written = self.write([plan], lambda: self._document(plan, report))
-        repairs = Repairs()
-        if self.request.repair:
-            repairs = Repair(report, self.database, self.context).run(self.group, scope, plan.comparison.matches)
-        return outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs)
+        repairs, gap = Repairs(), None
+        if self.request.repair or self.request.require != "none":
+            repair = Repair(report, self.database, self.context)
+            rules = repair.rules(self.group, group_scope(self.database, self.group, token_id or 0), plan.comparison.matches)
+            made = repair.run(rules) if self.request.repair else None
+            repairs = made or repairs
+            gap = self._gap(report, gaps_of(repair, rules, made) if self.request.require != "none" else [])
+        outcome = outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs)
+        if gap is not None and outcome.failure is None:
+            outcome.failure = gap
+            del outcome.values["document"]  # of a thousand keys, in the midst of an error
+            outcome.failure_code = "not_covered"
+        return outcome
+
+    def _gap(self, report: MemberReport, gaps: Sequence[Gap]) -> str | None:
+        return judge(self.group.name, gaps, report.unread, self.request.require, self.context.warn)
 
     def _document(self, plan: SyncPlan, report: MemberReport) -> Mapping[str, Any]:
         members = connections_of(self.known, self.group)

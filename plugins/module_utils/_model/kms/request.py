@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..declared import is_absent
 from ..quoting import bracketed, quoted
-from ..tokens.instance_spec import parse_instance, read_login
+from ..tokens.instance_spec import name_problem, parse_instance, read_login
 from ..tokens.secret import PINPAD
 from ..toml_values import plain
 from ..uids import model_problem
@@ -38,14 +39,15 @@ class KmsConfigRequest:
     ``server_path``: the server's program, which is asked for the names that it knows, where it is there. ``settings_unchecked`` are names
     that are let through.
 
-    ``instances`` are the sound ones. ``problems`` are those of all options. They are not raised here, since what is wrong with the
-    PIN files of the sound instances is told in the same error.
+    ``instances`` are the sound ones. ``absent`` are the names of those that shall go, and whether with ``force``. ``problems`` are those of
+    all options. They are not raised here, since what is wrong with the PIN files of the sound instances is told in the same error.
     """
 
     registry: str
     config_path: str
     settings: Mapping[str, Any] = field(repr=False)
     instances: tuple[Declared, ...]
+    absent: Mapping[str, bool]
     allow_renumber: bool
     problems: tuple[str, ...]
     state: str = "present"
@@ -62,12 +64,16 @@ class KmsConfigRequest:
         settings, of_settings = parse_settings(params["settings"])
         instances, of_instances = parse_instances(params["instances"])
         problems = (*of_settings, *of_instances)
+        entries = params["instances"]
+        absent = {entry["name"]: bool(entry.get("force")) for entry in entries if is_absent(entry)}
+        renumber = params["allow_renumber"] or any(entry.get("allow_renumber") for entry in entries)
         return cls(
             params["registry"],
             params["config_path"],
             settings,
             tuple(instances),
-            params["allow_renumber"],
+            absent,
+            renumber,
             problems,
             params["state"],
             params["allow_low_pin_count"],
@@ -100,15 +106,19 @@ def parse_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
 
 
 def parse_instances(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Declared], list[str]]:
-    """The sound instances in declared order, and every problem of all of them."""
+    """The sound instances in declared order, and every problem of all of them. One with ``state: absent`` has a name and is not served."""
     found: list[Declared] = []
     problems: list[str] = []
     names: dict[str, int] = {}
     for index, options in enumerate(entries):
         where = f"instances[{index}]{bracketed(options['name'])}"
-        spec, faults = parse_instance(options, f"{where}.")
-        problems += faults
-        problems += _server_problems(options, where)
+        spec = None
+        if not is_absent(options):
+            spec, faults = parse_instance(options, f"{where}.")
+            problems += faults
+            problems += _server_problems(options, where)
+        elif problem := name_problem(options["name"]):
+            problems.append(f"{where}.name: {problem}")
         if options["name"] in names:
             problems.append(f"{where}.name: instances[{names[options['name']]}] has the same name: give each instance its own")
         names.setdefault(options["name"], index)

@@ -16,6 +16,7 @@ import pytest
 import tomli_w
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_prefixes import hsm_prefixes
+from ansible_collections.keyfleet.hsm.plugins.filter.hsm_present import hsm_present
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_uid import hsm_uid
 from ansible_collections.keyfleet.hsm.plugins.filter.to_toml import to_toml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.toml_text import parse
@@ -37,6 +38,7 @@ def test_prefixes_of_the_product() -> None:
     declared = [{"model": "SoftHSM2", "tokens": token}, {"model": "softhsm2", "tokens": token}]
     declared.append({"model": "utimaco", "tokens": token})
     assert hsm_prefixes(declared) == ["hsm::softhsm2", "hsm::softhsm2_1", "hsm::utimaco"]
+    assert hsm_prefixes([{"name": "gone", "state": "absent"}, *declared[1:2]]) == [None, "hsm::softhsm2"]
     assert hsm_prefixes([{"model": "other"}, {"model": "other", "tokens": token}]) == [None, "hsm::other"]
 
 
@@ -75,6 +77,13 @@ def test_prefixes_of_what_is_no_list_of_instances(given: Any, words: str) -> Non
     with pytest.raises(AnsibleFilterError) as caught:
         hsm_prefixes(given)
     assert words in str(caught.value)
+
+
+def test_entries_that_shall_be_there() -> None:
+    entries = [{"name": "a"}, {"name": "b", "state": "absent"}, {"name": "c", "state": "present"}, "no entry"]
+    assert [entries[0], *entries[2:]] == hsm_present(entries)
+    with pytest.raises(AnsibleFilterError, match="the input is a dict: give a list"):
+        hsm_present({})
 
 
 def test_all_problems_of_a_list_at_once() -> None:

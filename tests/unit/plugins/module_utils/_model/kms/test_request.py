@@ -166,6 +166,14 @@ def test_a_whole_request() -> None:
     assert [problem.partition(":")[0] for problem in found.problems] == ["instances[1] (b).tokens"]
 
 
+def test_entries_of_instances_that_shall_go() -> None:
+    found = parse(declared("a"), {"name": "b", "state": "absent"}, {"name": "c", "state": "absent", "force": True, "allow_renumber": True})
+    assert [one.spec.name for one in found.instances] == ["a"]
+    assert (found.absent, found.allow_renumber, found.problems) == ({"b": False, "c": True}, True, ())
+    (problem,) = parse({"name": "-", "state": "absent"}).problems
+    assert problem.startswith("instances[0] (-).name: '-' is no instance name")
+
+
 def test_every_problem_is_told_at_once_and_what_is_sound_is_kept() -> None:
     """So that the PIN files of the sound instances are looked at for the same error."""
     found = parse(

@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The declaration of a host: what is refused, what is told, and that nothing which site reads or hands over is forgotten."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.keyfleet.hsm.plugins.filter.site_findings import FIELDS, role_variables, site_findings
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.variables import SITE
+
+CHECKOUT = Path(__file__).resolve().parents[4]
+SOUND: dict[str, Any] = {
+    "hsm_instances": [
+        {"name": "primary", "model": "softhsm2", "tokens": [{"label": "payments", "pin_file": "/p"}]},
+        {"name": "standby", "model": "softhsm2", "tokens": [{"serial": "1f", "login": False}]},
+        {"name": "old", "state": "absent"},
+    ],
+    "hsm_groups": [
+        {"name": "cards", "connections": [{"instance": "primary"}, {"instance": "standby"}]},
+        {"name": "gone", "state": "absent"},
+    ],
+    "hsm_keys": [{"group": "cards", "keys": [{"label": "pan-1", "type": "AES", "extractable": True}]}, {"instance": "primary", "keys": []}],
+}
+
+
+def problems(variables: dict[str, Any], *names: str) -> list[str]:
+    found: list[str] = site_findings(variables, list(names))["problems"]
+    return found
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The sound declaration with one place of it, given as ``hsm_groups.0.name``, set to something else."""
+    whole = copy.deepcopy(SOUND)
+    at: Any = whole
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in way:
+        at = at[part]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return whole
+
+
+def test_a_sound_declaration() -> None:
+    found = site_findings(SOUND, ["hsm_instances", "hsm_keys", "kms_settings", "gateway_flavor", "gateway_port", "site_name", "kms_tried"])
+    assert (found["problems"], found["notes"]) == ([], [])
+    assert found["declared"] == {
+        "instances": [
+            {"name": "primary", "tokens": [{"label": "payments"}]},
+            {"name": "standby", "tokens": [{"serial": "1f"}]},
+            {"name": "old"},
+        ],
+        "groups": ["cards", "gone"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("hsm_instances", [], "hsm_instances: missing, empty or not a list"),
+        ("hsm_instances", "primary", "hsm_instances: missing, empty or not a list"),
+        ("hsm_groups", {}, "hsm_groups: not a list"),
+        ("hsm_keys", "x", "hsm_keys: not a list"),
+        ("hsm_instances.0", "x", "hsm_instances[0]: not a mapping"),
+        ("hsm_instances.0.modle", "x", "hsm_instances[0]: unknown field modle, did you mean model?"),
+        ("hsm_instances.0.4711", "x", "hsm_instances[0]: unknown field ?. Fields are name, "),
+        ("hsm_instances.0.tokens.0.pinfile", "x", "hsm_instances[0].tokens[0]: unknown field pinfile, did you mean pin_file?"),
+        ("hsm_keys.0.keys.0.sise", 1, "hsm_keys[0].keys[0]: unknown field sise, did you mean size?"),
+        ("hsm_keys.0.pin", "x", "hsm_keys[0]: unknown field pin"),
+        ("hsm_instances.1.name", "primary", "hsm_instances[1].name: 'primary' is declared already"),
+        ("hsm_instances.1.name", None, "hsm_instances[1].name: missing or not a name"),
+        ("hsm_groups.0.name", "a b", "hsm_groups[0].name: missing or not a name"),
+        ("hsm_instances.0.model", 1, "hsm_instances[0].model: missing or not a text"),
+        ("hsm_instances.0.tokens", None, "hsm_instances[0].tokens: missing or not a list"),
+        ("hsm_instances.0.tokens.0.pin_file", None, "hsm_instances[0].tokens[0].pin_file: missing"),
+        ("hsm_groups.0.connections", [], "hsm_groups[0].connections: missing or not a list"),
+        ("hsm_groups.0.connections.1.instance", "third", "hsm_groups[0].connections[1].instance: not in hsm_instances"),
+        ("hsm_groups.0.connections.1.instance", "old", "hsm_groups[0].connections[1].instance: has state: absent in hsm_instances"),
+        ("hsm_groups.0.connections.0.token_label", "other", "hsm_groups[0].connections[0].token_label: not one of the declared tokens"),
+        ("hsm_keys.0.group", "gone", "hsm_keys[0].group: has state: absent in hsm_groups"),
+        ("hsm_keys.0.group", "other", "hsm_keys[0].group: not in hsm_groups"),
+        ("hsm_keys.1.instance", "other", "hsm_keys[1].instance: not in hsm_instances"),
+        ("hsm_keys.0.instance", "primary", "hsm_keys[0]: needs instance or group, and not both"),
+        ("hsm_keys.0.keys", None, "hsm_keys[0].keys: missing or not a list"),
+        ("hsm_group_require", "all", "hsm_group_require: unknown value, use covered or reported"),
+        ("site_undeclared", "delete", "site_undeclared: unknown value, use report or refuse or remove"),
+        ("hsm_sync_repair", ["wrap", "copy"], "hsm_sync_repair: unknown value, use wrap or layout"),
+        ("hsm_sync_refresh", "id", "hsm_sync_refresh: not a list"),
+        ("hsm_sync_export", "export", "hsm_sync_export: not an absolute path"),
+    ],
+)
+def test_what_is_refused(path: str, value: Any, problem: str) -> None:
+    found = problems(changed(path, value))
+    assert any(one.startswith(problem) for one in found), found
+
+
+def test_tokens_that_would_share_an_exported_file() -> None:
+    several = changed("hsm_instances.1.tokens", [{"serial": "1f", "login": False}, {"serial": "2f", "login": False}])
+    (problem,) = problems({**several, "hsm_sync_export": "/srv/export"})
+    assert problem.startswith("hsm_sync_export: hsm_instances[1] has several tokens")
+
+
+def test_no_value_is_shown() -> None:
+    """It may be a PIN, wherever it stands."""
+    canary = "73915520"
+    for path in (
+        "hsm_instances.0.name",
+        "hsm_instances.0.model",
+        "hsm_instances.0.4711",
+        "hsm_groups.0.name",
+        "hsm_keys.0.group",
+        "hsm_groups",
+    ):
+        assert canary not in str(problems(changed(path, [canary])))
+    assert canary not in str(problems(changed(f"hsm_instances.0.tokens.0.{canary}", "x")))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("hsm_key", "hsm_key: unknown variable, did you mean hsm_keys?"),
+        ("hsm_group", "hsm_group: unknown variable, did you mean hsm_groups?"),
+        ("kms_setting", "kms_setting: unknown variable, did you mean kms_settings?"),
+        ("hsm_rack", "hsm_rack: unknown variable."),
+        ("site_undeclard", "site_undeclard: unknown variable, did you mean site_undeclared?"),
+        ("load_balancer_gateway", "load_balancer_gateway: unknown variable, did you mean load_balancer_gateways?"),
+    ],
+)
+def test_a_name_that_nothing_reads(name: str, problem: str) -> None:
+    (found,) = problems(SOUND, name)
+    assert found == f"{problem} If it is one of your own, list it in site_own_variables."
+    assert problems({**SOUND, "site_own_variables": [f"{name[:-2]}*"]}, name) == []
+
+
+def test_keys_of_a_group_that_cannot_be_copied_are_told() -> None:
+    (note,) = site_findings(changed("hsm_keys.0.keys.0.extractable", None), [])["notes"]
+    assert note.startswith("hsm_keys[0]: group 'cards' has 2 members, and these keys cannot be copied from one to another: 'pan-1'.")
+    alone = changed("hsm_groups.0.connections", [{"instance": "primary"}])
+    del alone["hsm_keys"][0]["keys"][0]["extractable"]
+    assert site_findings(alone, [])["notes"] == []
+
+
+def tasks(path: str) -> Iterator[dict[str, Any]]:
+    yield from yaml.safe_load((CHECKOUT / path).read_text())
+
+
+@pytest.mark.parametrize(
+    ("place", "file", "module", "apart"),
+    [
+        # What an entry that goes says is read where it goes.
+        ("hsm_instances", "instance.yml", "hsm_instance", {"state"}),
+        ("hsm_groups", "hsms.yml", "hsm_group", {"force", "state"}),
+        ("hsm_keys", "keys.yml", "hsm_key", set()),
+    ],
+)
+def test_every_field_is_handed_over(place: str, file: str, module: str, apart: set[str]) -> None:
+    handed = [task[f"keyfleet.hsm.{module}"] for task in tasks(f"playbooks/tasks/{file}") if f"keyfleet.hsm.{module}" in task]
+    assert set(FIELDS[place]) - apart <= set(handed[-1])
+
+
+def test_every_variable_of_the_playbook_is_known_and_in_the_guide() -> None:
+    texts = [path.read_text() for path in (CHECKOUT / "playbooks/site.yml", *(CHECKOUT / "playbooks/tasks").glob("*.yml"))]
+    read = {name for text in texts for name in re.findall(r"(?<![\w.])(?:hsm|kms)_\w*[a-z]\b", text)}
+    known, noted = role_variables()
+    modules = {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
+    assert read - modules <= {*SITE, *known}
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \| .+ \|$", (CHECKOUT / "docs/fleet.md").read_text(), re.MULTILINE)
+    assert dict(table).items() >= SITE.items() and dict(table).keys() == SITE.keys()
+    # A variable is an option or a note, and no module's name passes for one.
+    assert not modules & known and {"kms_tried", "kms_looked"} <= noted and not {"kms_package", "kms_config"} & noted
+    roles = {name for path in (CHECKOUT / "roles").glob("*/meta/argument_specs.yml") for name in options_of(path)}
+    assert roles == known
+
+
+def options_of(path: Path) -> Iterator[str]:
+    for spec in yaml.safe_load(path.read_text())["argument_specs"].values():
+        yield from spec.get("options", {})

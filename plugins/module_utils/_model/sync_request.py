@@ -32,6 +32,7 @@ class SyncRequest:
     repair: bool = False
     relabel: bool = False
     export: str | None = None
+    results: str | None = None
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
@@ -53,6 +54,7 @@ class SyncRequest:
             repair == "wrap",
             repair == "layout",
             params["export"],
+            params["results"],
         )
 
 

@@ -50,7 +50,8 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The diff lists each key that changes, by its label, as it was and as it will be. It is the same in check mode.
+      - The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45) and has a line for each key that changes, at most 50 of
+        them, those that are destroyed first. C(-/+) is a key that is destroyed and made anew. It is the same in check mode.
   idempotent:
     support: full
 options:
@@ -409,6 +410,18 @@ options:
       - fail
       - generate
     default: fail
+  results:
+    description:
+      - Of which keys RV(key_results) has an entry. V(all), those that were V(changed), failed or were kept with a mismatch, or with
+        V(summary) none.
+      - By default all when O(keys) has up to 100 entries. Above, as with V(changed), and each list has 100 entries at most.
+      - Where not all keys are listed, fields that are null or an empty list are left out.
+      - RV(summary) counts all keys in any case, and RV(failed_keys) has at least the first 100.
+    type: str
+    choices:
+      - all
+      - changed
+      - summary
 notes:
   - A failure in the middle of the list is told in full, see RV(applied), RV(failed_keys) and RV(not_attempted).
     C(changed) is true when anything was done. Run the task again once the cause is fixed; it goes on from there.
@@ -639,15 +652,19 @@ EXAMPLES = r"""
 RETURN = r"""
 key_results:
   description:
-    - One entry for each entry of O(keys), in the same order. What exists was read from the token; check mode predicts
-      what would be made.
+    - One entry for each entry of O(keys), in the same order, as far as O(results) says. What exists was read from the token;
+      check mode predicts what would be made.
     - What the token does not report is as this module has set it, where the registry has that.
     - The same list comes back as C(keys), for playbooks that read it by that name. They write C(result['keys']), since
-      C(result.keys) is a method of every dictionary in Jinja2.
+      C(result.keys) is a method of every dictionary in Jinja2. C(keys) is left out where not all keys are listed.
   returned: when the keys could be planned
   type: list
   elements: dict
   contains:
+    index:
+      description: Place of the entry in O(keys), beginning with V(0).
+      returned: always
+      type: int
     label:
       description: Label of the key as it was given, without a generation unless that was given with it.
       returned: always
@@ -749,7 +766,8 @@ key_results:
       type: list
       elements: str
   sample:
-    - label: dek-1
+    - index: 0
+      label: dek-1
       generation: 2
       current: true
       fingerprint: 46ab68
@@ -770,7 +788,8 @@ key_results:
       local: true
       public_key: null
       state: present
-    - label: web-tls
+    - index: 1
+      label: web-tls
       generation: 1
       current: true
       fingerprint: 71c7efe3a7c9ce7cd8fcbeb4a5e2a9e45a48f25075c86328b9872e3e132464b5
@@ -790,7 +809,8 @@ key_results:
         3zqeWvZUsoSkegCNUT1xii73I32Dem9r+gyogDH8ZD8iSe8X2LJhnO22cg==
         -----END PUBLIC KEY-----
       state: present
-    - label: old
+    - index: 2
+      label: old
       generation: 1
       current: false
       fingerprint: null
@@ -833,6 +853,46 @@ applied:
   sample:
     - {index: 0, label: dek-1, action: create}
     - {index: 1, label: web-tls, action: create}
+summary:
+  description:
+    - How many keys there are of each kind, in check mode how many there would be. Each key counts in one of the other numbers, which
+      add up to RV(summary.keys). The other generations that an entry concerns are keys of their own.
+  returned: when the keys could be planned
+  type: dict
+  contains:
+    keys:
+      description: All of them.
+      returned: always
+      type: int
+    created:
+      description: Generated or imported.
+      returned: always
+      type: int
+    replaced:
+      description: Destroyed and made anew.
+      returned: always
+      type: int
+    changed:
+      description: Changed in the HSM, on the virtual key or in the registry, and repaired.
+      returned: always
+      type: int
+    deleted:
+      description: Destroyed, or removed from the registry.
+      returned: always
+      type: int
+    unchanged:
+      description: Left as they were.
+      returned: always
+      type: int
+    failed:
+      description: Tried, and failed.
+      returned: always
+      type: int
+    not_attempted:
+      description: Left undone because the device failed before.
+      returned: always
+      type: int
+  sample: {keys: 1000, created: 950, replaced: 0, changed: 3, deleted: 2, unchanged: 45, failed: 0, not_attempted: 0}
 served_by:
   description: The connection of the O(group) that served. V(null) without a group.
   returned: when the keys could be planned, but for check mode on what is not registered yet

@@ -43,9 +43,9 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The diff lists the keys that are added or pruned, by their UID, the records that are refreshed or moved to another
-        member, the keys that are copied, the objects that are relabelled, and the entries of the exported file that
-        differ, the first 500 of them.
+      - The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45), and has a line for each key that is added or pruned, by its
+        UID, for each record that is refreshed or moved to another member, for each key that is copied, and for each object that is
+        relabelled, at most 50 of them. The entries of the exported file that differ follow, the first 50 of them.
   idempotent:
     support: full
 options:
@@ -123,6 +123,17 @@ options:
       - It is replaced when it is an export. A file that holds anything else is refused, and so is a symbolic link.
       - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
     type: path
+  results:
+    description:
+      - How much is returned. With V(all) everything, with V(changed) all lists and no RV(document), with V(summary) empty lists and no
+        RV(document).
+      - By default V(all) up to 100 keys. Above, as with V(changed), and each list has 100 entries at most.
+      - Where something may be left out, RV(summary) also counts the entries of each list.
+    type: str
+    choices:
+      - all
+      - changed
+      - summary
 notes:
   - Of a group, a key that is recorded in none so far becomes the group's, with all that is known of it. With
     O(keyfleet.hsm.hsm_group#module:key_scan=own) nothing is added, and only the group's own keys are compared.
@@ -170,6 +181,7 @@ EXAMPLES = r"""
 - name: Record the keys of the group
   keyfleet.hsm.hsm_sync:
     group: payments
+    results: all
   register: sync
 
 - name: Write them to a file in the repository
@@ -446,7 +458,7 @@ not_relabelled:
   elements: dict
   sample: []
 summary:
-  description: Counts of keys.
+  description: Counts of keys. Where lists may be left out or cut off, also of the entries of each other list, by its name.
   returned: success
   type: dict
   contains:
@@ -478,8 +490,9 @@ served_by:
   sample: {priority: 1, instance: primary, token_label: payments, slot: 976726751}
 document:
   description:
-    - The virtual keys of the group, or of the token, for Git. It holds no secret. V(null) where several tokens were read, and in
-      check mode where nothing is registered yet.
+    - The virtual keys of the group, or of the token, for Git. It holds no secret. Left out with O(results=changed) and
+      O(results=summary), and by default above 100 keys, so say O(results=all) where a playbook reads it. V(null) where several
+      tokens were read, and in check mode where nothing is registered yet.
     - What M(keyfleet.hsm.hsm_key) cannot declare is listed under C(others) with the reason, and so is what it would make
       anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
     - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is

@@ -22,7 +22,6 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
     RECORD,
     REMOVE_PRIVATE,
     REPAIR,
-    REPLACE,
     SET_STATE,
     KeyPlan,
     mended_operations,
@@ -34,7 +33,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import PRIVATE, PUBLIC, SECRET, class_operations, ordered
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CHANGE, CREATE, DELETE, KEEP
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, PendingKey, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
 from plain_keys import HERE, der, scope_of

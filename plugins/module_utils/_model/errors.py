@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-_SHOWN = 50  # problems that one message lists
+from .grouping import told
 
 
 class KeyfleetError(Exception):
@@ -33,11 +33,8 @@ class InputError(KeyfleetError):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
-        head = self.problems[0] if len(self.problems) == 1 else f"{len(self.problems)} problems in the input:"
-        tail = [] if len(self.problems) == 1 else [f"- {problem}" for problem in self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            tail.append(f"- and {len(self.problems) - _SHOWN} more, all in failure.details.problems")
-        super().__init__("\n".join([head, *tail]), code="invalid_input", details={"problems": self.problems})
+        message, details = told(self.problems, f"{len(self.problems)} problems in the input:")
+        super().__init__(message, code="invalid_input", details=details)
 
 
 class Refused(KeyfleetError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CREATE, CHANGE, DELETE, KEEP = "create", "change", "delete", "keep"
+CREATE, CHANGE, REPLACE, DELETE, KEEP = "create", "change", "replace", "delete", "keep"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Outcome:
     """What a run gives back. ``failure`` is an error's text when the run failed although parts of it were done."""
 
     changed: bool
-    diff: dict[str, Any] = field(default_factory=lambda: {"before": {}, "after": {}})
+    diff: dict[str, Any] | list[dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
     values: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
     failure_code: str = "unexpected"

@@ -46,6 +46,11 @@ def bracketed(name: object) -> str:
     return f" ({name})" if isinstance(name, str) and name and name.isprintable() and _is_shown(name) else ""
 
 
+def one_line(text: str) -> str:
+    """``text`` without raw control characters and line breaks."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 def listed(labels: Sequence[str]) -> str:
     """For a warning: the first of them by name."""
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""

@@ -34,6 +34,7 @@ class SyncRequest:
     relabel: bool = False
     export: str | None = None
     require: str = "none"
+    results: str | None = None
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
@@ -58,6 +59,7 @@ class SyncRequest:
             repair == "layout",
             params["export"],
             params["require"],
+            params["results"],
         )
 
 

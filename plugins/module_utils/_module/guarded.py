@@ -89,10 +89,12 @@ class GuardedModule(AnsibleModule):  # type: ignore[misc]
             # By Ansible, in its own words, in which any argument may be.
             unsafe = {text for text in texts(self.params) if len(text) >= _SHORTEST}
             msg = mask(str(msg), unsafe - set(_words(self.argument_spec)))
-        msg, rest = readable(str(msg))
-        if rest:
-            failure = {"code": "unexpected", "details": {}, **kwargs.get("failure", {})}
-            kwargs["failure"] = {**failure, "details": {**failure["details"], "message": rest}}
+        failure = {"code": "unexpected", "details": {}, **kwargs.get("failure", {})}
+        # Once is enough: where there are problems, they are all of it.
+        field = "problems" if "problems" in failure["details"] else "message"
+        msg, whole = readable(str(msg), field)
+        if whole:
+            kwargs["failure"] = {**failure, "details": {field: whole, **failure["details"]}}
         super().fail_json(msg, **{**kwargs, "invocation": {"module_args": self.invocation}})
 
 

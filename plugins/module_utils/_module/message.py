@@ -8,15 +8,17 @@
 
 from __future__ import annotations
 
+from .._model.quoting import one_line
+
 MOST = 2000  # characters of msg
 
 
-def readable(text: str) -> tuple[str, str]:
+def readable(text: str, whole: str = "message") -> tuple[str, str]:
     """``text`` without raw control characters, line breaks apart, and of at most :data:`MOST` characters; and the whole of it where
-    it was longer, else an empty text."""
-    plain = "".join(char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    it was longer, else an empty text. ``whole`` is the field of ``failure.details`` that has all of it."""
+    plain = "\n".join(map(one_line, text.split("\n")))
     if len(plain) <= MOST:
         return plain, ""
-    end = f"\n... {len(plain)} characters, all of them in failure.details.message"
+    end = f"\n... {len(plain)} characters, all of them in failure.details.{whole}"
     shown = plain[: MOST - len(end)]
     return shown[: shown.rfind("\n")] + end if "\n" in shown[MOST // 2 :] else shown + end, plain

@@ -12,6 +12,7 @@ from typing import Any
 
 from .._model.keys.states import STATES
 from .._model.keys.types import KEY_TYPES, OPERATIONS
+from .._model.listing import RESULTS
 
 Spec = dict[str, dict[str, Any]]
 
@@ -128,6 +129,7 @@ SYNC: Spec = {
     "repair": {"type": "str", "choices": ["wrap", "layout"]},
     "require": {"type": "str", "choices": ["covered", "reported", "none"], "default": "none"},
     "export": {"type": "path"},
+    "results": {"type": "str", "choices": [*RESULTS]},
 }
 
 PROVIDER: Spec = {
@@ -199,6 +201,7 @@ KEYS: Spec = {
     "repair": {"type": "bool", "default": False},
     "on_elsewhere": {"type": "str", "choices": ["fail", "adopt"], "default": "fail"},
     "on_unreachable": {"type": "str", "choices": ["fail", "generate"], "default": "fail"},
+    "results": {"type": "str", "choices": [*RESULTS]},
 }
 
 CERTIFICATE: Spec = {

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -151,7 +152,7 @@ def test_mismatch_keep_and_replace(primary: Hsm) -> None:
     planned = ok(primary.keys({**asked, "on_mismatch": "replace"}, check=True))
     done = ok(primary.keys({**asked, "on_mismatch": "replace"}))
     assert planned["diff"] == done["diff"]
-    assert done["diff"]["before"]["key dek-1"]["size"] == 128
+    assert done["diff"]["prepared"] == "1 key: +0 -/+1 ~0 -0 =0\n-/+ key dek-1: destroyed and made anew, size 128 -> 256\n"
     assert done["keys"][0]["size"] == 256
     assert done["applied"][0]["action"] == "replace"
     assert ok(primary.keys({**asked, "on_mismatch": "replace"}))["changed"] is False
@@ -340,17 +341,29 @@ def test_a_thousand_keys_in_one_login_and_one_search(hsm: Hsm) -> None:
     keys = [{"label": f"dek-{number:04}", "type": "AES", "size": 256} for number in range(1000)]
     log.unlink()
     done = ok(spied.keys(*keys))
-    assert len(done["applied"]) == 1000
+    assert done["summary"]["created"] == 1000
+    assert done["diff"]["prepared"].startswith("1,000 keys: +1,000 ~0 -0 =0\n")
     made = calls(log)
     assert (made["C_Login"], made["C_FindObjectsInit"], made["C_GenerateKey"], made["C_OpenSession"]) == (1, 1, 1000, 1)
     log.unlink()
     again = ok(spied.keys(*keys))
     assert again["changed"] is False
+    for answer in (done, again):
+        assert registered_bytes(answer) <= 40_000
     unchanged = calls(log)
     assert (unchanged["C_Login"], unchanged["C_FindObjectsInit"], unchanged["C_GenerateKey"]) == (1, 1, 0)
     # Four bulk reads a key: two that python-pkcs11 makes for each object, two of ours for all attributes.
     assert unchanged["C_GetAttributeValue"] <= 4 * 1000
     assert unchanged["C_SetAttributeValue"] == unchanged["C_EncryptInit"] == 0
+    # A mistake of all of them is one line, and the answer is not much longer than that.
+    refused = spied.keys(*({**key, "size": 128} for key in keys))
+    assert "size is 256, asked for 128: dek-0000, dek-0001, " in refused["msg"] and "and 990 more" in refused["msg"]
+    assert registered_bytes(refused) <= 4_000
+
+
+def registered_bytes(answer: dict[str, Any]) -> int:
+    """What a playbook that registers the result keeps of it: Ansible leaves the arguments out, and there is a diff only with --diff."""
+    return len(json.dumps({name: value for name, value in answer.items() if name not in ("invocation", "diff", "_raw")}))
 
 
 def test_two_runs_at_the_same_moment(primary: Hsm) -> None:

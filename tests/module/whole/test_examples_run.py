@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The EXAMPLES of every module are run, task by task in their order, against SoftHSM2.
+"""The EXAMPLES of every module, and the snippets of the guides, are run, task by task in their order, against SoftHSM2.
 
-Their text is run as it stands but for the folders in it, which are moved into the scratch folder. The variables that
-they name, and the HSM that they meet, are made here.
+The text of examples is run as it stands but for the folders in it, which are moved into the scratch folder. The variables that
+they name, and the HSM that they meet, are made here. The guides are run as they stand, by one user in one folder: what a page leaves is
+what the next one meets.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from guides import blocks, followed, pages
 from hsm_fixture import PIN, SO_PIN, Hsm, ok
 
 MODULES = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / "modules").glob("*.py"))
@@ -85,6 +86,12 @@ def play(modules: Sequence[str], hsm: Hsm) -> dict[str, Any]:
     }
 
 
+def new_hsm(folder: Path) -> Hsm:
+    (folder / "tokens").mkdir(parents=True)
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
+    return Hsm(folder)
+
+
 def prepare(hsm: Hsm) -> None:
     """Folders, and the library's configuration at the place that an example names."""
     for folder in FOLDERS:
@@ -102,24 +109,22 @@ def prepare(hsm: Hsm) -> None:
     ok(hsm.finish(hsm.start("gateway_certificate", {"path": str(given), "common_name": "gateway3.example.com"})))
 
 
-def run_play(play: dict[str, Any], hsm: Hsm) -> subprocess.CompletedProcess[str]:
+def run_plays(plays: Sequence[dict[str, Any]], hsm: Hsm) -> subprocess.CompletedProcess[str]:
     playbook = hsm.scratch / "playbook.yml"
-    playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+    playbook.write_text(yaml.safe_dump(list(plays), sort_keys=False))
     settings = {
         "ANSIBLE_HOME": str(hsm.scratch / "ansible"),
         "ANSIBLE_LOCAL_TEMP": str(hsm.scratch / "ansible" / "tmp"),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_STDOUT_CALLBACK": "default",
         "ANSIBLE_DEPRECATION_WARNINGS": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
+        "ANSIBLE_PIPELINING": "1",
+        # As in the virtual environment of who runs it.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        "localhost,",
-        "-vvv",
-        "--diff",
-        str(playbook),
-    ]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-vvv", "--diff", str(playbook)]
     return subprocess.run(
         command,
         cwd=hsm.scratch,
@@ -135,21 +140,39 @@ def test_no_module_is_left_out() -> None:
     assert sorted(name for modules in PLAYS for name in modules) == MODULES
 
 
-@pytest.mark.parametrize("modules", PLAYS, ids=lambda modules: modules[0])
-def test_every_example_runs(modules: Sequence[str], hsm: Hsm) -> None:
-    prepare(hsm)
-    the_play = play(modules, hsm)
-    done = run_play(the_play, hsm)
+def test_every_example_runs_and_so_do_the_guides_in_their_order_for_one_user(tmp_path: Path) -> None:
+    """In one process of Ansible: most of what a play costs is to start it and to pack the modules."""
+    plays = []
+    for number, modules in enumerate(PLAYS):
+        hsm = new_hsm(tmp_path / str(number))
+        prepare(hsm)
+        plays.append({**play(modules, hsm), "environment": hsm.environment})
+    user = new_hsm(tmp_path / "user")
+    output = all_go_well([*plays, *followed(user.scratch)], user)
+    made = [path.read_text().strip() for path in (user.scratch / "secrets").iterdir()]
+    for secret in (PIN, SO_PIN, NEW_PIN, PASSPHRASE, ZONE_KEY, *made):
+        assert secret not in output
+
+
+def test_the_guides_need_no_folder_of_root() -> None:
+    snippets = [block for page in pages() for block in blocks(page) if block.tasks or block.file]
+    assert {block.page for block in snippets} == {*pages()}
+    roots = re.compile(r"(?<![\w}])/(etc|srv|var|opt|root)/")
+    assert [block.text for block in snippets if roots.search(block.text)] == []
+
+
+def all_go_well(plays: Sequence[dict[str, Any]], hsm: Hsm) -> str:
+    """Run the plays; the output."""
+    done = run_plays(plays, hsm)
     tail = (done.stdout + done.stderr)[-4000:]
     assert done.returncode == 0, tail
     begun = re.findall(r"^TASK \[(.*)\] \*+$", done.stdout, re.MULTILINE)
-    assert begun == [task["name"] for task in the_play["tasks"]]
+    assert begun == [task["name"] for play in plays for task in play["tasks"]]
     counts = dict(re.findall(r"(\w+)=(\d+)", done.stdout.rpartition("PLAY RECAP")[2]))
     assert int(counts["ok"]) == len(begun), tail
     assert {counts[name] for name in ("failed", "unreachable", "skipped", "rescued", "ignored")} == {"0"}, tail
     assert "[WARNING]" not in done.stderr or _expected(done.stderr), done.stderr
-    for secret in (PIN, SO_PIN, NEW_PIN, PASSPHRASE, ZONE_KEY):
-        assert secret not in done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def _expected(text: str) -> bool:
@@ -163,6 +186,6 @@ def test_a_broken_example_is_found(hsm: Hsm) -> None:
     broken = play(["hsm_instance"], hsm)
     broken["tasks"] = broken["tasks"][:1]
     broken["tasks"][0]["keyfleet.hsm.hsm_instance"]["tokens"][0]["initialize"] = False
-    done = run_play(broken, hsm)
+    done = run_plays([broken], hsm)
     assert done.returncode != 0
     assert "no token answers to label 'payments'" in done.stdout

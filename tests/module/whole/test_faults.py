@@ -38,7 +38,9 @@ def test_a_device_fault_stops_the_batch_and_says_what_was_done(faulty: Faulty) -
     assert labels(answer, "failed_keys") == ["k2"]
     assert labels(answer, "not_attempted") == ["k3", "k4", "k5"]
     assert [key["state"] for key in answer["keys"]] == ["present", "present", "failed", "absent", "absent", "absent"]
-    assert sorted(answer["diff"]["after"]) == ["key k0", "key k1"]
+    head, *lines = answer["diff"]["prepared"].splitlines()
+    assert head == "6 keys: +2 ~0 -0 =4" and [line.partition(":")[0] for line in lines] == ["+ key k0", "+ key k1"]
+    assert answer["summary"]["created"] == 2 and answer["summary"]["failed"] == 1 and answer["summary"]["not_attempted"] == 3
     assert faulty.labels() == ["k0", "k1"]
     with_plan(faulty, "")
     assert labels(ok(faulty.hsm.keys(*KEYS)), "applied") == ["k2", "k3", "k4", "k5"]
@@ -197,7 +199,7 @@ def test_a_replacement_that_fails_says_that_the_old_key_is_gone(faulty: Faulty) 
     answer = faulty.hsm.keys(wanted)
     assert answer["failed"] is True and answer["changed"] is True
     assert "the key that was to be replaced is destroyed" in answer["failed_keys"][0]["error"]
-    assert list(answer["diff"]["before"]) == ["key dek"] and answer["diff"]["after"] == {}
+    assert [line.partition(",")[0] for line in answer["diff"]["prepared"].splitlines()] == ["1 key: +0 ~0 -1 =0", "- key dek: type AES"]
     assert answer["keys"][0]["state"] == "failed" and answer["keys"][0]["size"] is None
     with_plan(faulty, "")
     assert ok(faulty.hsm.keys(wanted))["keys"][0]["size"] == 256
@@ -308,8 +310,8 @@ def test_what_was_written_of_two_attributes_is_told(faulty: Faulty) -> None:
     assert answer["failed"] is answer["changed"] is True and answer["failure"]["code"] == "CKR_DEVICE_ERROR"
     (entry,) = answer["key_results"]
     assert len(entry["operations"]) == 3 and entry["state"] == "failed"
-    assert answer["diff"]["before"]["key k0"]["operations"] == ["encrypt", "decrypt", "sign", "verify"]
-    assert answer["diff"]["after"]["key k0"]["operations"] == entry["operations"]
+    becomes = ", ".join(entry["operations"])
+    assert f"~ key k0: operations [encrypt, decrypt, sign, verify] -> [{becomes}]\n" in answer["diff"]["prepared"]
     with_plan(faulty, "")
     assert ok(faulty.hsm.keys(less))["changed"] is True
 

@@ -27,7 +27,7 @@ from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.spec import KeySpec
 from ..._model.keys.states import COMPROMISED, DEACTIVATED
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
-from ..._model.plan import CHANGE, CREATE, DELETE, KEEP
+from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE
 from ..._model.records import PendingKey
 from ..._model.scope import Scope
 from ..._registry import events, pending_keys, virtual_keys
@@ -42,7 +42,6 @@ from .planning.plan import (
     RECORD,
     REMOVE_PRIVATE,
     REPAIR,
-    REPLACE,
     SET_STATE,
     KeyPlan,
     mended_operations,

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -16,11 +16,13 @@ from ..._cryptoki.allowed import canonical, nearest
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
 from ..._model.errors import InputError, KeyfleetError
+from ..._model.grouping import grouped_problems, grouped_texts, told
 from ..._model.keys.layout import EVIDEN
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
 from ..._model.keys.spec import KeySpec
 from ..._model.keys.types import may_use, usable_types
+from ..._model.listing import listed_keys
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, PendingKey
@@ -73,7 +75,8 @@ def _with_mechanisms(spec: KeySpec, problems: list[str]) -> KeySpec:
 def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -> list[KeySpec]:
     from .source import read_source  # it imports cryptography, which most runs do not need
 
-    loaded = []
+    loaded: list[KeySpec] = []
+    warnings: list[str] = []
     for spec in specs:
         if spec.source is None:
             loaded.append(spec)
@@ -91,14 +94,22 @@ def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -
         except InputError as error:
             problems += error.problems
             continue
-        for text in found.warnings:
-            context.warn(text)
+        warnings += found.warnings
         loaded.append(replace(spec, material=found.material))
+    for text in grouped_problems(warnings):
+        context.warn(text)
     return loaded
 
 
 def converge(request: KeyRequest, context: Context) -> Outcome:
     """hsm_key. Raises :class:`KeyfleetError` before the first write; a failure after it is told in the outcome."""
+    outcome = _converged(request, context)
+    outcome.values = listed_keys(outcome.values, request.results)
+    return outcome
+
+
+def _converged(request: KeyRequest, context: Context) -> Outcome:
+    """With every list whole."""
     specs, connection = _with_every_source(request, context), request.connection
     if connection.library:
         return _Run(request, context, specs, target_of_request(None, connection), None).converge()
@@ -123,14 +134,27 @@ def _on_an_empty_token(specs: list[KeySpec], context: Context) -> Outcome:
     plans, problems = plan_keys(specs, [], circumstances, datetime.now(timezone.utc))
     if problems:
         raise InputError(problems)
-    for text in (text for plan in plans for text in plan.warnings):
-        context.warn(text)
+    _tell(plans, context)
     return Results(plans, nothing_done(plans, [], circumstances.look), context.check_mode).outcome()
 
 
+def _tell(plans: Sequence[KeyPlan], context: Context) -> None:
+    for text in grouped_texts((plan.spec.label, text) for plan in plans for text in _warnings(plan)):
+        context.warn(text)
+
+
+def _warnings(plan: KeyPlan) -> Iterator[str]:
+    yield from plan.warnings
+    if plan.mismatches:
+        yield f"key '{plan.spec.label}' is kept as it is: {', '.join(plan.mismatches)}."
+    for change in plan.changes:
+        if change.name in ("SENSITIVE", "EXTRACTABLE"):
+            yield f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone."
+
+
 def _cannot_plan(problems: list[str]) -> KeyfleetError:
-    text = problems[0] if len(problems) == 1 else "\n".join(["nothing was changed:", *(f"- {problem}" for problem in problems)])
-    return KeyfleetError(text, code="cannot_plan", details={"problems": problems})
+    text, details = told(problems, "nothing was changed:")
+    return KeyfleetError(text, code="cannot_plan", details=details)
 
 
 class _Batch:
@@ -175,13 +199,13 @@ class _Batch:
         plans = self._plan(circumstances, target.layout)
         if others is None and any(generates(plan, circumstances) for plan in plans):
             return None
-        self._tell(plans)
+        _tell(plans, self.context)
         left_overs = self._left_overs(circumstances)
         if self.context.check_mode:
             work = nothing_done(plans, left_overs, self.look)
         else:
             work = Applier(session, inventory, self.database, target, self.look, pending, scope).apply(plans, left_overs)
-        for text in work.complaints:
+        for text in grouped_texts(("", text) for text in work.complaints):
             self.context.warn(text)
         address = (target.prefix, session.token.slot_id) if target.prefix else None
         return Results(plans, work, self.context.check_mode, address).outcome()
@@ -207,16 +231,6 @@ class _Batch:
     def _layouts(self, serving: str) -> set[str]:
         """The layouts of the tokens that the keys are for, one of which is ``serving``."""
         return {serving}
-
-    def _tell(self, plans: Sequence[KeyPlan]) -> None:
-        for plan in plans:
-            for text in plan.warnings:
-                self.context.warn(text)
-            if plan.mismatches:
-                self.context.warn(f"key '{plan.spec.label}' is kept as it is: {', '.join(plan.mismatches)}.")
-            for change in plan.changes:
-                if change.name in ("SENSITIVE", "EXTRACTABLE"):
-                    self.context.warn(f"key '{plan.spec.label}': {change.name.lower()} = {str(change.value).lower()} cannot be undone.")
 
     def _unsupported(self, plans: list[KeyPlan]) -> list[str]:
         """Types and sizes that this token cannot generate or use, known before anything is made or destroyed."""

@@ -8,13 +8,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from ..._cryptoki.public_key import to_pem
+from ..._model.diff_text import Section, prepared_diff
+from ..._model.grouping import grouped_texts
 from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
-from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Outcome, Step, diff_of
+from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE, Outcome, Step
 from ..._model.uids import key_id_text, uid
 from .done import Done, Work
 from .planning.plan import (
@@ -63,14 +66,11 @@ class Results:
         # Not by handle: those change from one session to the next, and check mode is to show the same diff.
         steps = [self._left_over_step(item, number) for number, item in enumerate(removed, 1)]
         shown = [_step(plan, done) for plan, done in changing if done.finished or done.failure is not None or not failed]
-        entries = self._entries()
         outcome = Outcome(
             changed=bool(applied) or bool(steps) or any(failure.changed_hsm for _plan, failure in failed),
-            diff=diff_of([*steps, *shown]),
+            diff=prepared_diff(Section("left-over", steps, len(steps)), Section("key", shown, len(self.pairs))),
             values={
-                "key_results": entries,
-                # The older name, which Jinja2 cannot read with a dot.
-                "keys": entries,
+                "key_results": self._entries(),
                 "applied": [_named(plan) for plan in applied],
                 # Not "failed": Ansible keeps that name for its own boolean, and overwrites a list in it.
                 "failed_keys": [{**_named(plan), "code": failure.code, "error": failure.text} for plan, failure in failed],
@@ -78,15 +78,24 @@ class Results:
                 "left_overs": [
                     {"handle": item.handle, "kind": item.kind, "type": item.type, "removed": gone} for item, gone in self.work.left_overs
                 ],
+                "summary": self._summary(applied, len(failed), len(untried)),
             },
         )
         if failed:
+            causes = grouped_texts(((plan.spec.label, failure.text) for plan, failure in failed), label_first=True)
             outcome.failure = (
                 f"{len(failed)} of {len(self.pairs)} keys failed, {len(applied)} were applied, {len(untried)} were not attempted. "
-                + "; ".join(f"{plan.spec.label}: {failure.text}" for plan, failure in failed[:5])
+                + "; ".join(causes[:5])
             )
             outcome.failure_code = failed[0][1].code
         return outcome
+
+    def _summary(self, applied: Sequence[KeyPlan], failed: int, untried: int) -> dict[str, int]:
+        """How many keys; each is counted in one of the other numbers."""
+        done = Counter(plan.step.action for plan in applied)
+        counts = {"created": done[CREATE], "replaced": done[REPLACE], "changed": done[CHANGE], "deleted": done[DELETE]}
+        unchanged = len(self.pairs) - len(applied) - failed - untried
+        return {"keys": len(self.pairs), **counts, "unchanged": unchanged, "failed": failed, "not_attempted": untried}
 
     def _left_over_step(self, item: KeyObject, number: int) -> Step:
         return Step(DELETE, f"left-over {number}", {"kind": item.kind, "type": item.type, "label": "", "id": ""}, None)
@@ -100,6 +109,7 @@ class Results:
         others = [self._other(sibling) for sibling in plan.siblings]
         later = [other for other in others if other["generation"] > (plan.spec.generation or 1) and other["state"] != "absent"]
         return {
+            "index": plan.spec.index,
             **entry,
             "current": entry["state"] not in ("absent", "destroyed", "failed", "elsewhere") and not later,
             "other_generations": others,

@@ -33,7 +33,7 @@ from ..._model.kms.served_keys import WrappingKey, wrapping_key
 from ..._model.plan import Context, Outcome
 from ..._model.records import InstanceRecord
 from ..._model.toml_values import same
-from ..._registry import events, references
+from ..._registry import events, groups, references, virtual_keys
 from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
 from ..files.private_files import replacing

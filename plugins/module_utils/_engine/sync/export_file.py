@@ -34,7 +34,7 @@ _MARK_YAML = re.compile(rb"""^["']?format["']?\s*:\s*["']?""" + _FAMILY, re.MULT
 _MARK_JSON = re.compile(rb'\A\s*\{\s*"format"\s*:\s*"' + _FAMILY)
 # As it is written, keys are sorted: the mark stands behind the fingerprints, with or without a conflict of Git in them.
 _MARK_SORTED = re.compile(rb"fingerprints:.*\n(?:(?:[ <=>|].*)?\n)*?format: " + _FAMILY)
-_SHOWN = 500  # entries in a diff
+_SHOWN = 50  # entries in a diff
 
 
 @dataclass(frozen=True)

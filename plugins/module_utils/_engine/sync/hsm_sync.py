@@ -24,6 +24,7 @@ from ..._model.keys.layout import EVIDEN
 from ..._model.keys.misfits import Misfit, misfits
 from ..._model.keys.objects import Key, group_keys
 from ..._model.keys.states import DESTROYED
+from ..._model.listing import listed_sync
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
 from ..._model.records import GroupRecord, TokenRecord, options_of
@@ -50,6 +51,13 @@ from .relabel import Relabel, Relabelled, names_of, predicted
 
 def converge(request: SyncRequest, context: Context) -> Outcome:
     """hsm_sync. A token that cannot be read ends the run with nothing recorded. Raises :class:`KeyfleetError`."""
+    outcome = _converged(request, context)
+    outcome.values = listed_sync(outcome.values, request.results)
+    return outcome
+
+
+def _converged(request: SyncRequest, context: Context) -> Outcome:
+    """With every list whole."""
     try:
         with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
             way = _GroupSync if request.connection.group else _InstanceSync

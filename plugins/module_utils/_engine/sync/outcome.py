@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..._model.diff_text import Section, prepared_diff
+from ..._model.grouping import grouped_texts
 from ..._model.keys.objects import Key, describe_key
 from ..._model.plan import CHANGE, CREATE, DELETE, Outcome, Step, diff_of
 from ..._model.records import VirtualKey
@@ -22,7 +24,7 @@ from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.contents import TokenContents
 from ..virtual_keys.exposed import exposures
 from .export_file import ExportPlan
-from .plan import RecordChanges, SyncPlan
+from .plan import Change, RecordChanges, SyncPlan
 from .relabel import Relabelled
 
 
@@ -51,18 +53,34 @@ def _steps(done: Sequence[RecordChanges], addresses: Addresses) -> list[Step]:
     for changes in done:
         steps += [Step(CREATE, named(new.record), None, describe_key(new.key)) for new in changes.added]
         steps += [Step(CREATE, named(change.before), None, describe_key(change.key)) for change in changes.adopted]
-        for before, after, _key, _restored in changes.refreshed:
-            was, becomes = {"label": before.label, "id": before.key_id.hex()}, {"label": after.label, "id": after.key_id.hex()}
-            steps.append(Step(CHANGE, named(before), was, becomes))
-        for before, after, _key, _restored in changes.moved:
-            steps.append(Step(CHANGE, f"virtual key {after.label}", {"address": addresses.of(before)}, {"address": addresses.of(after)}))
+        steps += [_touched_step(named(same[0].before), same, addresses) for same in _touched(changes).values()]
         steps += [Step(DELETE, named(record), _record_fields(record), None) for record in changes.pruned]
     return steps
 
 
+def _touched(changes: RecordChanges) -> dict[object, list[Change]]:
+    """What becomes of the records that stay: one may have a name restored, and be found on another token besides."""
+    found: dict[object, list[Change]] = defaultdict(list)
+    for change in (*changes.refreshed, *changes.moved):
+        found[change.before.id or change.before].append(change)
+    return found
+
+
+def _touched_step(subject: str, same: Sequence[Change], addresses: Addresses) -> Step:
+    was: dict[str, Any] = {}
+    becomes: dict[str, Any] = {}
+    for before, after, _key, restored in same:
+        if restored:
+            was |= {"label": before.label, "id": before.key_id.hex()}
+            becomes |= {"label": after.label, "id": after.key_id.hex()}
+        else:
+            was["address"], becomes["address"] = addresses.of(before), addresses.of(after)
+    return Step(CHANGE, subject, was, becomes)
+
+
 def _subjects(done: Sequence[RecordChanges], addresses: Addresses) -> Callable[[VirtualKey], str]:
     """What the diff calls a record: its UID, with the label, and if need be the kind, where several have that one."""
-    records = [record for made in done for record in (*made.new, *(change.before for change in made.refreshed), *made.pruned)]
+    records = [record for made in done for record in (*made.new, *(same[0].before for same in _touched(made).values()), *made.pruned)]
     uids = Counter(addresses.of(record) for record in records)
     longer = Counter(f"{addresses.of(record)} ({record.label})" for record in records)
 
@@ -92,18 +110,23 @@ def outcome_of(
     missing = sorted(addresses.of(record) for plan in plans for record in plan.missing)
     drifted = [match for plan in plans for match in plan.drifted]
     steps = _steps(done, addresses)
-    if written.export is not None:
-        steps.append(written.export.step)
-    if repairs is not None:
-        steps += repairs.steps
-    steps += [step for one in relabelled for step in one.steps]
+    known = sum(plan.known for plan in plans)
+    copies = repairs.steps if repairs is not None else ()
+    moved = [step for one in relabelled for step in one.steps]
+    diff = prepared_diff(
+        Section("key", steps, len(added) + known + len(missing)),
+        Section("copied key", copies, len(copies)),
+        Section("relabelled object", moved, len(moved)),
+    )
+    file = written.export.step if written.export is not None else None
     broken = [*(repairs.broken if repairs is not None else ()), *(entry for one in relabelled for entry in one.broken)]
     left = (repairs is not None and repairs.left) or any(one.touched for one in relabelled)
+    shown = [*steps, *copies, *moved, *([file] if file is not None else [])]
     return Outcome(
-        changed=any(step.changes for step in steps) or left,
+        changed=any(step.changes for step in shown) or left,
         failure=_broken(broken, "copied" if repairs is not None else "relabelled") if broken else None,
         failure_code=str(broken[0]["code"]) if broken else "unexpected",
-        diff=diff_of(steps),
+        diff=[diff, diff_of([file])] if file is not None and file.changes else diff,
         values={
             "added": added,
             "missing": missing,
@@ -117,22 +140,17 @@ def outcome_of(
             "layout": [misfit.shown() for plan in plans for misfit in plan.contents.misfits],
             "relabelled": [entry for one in relabelled for entry in one.done],
             "not_relabelled": [entry for one in relabelled for entry in one.left],
-            "summary": {
-                "added": len(added),
-                "known": sum(plan.known for plan in plans),
-                "missing": len(missing),
-                "drifted": len(drifted),
-            },
+            "weak": _weak([member.contents for member in report.members] if report is not None else [plan.contents for plan in plans]),
+            "summary": {"added": len(added), "known": known, "missing": len(missing), "drifted": len(drifted)},
             "served_by": served_by,
             "document": written.document,
-            "weak": _weak([member.contents for member in report.members] if report is not None else [plan.contents for plan in plans]),
         },
     )
 
 
 def _broken(entries: Sequence[Mapping[str, Any]], what: str) -> str:
-    text = "; ".join(f"{entry['label']}: {entry['reason']}" for entry in entries[:5])
-    return f"{len(entries)} of the {'missing keys' if what == 'copied' else 'objects'} could not be {what}: {text}"
+    causes = grouped_texts(((entry["label"], entry["reason"]) for entry in entries), label_first=True)
+    return f"{len(entries)} of the {'missing keys' if what == 'copied' else 'objects'} could not be {what}: {'; '.join(causes[:5])}"
 
 
 def _weak(tokens: Iterable[TokenContents]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import compress
 
+from ..._model.grouping import grouped_texts
 from ..._model.plan import Context
 from ..._registry import virtual_keys
 from ..._registry.database import Database
@@ -27,8 +28,9 @@ def write(database: Database, addresses: Addresses, plan: SyncPlan, context: Con
         return changes
     of_group = virtual_keys.of_group(database, scope.group_id) if scope.group_id is not None else []
     changes, left = still_due(changes, scope, [*virtual_keys.of_tokens(database, [scope.token_id or 0]), *of_group])
-    for label in left:
-        context.warn(f"the record of '{label}' was changed by another run meanwhile and left as it is: run again.")
+    told = ((label, f"the record of '{label}' was changed by another run meanwhile and left as it is: run again.") for label in left)
+    for text in grouped_texts(told):
+        context.warn(text)
     for before, after, _key, restored in changes.refreshed:
         details = {name: {"was": old, "is": new} for name, old, new in restored}
         virtual_keys.update(database, addresses.of(before), after, "refresh_key", restored=details)

@@ -31,6 +31,7 @@ class KeyRequest:
     repair: bool
     on_elsewhere: str
     on_unreachable: str
+    results: str | None = None
     problems: tuple[str, ...] = ()
 
     @classmethod
@@ -48,6 +49,7 @@ class KeyRequest:
             params["repair"],
             params["on_elsewhere"],
             params["on_unreachable"],
+            params["results"],
             tuple(problems),
         )
 

@@ -17,12 +17,12 @@ from ...._model.keys.objects import Key, KeyObject, describe_key, fingerprint_of
 from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.states import ACTIVE
 from ...._model.keys.types import PUBLIC, class_operations, ordered
-from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
+from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE, Step
 from ...._model.records import VirtualKey, virtual_of
 from ...._model.scope import Scope
 from .member_answers import MemberAnswer
 
-REPLACE, RECORD, FORGET = "replace", "record", "forget"
+RECORD, FORGET = "record", "forget"
 DEACTIVATE, REMOVE_PRIVATE, REPAIR, SET_STATE = "deactivate", "remove_private", "repair", "set_state"
 
 
@@ -154,7 +154,7 @@ class KeyPlan:
         if self.action == REPAIR:
             return Step(CHANGE, subject, {**(before or {}), "defect": self._defect()}, self._mended(before))
         if self.makes_key:
-            return Step(CREATE if before is None else CHANGE, subject, before, describe_new(self.spec))
+            return Step(CREATE if before is None else REPLACE, subject, before, describe_new(self.spec))
         if self.action == CHANGE:
             return Step(CHANGE, subject, before, {**(before or {}), **self._changed_fields()})
         if self.action == DELETE:

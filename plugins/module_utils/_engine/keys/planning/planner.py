@@ -17,13 +17,13 @@ from ...._model.keys.material import WrappedMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, SUSPENDED
-from ...._model.plan import CREATE, KEEP
+from ...._model.plan import CREATE, KEEP, REPLACE
 from . import other_members, weak
 from .circumstances import Circumstances
 from .ending import plan_absent, plan_destroyed, plan_public_only
 from .generations import expand
 from .key_index import KeyIndex
-from .plan import REPLACE, KeyPlan, Refusal, Sibling
+from .plan import KeyPlan, Refusal, Sibling
 from .policy import Claims
 from .present import plan_present
 from .record_index import RecordIndex

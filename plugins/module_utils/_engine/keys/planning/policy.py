@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from ...._model.keys.objects import Key
 from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.types import OPERATIONS, SECRET
-from ...._model.plan import CHANGE, CREATE, DELETE, KEEP
+from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
 from ...virtual_keys.identity import PAIR, facts, is_another, known_as
 from .circumstances import Look
-from .plan import RECORD, REMOVE_PRIVATE, REPAIR, REPLACE, AttributeChange, KeyPlan, Refusal, unless
+from .plan import RECORD, REMOVE_PRIVATE, REPAIR, AttributeChange, KeyPlan, Refusal, unless
 
 _BY_NAME = {name.upper() for name in OPERATIONS}
 _DESTROYING = (DELETE, REPLACE, REMOVE_PRIVATE)

@@ -15,11 +15,11 @@ from ...._model.keys.objects import Key, describe_key
 from ...._model.keys.spec import PRESENT, KeySpec
 from ...._model.keys.states import RETIRED
 from ...._model.keys.types import PUBLIC, UNKNOWN
-from ...._model.plan import CHANGE, CREATE, KEEP
+from ...._model.plan import CHANGE, CREATE, KEEP, REPLACE
 from ...._model.records import VirtualKey
 from .ending import not_destroyable
 from .mismatches import attribute_changes, fixed_mismatches
-from .plan import RECORD, REPLACE, KeyPlan, Refusal, unless
+from .plan import RECORD, KeyPlan, Refusal, unless
 from .policy import Division, divide, exchanged, gave_up_private, lost, unfinished, vanished
 from .repair import is_unfinished, plan_half, plan_unusable
 from .states import stays, with_state

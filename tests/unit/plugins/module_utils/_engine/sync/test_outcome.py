@@ -40,6 +40,11 @@ def answer(*plans: SyncPlan, **more: Any) -> Outcome:
     return outcome_of(plans, Written([plan.changes for plan in plans]), addresses(), **more)
 
 
+def shown(outcome: Outcome) -> list[str]:
+    assert isinstance(outcome.diff, dict)
+    return str(outcome.diff["prepared"]).splitlines()
+
+
 def test_nothing_to_tell() -> None:
     nothing = {"added": 0, "known": 0, "missing": 0, "drifted": 0}
     for outcome in (answer(), answer(planned([]))):
@@ -57,8 +62,7 @@ def test_added_known_missing_and_drift() -> None:
         {"uid": f"{BASE}::narrow", "field": "operations", "virtual": ["encrypt"], "hsm": ["encrypt", "decrypt"]},
     ]
     assert outcome.values["summary"] == {"added": 1, "known": 2, "missing": 1, "drifted": 2}
-    described = {"id": b"sig".hex(), "type": "EC", "size": 256, "curve": None, "operations": ["sign", "verify"]}
-    assert outcome.diff == {"before": {}, "after": {f"{BASE}::sig": {**described, "sensitive": None, "extractable": None}}}
+    assert shown(outcome) == ["4 keys: +1 ~0 -0 =3", f"+ {BASE}::sig: type EC, size 256, operations [sign, verify]"]
 
 
 def test_restored_moved_and_pruned() -> None:
@@ -66,15 +70,11 @@ def test_restored_moved_and_pruned() -> None:
     outcome = answer(planned([AES], *records, refresh=["label"], prune=True))
     assert outcome.values["refreshed"] == [{"uid": "hsm::softhsm2::9::dek", "field": "label", "virtual": "x", "hsm": "dek"}]
     assert outcome.values["pruned"] == outcome.values["missing"] == [f"{BASE}::sig"]
-    was = {"id": b"sig".hex(), "type": "EC", "size": 256, "curve": None, "operations": ["sign", "verify"]}
-    assert outcome.diff == {
-        "before": {
-            "hsm::softhsm2::9::dek": {"label": "x", "id": b"dek".hex()},
-            "virtual key dek": {"address": "hsm::softhsm2::9::dek"},
-            f"{BASE}::sig": was,
-        },
-        "after": {"hsm::softhsm2::9::dek": {"label": "dek", "id": b"dek".hex()}, "virtual key dek": {"address": f"{BASE}::dek"}},
-    }
+    assert shown(outcome) == [
+        "2 keys: +0 ~1 -1 =0",
+        f"- {BASE}::sig: type EC, size 256, operations [sign, verify]",
+        f"~ hsm::softhsm2::9::dek: label x -> dek, address hsm::softhsm2::9::dek -> {BASE}::dek",
+    ]
 
 
 def test_what_is_taken_over_counts_as_added() -> None:
@@ -82,7 +82,7 @@ def test_what_is_taken_over_counts_as_added() -> None:
     outcome = answer(plan)
     assert outcome.values["added"] == [f"{BASE}::dek"] and outcome.values["summary"]["added"] == 1
     assert [entry["hsm"] for entry in outcome.values["refreshed"]] == ["y"]
-    assert list(outcome.diff["after"]) == [f"{BASE}::dek"]
+    assert shown(outcome) == ["1 key: +1 ~0 -0 =0", f"+ {BASE}::dek: type AES, size 256, operations [encrypt, decrypt]"]
 
 
 def test_only_what_was_written_is_told_as_done() -> None:
@@ -102,7 +102,7 @@ def test_only_what_was_written_is_told_as_done() -> None:
 )
 def test_keys_with_one_uid_are_shown_and_counted_each(keys: list[Key], subjects: set[str]) -> None:
     outcome = answer(planned(keys))
-    assert set(outcome.diff["after"]) == subjects and outcome.values["summary"]["added"] == 2
+    assert {line[2:].partition(": ")[0] for line in shown(outcome)[1:]} == subjects and outcome.values["summary"]["added"] == 2
     records = [record_of(key, operations=()) for key in keys]
     assert answer(planned(keys, *records)).values["summary"]["drifted"] == 2
 
@@ -112,7 +112,8 @@ def test_several_tokens_are_told_together_and_copies_come_last() -> None:
     copies = Repairs(({"label": "dek"},), ({"label": "sig"},), (Step(CREATE, "key dek on connection 2", None, {"id": "00"}),))
     outcome = answer(*plans, repairs=copies, served_by={"priority": 1})
     assert outcome.values["added"] == [f"{BASE}::dek", f"{BASE}::sig"] and outcome.values["served_by"] == {"priority": 1}
-    assert list(outcome.diff["after"]) == [f"{BASE}::dek", f"{BASE}::sig", "key dek on connection 2"]
+    heads = [line.partition(": ")[0] for line in shown(outcome)]
+    assert heads == ["2 keys", f"+ {BASE}::dek", f"+ {BASE}::sig", "1 copied key", "+ key dek on connection 2"]
     assert outcome.values["repaired"] == [{"label": "dek"}] and outcome.values["not_repaired"] == [{"label": "sig"}]
     only = answer(planned([AES], record_of(AES)), repairs=replace(copies, steps=()))
     assert not only.changed

@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to keyfleet.hsm: it may change in any release.
+
+"""How much of what a run knows of each key it returns: the option ``results``. What is left out is counted in ``summary``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ALL, CHANGED, SUMMARY = "all", "changed", "summary"
+RESULTS = (ALL, CHANGED, SUMMARY)
+FEW = 100  # keys that are all listed by default; above, the entries that each list has at most
+
+_OF_KEYS = ("applied", "not_attempted", "left_overs")
+_OF_SYNC = (
+    "added",
+    "missing",
+    "drift",
+    "refreshed",
+    "pruned",
+    "members",
+    "repaired",
+    "not_repaired",
+    "layout",
+    "relabelled",
+    "not_relabelled",
+    "weak",
+)
+
+
+def listed_keys(values: Mapping[str, Any], asked: str | None) -> dict[str, Any]:
+    """What hsm_key returns of ``values``, in which each list is whole. ``asked`` is the option, None where it was left out."""
+    entries = values["key_results"]
+    if asked == ALL or (asked is None and len(entries) <= FEW):
+        # The older name, which Jinja2 cannot read with a dot.
+        return {**values, "keys": entries}
+    touched = {entry["index"] for name in ("applied", "failed_keys", "not_attempted") for entry in values[name]}
+    changed = [entry for entry in entries if entry["index"] in touched or entry.get("mismatches")]
+    most = _most(asked)
+    # Why a key failed is told in any case.
+    cut = {**{name: values[name][:most] for name in _OF_KEYS}, "failed_keys": values["failed_keys"][: FEW if asked == SUMMARY else most]}
+    # Of most keys three fields say nothing.
+    shown = [{name: value for name, value in entry.items() if value not in (None, [])} for entry in changed[:most]]
+    return {**values, **cut, "key_results": shown}
+
+
+def listed_sync(values: Mapping[str, Any], asked: str | None) -> dict[str, Any]:
+    """What hsm_sync returns of ``values``, in which each list is whole."""
+    summary = values["summary"]
+    if asked == ALL or (asked is None and summary["added"] + summary["known"] + summary["missing"] <= FEW):
+        return dict(values)
+    counts = {name: len(values[name]) for name in _OF_SYNC if name != "drift"}
+    shown = {**values, **{name: values[name][: _most(asked)] for name in _OF_SYNC}, "summary": {**counts, **summary}}
+    # Not null: a playbook that writes it to a file is to fail, and not to write that.
+    del shown["document"]
+    return shown
+
+
+def _most(asked: str | None) -> int | None:
+    """How many entries a list has at most; None: all of them."""
+    return {None: FEW, CHANGED: None, SUMMARY: 0}[asked]

@@ -27,19 +27,20 @@ READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON"
 
 
 class Server:
-    """A process that forks, and ends when this one does."""
+    """A process that forks, and ends when this one does. ``by``: a command that starts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *by: str) -> None:
         self.environment = dict(os.environ)
         self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            command = [sys.executable, str(SERVER), str(other.fileno())]
+            command = [*by, sys.executable, str(SERVER), str(other.fileno())]
             self.process = subprocess.Popen(
                 command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=self.environment
             )
         atexit.register(self.close)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self.control.close()
         self.process.wait()
 
@@ -64,11 +65,11 @@ def servers() -> Iterator[Server]:
 class Forked:
     """A process that runs a module, with what the tests need of subprocess.Popen."""
 
-    def __init__(self, module: str, given: str) -> None:
+    def __init__(self, module: str, given: str, server: Server | None = None) -> None:
         self.returncode: int | None = None
         pipes = [os.pipe(), os.pipe(), os.pipe()]
         (its_input, self._input), (self._output, its_output), (self._errors, its_errors) = pipes
-        self._answers = next(servers()).fork(module, its_input, its_output, its_errors)
+        self._answers = (server or next(servers())).fork(module, its_input, its_output, its_errors)
         for descriptor in (its_input, its_output, its_errors):
             os.close(descriptor)
         number, handles, _flags, _address = socket.recv_fds(self._answers, 32, 1)

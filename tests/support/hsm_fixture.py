@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forked import Forked
+from forked import Forked, Server
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 SO_PIN, PIN = "87654321", "739184"
@@ -47,6 +47,7 @@ class Hsm:
     scratch: Path
     library: str = SOFTHSM
     extra_environment: dict[str, str] = field(default_factory=dict)
+    server: Server | None = None  # which forks the calls, if not those of all tests
 
     @property
     def registry(self) -> str:
@@ -80,7 +81,7 @@ class Hsm:
 
     def call(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> dict[str, Any]:
         """A module's answer, from a process of its own that is forked."""
-        return self.finish(Forked(_name(module), _payload(args, check, diff)))
+        return self.finish(Forked(_name(module), _payload(args, check, diff), self.server))
 
     def run(self, module: str, *, check: bool = False, diff: bool = True, **args: Any) -> dict[str, Any]:
         """A module's answer. ``registry`` is filled in unless given."""

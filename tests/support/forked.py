@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SERVER = Path(__file__).with_name("fork_server.py")
 # What a program reads when it starts. A call with another value needs a process that starts.
@@ -123,3 +124,15 @@ class Forked:
                         os.close(key.fd)
         self.wait(max(0.0, deadline - time.monotonic()))
         return written[self._output].decode(), written[self._errors].decode()
+
+
+def answer_of(program: str, **given: Any) -> dict[str, Any]:
+    """What a program of this folder answers: JSON in, JSON out. ``environment`` is set before it loads a library."""
+    process = Forked(program, json.dumps(given))
+    try:
+        out, err = process.communicate(180)
+    finally:
+        process.kill()
+    assert out and process.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    return answer

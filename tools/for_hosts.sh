@@ -7,6 +7,7 @@
 
 "$ROOT/tools/wheelhouse.sh"
 export KEYFLEET_WHEELHOUSE=$BUILD/wheelhouse
+export ANSIBLE_CONFIG=$ROOT/tests/fleet/ansible.cfg
 # One SSH call for a module in place of three. No compression: the hosts are on this machine.
 export ANSIBLE_PIPELINING=1
 export ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s"

@@ -107,6 +107,7 @@ STATES: tuple[State, ...] = (
     State("unknown keys", "hsm_sync", {"instance": "primary"}, _unregistered),
     State("members differ", "hsm_sync", {"group": "payments", "repair": "wrap"}, _copied, group=True),
     State("status", "hsm_status", {}),
+    State("a token is described", "hsm_info", {}),
     State("the file of the KMS", "kms_config", {}),
     State("no token", "hsm_instance", {"tokens": "new"}, bare=True),
     State("a token to register", "hsm_instance", {"tokens": "known"}, bare=True),
@@ -136,6 +137,9 @@ def set_up(site: Site, state: State) -> dict[str, Any]:
             "rotated": {"label": "payments", "pin_file": pin_file, "new_pin": NEW_PIN},
         }
         args = site.instance(site.hsm, tokens=[entries[args["tokens"]]])
+    if state.module == "hsm_info":
+        way = site.instance(site.hsm)
+        args = {"library": way["library"], "environment": way["environment"], "token_label": "payments", "pin": PIN}
     if state.module == "kms_config":
         entry = site.instance(site.hsm, tokens=[{"label": "payments", "pin": PIN}], admins=["ops"])
         args = {"instances": [entry], "config_path": str(site.root / "kms.toml")}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy keys between two registered tokens, as a program of its own: JSON on standard input, JSON on standard output.
+"""Copy keys between two registered tokens, in a process of its own that leads a group: JSON on standard input, JSON on standard output.
 
 The input has ``registry``, ``source`` and ``destination`` (names of instances with one token each), ``names`` (kind, CKA_ID in hex,
 CKA_LABEL), and may have ``check_mode``, ``seconds`` and ``allow_low_pin_count``. The output has ``copied``, or ``error``.
@@ -11,6 +11,7 @@ CKA_LABEL), and may have ``check_mode``, ``seconds`` and ``allow_low_pin_count``
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -36,11 +37,9 @@ def copied(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    os.setsid()
     try:
         answer: dict[str, Any] = {"copied": copied(json.load(sys.stdin))}
     except KeyfleetError as error:
         answer = {"error": {"type": type(error).__name__, "code": error.code, "message": error.message}}
     json.dump(answer, sys.stdout)
-
-
-main()

@@ -5,13 +5,14 @@
 """Has imported all that the modules import, and forks a process for each call. Started by forked.py; its argument is a socket.
 
 Nothing is shared with a call but the imports: no provider is loaded here, no registry opened, no thread started, and a warning that
-an import would show is an error. A call ends as any Python does, with its exit handlers and the destructors of the libraries that it
-loaded.
+an import would show is an error. A call ends with Python's exit handlers and the destructors of the libraries that it loaded.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -22,10 +23,12 @@ import socket
 import sys
 import warnings
 from contextlib import suppress
+from typing import NoReturn
 
 COLLECTION = "ansible_collections.keyfleet.hsm.plugins"
-# What the modules import when they need it.
+# What the modules import when they need it, and the programs of this folder that are forked.
 LATE = ("cryptography.x509.verification", "pkcs11._pkcs11", "pkcs11.attributes", "sqlite3", "tomli_w", "yaml")
+PROGRAMS = ("copy_between", "read_members", "use_keys")
 LIMIT = 1 << 20  # bytes of a request: the environment is most of it
 
 
@@ -37,7 +40,7 @@ def import_all() -> None:
             room = importlib.import_module(f"{COLLECTION}.{folder}")
             for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
                 importlib.import_module(found.name)
-        for name in LATE:
+        for name in (*LATE, *PROGRAMS):
             importlib.import_module(name)
     # A collection in a call would look at all that was imported, again and again.
     gc.collect()
@@ -91,7 +94,23 @@ def serve(control: socket.socket) -> tuple[bytes, list[int]]:
             running[handle] = child, caller
 
 
+def run(name: str) -> NoReturn:
+    """Run the module and end. To take all imports apart, as Python does at its end, would copy the memory that is shared with the process
+    that forks: that takes longer than most calls."""
+    code = 0
+    try:
+        importlib.import_module(name).main()
+    except SystemExit as end:
+        if end.code not in (None, 0, 1):
+            raise
+        code = int(end.code or 0)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).exit(code)
+    raise AssertionError("exit() returned")
+
+
 if __name__ == "__main__":
     import_all()
-    name = become(*serve(socket.socket(fileno=int(sys.argv[1]))))
-    importlib.import_module(name).main()
+    run(become(*serve(socket.socket(fileno=int(sys.argv[1])))))

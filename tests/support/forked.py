@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SERVER = Path(__file__).with_name("fork_server.py")
 # What a program reads when it starts. A call with another value needs a process that starts.
@@ -27,19 +28,20 @@ READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON"
 
 
 class Server:
-    """A process that forks, and ends when this one does."""
+    """A process that forks, and ends when this one does. ``by``: a command that starts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *by: str) -> None:
         self.environment = dict(os.environ)
         self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            command = [sys.executable, str(SERVER), str(other.fileno())]
+            command = [*by, sys.executable, str(SERVER), str(other.fileno())]
             self.process = subprocess.Popen(
                 command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=self.environment
             )
         atexit.register(self.close)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self.control.close()
         self.process.wait()
 
@@ -64,11 +66,11 @@ def servers() -> Iterator[Server]:
 class Forked:
     """A process that runs a module, with what the tests need of subprocess.Popen."""
 
-    def __init__(self, module: str, given: str) -> None:
+    def __init__(self, module: str, given: str, server: Server | None = None) -> None:
         self.returncode: int | None = None
         pipes = [os.pipe(), os.pipe(), os.pipe()]
         (its_input, self._input), (self._output, its_output), (self._errors, its_errors) = pipes
-        self._answers = next(servers()).fork(module, its_input, its_output, its_errors)
+        self._answers = (server or next(servers())).fork(module, its_input, its_output, its_errors)
         for descriptor in (its_input, its_output, its_errors):
             os.close(descriptor)
         number, handles, _flags, _address = socket.recv_fds(self._answers, 32, 1)
@@ -122,3 +124,15 @@ class Forked:
                         os.close(key.fd)
         self.wait(max(0.0, deadline - time.monotonic()))
         return written[self._output].decode(), written[self._errors].decode()
+
+
+def answer_of(program: str, **given: Any) -> dict[str, Any]:
+    """What a program of this folder answers: JSON in, JSON out. ``environment`` is set before it loads a library."""
+    process = Forked(program, json.dumps(given))
+    try:
+        out, err = process.communicate(180)
+    finally:
+        process.kill()
+    assert out and process.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    return answer

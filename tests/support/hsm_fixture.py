@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forked import Forked
+from forked import Forked, Server
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 SO_PIN, PIN = "87654321", "739184"
@@ -47,6 +47,7 @@ class Hsm:
     scratch: Path
     library: str = SOFTHSM
     extra_environment: dict[str, str] = field(default_factory=dict)
+    server: Server | None = None  # which forks the calls, if not those of all tests
 
     @property
     def registry(self) -> str:
@@ -57,8 +58,8 @@ class Hsm:
         return {"SOFTHSM2_CONF": str(self.scratch / "softhsm2.conf"), **self.extra_environment}
 
     def start(self, module: str, args: Mapping[str, Any], *, check: bool = False, by: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """A process as Ansible starts it: to be killed, or to be looked at from outside, or started ``by`` another command. For all
-        else :meth:`call` is enough."""
+        """A process as Ansible starts it: to be looked at from outside, or started ``by`` another command. For all else :meth:`fork`
+        is enough."""
         command = [*by, sys.executable, "-m", _name(module)]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -78,9 +79,13 @@ class Hsm:
         answer["_raw"] = out + err
         return answer
 
+    def fork(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> Forked:
+        """A process of its own that is forked."""
+        return Forked(_name(module), _payload(args, check, diff), self.server)
+
     def call(self, module: str, args: Mapping[str, Any], *, check: bool = False, diff: bool = True) -> dict[str, Any]:
-        """A module's answer, from a process of its own that is forked."""
-        return self.finish(Forked(_name(module), _payload(args, check, diff)))
+        """A module's answer."""
+        return self.finish(self.fork(module, args, check=check, diff=diff))
 
     def run(self, module: str, *, check: bool = False, diff: bool = True, **args: Any) -> dict[str, Any]:
         """A module's answer. ``registry`` is filled in unless given."""

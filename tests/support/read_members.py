@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read tokens as members of a group and compare them, as a program of its own: prints JSON of keys and rows.
+"""Read tokens as members of a group and compare them, in a process of its own: JSON of keys and rows.
 
-Run as ``python read_members.py LIBRARY TOKEN_LABEL...``, with the PIN on standard input. An error is printed as ``rv``.
+The input has ``environment``, ``library``, ``labels`` of the tokens and their ``pin``. An error is answered as ``rv``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -35,8 +36,9 @@ def read(library: str, label: str, pin: Secret) -> list[MemberKey]:
 
 
 def main() -> None:
-    library, *labels = sys.argv[1:]
-    pin = Secret(sys.stdin.read().strip())
+    given = json.load(sys.stdin)
+    os.environ.update(given["environment"])
+    library, labels, pin = given["library"], given["labels"], Secret(given["pin"])
     answer: dict[str, Any] = {}
     try:
         members = [read(library, label, pin) for label in labels]
@@ -47,6 +49,3 @@ def main() -> None:
         answer["keys"] = [[{**asdict(key), "key_id": key.key_id.hex()} for key in member] for member in members]
         answer["rows"] = report_rows(compare_members(members), connections)
     json.dump(answer, sys.stdout)
-
-
-main()

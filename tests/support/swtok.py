@@ -4,7 +4,8 @@
 
 """opencryptoki's software token, a second real provider and one that really locks: three wrong PINs.
 
-Uses the machine's own swtok slot, and refuses to touch a token there that is not these tests'.
+:func:`running` uses the machine's own swtok slot, and refuses to touch a token there that is not these tests'. :class:`Two` are two
+tokens of an opencryptoki of their own.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from forked import Server
 
 LABEL, SO_PIN, PIN = "keyfleet-test", "76543210", "246801"
 FIRST_SO_PIN = "87654321"  # opencryptoki's, until it is changed
 SLOT = "3"  # swtok in Debian's opencryptoki.conf
+
+
+def library_path() -> str:
+    return glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
 
 
 def pkcsconf(*args: str, stdin: str = "") -> str:
@@ -58,7 +66,7 @@ def running() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _started() -> Iterator[dict[str, Any]]:
-    library = glob.glob("/usr/lib/*/opencryptoki/libopencryptoki.so.0")[0]
+    library = library_path()
     daemon = None
     # Not one of a container, which has a namespace of its own.
     search = ["pgrep", "--ns", str(os.getpid()), "--nslist", "pid", "-x", "pkcsslotd"]
@@ -78,3 +86,20 @@ def _started() -> Iterator[dict[str, Any]]:
         if daemon is not None:
             daemon.terminate()
             daemon.wait(timeout=30)
+
+
+class Two:
+    """``first``, which has the PINs of this file, and a token that is as after the installation. Calls of modules go by ``server``."""
+
+    def __init__(self) -> None:
+        self.library = library_path()
+        self.server = Server(str(Path(__file__).with_name("two_swtok.sh")))
+
+    def other_program(self, *command: str, stdin: str = "") -> str:
+        """What a command says that sees these two."""
+        # The process that forks: the one that was started waits for it outside.
+        found = subprocess.run(["pgrep", "--parent", str(self.server.process.pid)], capture_output=True, text=True, check=True)
+        inside = ["nsenter", "--mount", "--ipc", "--pid", "--target", found.stdout.strip()]
+        done = subprocess.run([*inside, *command], input=stdin, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout

@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Try every key of a token once, as a program of its own: prints JSON of how often each label is there, and which fail.
+"""Try every key of a token once, in a process of its own: JSON of how often each label is there, and which fail.
 
-Run as ``python use_keys.py LIBRARY TOKEN_LABEL``, with the PIN on standard input.
+The input has ``environment``, ``library``, ``label`` of the token and ``pin``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -21,11 +22,12 @@ _SEAL = {"AES": pkcs11.Mechanism.AES_ECB, "DES3": pkcs11.Mechanism.DES3_ECB}
 
 
 def main() -> None:
-    library, label = sys.argv[1:]
-    token = pkcs11.lib(library).get_token(token_label=label)
+    given = json.load(sys.stdin)
+    os.environ.update(given["environment"])
+    token = pkcs11.lib(given["library"]).get_token(token_label=given["label"])
     count: dict[str, int] = {}
     bad: list[str] = []
-    with token.open(user_pin=sys.stdin.read().strip()) as session:
+    with token.open(user_pin=given["pin"]) as session:
         objects: list[Any] = list(session.get_objects())
         publics = {item.label: item for item in objects if item.object_class == pkcs11.ObjectClass.PUBLIC_KEY}
         for item in objects:
@@ -49,6 +51,3 @@ def main() -> None:
             if not good:
                 bad.append(name)
     json.dump({"count": count, "bad": bad}, sys.stdout)
-
-
-main()

@@ -112,18 +112,18 @@ def test_a_key_of_another_type_under_a_recorded_name(pair: Pair) -> None:
 def test_the_policy_counts_that_is_in_force_under_the_lock(pair: Pair) -> None:
     ok(pair.group(apply_changes=True))
     ok(pair.keys(AES))
-    holder = pair.hsm.start(
+    holder = pair.hsm.fork(
         "hsm_key",
         {
             "registry": pair.hsm.registry,
             "group": "payments",
-            "keys": [{"label": f"rsa-{number}", "type": "RSA", "size": 4096} for number in range(6)],
+            "keys": [{"label": f"rsa-{number}", "type": "RSA", "size": 4096} for number in range(3)],
         },
     )
     deadline = time.monotonic() + 60
     while not pair.rows("SELECT label FROM pending_key") and time.monotonic() < deadline:
         time.sleep(0.01)
-    waiting = pair.hsm.start(
+    waiting = pair.hsm.fork(
         "hsm_key", {"registry": pair.hsm.registry, "group": "payments", "keys": [{"label": "dek-1", "state": "absent"}]}
     )
     ok(pair.group(apply_changes=False))

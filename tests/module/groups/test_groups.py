@@ -383,7 +383,7 @@ def test_no_hsm_and_no_pkcs11_is_needed(pair: Hsm) -> None:
 def test_runs_at_the_same_time(pair: Hsm) -> None:
     """One makes the group, the others find it made."""
     args = {"registry": pair.registry, "name": "payments", "connections": [PRIMARY, STANDBY]}
-    answers = [pair.finish(process) for process in [pair.start("hsm_group", args) for _number in range(4)]]
+    answers = [pair.finish(process) for process in [pair.fork("hsm_group", args) for _number in range(4)]]
     assert sorted(ok(answer)["changed"] for answer in answers) == [False, False, False, True]
     assert len({answer["group"]["id"] for answer in answers}) == 1
     assert events(pair) == [("create_group", "payments")]
@@ -395,7 +395,7 @@ def test_nothing_is_believed_from_before_the_write_lock(pair: Hsm) -> None:
     args = {"registry": pair.registry, "name": "payments", "connections": [PRIMARY], "key_scan": "all"}
     with open_database(pair.registry, run="test") as database:
         with database.transaction():
-            waiting = pair.start("hsm_group", args)
+            waiting = pair.fork("hsm_group", args)
             time.sleep(2)
             assert waiting.poll() is None
             groups.save(database, GroupRecord("payments", members=(token_id,)))

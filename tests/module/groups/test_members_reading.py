@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from faulty import Faulty
+from forked import answer_of
 from hsm_fixture import PIN, SOFTHSM, Hsm, calls, ok
 
-READER = str(Path(__file__).parents[2] / "support" / "read_members.py")
 # Two AES-256 keys with one key check value, found by trying numbers.
 TWINS, SHARED = (f"{5993:064x}", f"{7298:064x}"), "1e5bf6"
 DES3 = "0123456789abcdeffedcba987654321089abcdef01234567"
@@ -48,17 +47,7 @@ def secret(label: str, value: str, kind: str = "AES", **options: Any) -> dict[st
 
 
 def read(library: str, *labels: str, pin: str = PIN, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, READER, library, *labels],
-        input=pin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(environment or {})},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return answer_of("read_members", library=library, labels=labels, pin=pin, environment=dict(environment or {}))
 
 
 def short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -201,7 +190,7 @@ def test_a_fault_is_never_an_answer(faulty: Faulty, rv: str, number: int) -> Non
     put_without_check_value(faulty.hsm, "payments", ("a", TWINS[0], True))
     ok(faulty.hsm.keys(secret("b", TWINS[1])))
     value = {"CKR_DEVICE_ERROR": "0x30", "CKR_GENERAL_ERROR": "0x5"}[rv]
-    environment = {**os.environ, **faulty.environment(f"C_Encrypt:{number}:before={value}")}
+    environment = faulty.environment(f"C_Encrypt:{number}:before={value}")
     assert read(faulty.library, "payments", environment=environment) == {"rv": rv}
 
 

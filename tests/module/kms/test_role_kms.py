@@ -44,19 +44,20 @@ def variables(hsm: Hsm, **more: Any) -> dict[str, Any]:
 
 def play(hsm: Hsm, given: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     """A play with the role alone, as loud as people run it. Variables come from a file of their own."""
-    (hsm.scratch / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "roles": ["keyfleet.hsm.kms"]}]))
-    (hsm.scratch / "vars.yml").write_text(yaml.safe_dump(given))
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        "localhost,",
-        "-c",
-        "local",
-        "-vvv",
-        "--diff",
-    ]
+    return play_each(hsm, {"localhost": given}, *arguments)
+
+
+def play_each(hsm: Hsm, given: dict[str, dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in one play for several hosts, all of them this machine, each with variables of its own."""
+    (hsm.scratch / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "roles": ["keyfleet.hsm.kms"]}]))
+    (hsm.scratch / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {host: {"ansible_connection": "local"} for host in given}}}))
+    folder = hsm.scratch / "host_vars"
+    folder.mkdir(exist_ok=True)
+    for host, values in given.items():
+        (folder / f"{host}.yml").write_text(yaml.safe_dump(values))
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "-vvv", "--diff"]
     return subprocess.run(
-        [*command, "play.yml", "-e", "@vars.yml", *arguments],
+        [*command, "play.yml", *arguments],
         cwd=hsm.scratch,
         env={**os.environ, "ANSIBLE_HOME": str(hsm.scratch / "ansible"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -65,13 +66,20 @@ def play(hsm: Hsm, given: dict[str, Any], *arguments: str) -> subprocess.Complet
     )
 
 
-def recap(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", done.stdout.rpartition("PLAY RECAP")[2])}
+def recap(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, int]]:
+    lines = re.findall(r"^(\S+) +: (ok=.*)$", done.stdout.rpartition("PLAY RECAP")[2], re.MULTILINE)
+    return {host: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", counts)} for host, counts in lines}
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What the failure of each host says, with blanks and quotes as one blank."""
+    parts = re.split(r"^fatal: \[(\S+)\]", done.stdout.partition("PLAY RECAP")[0], flags=re.MULTILINE)
+    return {host: " ".join(re.sub(r"[\"\s]+", " ", text).split()) for host, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def changed(done: subprocess.CompletedProcess[str]) -> int:
     assert done.returncode == 0, done.stdout + done.stderr
-    return recap(done)["changed"]
+    return recap(done)["localhost"]["changed"]
 
 
 def diff_of(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -128,22 +136,23 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("words", WRONG)
-def test_wrong_variables_are_refused_before_anything_is_written(hsm: Hsm, words: str) -> None:
-    # One of them in check mode, too: there is one way for both.
-    for mode in [[], ["--check"]] if words.startswith("give") else [[]]:
-        done = play(hsm, variables(hsm, **WRONG[words]), *mode)
-        assert done.returncode != 0
-        assert words in " ".join(re.sub(r"[\"\s]+", " ", done.stdout).split())
-        assert not Path(variables(hsm)["kms_config_path"]).exists()
+# One of them in check mode, too: there is one way for both.
+@pytest.mark.parametrize(("mode", "wrong"), [([], list(WRONG)), (["--check"], list(WRONG)[:1])])
+def test_wrong_variables_are_refused_before_anything_is_written(hsm: Hsm, mode: list[str], wrong: list[str]) -> None:
+    done = play_each(hsm, {f"wrong{number}": variables(hsm, **WRONG[words]) for number, words in enumerate(wrong)}, *mode)
+    assert done.returncode != 0
+    found = told(done)
+    assert [words for number, words in enumerate(wrong) if words not in found[f"wrong{number}"]] == []
+    assert not Path(variables(hsm)["kms_config_path"]).exists()
 
 
-@pytest.mark.parametrize("arguments", [["--skip-tags", "kms_package"], ["--skip-tags", "kms_preflight"], ["--tags", "kms_config"]])
-def test_the_configuration_is_looked_at_whatever_tags_are_left_out(hsm: Hsm, arguments: list[str]) -> None:
+def test_the_configuration_is_looked_at_whatever_tags_are_left_out(hsm: Hsm) -> None:
     hsm.register("primary", tokens=[hsm.token("primary", pin="canary-pin", so_pin="canary-so")])
     given = variables(hsm, hsm_instances=[instance(hsm)], kms_manage_package="false", kms_manage_service="false")
-    assert changed(play(hsm, given, "--check", *arguments)) == 1
-    assert changed(play(hsm, given, *arguments)) == 1
+    for arguments in (["--skip-tags", "kms_package"], ["--skip-tags", "kms_preflight"], ["--tags", "kms_config"]):
+        Path(given["kms_config_path"]).unlink(missing_ok=True)
+        assert changed(play(hsm, given, "--check", *arguments)) == 1
+        assert changed(play(hsm, given, *arguments)) == 1
     assert changed(play(hsm, given)) == 0
 
 
@@ -182,8 +191,9 @@ def broken(hsm: Hsm) -> dict[str, dict[str, Any]]:
 
 
 def test_no_secret_is_shown_by_a_failure(hsm: Hsm) -> None:
-    for name, given in broken(hsm).items():
-        done = play(hsm, given)
-        assert done.returncode != 0, name
-        assert recap(done)["failed"] == 1, name
-        assert "canary" not in done.stdout + done.stderr, name
+    given = {name.replace(" ", "-"): values for name, values in broken(hsm).items()}
+    done = play_each(hsm, given)
+    assert done.returncode != 0
+    assert {host: counts["failed"] for host, counts in recap(done).items()} == dict.fromkeys(given, 1)
+    for line in (done.stdout + done.stderr).splitlines():
+        assert "canary" not in line

@@ -14,7 +14,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hsm_fixture import Hsm
 from system_log import system_log
 
@@ -121,8 +120,6 @@ WRONG = """
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
   tasks:
-    - name: A task that goes wrong
-      %s
 """
 
 TASKS = {
@@ -168,15 +165,15 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", list(TASKS))
-def test_a_failure_shows_no_pin(hsm: Hsm, name: str) -> None:
+def test_a_failure_shows_no_pin(hsm: Hsm) -> None:
     hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", "12345678", "--pin", "654321")
     playbook = hsm.scratch / "wrong.yml"
-    playbook.write_text(WRONG % TASKS[name])
+    tasks = [f"    - name: Give {name}\n      ignore_errors: true\n      {task}\n" for name, task in TASKS.items()]
+    playbook.write_text(WRONG + "".join(tasks))
     variables = {"scratch": str(hsm.scratch / "demo"), "conf": hsm.environment["SOFTHSM2_CONF"]}
     with system_log() as log:
         done = play(hsm, playbook, **variables)
-    assert done.returncode == 2, done.stdout.decode()[-2000:]
+    assert f"ok={len(TASKS)} ".encode() in done.stdout and f"ignored={len(TASKS)}".encode() in done.stdout, done.stdout.decode()[-2000:]
     assert_clean(hsm, done)
     assert not any(canary in line for line in log for canary in CANARIES)
 

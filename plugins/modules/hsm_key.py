@@ -50,8 +50,8 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45) and has a line for each key that changes, at most 50 of
-        them, those that are destroyed first. C(-/+) is a key that is destroyed and made anew. It is the same in check mode.
+      - "The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45) and has a line for each key that changes, at most 50 of
+        them, those that are destroyed first. C(-/+) is a key that is destroyed and made anew. It is the same in check mode."
   idempotent:
     support: full
 options:

@@ -43,9 +43,9 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45), and has a line for each key that is added or pruned, by its
+      - "The diff begins with a count such as C(1,000 keys: +950 ~3 -2 =45), and has a line for each key that is added or pruned, by its
         UID, for each record that is refreshed or moved to another member, for each key that is copied, and for each object that is
-        relabelled, at most 50 of them. The entries of the exported file that differ follow, the first 50 of them.
+        relabelled, at most 50 of them. The entries of the exported file that differ follow, the first 50 of them."
   idempotent:
     support: full
 options:

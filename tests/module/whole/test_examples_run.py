@@ -92,21 +92,24 @@ def new_hsm(folder: Path) -> Hsm:
     return Hsm(folder)
 
 
-def prepare(hsm: Hsm) -> None:
+def prepare(hsm: Hsm, modules: Sequence[str]) -> None:
     """Folders, and the library's configuration at the place that an example names."""
     for folder in FOLDERS:
         Path(f"{hsm.scratch}{folder}").mkdir(parents=True)
     shutil.copy(hsm.environment["SOFTHSM2_CONF"], f"{hsm.scratch}/etc/keyfleet/softhsm2.conf")
-    legacy = Path(f"{hsm.scratch}/etc/keyfleet/import/legacy.pem")
-    legacy.parent.mkdir()
-    legacy.write_bytes(
-        rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
+    given = Path(f"{hsm.scratch}/etc/keyfleet/import")
+    given.mkdir()
+    if "hsm_key" in modules:
+        legacy = given / "legacy.pem"
+        legacy.write_bytes(
+            rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
+            )
         )
-    )
-    legacy.chmod(0o600)
-    given = legacy.with_name("gateway3.p12")
-    ok(hsm.finish(hsm.start("gateway_certificate", {"path": str(given), "common_name": "gateway3.example.com"})))
+        legacy.chmod(0o600)
+    if "gateway_certificate" in modules:
+        options = {"path": str(given / "gateway3.p12"), "common_name": "gateway3.example.com"}
+        ok(hsm.finish(hsm.start("gateway_certificate", options)))
 
 
 def run_plays(plays: Sequence[dict[str, Any]], hsm: Hsm) -> subprocess.CompletedProcess[str]:
@@ -145,7 +148,7 @@ def test_every_example_runs_and_so_do_the_guides_in_their_order_for_one_user(tmp
     plays = []
     for number, modules in enumerate(PLAYS):
         hsm = new_hsm(tmp_path / str(number))
-        prepare(hsm)
+        prepare(hsm, modules)
         plays.append({**play(modules, hsm), "environment": hsm.environment})
     user = new_hsm(tmp_path / "user")
     output = all_go_well([*plays, *followed(user.scratch)], user)
@@ -182,7 +185,7 @@ def _expected(text: str) -> bool:
 
 def test_a_broken_example_is_found(hsm: Hsm) -> None:
     """The test tests: an example that names a token which is not there."""
-    prepare(hsm)
+    prepare(hsm, ["hsm_instance"])
     broken = play(["hsm_instance"], hsm)
     broken["tasks"] = broken["tasks"][:1]
     broken["tasks"][0]["keyfleet.hsm.hsm_instance"]["tokens"][0]["initialize"] = False

@@ -55,7 +55,8 @@ def _steps(done: Sequence[RecordChanges], addresses: Addresses) -> list[Step]:
         steps += [Step(CREATE, named(change.before), None, describe_key(change.key)) for change in changes.adopted]
         steps += [_touched_step(named(same[0].before), same, addresses) for same in _touched(changes).values()]
         steps += [Step(DELETE, named(record), _record_fields(record), None) for record in changes.pruned]
-    return steps
+    # A token gives its objects in another order each time, and check mode is to show the same diff.
+    return sorted(steps, key=lambda step: step.subject)
 
 
 def _touched(changes: RecordChanges) -> dict[object, list[Change]]:

@@ -35,16 +35,17 @@ def main() -> int:
         states = sorted(states, key=lambda state: drawn(given.sample, state.name))[:SAMPLE]
     results: list[Result] = []
     begin = time.monotonic()
-    for state in states:
-        folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/dev/shm"))
-        try:
-            for found in run_state(Site(folder, build_fault_library(folder)), state, every=given.every, sample=given.sample):
+    with tempfile.TemporaryDirectory(prefix="faults-", dir="/dev/shm") as built:
+        library = build_fault_library(Path(built))
+        for number, state in enumerate(states):
+            folder = Path(built, str(number))
+            folder.mkdir()
+            for found in run_state(Site(folder, library), state, every=given.every, sample=given.sample):
                 if isinstance(found, Result):
                     results.append(found)
                     print(table([found])[-1], flush=True)
                 else:
                     print(f"  {found}", flush=True)
-        finally:
             shutil.rmtree(folder)
     print("\n".join(["", *table(results, total=True), f"{time.monotonic() - begin:.0f} s"]))
     if given.page:

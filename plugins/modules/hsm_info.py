@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
+  - keyfleet.hsm.registry
   - keyfleet.hsm.pin_safety
 attributes:
   check_mode:

@@ -136,7 +136,7 @@ def wrong_pin(scene: Scene) -> str:
         assert all(slot["accessible"] for one in served for slot in one["slots"]), served
 
         log.write_text("")
-        for _ in range(3):
+        for _time in range(3):
             client.locate()
     refusals = log.read_text(errors="replace").count("CKR_PIN_INCORRECT")
     return f"starts, calls the slot accessible, and makes {refusals} refused logins"

@@ -20,6 +20,15 @@ DEFAULT_REGISTRY = "/var/lib/keyfleet/registry.db"
 
 REGISTRY: Spec = {"registry": {"type": "path", "default": DEFAULT_REGISTRY}, "option_names": {"type": "dict"}}
 
+REGISTRY_FILE: Spec = {
+    "state": {"type": "str", "choices": ["reported", "saved", "restored", "absent"], "default": "reported"},
+    "path": {"type": "path"},
+    "src": {"type": "path"},
+    "host": {"type": "str"},
+    "instances": {"type": "list", "elements": "str"},
+    "over": {"type": "bool", "default": False},
+}
+
 PIN_SAFETY: Spec = {"allow_low_pin_count": {"type": "bool", "default": False, "no_log": False}}
 
 # no_log: False where Ansible would take a name for a secret's.

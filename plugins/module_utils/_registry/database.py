@@ -79,17 +79,19 @@ def recording(database: Database | None) -> Iterator[Database | None]:
             yield database
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of the tables, 0 for none."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    if _version(connection) == len(MIGRATIONS):
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the tables to this version's schema. Raises :class:`RegistryError`; ``path`` is named in it."""
+    if version_of(connection) == len(MIGRATIONS):
         return
     # The version is read again under the write lock: two first runs may meet here.
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)
+        version = version_of(connection)
         if version > len(MIGRATIONS):
             raise RegistryError(
                 f"registry {path}: was written by a newer keyfleet.hsm (schema {version}, this one knows {len(MIGRATIONS)}). "
@@ -115,7 +117,7 @@ def _create_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _check_nobody_prepared(path: Path) -> None:
+def check_nobody_prepared(path: Path) -> None:
     """The registry names the library that is loaded, so what another user could have put there is refused.
 
     It, the files that SQLite keeps beside it and its folder must belong to this user or to root, and must not be writable by others; the
@@ -186,7 +188,7 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
         if not exists and not check_mode:
             _create_file(file)
         if exists or not check_mode:
-            _check_nobody_prepared(file)
+            check_nobody_prepared(file)
         if not check_mode:
             connection = _connect(path)
         else:
@@ -196,7 +198,7 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
                     source.backup(connection)
         with closing(connection):
             connection.execute("PRAGMA foreign_keys = ON")
-            _migrate(connection, path)
+            migrate(connection, path)
             if not check_mode:  # after the look: a file that turns out to be another program's is left as it was
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")

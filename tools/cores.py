@@ -35,8 +35,8 @@ def dotted(numbers: Version) -> str:
 
 
 def pythons() -> dict[Version, str]:
-    """The interpreters of the PATH and of pyenv by version, those that run and can make a virtual environment."""
-    folders = [Path(folder) for folder in os.get_exec_path()]
+    """The interpreters by version, those that run and can make a virtual environment: the distribution's, of the PATH, of pyenv."""
+    folders = [Path("/usr/bin"), *(Path(folder) for folder in os.get_exec_path())]
     folders += sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))
     # Of a virtual environment the Python that made it.
     code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2], sys._base_executable)"

@@ -76,13 +76,14 @@ need_packages() {
 }
 
 # ansible-core runs on these, 2.19 on the first and newer ones on the others. A name on the PATH proves nothing (pyenv's shims), so it is run.
+# Of each version the distribution's comes first: it is built with profiles and takes a tenth less CPU than what pyenv builds.
 python_version_fits() {
   "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3 /usr/bin/python3}; do
+  local candidate candidates=({/usr/bin/,}python3.11 {/usr/bin/,}python3.12 {/usr/bin/,}python3.13 python3)
+  for candidate in ${PYTHON:-"${candidates[@]}"}; do
     if python_version_fits "$candidate"; then
       echo "$candidate"
       return

@@ -49,7 +49,8 @@ BROKEN_CRYPTOGRAPHY = {**CRYPTOGRAPHY, "cryptography/x509/__init__.py": "import 
 PANIC = {**CRYPTOGRAPHY, "cryptography/x509/__init__.py": "class PanicException(BaseException): pass\nraise PanicException('no API')"}
 TOMLI_W = {"tomli_w-1.0.0": "", "tomli_w.py": "dumps = str"}
 GOOD = {**PKCS11, **CRYPTOGRAPHY, **TOMLI_W}
-OLD_PYTHON = {**GOOD, "sitecustomize.py": "import sys\nsys.version_info = (3, 9, 18, 'final', 0)"}
+# No sitecustomize.py: Debian's Python has one of its own.
+OLD_PYTHON = {**GOOD, "old.pth": "import sys; sys.version_info = (3, 9, 18, 'final', 0)"}
 
 Make = Callable[[str, dict[str, str]], str]
 
@@ -64,7 +65,7 @@ def make(tmp_path: Path) -> Make:
         (site,) = folder.glob("lib/python*/site-packages")
         for file, text in files.items():
             path = site / file
-            if path.suffix != ".py":
+            if path.suffix not in (".py", ".pth"):
                 library, version = file.split("-")
                 path = site / f"{file}.dist-info" / "METADATA"
                 text = f"Metadata-Version: 2.1\nName: {library.replace('_', '-')}\nVersion: {version}\n"

@@ -856,11 +856,11 @@ applied:
 summary:
   description:
     - How many keys there are of each kind, in check mode how many there would be. Each key counts in one of the other numbers, which
-      add up to RV(summary.keys). The other generations that an entry concerns are keys of their own.
+      add up to RV(summary.total). The other generations that an entry concerns are keys of their own.
   returned: when the keys could be planned
   type: dict
   contains:
-    keys:
+    total:
       description: All of them.
       returned: always
       type: int
@@ -892,7 +892,7 @@ summary:
       description: Left undone because the device failed before.
       returned: always
       type: int
-  sample: {keys: 1000, created: 950, replaced: 0, changed: 3, deleted: 2, unchanged: 45, failed: 0, not_attempted: 0}
+  sample: {total: 1000, created: 950, replaced: 0, changed: 3, deleted: 2, unchanged: 45, failed: 0, not_attempted: 0}
 served_by:
   description: The connection of the O(group) that served. V(null) without a group.
   returned: when the keys could be planned, but for check mode on what is not registered yet

@@ -95,7 +95,7 @@ class Results:
         done = Counter(plan.step.action for plan in applied)
         counts = {"created": done[CREATE], "replaced": done[REPLACE], "changed": done[CHANGE], "deleted": done[DELETE]}
         unchanged = len(self.pairs) - len(applied) - failed - untried
-        return {"keys": len(self.pairs), **counts, "unchanged": unchanged, "failed": failed, "not_attempted": untried}
+        return {"total": len(self.pairs), **counts, "unchanged": unchanged, "failed": failed, "not_attempted": untried}
 
     def _left_over_step(self, item: KeyObject, number: int) -> Step:
         return Step(DELETE, f"left-over {number}", {"kind": item.kind, "type": item.type, "label": "", "id": ""}, None)

@@ -23,7 +23,7 @@ def of_keys(count: int, changed: int = 0, failed: int = 0) -> dict[str, Any]:
         "failed_keys": named[changed : changed + failed],
         "not_attempted": [],
         "left_overs": [],
-        "summary": {"keys": count, "created": changed, "failed": failed, "unchanged": count - changed - failed},
+        "summary": {"total": count, "created": changed, "failed": failed, "unchanged": count - changed - failed},
     }
 
 
@@ -89,5 +89,5 @@ def test_the_counts_add_up_whatever_is_listed(asked: str | None, changed: int, f
     values = of_keys(changed + failed + kept, changed, failed)
     shown = listed_keys(values, asked)
     assert shown["summary"] == values["summary"]
-    assert sum(count for name, count in shown["summary"].items() if name != "keys") == shown["summary"]["keys"]
+    assert sum(count for name, count in shown["summary"].items() if name != "total") == shown["summary"]["total"]
     assert {*map(str, shown["key_results"])} <= {*map(str, values["key_results"])}

@@ -48,7 +48,7 @@ def ends(scene: Scene, change: Change, environment: dict[str, str] | None = None
             pass
     except server.DidNotStart as error:
         said = str(error).replace(f"{scene.hsm.scratch}/", "").strip().splitlines()[-1]
-        return f"does not start: {said.rpartition('ERROR: ')[2][-200:]}"
+        return f"does not start: … {said[-200:].partition(' ')[2]}"
     raise AssertionError("it started")
 
 

@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
+
+from docs_page import DOCS, write_part
 
 from .trial import Result
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
-_BEGIN, _END = "<!-- begin of the table -->", "<!-- end of the table -->"
 
 
 def table(results: Sequence[Result], *, total: bool = False) -> list[str]:
@@ -29,5 +25,4 @@ def table(results: Sequence[Result], *, total: bool = False) -> list[str]:
 def write_page(results: Sequence[Result], every: int) -> None:
     """Put the table, its date and its command into the page."""
     command = "make faults" + (f" FAULTS_ARGS='--every {every}'" if every > 1 else "")
-    text = "\n".join([_BEGIN, "", f"`{command}`, {date.today():%d %B %Y}:", "", *table(results, total=True), "", _END])
-    PAGE.write_text(re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _match: text, PAGE.read_text(), flags=re.DOTALL))
+    write_part(DOCS / "faults.md", "the table", f"`{command}`", table(results, total=True))

@@ -9,21 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
+from docs_page import DOCS, write_part
 from four_turns import Verdict, judge
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parents[1] / "docs" / "providers.md"
-_BEGIN, _END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
 
 
 def chosen(only: str) -> list[dict[str, Any]]:
@@ -87,8 +84,7 @@ def main() -> int:
     lines = tables(names, named, found)
     print("\n".join(lines))
     if given.page:
-        text = "\n".join([_BEGIN, "", f"`make providers`, {date.today():%d %B %Y}:", "", *lines, "", _END])
-        PAGE.write_text(re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _match: text, PAGE.read_text(), flags=re.DOTALL))
+        write_part(DOCS / "providers.md", "the tables", "`make providers`", lines)
     return 1 if any(verdict.what == "fault" for one in found for verdict in one.values()) else 0
 
 

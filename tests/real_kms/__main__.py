@@ -7,22 +7,19 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from docs_page import DOCS, write_part
 
 from . import server
 from .refusals import REFUSALS
 from .scene import Scene
 from .steps import STEPS
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "kms.md"
-_BEGIN, _END = "<!-- begin of the real server's tables -->", "<!-- end of the real server's tables -->"
 
 
 def row(step: Callable[[Scene], Any]) -> tuple[str, bool]:
@@ -60,8 +57,7 @@ def main() -> int:
             print(line, flush=True)
         lines.append("")
     if given.page:
-        text = "\n".join([_BEGIN, "", f"`make real-kms` with {server.version()}, {date.today():%d %B %Y}:", "", *lines, _END])
-        PAGE.write_text(re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _match: text, PAGE.read_text(), flags=re.DOTALL))
+        write_part(DOCS / "kms.md", "the real server's tables", f"`make real-kms` with {server.version()}", lines[:-1])
     return 0 if good else 1
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .._model.keys.misfits import CertificateName, Names
 from .attributes import read
 from .binding import pkcs11
 from .errors import calling
@@ -43,6 +44,10 @@ class CertificateInventory:
 
     objects: list[CertificateObject] = field(default_factory=list)
     raw: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[CertificateName]:
+        return [CertificateName(item.handle, Names(item.key_id, item.label), item.der) for item in self.objects]
 
 
 def _describe(raw: Any) -> CertificateObject | None:

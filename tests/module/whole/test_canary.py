@@ -168,6 +168,7 @@ TASKS = {
 def test_a_failure_shows_no_pin(hsm: Hsm) -> None:
     hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", "12345678", "--pin", "654321")
     playbook = hsm.scratch / "wrong.yml"
+    # Each of them is to fail, and what it shows is looked at: one play for all, so the next one goes on.
     tasks = [f"    - name: Give {name}\n      ignore_errors: true\n      {task}\n" for name, task in TASKS.items()]
     playbook.write_text(WRONG + "".join(tasks))
     variables = {"scratch": str(hsm.scratch / "demo"), "conf": hsm.environment["SOFTHSM2_CONF"]}

@@ -21,7 +21,7 @@ from ..._cryptoki.objects import read_inventory
 from ..._cryptoki.provider import Provider, Token, open_provider
 from ..._cryptoki.session import Session, open_session
 from ..._model.errors import KeyfleetError, PinError, TokenError
-from ..._model.keys.misfits import CertificateName, Names, misfits
+from ..._model.keys.misfits import misfits
 from ..._model.keys.objects import group_keys
 from ..._model.kms.config import Served, prefix_by_name
 from ..._model.kms.request import KmsConfigRequest
@@ -202,7 +202,7 @@ def _look_at_keys(session: Session, door: Door) -> dict[str, Any]:
     kek = door.kek
     try:
         inventory = read_inventory(session)
-        certificates = [CertificateName(one.handle, Names(one.key_id, one.label), b"") for one in read_certificates(session).objects]
+        certificates = read_certificates(session).names
     except KeyfleetError as error:
         if kek is not None:
             raise

@@ -46,7 +46,7 @@ from .export_file import plan_export
 from .outcome import Written, outcome_of
 from .plan import SyncPlan, plan_sync
 from .records import write
-from .relabel import Relabel, Relabelled, names_of, predicted
+from .relabel import Relabel, Relabelled, predicted
 
 
 def converge(request: SyncRequest, context: Context) -> Outcome:
@@ -129,7 +129,7 @@ class _InstanceSync(_Sync):
         if target.layout != EVIDEN:
             return ()
         notes = pending_layouts.of_token(self.database, target.token_id or 0)
-        return tuple(misfits(keys, names_of(read_certificates(session)), notes))
+        return tuple(misfits(keys, read_certificates(session).names, notes))
 
     def _tell_misfits(self, plans: Sequence[SyncPlan]) -> None:
         for plan in plans:

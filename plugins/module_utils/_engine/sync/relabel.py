@@ -25,7 +25,7 @@ from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
 from ..._model.keys.layout import EVIDEN
-from ..._model.keys.misfits import ANEW, DROP, PUBLIC_KEY, RENAME, RESTORE, CertificateName, LayoutNote, Misfit, Names, misfits
+from ..._model.keys.misfits import ANEW, DROP, PUBLIC_KEY, RENAME, RESTORE, LayoutNote, Misfit, Names, misfits
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.plan import CHANGE, CREATE, DELETE, Step
 from ..._registry import events, pending_layouts
@@ -42,10 +42,6 @@ class Relabelled:
     steps: tuple[Step, ...] = ()
     broken: tuple[dict[str, Any], ...] = ()
     touched: bool = False
-
-
-def names_of(certificates: CertificateInventory) -> list[CertificateName]:
-    return [CertificateName(item.handle, Names(item.key_id, item.label), item.der) for item in certificates.objects]
 
 
 def predicted(found: Sequence[Misfit], token: str) -> Relabelled:
@@ -84,7 +80,7 @@ class Relabel:
         self.certificates = cryptoki_certificates.read_certificates(self.session)
         keys = group_keys(self.inventory.objects)
         notes = pending_layouts.of_token(self.database, self.token_id)
-        found = misfits(keys, names_of(self.certificates), notes)
+        found = misfits(keys, self.certificates.names, notes)
         self._settle(notes, keys, found)
         planned = predicted(found, str(self.session.token))
         done: list[Misfit] = []

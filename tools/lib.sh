@@ -32,6 +32,8 @@ installed() {
     aardvark-dns | netavark) command -v "/usr/lib/podman/$1" ;;
     crun | fuse-overlayfs | gcc | git | iptables | mmdebstrap | podman) command -v "$1" ;;
     libc6-dev) echo '#include <stdio.h>' | gcc -E - ;;
+    gnutls-bin) command -v p11tool ;;
+    libengine-pkcs11-openssl) find /usr/lib -path "*engines-3/pkcs11.so" | grep -q . ;;
     libnss3) find /usr/lib -name libsoftokn3.so | grep -q . ;;
     opencryptoki) command -v pkcsslotd ;;
     opensc) command -v pkcs11-tool ;;

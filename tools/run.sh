@@ -71,7 +71,7 @@ table() {
 }
 
 before=$(busy)
-need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev libnss3
+need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev libnss3 gnutls-bin libengine-pkcs11-openssl
 need_venv "$ROOT/.venv-dev" dev
 link_collection
 

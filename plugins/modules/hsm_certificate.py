@@ -342,6 +342,18 @@ certificate:
     MIIBhTCCASugAwIBAgIUGbcq7VdXfvYCV5L7mjRvFh0sVw0wCgYIKoZIzj0EAwIw
     HDEaMBgGA1UEAwwRd2ViMDEuZXhhbXBsZS5jb20wHhcNMjYwMTMxMDAwMDAwWhcN
     -----END CERTIFICATE-----
+pkcs11_uri:
+  description:
+    - Address of the certificate for other programs (RFC 7512), with the token's label and serial number. There is no PIN in it.
+    - V(null) when there is none, and in check mode for a key that is to come.
+  returned: success
+  type: str
+  sample: pkcs11:token=payments;serial=3ff5c9a155f28c9a;id=%77%65%62%2D%74%6C%73;object=web-tls;type=cert
+key_pkcs11_uri:
+  description: The same of its private key, for programs that sign with it. V(null) in check mode for a key that is to come.
+  returned: success
+  type: str
+  sample: pkcs11:token=payments;serial=3ff5c9a155f28c9a;id=%77%65%62%2D%74%6C%73;object=web-tls;type=private
 fingerprint:
   description: SHA-256 of the certificate's DER, in hex.
   returned: success

@@ -414,7 +414,8 @@ options:
     description:
       - Of which keys RV(key_results) has an entry. V(all), those that were V(changed), failed or were kept with a mismatch, or with
         V(summary) none.
-      - By default all when O(keys) has up to 100 entries. Above, as with V(changed), and each list has 100 entries at most.
+      - By default all when O(keys) has up to 100 entries. Above, as with V(changed), each list has 100 entries at most, and
+        RV(key_results[].pkcs11_uri) is left out.
       - Where not all keys are listed, fields that are null or an empty list are left out.
       - RV(summary) counts all keys in any case, and RV(failed_keys) has at least the first 100.
     type: str
@@ -717,6 +718,13 @@ key_results:
       description: Its address, C(<prefix>::<slot>::<key id>). V(null) without an instance.
       returned: always
       type: str
+    pkcs11_uri:
+      description:
+        - Its address for other programs (RFC 7512), of a pair that of the private half, with the token's label and serial number. There
+          is no PIN in it.
+        - V(null) for a key that is not on this token.
+      returned: always
+      type: str
     type:
       description: Its type.
       returned: always
@@ -779,6 +787,7 @@ key_results:
           state: deactivated
       id: 64656b2d314032
       uid: hsm::softhsm2::1441987930::dek-1@2
+      pkcs11_uri: pkcs11:token=payments;serial=3ff5c9a155f28c9a;id=%64%65%6B%2D%31%40%32;object=dek-1%402;type=secret-key
       type: AES
       size: 256
       curve: null
@@ -796,6 +805,7 @@ key_results:
       other_generations: []
       id: 7765622d746c73
       uid: hsm::softhsm2::1441987930::web-tls
+      pkcs11_uri: pkcs11:token=payments;serial=3ff5c9a155f28c9a;id=%77%65%62%2D%74%6C%73;object=web-tls;type=private
       type: EC
       size: 256
       curve: P-256
@@ -817,6 +827,7 @@ key_results:
       other_generations: []
       id: 6f6c64
       uid: hsm::softhsm2::1441987930::old
+      pkcs11_uri: null
       type: null
       size: null
       curve: null

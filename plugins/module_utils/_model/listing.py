@@ -43,8 +43,9 @@ def listed_keys(values: Mapping[str, Any], asked: str | None) -> dict[str, Any]:
     most = _most(asked)
     # Why a key failed is told in any case.
     cut = {**{name: values[name][:most] for name in _OF_KEYS}, "failed_keys": values["failed_keys"][: FEW if asked == SUMMARY else most]}
-    # Of most keys three fields say nothing.
-    shown = [{name: value for name, value in entry.items() if value not in (None, [])} for entry in changed[:most]]
+    # Of most keys three fields say nothing. The URI is made of others.
+    left_out = {"pkcs11_uri"} if asked is None else set()
+    shown = [{name: value for name, value in entry.items() if value not in (None, []) and name not in left_out} for entry in changed[:most]]
     return {**values, **cut, "key_results": shown}
 
 

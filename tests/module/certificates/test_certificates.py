@@ -243,7 +243,8 @@ def test_import_four_steps(primary: Hsm, ca: Ca, kind: str) -> None:
     assert x509.load_der_x509_certificate(der.read_bytes()) == x509.load_pem_x509_certificate(issued.encode())
     listing = primary.tool("--list-objects", "--type", "cert", pin=None)
     assert "type = X.509 cert" in listing
-    assert f"serial:     {done['serial_number'].upper().zfill(40)}\n" in listing
+    # Another program fills up a byte, and a number may be shorter than the twenty that are its most.
+    assert int(listing.partition("serial:")[2].split()[0], 16) == int(done["serial_number"], 16)
 
 
 # Run on its own: one process loads a PKCS#11 library once.

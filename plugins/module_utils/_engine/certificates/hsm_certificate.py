@@ -22,7 +22,10 @@ from ..._model.errors import InputError, KeyfleetError, RegistryError
 from ..._model.keys.generations import own_id
 from ..._model.keys.layout import EVIDEN, PKCS11, certificate_id
 from ..._model.keys.states import ACTIVE
+from ..._model.keys.types import PRIVATE
+from ..._model.pkcs11_uri import uri_in
 from ..._model.plan import Context, Outcome, Step, diff_of
+from ..._model.tokens.identity import TokenIdentity
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
 from ..._registry.database import Database, open_database, recording
@@ -110,12 +113,14 @@ class _Run:
         self.scheme: Scheme | None = None
         self.done: list[str] = []
         self.target: Target | None = None
+        self.token: TokenIdentity | None = None
         self.database: Database | None = None
 
     def converge(self, target: Target, database: Database | None) -> Outcome:
         self.target, self.database = target, database
         write = self.spec.writes_token and not self.context.check_mode
         with open_target(target, database, read_write=write) as session:
+            self.token = session.token.identity
             inventory = cryptoki.read_certificates(session)
             key, key_id, spki = self._key(session, inventory)
             stored = of_key(inventory.objects, self.spec.key_label, key_id, spki if target.layout == EVIDEN else None)
@@ -222,9 +227,7 @@ class _Run:
                 self.done.append(f"the request was written to {self.spec.csr_path}")
             if plan.stores and made.certificate is not None and key is not None:
                 # The new one before the old one goes: a crash in between leaves both, and the next run removes the old one.
-                label = self.spec.key_label or next((one.item.label for one in plan.remove), "")
-                key_id = certificate_id(self.target.layout if self.target is not None else PKCS11, key.key_id)
-                item = cryptoki.store(session, inventory, label, key_id, made.certificate.der)
+                item = cryptoki.store(session, inventory, *self._name(plan, key), made.certificate.der)
                 self.done.append(f"the new certificate was stored (handle {item.handle})")
                 log.add("add_certificate", item.key_id, item.label, made.certificate)
             for one in plan.remove:
@@ -250,13 +253,31 @@ class _Run:
             made = replace(made, certificate=build_self_signed(self.spec, key.signing(session), self.scheme, self.now))
         return made
 
+    def _name(self, plan: CertificatePlan, key: CertifiedKey) -> tuple[str, bytes]:
+        """CKA_LABEL and CKA_ID of a certificate that is stored."""
+        label = self.spec.key_label or next((one.item.label for one in plan.remove), "")
+        return label, certificate_id(self.target.layout if self.target is not None else PKCS11, key.key_id)
+
+    def _uris(self, plan: CertificatePlan, key: CertifiedKey | None) -> dict[str, str | None]:
+        """Of the certificate that is there in the end, and of its private key."""
+        found: dict[str, str | None] = dict.fromkeys(("pkcs11_uri", "key_pkcs11_uri"))
+        if self.token is None:
+            return found
+        if key is not None:
+            found["key_pkcs11_uri"] = uri_in(self.token, key.private.label, key.private.key_id, PRIVATE)
+            if plan.stores:
+                found["pkcs11_uri"] = uri_in(self.token, *self._name(plan, key), "certificate")
+        if plan.kept is not None:
+            found["pkcs11_uri"] = uri_in(self.token, plan.kept.item.label, plan.kept.item.key_id, "certificate")
+        return found
+
     def outcome(self, request: RequestPlan | None, plan: CertificatePlan, key: CertifiedKey | None, made: _Made) -> Outcome:
         """What is returned: of what check mode would make, only what can be told beforehand."""
         steps: list[Step] = [request.step] if request is not None and request.step is not None else []
         steps += plan.steps
         found = made.certificate
         values: dict[str, Any] = dict.fromkeys(_VALUES)
-        values |= {"csr": made.request, "matches_key": None, "renewal_due": None}
+        values |= {"csr": made.request, "matches_key": None, "renewal_due": None, **self._uris(plan, key)}
         if found is not None:
             values |= found.values()
             values["renewal_due"] = is_due(found, self.now, self.spec.renew_before)

@@ -207,8 +207,7 @@ class _Batch:
             work = Applier(session, inventory, self.database, target, self.look, pending, scope).apply(plans, left_overs)
         for text in grouped_texts(("", text) for text in work.complaints):
             self.context.warn(text)
-        address = (target.prefix, session.token.slot_id) if target.prefix else None
-        return Results(plans, work, self.context.check_mode, address).outcome()
+        return Results(plans, work, self.context.check_mode, session.token.identity, target.prefix).outcome()
 
     def _plan(self, circumstances: Circumstances, layout: str) -> list[KeyPlan]:
         specs = [replace(spec, layout=layout) for spec in self.specs]

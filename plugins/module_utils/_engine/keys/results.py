@@ -17,7 +17,10 @@ from ..._model.diff_text import Section, prepared_diff
 from ..._model.grouping import grouped_texts
 from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
+from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
+from ..._model.pkcs11_uri import uri_in
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE, Outcome, Step
+from ..._model.tokens.identity import TokenIdentity
 from ..._model.uids import key_id_text, uid
 from .done import Done, Work
 from .planning.plan import (
@@ -31,6 +34,9 @@ from .planning.plan import (
     predicted_fingerprint,
     predicted_public_key,
 )
+
+# States of an entry whose key is not on this token.
+_NOT_HERE = ("absent", DESTROYED, "elsewhere")
 
 
 def _named(plan: KeyPlan) -> dict[str, Any]:
@@ -48,13 +54,17 @@ def _step(plan: KeyPlan, done: Done) -> Step:
 
 
 class Results:
-    """Plans and what became of them. ``address`` is the token's prefix and slot, where it has one."""
+    """Plans and what became of them. ``token`` is the one that was read, None for one that is to come; ``prefix`` is that of its
+    instance, where it has one."""
 
-    def __init__(self, plans: Sequence[KeyPlan], work: Work, check_mode: bool, address: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, plans: Sequence[KeyPlan], work: Work, check_mode: bool, token: TokenIdentity | None = None, prefix: str | None = None
+    ) -> None:
         self.pairs = list(zip(plans, work.done, strict=True))
         self.work = work
         self.check_mode = check_mode
-        self.address = address
+        self.token = token
+        self.address = (prefix, token.slot) if prefix and token is not None and token.slot is not None else None
         self._by_label = {plan.spec.label: (plan, done) for plan, done in self.pairs}
 
     def outcome(self) -> Outcome:
@@ -127,13 +137,26 @@ class Results:
     def _uid(self, text: str) -> str | None:
         return uid(self.address[0], self.address[1], text) if self.address is not None else None
 
+    def _uri(self, plan: KeyPlan, key: Key | None, state: str) -> str | None:
+        """The URI of the half that counts, as it is on the token or will be."""
+        if self.token is None or state in _NOT_HERE:
+            return None
+        if key is not None:
+            kind = PUBLIC if state == "public_only" else key.main.kind
+            half = next((item for item in key.objects if item.kind == kind), key.main)
+            return uri_in(self.token, half.label, half.key_id, half.kind)
+        if not plan.makes_key:
+            return None
+        kind = next(kind for kind in (SECRET, PRIVATE, PUBLIC) if kind in plan.spec.key_type.halves)
+        return uri_in(self.token, plan.spec.label_of(kind), plan.spec.id_of(kind), kind)
+
     def _fields(self, plan: KeyPlan, done: Done) -> dict[str, Any]:
         """Read from the token, except for what check mode only predicts."""
         spec, key = plan.spec, done.key
         predicted = self.check_mode and plan.action != KEEP
-        fields: dict[str, Any] = {"label": spec.base, "id": spec.key_id.hex(), "uid": None, "type": None, "size": None, "curve": None}
-        fields |= {"operations": [], "sensitive": None, "extractable": None, "local": None, "public_key": None, "state": "absent"}
-        fields |= {"generation": plan.generation, "fingerprint": None}
+        fields: dict[str, Any] = {"label": spec.base, "id": spec.key_id.hex(), "uid": None, "pkcs11_uri": None}
+        fields |= dict.fromkeys(("type", "size", "curve", "sensitive", "extractable", "local", "public_key", "fingerprint"))
+        fields |= {"operations": [], "state": "absent", "generation": plan.generation}
         if predicted and plan.makes_key:
             der = predicted_public_key(spec)
             pem, fingerprint = to_pem(der) if der else None, predicted_fingerprint(spec)
@@ -168,6 +191,7 @@ class Results:
             fields["uid"] = plan.adopted.uid
         if done.failure is not None:
             fields["state"] = "failed"
+        fields["pkcs11_uri"] = self._uri(plan, None if predicted and plan.makes_key else key, fields["state"])
         if plan.mismatches:
             fields["mismatches"] = list(plan.mismatches)
         return fields

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import date, datetime, time, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 import tomli_w
@@ -18,6 +20,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_prefixes import hsm_prefixes
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_present import hsm_present
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_uid import hsm_uid
+from ansible_collections.keyfleet.hsm.plugins.filter.pkcs11_uri import pkcs11_uri
 from ansible_collections.keyfleet.hsm.plugins.filter.to_toml import to_toml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.toml_text import parse
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.toml_values import same
@@ -229,3 +232,31 @@ def test_values_from_templates(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local", "play.yml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@given(st.text(min_size=1), st.text(), st.text(), st.binary(max_size=20))
+def test_a_uri_has_each_part_once_and_gives_it_back(token: str, serial: str, label: str, key_id: bytes) -> None:
+    token, serial, label = (text.encode("utf-8", "ignore").decode() for text in (token, serial, label))
+    if not token and not serial:
+        return
+    uri = pkcs11_uri(token, serial, label, key_id.hex(), "private")
+    # RFC 7512, section 2.3: of the printable characters that separate parts or queries none stands in a value.
+    assert re.fullmatch(r"pkcs11:[A-Za-z0-9%=;_.~-]*", uri)
+    parts = dict(part.split("=") for part in uri.removeprefix("pkcs11:").split(";"))
+    given_parts = {"token": token.encode(), "serial": serial.encode(), "id": key_id, "object": label.encode(), "type": b"private"}
+    assert {name: unquote_to_bytes(value) for name, value in parts.items()} == {name: value for name, value in given_parts.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"token": ""}, "neither the token's label nor serial is given"),
+        ({"token": 7}, "the token's label: is not text"),
+        ({"token": "t", "id": "xyz"}, "id: is not hexadecimal"),
+        ({"token": "t", "type": "key"}, "type: is none of secret, private, public, certificate, data"),
+        ({"token": "", "id": "0", "type": "x"}, "id: is not hexadecimal"),
+    ],
+)
+def test_a_uri_that_means_nothing_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=re.escape(said)):
+        pkcs11_uri(**given)

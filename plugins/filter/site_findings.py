@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.declaration import Declaration
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.variables import SITE, variable_name_problems
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options, site_certificates
 
 DOCUMENTATION = r"""
 name: site_findings
@@ -25,7 +25,8 @@ description:
   - Looks at the variables of the playbook C(keyfleet.hsm.site) as a whole, before a host is touched. The playbook uses it.
   - Fields that nothing reads, groups and keys that name what is not declared, tokens without a PIN file, and variables whose
     names look like one of the collection's and are none. Values are not shown.
-positional: _input, names
+  - Files of requests and issued certificates on the controller are read.
+positional: _input, names, host
 options:
   _input:
     description:
@@ -38,6 +39,11 @@ options:
     type: list
     elements: str
     required: true
+  host:
+    description:
+      - The name of the host, for its files in the folder of certificates.
+    type: str
+    default: ""
 seealso:
   - plugin: keyfleet.hsm.variable_problems
     plugin_type: filter
@@ -59,12 +65,13 @@ RETURN = r"""
 _value:
   description:
     - C(problems), one text for each. C(notes), what a person should know. C(declared), the names of all that shall be registered, as
-      O(keyfleet.hsm.hsm_status#module:declared) takes it.
+      O(keyfleet.hsm.hsm_status#module:declared) takes it. C(certificates), the calls of M(keyfleet.hsm.hsm_certificate).
   type: dict
   sample:
     problems: ["hsm_key: unknown variable, did you mean hsm_keys? If it is one of your own, list it in site_own_variables."]
     notes: []
     declared: {instances: [{name: primary, tokens: [{label: payments}]}], groups: []}
+    certificates: []
 """
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -80,6 +87,7 @@ FIELDS = {
     "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
     "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *options.KEYS) if name not in ("pin", "pin_file")],
     "hsm_keys.keys": list(options.KEYS["keys"]["options"]),
+    site_certificates.VARIABLE: site_certificates.FIELDS,
 }
 
 
@@ -95,19 +103,25 @@ def role_variables() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(known), frozenset(noted)
 
 
-def site_findings(variables: Any, names: Any) -> dict[str, Any]:
-    """Problems, notes and what is declared."""
+def site_findings(variables: Any, names: Any, host: str = "") -> dict[str, Any]:
+    """Problems, notes, what is declared, and calls for certificates."""
     if not isinstance(variables, Mapping):
         raise AnsibleFilterError("keyfleet.hsm.site_findings: the input is not a mapping: give one by names of variables")
     if not isinstance(names, (list, tuple)):
         raise AnsibleFilterError("keyfleet.hsm.site_findings: names: not a list: give the names of variables")
-    given: dict[str, Any] = {"hsm_instances": [], "hsm_groups": [], "hsm_keys": [], "hsm_sync_refresh": [], "site_own_variables": []}
-    declaration = Declaration({**dict.fromkeys(SITE), **given, **variables}, FIELDS)
+    lists = ("hsm_instances", "hsm_groups", "hsm_keys", "hsm_certificates", "hsm_sync_refresh", "site_own_variables")
+    declaration = Declaration({**dict.fromkeys(SITE), **{name: [] for name in lists}, **variables}, FIELDS)
+    certificates = site_certificates.Certificates(declaration, host)
     known, noted = role_variables()
     own = declaration.variables["site_own_variables"]
     patterns = [str(pattern) for pattern in own] if isinstance(own, (list, tuple)) else []
     unknown = variable_name_problems(map(str, names), {*SITE, *known}, noted, patterns)
-    return {"problems": [*unknown, *declaration.problems()], "notes": list(declaration.notes()), "declared": declaration.declared()}
+    return {
+        "problems": [*unknown, *declaration.problems(), *certificates.problems],
+        "notes": list(declaration.notes()),
+        "declared": declaration.declared(),
+        "certificates": certificates.calls,
+    }
 
 
 class FilterModule:

@@ -48,7 +48,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - A request without O(csr_path) is signed anew in each run, which changes nothing.
+      - A request without O(csr_path) and O(csr_content) is signed anew in each run, which changes nothing.
 options:
   instance:
     description:
@@ -83,7 +83,7 @@ options:
         (C(OU)), C(organizationIdentifier), C(businessCategory), C(serialNumber), C(surname) (C(SN)), C(givenName)
         (C(GN)), C(generationQualifier), C(title), C(pseudonym), C(dnQualifier), C(userId) (C(UID)),
         C(domainComponent) (C(DC)) and C(emailAddress). C(commonName) takes 64 bytes in UTF-8.
-      - Required together with O(csr_path) and O(self_signed).
+      - Required together with O(csr_path), O(csr_content) and O(self_signed).
       - An empty one, V({}), is for a request all of whose names are in O(subject_alt_names), which is critical then.
       - Alone, the request is made and returned in RV(csr), and nothing is changed.
     type: dict
@@ -166,6 +166,14 @@ options:
       - A file that is neither empty nor a request, or that holds more than requests, is not overwritten. The task then
         fails with the code V(csr_unwritable).
     type: path
+  csr_content:
+    description:
+      - The request as RV(csr) returned it, kept by whoever calls. Empty when there is none yet. In the place of O(csr_path).
+      - It is returned as it is under the conditions of O(csr_path). When the certificate is to be renewed, it also has to be made
+        for that, which a line before it tells.
+      - The task has changed something when another request is returned. A key without a certificate is told in a warning.
+      - A certificate of another key in O(content) or O(src) is not an error in the run that makes the first request of this key.
+    type: str
   src:
     description:
       - Absolute path of a file on the target with the certificate to store, in PEM, DER or PKCS#7 (C(.p7b)). Of several,
@@ -198,6 +206,12 @@ options:
         RV(renewal_due), and not replaced.
       - By default at its end. An expired self-signed certificate is always renewed.
     type: str
+  renew:
+    description:
+      - Whether the certificate is to be renewed now, whatever its end is. With O(self_signed) each run signs another one.
+      - A certificate that is stored in the same run is not meant.
+    type: bool
+    default: false
   state:
     description:
       - V(present) makes the request and the certificate what the other options declare.
@@ -321,7 +335,7 @@ EXAMPLES = r"""
 RETURN = r"""
 csr:
   description:
-    - The request as PEM. What stands in O(csr_path), or what was signed now.
+    - The request as PEM. What stands in O(csr_path) or O(csr_content), or what was signed now.
     - V(null) when no request was asked for, and in check mode for one that would be signed.
   returned: success
   type: str
@@ -388,7 +402,7 @@ matches_key:
   sample: true
 renewal_due:
   description:
-    - Whether the certificate has expired, or will within O(renew_before).
+    - Whether the certificate has expired, will within O(renew_before), or is to be renewed by O(renew).
     - V(null) without a certificate, and in check mode for one that would be signed.
   returned: success
   type: bool

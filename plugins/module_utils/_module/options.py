@@ -244,10 +244,12 @@ CERTIFICATE: Spec = {
     "digest": {"type": "str", "choices": ["sha256", "sha384", "sha512"]},
     "rsa_padding": {"type": "str", "choices": ["pkcs1", "pss"], "default": "pkcs1"},
     "csr_path": {"type": "path"},
+    "csr_content": {"type": "str"},
     "src": {"type": "path"},
     "content": {"type": "str"},
     "self_signed": {"type": "dict", "options": {"valid_days": {"type": "int", "default": 365}}},
     "renew_before": {"type": "str"},
+    "renew": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 

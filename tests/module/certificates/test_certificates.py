@@ -556,6 +556,54 @@ def test_an_issued_certificate_that_is_due_is_reported(primary: Hsm, ca: Ca) -> 
     assert renewed["renewal_due"] is False and len(on_token(primary)) == 1
 
 
+def test_a_request_that_the_caller_keeps(primary: Hsm, ca: Ca) -> None:
+    """From the first one to the renewal, a new key and a certificate that is not its own. Nothing is kept on the target."""
+
+    def kept(csr: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
+        return ok(certificate(primary, subject=SUBJECT, csr_content=csr, check=check, **options))
+
+    def made(csr: str, **options: Any) -> str:
+        planned, done = kept(csr, check=True, **options), kept(csr, **options)
+        assert planned["changed"] is done["changed"] is True and planned["csr"] is None
+        assert planned["diff"] == done["diff"] and planned.get("warnings") == done.get("warnings")
+        for check in (True, False):
+            again = kept(done["csr"], check=check, **options)
+            assert again["changed"] is False and again["csr"] == done["csr"]
+        return str(done["csr"])
+
+    make_key(primary)
+    csr = made("")
+    assert "has no certificate yet" in str(kept(csr)["warnings"])
+    # Another subject, and a signature that is damaged.
+    assert kept(csr, subject_alt_names=NAMES)["changed"] and kept(csr[:300] + "A" + csr[301:])["changed"]
+    foreign = certificate(primary, subject=SUBJECT, csr_content="notes")
+    assert foreign["failure"]["code"] == "csr_unwritable" and foreign["msg"].startswith("csr_content: ")
+    old = ca.issue(csr, days=20)
+    assert kept(csr, content=old, renew=True)["csr"] == csr
+    assert kept(csr, content=old, renew_before="10d")["changed"] is False and not kept(csr).get("warnings")
+    due = made(csr, content=old, renew_before="30d")
+    assert due.startswith("Replaces the certificate with the SHA-256 fingerprint ") and due.endswith(csr[-30:])
+    assert kept(due, content=old)["csr"] == due and kept(due, content=old, renew=True)["changed"] is False
+    new = ca.issue(due, days=60)
+    assert kept(due, content=new, renew_before="30d")["certificate"] == new
+    assert made(due, renew=True).split("BEGIN")[0] != due.split("BEGIN")[0]
+    # Another key: its request comes first, and then the old certificate is an error.
+    ok(primary.keys({"label": LABEL, "type": "EC", "curve": "P-384", "on_mismatch": "replace"}))
+    first = kept(due, content=new)
+    assert first["changed"] and first["csr"] != due and first["matches_key"] is False
+    assert "It is left out, and a request of this key is made." in str(first["warnings"])
+    assert certificate(primary, subject=SUBJECT, csr_content=first["csr"], content=new)["failure"]["code"] == "certificate_mismatch"
+
+
+def test_a_self_signed_certificate_is_renewed_at_once(primary: Hsm) -> None:
+    make_key(primary)
+    options: dict[str, Any] = {"subject": SUBJECT, "self_signed": {}}
+    first = ok(certificate(primary, **options))
+    planned, done = ok(certificate(primary, renew=True, check=True, **options)), ok(certificate(primary, renew=True, **options))
+    assert planned["changed"] is done["changed"] is True and planned["diff"] == done["diff"]
+    assert done["renewal_due"] is False and done["fingerprint"] != first["fingerprint"] and len(on_token(primary)) == 1
+
+
 @pytest.mark.parametrize(("since", "word"), [(100, "expired at"), (-100, "is not valid before")])
 def test_a_certificate_out_of_its_time_is_stored_with_a_warning(primary: Hsm, ca: Ca, since: int, word: str) -> None:
     make_key(primary)

@@ -18,7 +18,7 @@ from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateRequest, CertificateSpec
-from ..._model.errors import InputError, KeyfleetError, RegistryError
+from ..._model.errors import InputError, KeyfleetError, Refused, RegistryError
 from ..._model.keys.generations import own_id
 from ..._model.keys.layout import EVIDEN, PKCS11, certificate_id
 from ..._model.keys.states import ACTIVE
@@ -169,13 +169,13 @@ class _Run:
             return None, plan_absent(spec, stored)
         if key is not None and (spec.wants_request or spec.self_signed):
             self.scheme = key.scheme(spec)
-        request = plan_request(spec, key, self.scheme)
         if spec.imports:
-            plan = plan_import(spec, self.given, key, stored)
+            plan = self._plan_import(key, stored)
         elif spec.self_signed:
             plan = plan_self_signed(spec, self.scheme, key, stored, self.now)
         else:
             plan = plan_nothing(spec, key, stored)
+        request = plan_request(spec, key, self.scheme, self._replaces(plan, key))
         signs = (request is not None and request.to_be_made) or (plan.stores and spec.self_signed)
         if signs and key is not None and session is not None:
             key.check_signs(session, spec, state=self._state_of(key))
@@ -186,8 +186,30 @@ class _Run:
                 )
         if request is not None and request.changes and spec.csr_path and not self.context.check_mode:
             check_folder(spec.csr_path)
-        self._warn(plan)
+        self._warn(plan, key)
         return request, plan
+
+    def _plan_import(self, key: CertifiedKey | None, stored: list[Stored]) -> CertificatePlan:
+        """Raises :class:`Refused` for a certificate of another key, unless the key is new and its request has to get out first."""
+        try:
+            return plan_import(self.spec, self.given, key, stored)
+        except Refused as error:
+            request = plan_request(self.spec, key, self.scheme) if self.spec.csr_content is not None else None
+            if request is None or not request.to_be_made:
+                raise
+            self.context.warn(f"{error.message.partition(' Nothing was changed.')[0]} It is left out, and a request of this key is made.")
+            return plan_nothing(self.spec, key, stored)
+
+    def _replaces(self, plan: CertificatePlan, key: CertifiedKey | None) -> str | None:
+        """The fingerprint of the key's certificate that a request would be for."""
+        found = plan.after
+        if found is None or key is None or found.spki != key.spki or not self._due(found, fresh=plan.stores):
+            return None
+        return found.fingerprint
+
+    def _due(self, found: FoundCertificate, *, fresh: bool) -> bool:
+        """``fresh``: it comes in this run, so ``renew`` meant the one before."""
+        return is_due(found, self.now, self.spec.renew_before) or (self.spec.renew and not fresh)
 
     def _state_of(self, key: CertifiedKey) -> str:
         """What the registry says; without one, nobody says anything. Of several groups' records, one that forbids it counts."""
@@ -199,8 +221,10 @@ class _Run:
         states = [one.state for one in records if (one.label, one.key_id) == (key.private.label, key.key_id)]
         return next((state for state in states if state != ACTIVE), ACTIVE)
 
-    def _warn(self, plan: CertificatePlan) -> None:
+    def _warn(self, plan: CertificatePlan, key: CertifiedKey | None) -> None:
         label, found = self.spec.key_name, plan.after
+        if self.spec.csr_content is not None and not plan.stores and (found is None or (key is not None and found.spki != key.spki)):
+            self.context.warn(f"key '{label}' has no certificate yet: have its request signed.")
         if found is None or found.parsed is None:
             return
         begin, end = found.parsed.not_valid_before_utc, found.parsed.not_valid_after_utc
@@ -280,7 +304,7 @@ class _Run:
         values |= {"csr": made.request, "matches_key": None, "renewal_due": None, **self._uris(plan, key)}
         if found is not None:
             values |= found.values()
-            values["renewal_due"] = is_due(found, self.now, self.spec.renew_before)
+            values["renewal_due"] = self._due(found, fresh=plan.stores)
             if key is not None:
                 values["matches_key"] = found.spki == key.spki
         return Outcome(changed=any(step.changes for step in steps), diff=diff_of(steps), values=values)

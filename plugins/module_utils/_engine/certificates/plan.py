@@ -154,7 +154,7 @@ def plan_self_signed(
             raise _issued(spec, one.found)
     wanted = dict(wanted_profile(spec, scheme))
     for one in _by_age(stored):
-        if _is_wanted(one.found, wanted, key) and not is_due(one.found, now, spec.renew_before):
+        if _is_wanted(one.found, wanted, key) and not (spec.renew or is_due(one.found, now, spec.renew_before)):
             return _keep(spec, one, stored)
     described = {**wanted, "issuer": wanted["subject"], "public_key": key.fingerprint if key else None, "valid_days": spec.valid_days}
     return _replace(spec, None, described, stored)

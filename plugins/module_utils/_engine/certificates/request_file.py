@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""The request: what stands in the file at ``csr_path``, whether it will do, and writing another."""
+"""The request: what stands in the file at ``csr_path`` or was kept by the caller, whether it will do, and writing another."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ with suppress(ImportError):  # _module.runtime reports it before anything here i
 
 MODE = 0o644
 _MAX_BYTES = 1024 * 1024
+# Stands before a request that was made for a renewal. Readers of PEM skip it (RFC 7468, section 2).
+_REPLACES = "Replaces the certificate with the SHA-256 fingerprint "
 _PEM_KIND = re.compile(rb"-----BEGIN ([^-\r\n]*)-----")
 
 
@@ -43,6 +45,7 @@ class RequestPlan:
     scheme: Scheme | None
     step: Step | None
     text: str | None
+    replaces: str | None = None  # the fingerprint of the certificate that is due
 
     @property
     def changes(self) -> bool:
@@ -57,18 +60,24 @@ class RequestPlan:
         if self.scheme is None:
             return None
         request = build_request(self.spec, key.signing(session), self.scheme)
-        return request.public_bytes(Encoding.PEM).decode("ascii")
+        said = f"{_REPLACES}{self.replaces}\n" if self.replaces is not None else ""
+        return said + request.public_bytes(Encoding.PEM).decode("ascii")
 
 
-def plan_request(spec: CertificateSpec, key: CertifiedKey | None, scheme: Scheme | None) -> RequestPlan | None:
-    """The plan for the request; None where none is asked for. Raises :class:`KeyfleetError` for a file that cannot be read."""
+def plan_request(spec: CertificateSpec, key: CertifiedKey | None, scheme: Scheme | None, replaces: str | None = None) -> RequestPlan | None:
+    """The plan for the request; None where none is asked for. Raises :class:`KeyfleetError` for a file that cannot be read.
+
+    ``replaces`` is the fingerprint of a certificate that is due: a request that the caller has kept will do if it was made for that.
+    """
     if not spec.wants_request:
         return None
-    if spec.csr_path is None:
+    if not spec.keeps_request:
         return RequestPlan(spec, scheme, None, None)
-    subject = f"request {spec.csr_path}"
     wanted = {**wanted_profile(spec, scheme), "public_key": key.fingerprint if key else None}
-    raw = _read(spec.csr_path)
+    if spec.csr_content is not None:
+        return _plan_kept(spec, scheme, wanted, replaces)
+    subject = f"request {spec.csr_path}"
+    raw = _read(spec.csr_path or "")
     before, text = _found(raw) if raw is not None else (None, None)
     if before is not None and text is not None and before == wanted:
         return RequestPlan(spec, scheme, Step(KEEP, subject, before, before), text)
@@ -79,6 +88,24 @@ def plan_request(spec: CertificateSpec, key: CertifiedKey | None, scheme: Scheme
             code="csr_unwritable",
         )
     return RequestPlan(spec, scheme, Step(CREATE if raw is None else CHANGE, subject, before, wanted), None)
+
+
+def _plan_kept(spec: CertificateSpec, scheme: Scheme | None, wanted: Mapping[str, Any], replaces: str | None) -> RequestPlan:
+    """Of a request that the caller keeps. It is as it was given, with whatever stands before it."""
+    subject, given = f"request of key {spec.key_name}", spec.csr_content or ""
+    raw = given.encode("utf-8", "surrogateescape")
+    if not _may_go(raw):
+        raise Refused(
+            "csr_content: holds something other than a request, which would be lost: give a request, or nothing. Nothing was changed.",
+            code="csr_unwritable",
+        )
+    before, text = _found(raw) if given.strip() else (None, None)
+    if before is not None and replaces is not None:
+        made_for = re.search(f"^{_REPLACES}([0-9a-f]+)$", given.partition("-----BEGIN")[0], re.MULTILINE)
+        before, wanted = {**before, "replaces": made_for[1] if made_for else None}, {**wanted, "replaces": replaces}
+    if before is not None and text is not None and before == wanted:
+        return RequestPlan(spec, scheme, Step(KEEP, subject, before, before), given)
+    return RequestPlan(spec, scheme, Step(CREATE if before is None else CHANGE, subject, before, wanted), None, replaces)
 
 
 def _read(path: str) -> bytes | None:

@@ -58,7 +58,8 @@ class CertificateSpec:
 
     ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind and a text, as :func:`.parse_alt_names` gives them.
     ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
-    certificate only. ``renew_before`` is in seconds. ``key_label`` is empty for a key without a label, which ``key_id`` names.
+    certificate only. ``renew_before`` is in seconds. ``csr_content`` is the request that the caller has kept, empty where there is
+    none yet. ``key_label`` is empty for a key without a label, which ``key_id`` names.
     """
 
     key_label: str
@@ -74,10 +75,12 @@ class CertificateSpec:
     digest: str | None = None
     rsa_padding: str = "pkcs1"
     csr_path: str | None = None
+    csr_content: str | None = None
     src: str | None = None
     content: str | None = None
     valid_days: int | None = None
     renew_before: int = 0
+    renew: bool = False
 
     @property
     def key_name(self) -> str:
@@ -99,10 +102,15 @@ class CertificateSpec:
         return self.state == "absent" or self.imports or self.self_signed
 
     @property
+    def keeps_request(self) -> bool:
+        """Whether one that was made before may do."""
+        return self.csr_path is not None or self.csr_content is not None
+
+    @property
     def wants_request(self) -> bool:
-        """Whether a certificate signing request is asked for: in a file, or in the answer alone."""
+        """Whether a certificate signing request is asked for: in a file, kept by the caller, or in the answer alone."""
         named = bool(self.subject or self.alt_names)
-        return self.csr_path is not None or (named and not self.imports and not self.self_signed)
+        return self.keeps_request or (named and not self.imports and not self.self_signed)
 
     @property
     def only_looks(self) -> bool:
@@ -195,6 +203,8 @@ def _source_problems(params: Mapping[str, Any]) -> list[str]:
     given = [name for name in ("content", "src", "self_signed") if params.get(name) is not None]
     if len(given) > 1:
         problems.append(f"{given[0]}: give one of content, src and self_signed; found {' and '.join(given)}")
+    if params.get("csr_path") is not None and params.get("csr_content") is not None:
+        problems.append("csr_content: give csr_path, where the request is a file on the target, or csr_content, and not both")
     content = params.get("content")
     if content is not None:
         if "PRIVATE KEY-----" in content:
@@ -253,7 +263,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
         subject, found = _subject(params)
         problems += found
     else:
-        needs = [name for name in ("csr_path", "self_signed", *_OF_A_SUBJECT) if params.get(name) is not None]
+        needs = [name for name in ("csr_path", "csr_content", "self_signed", *_OF_A_SUBJECT) if params.get(name) is not None]
         if needs:
             problems.append(f"subject: is missing: {needs[0]} needs the name of the one that the certificate is for")
     if params.get("subject_alt_names") is not None:
@@ -278,10 +288,12 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
         digest=params.get("digest"),
         rsa_padding=params.get("rsa_padding") or "pkcs1",
         csr_path=params.get("csr_path"),
+        csr_content=params.get("csr_content"),
         src=params.get("src"),
         content=params.get("content"),
         valid_days=days,
         renew_before=before,
+        renew=bool(params.get("renew")),
     )
     return spec, problems
 

@@ -55,10 +55,10 @@ class Declaration:
         yield from self._options()
         if not _is_list(self.variables["hsm_instances"]) or not self.variables["hsm_instances"]:
             yield "hsm_instances: missing, empty or not a list. Declare the HSMs of this host, for example in group_vars/kms.yml."
-        for name in ("hsm_groups", "hsm_keys"):
+        for name in ("hsm_groups", "hsm_keys", "hsm_certificates"):
             if not _is_list(self.variables[name]):
                 yield f"{name}: not a list."
-        for name in ("hsm_instances", "hsm_groups", "hsm_keys"):
+        for name in ("hsm_instances", "hsm_groups", "hsm_keys", "hsm_certificates"):
             yield from self._shape(name, self.variables[name])
         yield from self._names("hsm_instances", name_problem)
         yield from self._names("hsm_groups", group_name_problem)
@@ -148,13 +148,21 @@ class Declaration:
             if label is not None and labels and None not in labels and label not in labels:
                 yield f"{place}.token_label: not one of the declared tokens of that instance."
 
-    def _keys(self, where: str, entry: Entry) -> Iterator[str]:
+    def scope(self, where: str, entry: Entry) -> Iterator[str]:
+        """What is wrong with the instance or the group of an entry."""
         if ("instance" in entry) == ("group" in entry):
             yield f"{where}: needs instance or group, and not both."
         elif "instance" in entry:
             yield from self._declared(f"{where}.instance", entry["instance"], "hsm_instances")
         else:
             yield from self._declared(f"{where}.group", entry["group"], "hsm_groups")
+
+    def members(self, group: Any) -> list[tuple[int, Entry]]:
+        """The connections of a declared group."""
+        return _entries(self.named("hsm_groups").get(str(group), {}).get("connections"))
+
+    def _keys(self, where: str, entry: Entry) -> Iterator[str]:
+        yield from self.scope(where, entry)
         if not _is_list(entry.get("keys")):
             yield f"{where}.keys: missing or not a list. Give a list of what hsm_key takes."
 
@@ -167,9 +175,8 @@ class Declaration:
 
     def notes(self) -> Iterator[str]:
         """What a person should know before the keys are made: those of a group that no other member can ever get."""
-        groups = self.named("hsm_groups")
         for number, entry in self.of("hsm_keys"):
-            members = _entries(groups.get(str(entry.get("group")), {}).get("connections"))
+            members = self.members(entry.get("group"))
             fixed = [
                 str(key.get("label"))
                 for _number, key in _entries(entry.get("keys"))

@@ -161,10 +161,13 @@ def tasks(path: str) -> Iterator[dict[str, Any]]:
         ("hsm_instances", "instance.yml", "hsm_instance", {"state"}),
         ("hsm_groups", "hsms.yml", "hsm_group", {"force", "state"}),
         ("hsm_keys", "keys.yml", "hsm_key", set()),
+        # A member of a group is an instance, and the two files are the content of options.
+        ("hsm_certificates", "certificates.yml", "hsm_certificate", {"group", "request_file", "issued_file"}),
     ],
 )
 def test_every_field_is_handed_over(place: str, file: str, module: str, apart: set[str]) -> None:
-    handed = [task[f"keyfleet.hsm.{module}"] for task in tasks(f"playbooks/tasks/{file}") if f"keyfleet.hsm.{module}" in task]
+    there = [one for task in tasks(f"playbooks/tasks/{file}") for one in (task, *task.get("block", ()))]
+    handed = [task[f"keyfleet.hsm.{module}"] for task in there if f"keyfleet.hsm.{module}" in task]
     assert set(FIELDS[place]) - apart <= set(handed[-1])
 
 
@@ -185,3 +188,103 @@ def test_every_variable_of_the_playbook_is_known_and_in_the_guide() -> None:
 def options_of(path: Path) -> Iterator[str]:
     for spec in yaml.safe_load(path.read_text())["argument_specs"].values():
         yield from spec.get("options", {})
+
+
+WEB: dict[str, Any] = {"instance": "primary", "key_label": "web-tls", "subject": {"CN": "web01"}}
+
+
+def certificates(folder: Path, *entries: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    """What is found in the sound declaration with these certificates."""
+    declared = {**SOUND, "hsm_certificates": list(entries), "hsm_certificates_dir": str(folder), **variables}
+    found: dict[str, Any] = site_findings(declared, [], "web1")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"instance": "other"}, ".instance: not in hsm_instances"),
+        ({"instance": "old"}, ".instance: has state: absent in hsm_instances"),
+        ({"group": "cards"}, ": needs instance or group, and not both"),
+        ({"key_lable": "x"}, ": unknown field key_lable, did you mean key_label?"),
+        ({"csr_path": "/x"}, ": unknown field csr_path. Fields are instance, group, "),
+        ({"key_label": None}, ": missing required arguments: key_label"),
+        ({"key_label": ""}, ".key_label: is empty: name the key by its label"),
+        ({"subject": {"country": "DE"}}, ".subject.country: is no name that a subject can hold: did you mean countryName?"),
+        ({"subject": ["CN=web01"]}, ": argument 'subject' is of type"),
+        ({"subject_alt_names": ["web01"]}, ".subject_alt_names[0]: 'web01' has no kind that is known: write one of DNS:, "),
+        ({"key_usage": ["sign"]}, ": value of key_usage must be one or more of"),
+        ({"renew_before": "a month"}, ".renew_before: "),
+        ({"subject": None, "request_file": "/x.csr"}, ".subject: is missing: request_file needs the name"),
+        ({"request_file": "x.csr"}, ".request_file: not an absolute path"),
+        ({"request_file": "/none/x.csr"}, ".request_file: its folder is not there on the controller"),
+        ({"self_signed": {}, "issued_file": "/x.pem"}, ".issued_file: not beside self_signed"),
+    ],
+)
+def test_a_certificate_that_is_refused(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    entry = {name: value for name, value in {**WEB, **change}.items() if value is not None}
+    found = certificates(tmp_path, {**WEB, "key_label": "sound"}, entry)
+    assert any(one.startswith(f"hsm_certificates[1]{problem}") for one in found["problems"]), found["problems"]
+
+
+def test_all_that_is_wrong_with_certificates_is_said_at_once(tmp_path: Path) -> None:
+    group = {"group": "cards", "key_label": "pan", "token_label": "x", "subject": {"CN": "x"}, "self_signed": {}}
+    found = certificates(tmp_path / "none", WEB, WEB, group, {"group": "gone", "key_label": "x"})["problems"]
+    assert [one.split(":")[0] for one in found] == [
+        "hsm_certificates_dir",
+        "hsm_certificates[0].request_file",
+        "hsm_certificates[1].key_label",
+        "hsm_certificates[1].request_file",
+        "hsm_certificates[2].token_label",
+        "hsm_certificates[2].self_signed",
+        "hsm_certificates[3].group",
+    ]
+    assert certificates(tmp_path, hsm_certificates="web-tls")["problems"] == ["hsm_certificates: not a list."]
+    same = [{**WEB, "issued_file": "/x.pem"}, {**WEB, "key_label": "other", "issued_file": "/etc/../x.pem"}]
+    (problem,) = certificates(tmp_path, *same)["problems"]
+    assert problem == "hsm_certificates[1].issued_file: hsm_certificates[0].issued_file is this file already. Give each once."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("csr", "notes", "request_file: {} holds something other than a request, and is not overwritten."),
+        ("csr", "-----BEGIN PRIVATE KEY-----\nMIIE", "request_file: {} contains a private key."),
+        ("pem", "-----BEGIN CERTIFICATE-----\nMII\n-----BEGIN EC PRIVATE KEY-----\nMIIE", "issued_file: {} contains a private key."),
+        ("pem", "", "issued_file: {} holds no certificate in PEM."),
+        ("pem", None, "issued_file: {} on the controller cannot be read: Is a directory."),
+    ],
+)
+def test_files_that_cannot_be_used(name: str, content: str | None, problem: str, tmp_path: Path) -> None:
+    """What they hold is not shown, and goes to no host."""
+    path = tmp_path / f"web1.primary.web-tls.{name}"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    found = certificates(tmp_path, WEB)
+    (said,) = found["problems"]
+    assert said.startswith(f"hsm_certificates[0].{problem.format(path)}")
+    assert found["certificates"] == [] and "MII" not in str(found)
+
+
+def test_calls_for_certificates(tmp_path: Path) -> None:
+    """One for an instance and each member of a group. Without a folder and a path, nothing is asked for."""
+    (tmp_path / "web1.primary.web-tls.csr").write_text("-----BEGIN CERTIFICATE REQUEST-----")
+    (tmp_path / "web1.cards.a%2Fb.pem").write_text("-----BEGIN CERTIFICATE-----")
+    own = {"instance": "standby", "key_label": "test", "subject": {"CN": "x"}, "self_signed": {}}
+    gone = {"instance": "primary", "key_label": "gone", "state": "absent"}
+    looked = {"instance": "primary", "key_label": "looked", "renew_before": "30d"}
+    found = certificates(tmp_path, WEB, {"group": "cards", "key_label": "a/b", "subject": {"CN": "x"}}, own, gone, looked)
+    assert found["problems"] == []
+    seen = ("name", "csr_content", "content", "request_file")
+    assert [tuple(call.get(name) for name in seen) for call in found["certificates"]] == [
+        ("web-tls of primary", "-----BEGIN CERTIFICATE REQUEST-----", None, str(tmp_path / "web1.primary.web-tls.csr")),
+        ("a/b of primary", "", "-----BEGIN CERTIFICATE-----", str(tmp_path / "web1.cards.a%2Fb.csr")),
+        ("a/b of standby", "", "-----BEGIN CERTIFICATE-----", str(tmp_path / "web1.cards.a%2Fb.csr")),
+        ("test of standby", None, None, None),
+        ("gone of primary", None, None, None),
+        ("looked of primary", None, None, None),
+    ]
+    (call,) = certificates(tmp_path, looked, hsm_certificates_dir=None)["certificates"]
+    assert call.keys() == {*looked, "names", "name", "of_group", "first"}

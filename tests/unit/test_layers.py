@@ -28,7 +28,7 @@ MAY: dict[str, set[str]] = {
 }
 # Which rooms of the engine a room may import, itself apart. "" is what lies beside the rooms.
 ROOMS: dict[str, set[str]] = {
-    "": {"files", "tokens"},
+    "": {"files", "status", "tokens"},
     "certificates": {"files", "tokens", "virtual_keys", "x509"},  # whose key a certificate stands beside is the scope's to say
     "files": {"tokens"},
     "gateway": {"files", "tokens", "x509"},
@@ -36,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "keys": {"files", "tokens", "virtual_keys"},
     "kms": {"files", "tokens"},
     "members": {"files", "keys", "tokens", "virtual_keys"},  # a copy is verified with the same eyes as a key: keys.look
+    "status": {"certificates", "files", "tokens", "x509"},  # a credential is found as a certificate and its key are
     "sync": {"files", "members", "tokens", "virtual_keys"},
     "tokens": {"files"},
     "virtual_keys": {"files", "tokens"},

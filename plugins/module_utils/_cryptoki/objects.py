@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.keys.layout import EVIDEN, public_label
+from .._model.keys.layout import EVIDEN, LAYOUTS, public_id, public_label
 from .._model.keys.objects import Key, KeyObject
 from .._model.keys.post_quantum import PARAMETER_SETS, type_of
 from .._model.keys.types import (
@@ -238,6 +238,26 @@ def set_name(inventory: Inventory, item: KeyObject, name: str, value: bytes | st
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}'"
     with writing(doing, "C_SetAttributeValue", lambda: bool(read_value(raw, name) == value)):
         raw[attribute] = value
+
+
+def read_named(session: Session, label: str | None, key_id: bytes | None, found: Inventory | None = None) -> Inventory:
+    """The key objects with this CKA_LABEL, or with this CKA_ID, in any layout, beside those in ``found``. With both, by the CKA_ID, which
+    is the narrower search. Raises :class:`Cryptoki`."""
+    attribute, inventory = pkcs11.Attribute, found or Inventory()
+    names: list[dict[Any, Any]]
+    if key_id is not None:
+        names = [{attribute.ID: public_id(layout, key_id)} for layout in LAYOUTS]
+    else:
+        names = [{attribute.LABEL: public_label(layout, label or "")} for layout in LAYOUTS]
+    with calling(f"searching key '{label or (key_id or b'').hex()}' on {session.token}"):
+        for name in names:
+            for raw in list(session.raw.get_objects({attribute.TOKEN: True, **name}, batch_size=_SEARCH_BATCH)):
+                item = describe(raw) if int(raw.handle) not in inventory.raw else None
+                if item is not None:
+                    inventory.objects.append(item)
+                    inventory.raw[item.handle] = raw
+    inventory.objects = _with_public_keys(inventory.objects)
+    return inventory
 
 
 def search_label(session: Session, inventory: Inventory, label: str, known: Container[int]) -> tuple[list[KeyObject], list[KeyObject]]:

@@ -26,6 +26,9 @@ DEVICE_FAULTS = frozenset(
     }
 )
 
+# Failure codes of a probe that say the same: the library hung or crashed.
+_IN_A_CHILD = frozenset({"probe_crashed", "probe_timeout"})
+
 # Return values that python-pkcs11 hands over as a bare number, named as in PKCS#11 3.1, section 6.1.
 UNMAPPED = {
     0x1B: "CKR_ACTION_PROHIBITED",
@@ -47,9 +50,9 @@ def number_name(rv: int) -> str:
     return UNMAPPED.get(rv) or (f"CKR_VENDOR_DEFINED (0x{rv:08x})" if rv >= 0x80000000 else f"CKR 0x{rv:08x}")
 
 
-def is_device_fault(rv: str) -> bool:
-    """True when ``rv`` (a ``CKR_`` name) speaks of the device, False when it speaks of the call."""
-    return rv in DEVICE_FAULTS
+def is_device_fault(code: str) -> bool:
+    """True when ``code`` (a ``CKR_`` name, or a failure code) speaks of the device, False when it speaks of the call."""
+    return code in DEVICE_FAULTS or code in _IN_A_CHILD
 
 
 # The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.

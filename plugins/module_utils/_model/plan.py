@@ -41,12 +41,13 @@ def diff_of(steps: list[Step]) -> dict[str, Any]:
 @dataclass
 class Context:
     """What a run knows beside its parameters. ``warn`` shows a text to the person who runs the play. ``command`` is Ansible's
-    run_command: return code, output, errors."""
+    run_command: return code, output, errors. ``fetch`` gets a page: see ``_module.fetch``."""
 
     check_mode: bool
     run: str
     warn: Callable[[str], None]
     command: Callable[..., tuple[int, str, str]] | None = None
+    fetch: Callable[..., tuple[int, bytes]] | None = None
 
 
 @dataclass

@@ -52,6 +52,10 @@ class TokenRecord:
             return str(self.selector) if self.slot is None else f"slot {self.slot}"
         return f"{self.label} in slot {self.slot}" if self.selector.kind == "slot" else self.label
 
+    def answers(self, selector: TokenSelector) -> bool:
+        """Whether it is called so, or declared so."""
+        return self.identity().answers(selector) or self.selector == selector
+
     def replaced_by(self, seen: TokenIdentity) -> str | None:
         """How the registered token is known from ``seen``, which answers in its place and is another one; None where it is the same."""
         own = self.identity()

@@ -49,6 +49,11 @@ def prefixes(instances: Iterable[tuple[str, bool]]) -> list[str | None]:
     return result
 
 
+def is_prefix(value: object) -> bool:
+    """Whether ``value`` is a text of the form ``hsm::<model>`` or ``hsm::<model>_<n>``."""
+    return isinstance(value, str) and _PREFIX.match(value) is not None
+
+
 def prefix_order(prefix: str | None) -> tuple[str, int]:
     """A sort key: by model, then by number, so that ``_10`` comes after ``_9``. Instances without a prefix come last."""
     match = _PREFIX.match(prefix or "")

@@ -92,11 +92,32 @@ GROUP: Spec = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-STATUS: Spec = {
+STATUS_INFO: Spec = {
     "instances": {"type": "list", "elements": "str"},
     "probe": {"type": "str", "choices": ["login", "roundtrip"], "default": "roundtrip"},
-    "require": {"type": "str", "choices": ["all", "any", "none"], "default": "none"},
     "timeout": {"type": "int", "default": 30},
+    "expect": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "instance": {"type": "str"},
+            "token_label": {"type": "str", "no_log": False},
+            "token_serial": {"type": "str", "no_log": False},
+            "slot": {"type": "str"},
+            "label": {"type": "str"},
+            "id": {"type": "str"},
+            "certificate": {"type": "bool", "default": True},
+            "private_key": {"type": "bool", "default": True, "no_log": False},
+        },
+    },
+    "gateway_url": {"type": "str"},
+    "gateway_token": {"type": "str", "no_log": True},
+    "gateway_token_file": {"type": "path", "no_log": False},
+    "gateway_client_cert": {"type": "path"},
+    "gateway_client_key": {"type": "path", "no_log": False},
+    "gateway_ca_path": {"type": "path"},
+    "gateway_validate_certs": {"type": "bool", "default": True},
     "declared": {
         "type": "dict",
         "options": {
@@ -117,6 +138,12 @@ STATUS: Spec = {
             "groups": {"type": "list", "elements": "str", "default": []},
         },
     },
+}
+
+# What may fail a task because of what was found.
+STATUS: Spec = {
+    **STATUS_INFO,
+    "require": {"type": "str", "choices": ["all", "any", "none"], "default": "none"},
     "undeclared": {"type": "str", "choices": ["report", "refuse"], "default": "report"},
 }
 

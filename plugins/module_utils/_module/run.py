@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from .._model.errors import Defect, InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
+from .fetch import fetch
 from .guarded import GuardedModule
 from .naming import naming
 from .runtime import require_python
@@ -32,6 +33,11 @@ CRYPTOGRAPHY = "cryptography.x509.verification"
 def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
     """What hsm_key needs: keys in a file or an option are read with cryptography, and nothing else is."""
     return (*PKCS11, CRYPTOGRAPHY) if any(entry.get("source") for entry in params["keys"]) else PKCS11
+
+
+def libraries_for_status(params: Mapping[str, Any]) -> Sequence[str]:
+    """What hsm_status needs: certificates are read with cryptography, and nothing else is."""
+    return (*PKCS11, CRYPTOGRAPHY) if params["expect"] else PKCS11
 
 
 def libraries_for_sync(params: Mapping[str, Any]) -> Sequence[str]:
@@ -84,6 +90,7 @@ def run(
         run=str(uuid.uuid4()),
         warn=lambda text: module.warn(name(text)),
         command=module.run_command,
+        fetch=fetch,
     )
     try:
         if module.problems:

@@ -66,7 +66,7 @@ def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | Non
     ]
 
 
-def _by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:
+def by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:
     """The one that lives longest first. In the same order in each run, whatever that of the token's search is."""
 
     return tuple(sorted(stored, key=lambda one: _age(one.found)))
@@ -95,12 +95,12 @@ def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | N
 
 
 def _replace(spec: CertificateSpec, after: FoundCertificate | None, described: dict[str, Any], stored: Sequence[Stored]) -> CertificatePlan:
-    remove = _by_age(stored)
+    remove = by_age(stored)
     return CertificatePlan(True, after, None, remove, _steps(spec, described, None, remove))
 
 
 def _keep(spec: CertificateSpec, kept: Stored, stored: Sequence[Stored]) -> CertificatePlan:
-    remove = tuple(one for one in _by_age(stored) if one is not kept)
+    remove = tuple(one for one in by_age(stored) if one is not kept)
     return CertificatePlan(False, kept.found, kept, remove, _steps(spec, None, kept, remove))
 
 
@@ -153,7 +153,7 @@ def plan_self_signed(
         if not one.found.signed_itself():
             raise _issued(spec, one.found)
     wanted = dict(wanted_profile(spec, scheme))
-    for one in _by_age(stored):
+    for one in by_age(stored):
         if _is_wanted(one.found, wanted, key) and not (spec.renew or is_due(one.found, now, spec.renew_before)):
             return _keep(spec, one, stored)
     described = {**wanted, "issuer": wanted["subject"], "public_key": key.fingerprint if key else None, "valid_days": spec.valid_days}
@@ -183,12 +183,12 @@ def _issued(spec: CertificateSpec, found: FoundCertificate) -> Refused:
 
 def plan_nothing(spec: CertificateSpec, key: CertifiedKey | None, stored: Sequence[Stored]) -> CertificatePlan:
     """Nothing is declared about the certificate: the one in force is returned, the key's own before any other."""
-    ordered = _by_age(stored)
+    ordered = by_age(stored)
     mine = [one for one in ordered if key is not None and one.found.spki == key.spki] or ordered
     return CertificatePlan(after=mine[0].found, kept=mine[0]) if mine else CertificatePlan()
 
 
 def plan_absent(spec: CertificateSpec, stored: Sequence[Stored]) -> CertificatePlan:
     """None of them stays."""
-    remove = _by_age(stored)
+    remove = by_age(stored)
     return CertificatePlan(remove=remove, steps=_steps(spec, None, None, remove))

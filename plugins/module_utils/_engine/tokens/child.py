@@ -24,7 +24,7 @@ from typing import Any
 from ..._model import underway
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, TokenError
 
-_END = b"end"
+END = b"end"  # what a child writes behind its last answer
 _GOODBYE = 10.0  # seconds to close a session after the last request
 
 
@@ -73,7 +73,7 @@ def run_here(work: Callable[[], Iterable[Any]], pipe: int, page: underway.Page, 
         # A line an answer, as soon as it is there: what was found before a hang is not lost.
         for answer in work():
             write_line(pipe, answer)
-        os.write(pipe, _END)
+        os.write(pipe, END)
         status = 0
     finally:
         os._exit(status)
@@ -125,7 +125,7 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
         _child, status = os.waitpid(child, 0)
     lines = data.split(b"\n")
     answers = [json.loads(line) for line in lines[:-1]]
-    if lines[-1] == _END:
+    if lines[-1] == END:
         return answers, None
     if late:
         text = f"{what} gave no answer within {seconds:g} seconds (timeout): it hung{page.read()}."

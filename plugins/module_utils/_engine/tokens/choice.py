@@ -41,10 +41,6 @@ def find_named(known: Sequence[_Record], name: str, registry: str, what: str, in
     )
 
 
-def _answers(token: TokenRecord, selector: TokenSelector) -> bool:
-    return token.identity().answers(selector) or token.selector == selector
-
-
 def _way(record: InstanceRecord, tokens: Sequence[TokenRecord]) -> str:
     """The option by which these tokens differ."""
     return option_of(way_to_one([identity_in(record, token) for token in tokens]))
@@ -54,7 +50,7 @@ def chosen_tokens(record: InstanceRecord, selector: TokenSelector | None) -> lis
     """The tokens of ``record`` that the task's selector names; all of them without one. Never none. Raises :class:`TokenError`."""
     tokens = list(record.tokens)
     if selector is not None:
-        tokens = [token for token in tokens if _answers(token, selector)]
+        tokens = [token for token in tokens if token.answers(selector)]
         option = option_of(selector.kind)
         if not tokens:
             there = listed([token.named() for token in record.tokens]) or "no tokens"

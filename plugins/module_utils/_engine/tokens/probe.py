@@ -4,15 +4,16 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""One probe for everyone who asks whether a token works: hsm_instance, hsm_status, and the health service to come."""
+"""One probe for everyone who asks whether a token works: hsm_instance, hsm_status, and the health service."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..._cryptoki.probing import probe as round_trip
 from ..._cryptoki.provider import Provider, Token
-from ..._cryptoki.session import open_session
+from ..._cryptoki.session import Session, open_session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, TokenError
 from ..._model.tokens.pin_state import pin_state
 from ..._model.tokens.secret import Pin
@@ -35,8 +36,12 @@ def probe_token(
     kind: str = "roundtrip",
     allow_low_pin_count: bool = False,
     timeout: float = 0,
+    inside: Callable[[Session], None] | None = None,
 ) -> TokenStatus:
-    """Open the token, log in, and (``kind`` roundtrip) have it do something once. Never raises: what went wrong is in the answer."""
+    """Open the token, log in, and (``kind`` roundtrip) have it do something once. Never raises: what went wrong is in the answer.
+
+    ``inside`` is called last, in the same session; a :class:`KeyfleetError` that it raises is the token's.
+    """
     seen: dict[str, Any] = {"slot_id": token.slot_id, "label": token.label, "serial": token.serial}
     state = pin_state(token.flags, so=so)
     try:
@@ -55,9 +60,12 @@ def probe_token(
             if kind == "roundtrip" and login and not so:
                 held = round_trip(session)
                 seen |= {"probe": held.rung, "probe_refused": held.refused}
+            if inside is not None:
+                inside(session)
     except KeyfleetError as error:
-        found = {"pin_state": error.details.get("pin_state", state), "probe_refused": error.details.get("refused", {})}
-        return TokenStatus(**{**seen, **found, **fault_fields(error)})
+        found = {"pin_state": error.details.get("pin_state", state)}
+        refused = {"probe_refused": error.details["refused"]} if "refused" in error.details else {}
+        return TokenStatus(**{**seen, **found, **refused, **fault_fields(error)})
     # A good login clears the flags that a wrong one set.
     return TokenStatus(**seen, accessible=True, pin_state=state if state == "to_be_changed" or not login else "ok")
 

@@ -22,12 +22,16 @@ _SHAPE = (
     "slot_id and accessible"
 )
 Slots = dict[tuple[str, int], Mapping[str, Any]]
+# What "accessible" and "not accessible" mean where it is said: by the Eviden server, by any gateway.
+OF_KMS = ("the server only knows that a PIN is configured", "the server has no PIN for it")
+OF_ANY = ("the server calls it accessible", "the server calls it not accessible")
 
 
-def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
+def status_differences(served: Any, probed: Any, says: tuple[str, str] = OF_KMS) -> list[dict[str, Any]]:
     """One entry for each slot on which the server and the probe differ, by prefix and slot.
 
-    ``served`` is the server's answer, ``probed`` is ``probed`` of kms_config or ``instances`` of hsm_status. Each entry has ``prefix``,
+    ``served`` is the server's answer, ``probed`` is ``probed`` of kms_config or ``instances`` of hsm_status; ``says`` is :data:`OF_KMS` or
+    :data:`OF_ANY`. Each entry has ``prefix``,
     ``slot_id``, ``server`` and ``probe`` (true, false, or None where that side does not have the slot) and ``why`` in words.
     A token without a login is left out: the server calls it inaccessible whatever it does, since it has no PIN.
     Raises :class:`InputError` for values of another shape.
@@ -41,19 +45,19 @@ def status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
         if probe is not None and server is not None and not probe.get("login", True):
             continue
         if word != fact:
-            result.append({"prefix": prefix, "slot_id": slot, "server": word, "probe": fact, "why": _why(word, fact, probe)})
+            result.append({"prefix": prefix, "slot_id": slot, "server": word, "probe": fact, "why": _why(word, fact, probe, says)})
     return result
 
 
-def _why(word: bool | None, fact: bool | None, probe: Mapping[str, Any] | None) -> str:
+def _why(word: bool | None, fact: bool | None, probe: Mapping[str, Any] | None, says: tuple[str, str]) -> str:
     if fact is None:
         return "the server serves it, and the probe does not know it: declare it, and see that the server was restarted"
     if word is None:
         return "the probe knows it, and the server does not serve it: declare it for the server, and see that the server was restarted"
     if word:
         error = (probe or {}).get("error") or (probe or {}).get("code") or "no reason given"
-        return f"the server only knows that a PIN is configured; the probe failed: {error}"
-    return "the server has no PIN for it; the probe worked"
+        return f"{says[0]}; the probe failed: {error}"
+    return f"{says[1]}; the probe worked"
 
 
 def _slots(value: Any, what: str) -> Slots:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Cryptoki, KeyfleetError
+from ..faults import is_device_fault
 
 
 @dataclass(frozen=True)
@@ -56,5 +57,5 @@ def fault_fields(error: KeyfleetError) -> dict[str, Any]:
         "accessible": False,
         "error": error.message,
         "code": error.code,
-        "device_fault": isinstance(error, Cryptoki) and error.device,
+        "device_fault": error.device if isinstance(error, Cryptoki) else is_device_fault(error.code),
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import InputError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.status_request import StatusRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.status_request import ProbeOrder, StatusRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connection_request import Login
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import PIN_SAFETY, STATUS
 
@@ -22,9 +22,9 @@ def parse(**options: Any) -> StatusRequest:
 
 
 def test_a_whole_request() -> None:
-    assert parse() == StatusRequest("/r.db", None, "roundtrip", "none", 30, Login())
+    assert parse() == StatusRequest("/r.db", None, ProbeOrder("roundtrip", 30, Login()))
     given = {"instances": ["a", "b"], "probe": "login", "require": "all", "timeout": 1, "allow_low_pin_count": True}
-    assert parse(**given) == StatusRequest("/r.db", ("a", "b"), "login", "all", 1, Login(allow_low_pin_count=True))
+    assert parse(**given) == StatusRequest("/r.db", ("a", "b"), ProbeOrder("login", 1, Login(allow_low_pin_count=True)), "all")
 
 
 @pytest.mark.parametrize("seconds", [0, -1])

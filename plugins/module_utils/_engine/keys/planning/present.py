@@ -163,12 +163,14 @@ def _compared(spec: KeySpec, key: Key, known: VirtualKey | None, view: View) -> 
             warnings.append(f"key '{spec.label}' cannot be compared with its source: the token does not let its value be told.")
     if known is not None and view.scope.group is not None and (other := _exchanged(key, known, view)):
         mismatches.append(other)
-    if known is None and is_unfinished(spec, key, view.circumstances):
+    division = divide(spec, [] if mismatches else attribute_changes(spec, key), view.scope)
+    if known is None and not mismatches and is_unfinished(spec, key, view.circumstances):
         # The token may have given it more than was asked for (_cryptoki.rungs): what is not declared counts, too, and so it is finished.
+        # One that cannot be changed any more is like any other that is there.
         asked = replace(spec, operations=_like_the_one_before(spec, view).new_operations, extractable=bool(spec.extractable))
-        division = Division(() if mismatches else tuple(attribute_changes(asked, key)))
-    else:
-        division = divide(spec, [] if mismatches else attribute_changes(spec, key), view.scope)
+        missing = tuple(attribute_changes(asked, key))
+        if not any(change.item.modifiable is False for change in missing):
+            division = Division(missing)
     mismatches += division.mismatches
     frozen = [change for change in division.changes if change.item.modifiable is False]
     if frozen:

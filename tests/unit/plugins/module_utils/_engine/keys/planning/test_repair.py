@@ -60,6 +60,7 @@ def everything(layout: str) -> dict[str, Left]:
         "a secret key that fails once": Left(aes, None, FAILS),
         "a secret key that works": Left(aes),
         "a secret key that may do more": Left(key(operations=("encrypt", "decrypt", "sign"), extractable=True)),
+        "a secret key that may do more, for good": Left(key(operations=("encrypt", "decrypt", "sign"), modifiable=False)),
         "a pair that does not belong together": Left(ec, None, WRONG),
     }
 
@@ -83,6 +84,7 @@ a secret key without a value, recorded     keep          keep        !whole     
 a secret key that fails once               !repair       !unusable   !unusable   !unusable       !repair     !unusable      !unusable
 a secret key that works                    record        record      record      record          record      record         record
 a secret key that may do more              record        record      change      record          record      record         change
+a secret key that may do more, for good    record        record      record      record          record      record         record
 a pair that does not belong together       !halves       !halves     !halves     !halves         !halves     !halves        !halves
 """
 SAID: dict[str, dict[str, Any]] = {

@@ -83,7 +83,7 @@ _FACT = re.compile(r"^ +(\w+):", re.MULTILINE)
 FIELDS = {
     "hsm_instances": [*options.INSTANCE, *options.DECLARED],
     "hsm_instances.tokens": list(options.TOKEN),
-    "hsm_groups": list(options.GROUP),
+    "hsm_groups": [name for name in options.GROUP if name != "exclusive"],
     "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
     "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *options.KEYS) if name not in ("pin", "pin_file")],
     "hsm_keys.keys": list(options.KEYS["keys"]["options"]),

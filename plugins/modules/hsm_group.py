@@ -104,6 +104,12 @@ options:
         the HSM.
     type: bool
     default: false
+  exclusive:
+    description:
+      - Whether a connection that is not in O(connections) leaves the group. With V(false) the connections that are there keep their
+        places, and new ones come behind them.
+    type: bool
+    default: true
   state:
     description:
       - V(present) makes the group, or changes it to what is declared.

@@ -89,6 +89,12 @@ options:
         M(keyfleet.hsm.hsm_group).
     type: bool
     default: false
+  exclusive:
+    description:
+      - Whether a registered token that is not in O(tokens) leaves the registry. With V(false) it stays as it is, and is not tested.
+      - The playbook C(keyfleet.hsm.replace_hsm) registers a new token beside one that may be dead with it.
+    type: bool
+    default: true
   state:
     description:
       - V(present) registers the instance, or changes it to what is declared.

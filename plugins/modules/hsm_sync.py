@@ -114,6 +114,31 @@ options:
       - reported
       - none
     default: none
+  leaving:
+    description:
+      - Members of the group that are about to leave it, for RV(would_be_lost). Needs O(group).
+      - Nothing is copied to them, and O(require) does not ask them for anything. One that is not there any more, or was exchanged for
+        another token, is passed over. Any other fault of it fails the task, so that a wrong PIN costs no key.
+      - Does not take them out of the group. M(keyfleet.hsm.hsm_group) does.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      instance:
+        description: Name of a registered instance. All of its tokens that are members leave when none is named.
+        type: str
+        required: true
+      token_label:
+        description:
+          - Label of one of its tokens.
+          - At most one of O(leaving[].token_label), O(leaving[].token_serial) and O(leaving[].slot) may be given.
+        type: str
+      token_serial:
+        description: Serial number of the token.
+        type: str
+      slot:
+        description: Number of the slot that the token was in when it was seen last, decimal, or hexadecimal after V(0x).
+        type: str
   export:
     description:
       - Absolute path of a file on the target that the RV(document) is written to. It ends in C(.yml), C(.yaml) or C(.json),
@@ -386,6 +411,18 @@ unread:
       error: >-
         library: /usr/lib/softhsm/libsofthsm2.so could not be initialised: CKR_GENERAL_ERROR. Check the vendor's
         configuration, and the variables in environment.
+would_be_lost:
+  description:
+    - With O(leaving), the keys that only the members in it have. Each entry has the C(label) and the C(id) of the key, and the
+      C(reason). With O(repair=wrap), those that were copied to another member, or in check mode would be, are not in it.
+    - Of a member that is not there any more, the recorded keys that no other member has.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - label: dek-9
+      id: 64656b2d39
+      reason: "token 'payments' (slot 976726751, serial 0c4f2d3a3a3796df): it may not leave its HSM (CKA_EXTRACTABLE is false)."
 repaired:
   description: What was copied, with O(repair=wrap), or would be in check mode. Each entry has the C(label) and the C(id)
     of the key, and the members C(from) and C(to).

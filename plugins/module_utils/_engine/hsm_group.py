@@ -74,6 +74,8 @@ def _save(database: Database, request: GroupRequest, context: Context) -> Outcom
         raise InputError([*request.problems, *found])
     existing = groups.named(database, request.name)
     _check_scan(existing, request)
+    if existing is not None and not request.exclusive:
+        members = _added_to(known, existing, members)
     for text in to_come:
         context.warn(f"{text} {_TO_COME}")
     outcome = _outcome(known, existing, request, members)
@@ -106,6 +108,12 @@ def _members(known: Sequence[InstanceRecord], request: GroupRequest, context: Co
             members.append(_Member(entry, found))
     problems += _repeated(members)
     return members, [text for _index, text in sorted(problems)], to_come
+
+
+def _added_to(known: Sequence[InstanceRecord], existing: GroupRecord, members: Sequence[_Member]) -> list[_Member]:
+    """The connections that the group has, in their order, and behind them those of ``members`` that it has not."""
+    kept = [_Member(ConnectionSpec(0, found.instance.name), found) for _token_id, found in _registered(known, existing)]
+    return [*kept, *(member for member in members if member.token_id not in existing.members)]
 
 
 def _token_of(known: Sequence[InstanceRecord], entry: ConnectionSpec, registry: str) -> _Registered:

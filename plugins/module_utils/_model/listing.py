@@ -29,6 +29,7 @@ _OF_SYNC = (
     "relabelled",
     "not_relabelled",
     "weak",
+    "would_be_lost",
 )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError
+from .groups.spec import ConnectionSpec, parse_connections
 from .quoting import quoted
 from .tokens.connection_request import ConnectionRequest
 
@@ -24,7 +25,7 @@ ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
 class SyncRequest:
     """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: keys are copied by
     wrapping; ``relabel``: what stands beside keys gets the names that layout ``eviden`` has. ``require``: of a group's members,
-    covered, reported or none."""
+    covered, reported or none. ``leaving`` are members of the group that are about to leave it."""
 
     registry: str
     connection: ConnectionRequest
@@ -35,6 +36,7 @@ class SyncRequest:
     export: str | None = None
     require: str = "none"
     results: str | None = None
+    leaving: tuple[ConnectionSpec, ...] = ()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
@@ -48,6 +50,10 @@ class SyncRequest:
             problems.append("repair: layout is for the tokens of an instance: give the instance of each member")
         if params["require"] != "none" and not connection.group:
             problems.append("require: is for the members of a group: give group, or leave it out")
+        if params["leaving"] and not connection.group:
+            problems.append("leaving: is for the members of a group: give group, or leave it out")
+        leaving, found = parse_connections(params["leaving"], "leaving")
+        problems += found
         if problems:
             raise InputError(problems)
         return cls(
@@ -60,6 +66,7 @@ class SyncRequest:
             params["export"],
             params["require"],
             params["results"],
+            tuple(leaving),
         )
 
 

@@ -65,6 +65,7 @@ INSTANCE_STATE: Spec = {
     "validate": {"type": "bool", "default": True},
     "allow_renumber": {"type": "bool", "default": False},
     "expect_prefix": {"type": "str"},
+    "exclusive": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
@@ -87,6 +88,7 @@ GROUP: Spec = {
         },
     },
     "apply_changes": {"type": "bool", "default": False},
+    "exclusive": {"type": "bool", "default": True},
     "key_scan": {"type": "str", "choices": ["all", "own"], "no_log": False},
     "force": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -165,6 +167,12 @@ SYNC: Spec = {
     "repair": {"type": "str", "choices": ["wrap", "layout"]},
     "require": {"type": "str", "choices": ["covered", "reported", "none"], "default": "none"},
     "export": {"type": "path"},
+    "leaving": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {name: option for name, option in GROUP["connections"]["options"].items() if name != "priority"},
+    },
     "results": {"type": "str", "choices": [*RESULTS]},
 }
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,18 +16,18 @@ from ..._cryptoki.provider import Provider, Token, open_provider
 from ..._model.addresses import check_addresses, prefix_of, renumberings
 from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
-from ..._model.quoting import listed
 from ..._model.records import InstanceRecord, TokenRecord, identity_in
 from ..._model.tokens.identity import TokenIdentity
 from ..._model.tokens.instance_spec import InstanceRequest, InstanceSpec, TokenSpec
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.uids import prefix_order
-from ..._registry import groups, references, virtual_keys
 from ..._registry import instances as table
+from ..._registry import references, virtual_keys
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_any_login, with_refusals
 from ..tokens.serving import is_unreachable
 from . import token_setup
+from .in_use import described, reasons_of_files, reasons_of_tokens, refuse
 from .plan import Access, Look, TokenPlan, plan_token
 from .token_setup import TokenDone
 
@@ -179,6 +178,9 @@ class _Registration:
             as_declared = {name: getattr(declared, name) for name in ("login", "pinpad", "user_type", "pin_file")}
             token = replace(token, selector=selector, label=label, **as_declared)
             tokens.append(replace(token, label=seen.label, serial=seen.serial, slot=seen.slot_id) if seen else token)
+        if existing is not None and not self.request.exclusive:
+            kept = {token.id for token in tokens}
+            tokens += [token for token in existing.tokens if token.id not in kept]
         record = existing or InstanceRecord(spec.name, spec.model, self.library)
         settings = {name: getattr(spec, name) for name in _SETTINGS}
         return replace(record, **settings, library=self.library, tokens=tuple(tokens))
@@ -193,7 +195,8 @@ class _Registration:
         record = self._record(existing, looks)
         moved = renumberings(prefix_of(known), prefix_of(_with(known, record)))
         if existing is not None:
-            _drop_or_refuse(database, _left_out(existing, record), f"instance '{record.name}': tokens", force=self.request.force)
+            left_out = reasons_of_tokens(database, _left_out(existing, record), force=self.request.force)
+            refuse(f"instance '{record.name}': tokens", left_out)
             used = {key.token_id for key in virtual_keys.of_tokens(database, _ids(existing.tokens))}
             after = {token.id: token for token in record.tokens}
             for token in existing.tokens:
@@ -311,24 +314,6 @@ def _ids(tokens: Sequence[TokenRecord]) -> list[int]:
     return [token.id for token in tokens if token.id is not None]
 
 
-def _drop_or_refuse(database: Database, tokens: Sequence[TokenRecord], what: str, *, force: bool) -> None:
-    """Raises :class:`Refused` while a group has one of these tokens, or virtual keys refer to one; the latter not with ``force``."""
-    if names := groups.of_tokens(database, _ids(tokens)):
-        raise Refused(
-            f"{what}: refused, these groups have a connection to it: {listed(names)}. Take it out of those groups first with hsm_group.",
-            code="in_use",
-            details={"groups": names},
-        )
-    labels = [key.label for key in virtual_keys.of_tokens(database, _ids(tokens))]
-    if labels and not force:
-        raise Refused(
-            f"{what}: refused, {len(labels)} virtual keys refer to it: {listed(labels)}. Make those keys absent first, or say force: true "
-            "to forget the records (the keys in the HSM stay).",
-            code="in_use",
-            details={"virtual_keys": labels},
-        )
-
-
 def _settings(record: InstanceRecord) -> dict[str, Any]:
     """The settings as plain values."""
     values = {name: getattr(record, name) for name in ("library", *_SETTINGS)}
@@ -352,24 +337,13 @@ def describe(record: InstanceRecord, prefix: str | None, plans: Sequence[TokenPl
     """An instance as hsm_instance returns it. No PIN, only the path of its file."""
     tokens = []
     for index, token in enumerate(record.tokens):
-        look = looks[index] if looks else None
+        look = looks[index] if index < len(looks) else None
         known = {name: getattr(token, name) for name in ("slot", "label", "serial", "pin_file", "user_type")}
         known["login"] = token.shown_login
         seen = {name: getattr(look.status, name) if look else None for name in ("accessible", "probe", "error", "code", "pin_state")}
-        tokens.append({**known, **seen, "initialized": bool(plans) and plans[index].create})
+        tokens.append({**known, **seen, "initialized": index < len(plans) and plans[index].create})
     dates = {"created_at": record.created_at, "updated_at": record.updated_at}
     return {"id": record.id, "prefix": prefix, **_settings(record), **dates, "tokens": tokens}
-
-
-def _is_there(path: str) -> bool:
-    """Whether a file that named an instance is still there; when that cannot be told, it counts as there."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _remove(request: InstanceRequest, context: Context) -> Outcome:
@@ -381,16 +355,16 @@ def _remove(request: InstanceRequest, context: Context) -> Outcome:
         existing = _named(known, name)
         if existing is None or existing.id is None:
             return nothing
-        if files := [path for path in references.of_instance(database, existing.id) if _is_there(path)]:
-            raise Refused(
-                f"instance '{name}': refused, {' and '.join(files)} refers to it. Render the file without it first (role kms).",
-                code="in_use",
-                details={"files": files},
-            )
-        _drop_or_refuse(database, existing.tokens, f"instance '{name}'", force=request.force)
         remaining = [record for record in known if record is not existing]
-        check_addresses(renumberings(prefix_of(known), prefix_of(remaining)), allowed=request.allow_renumber)
+        moved = renumberings(prefix_of(known), prefix_of(remaining))
+        reasons = [
+            *reasons_of_files(database, existing.id),
+            *reasons_of_tokens(database, existing.tokens, force=request.force),
+        ]
+        tokens = [described(database, token) for token in existing.tokens]
         prefix = prefix_of(known)[name]
+        refuse(f"instance '{name}'", reasons, prefix=prefix, moved=moved, tokens=tokens)
+        check_addresses(moved, allowed=request.allow_renumber)
         step = Step(DELETE, f"instance {name}", _declared(existing, prefix, set()), None)
         references.forget_instance(database, existing.id)
         virtual_keys.forget_tokens(database, _ids(existing.tokens))

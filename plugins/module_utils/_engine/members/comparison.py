@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,15 @@ class Members:
         found = member_keys(reached.session, reached.inventory, contents.compared(scope)) if self.several else []
         return Member(reached.connection, reached.target, reached.shown, contents, found)
 
-    def compare(self, serving: Member, reached: Reached, scope: Scope) -> MemberReport:
+    def compare(
+        self,
+        serving: Member,
+        reached: Reached,
+        scope: Scope,
+        must_answer: Callable[[Connection, KeyfleetError], bool] = lambda _connection, _error: False,
+    ) -> MemberReport:
         """Read the members that do not serve, and where they all disagree. One that cannot be read is told, and says nothing about
-        any key."""
+        any key; the error is raised where ``must_answer`` says so."""
         if not self.several:
             return MemberReport((serving,))
         members, failed = [serving], list(reached.before)
@@ -100,6 +106,8 @@ class Members:
                 with reach(connection, self.known, self.database, self.login, read_write=False) as other:
                     members.append(self.read(other, scope))
             except KeyfleetError as error:
+                if must_answer(connection, error):
+                    raise
                 failed.append((connection, error))
                 self.context.warn(f"group '{self.group.name}': connection {connection} could not be compared: {error.message}")
         members.sort(key=lambda member: member.connection.priority)

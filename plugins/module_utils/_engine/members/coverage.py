@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,10 @@ class Gap:
     closable: bool = True
 
 
-def gaps_of(repair: Repair, rules: CopyRules, made: Repairs | None) -> list[Gap]:
+def gaps_of(repair: Repair, rules: CopyRules, made: Repairs | None, leaving: Collection[int] = ()) -> list[Gap]:
     """What is left after the repairs that were ``made``; None: none were asked for, and what they would do is looked at.
 
-    What the records speak against, such as a key that was destroyed, is no gap.
+    What the records speak against, such as a key that was destroyed, is no gap. Nor is what a member lacks whose number is in ``leaving``.
     """
     report = repair.report
     orders, _refused = plan_copies(report.found, rules)
@@ -63,9 +63,9 @@ def gaps_of(repair: Repair, rules: CopyRules, made: Repairs | None) -> list[Gap]
             found.append(_gap(report, order.row, order.lacking, _FIXED if fixed else _LACKS, closable=not fixed))
     for row in report.found:
         if rules.refusal(row) is None:
-            found += [_gap(report, row, member, _OTHER) for member in row.different]
-            found += [_gap(report, row, member, _RENAMED) for member in row.renamed]
-            found += [_gap(report, row, member, _UNKNOWN, closable=False) for member in row.unknown]
+            found += [_gap(report, row, member, _OTHER) for member in row.different if member not in leaving]
+            found += [_gap(report, row, member, _RENAMED) for member in row.renamed if member not in leaving]
+            found += [_gap(report, row, member, _UNKNOWN, closable=False) for member in row.unknown if member not in leaving]
     return found
 
 

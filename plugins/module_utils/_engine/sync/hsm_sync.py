@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from ..._cryptoki.certificates import read_certificates
@@ -35,10 +36,11 @@ from ..._registry.database import Database, open_database
 from ..files.softhsm import hidden_objects
 from ..members.comparison import MemberReport, Members
 from ..members.coverage import Gap, gaps_of, judge
+from ..members.leaving import may_be_gone, tokens_of, would_be_lost
 from ..members.repair import Repair, Repairs
 from ..tokens.choice import NOT_YET_REGISTERED, chosen_tokens, find_instance
 from ..tokens.connection import Target, open_target, target_of
-from ..tokens.serving import check_pin, connections_of, find_group, first_reachable
+from ..tokens.serving import Connection, check_pin, connections_of, find_group, first_reachable
 from ..virtual_keys.addresses import Addresses
 from ..virtual_keys.contents import TokenContents
 from ..virtual_keys.scope import group_scope, token_scope
@@ -189,16 +191,17 @@ class _GroupSync(_Sync):
         super().__init__(request, context, database)
         self.group: GroupRecord = find_group(database, request.connection.group or "")
         check_pin(self.group, request.connection.login)
+        self.leaving = tokens_of(request.leaving, self.known, self.group, database)
 
     def converge(self) -> Outcome:
         login = self.request.connection.login
         members = Members(self.group, self.known, self.database, login, self.context)
-        with first_reachable(self.group, self.database, login, self.context, read_write=False) as reached:
+        with first_reachable(self.group, self.database, login, self.context, read_write=False, may_be_gone=self._is_gone) as reached:
             token_id = reached.target.token_id
             self.addresses.seen(token_id, reached.session.token.slot_id)
             scope = group_scope(self.database, self.group, token_id or 0)
             serving = members.read(reached, scope)
-        report = members.compare(serving, reached, scope)
+        report = self._without_gaps(members.compare(serving, reached, scope, self._has_to_answer))
         refresh, prune = self.request.refresh, self.request.prune
         plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others))
         written = self.write([plan], lambda: self._document(plan, report))
@@ -208,8 +211,12 @@ class _GroupSync(_Sync):
             rules = repair.rules(self.group, group_scope(self.database, self.group, token_id or 0), plan.comparison.matches)
             made = repair.run(rules) if self.request.repair else None
             repairs = made or repairs
-            gap = self._gap(report, gaps_of(repair, rules, made) if self.request.require != "none" else [])
-        outcome = outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs)
+            gap = self._gap(report, gaps_of(repair, rules, made, self._going(report)) if self.request.require != "none" else [])
+        lost = []
+        if self.leaving:
+            count = len(self.group.members)
+            lost = would_be_lost(report, plan.missing, repairs, self.leaving, count, copies=self.request.repair)
+        outcome = outcome_of([plan], written, self.addresses, served_by=serving.shown, report=report, repairs=repairs, lost=lost)
         if gap is not None and outcome.failure is None:
             outcome.failure = gap
             del outcome.values["document"]  # of a thousand keys, in the midst of an error
@@ -217,7 +224,25 @@ class _GroupSync(_Sync):
         return outcome
 
     def _gap(self, report: MemberReport, gaps: Sequence[Gap]) -> str | None:
-        return judge(self.group.name, gaps, report.unread, self.request.require, self.context.warn)
+        going = {member.priority for member in connections_of(self.known, self.group) if member.token.id in self.leaving}
+        unread = [entry for entry in report.unread if entry["priority"] not in going]
+        return judge(self.group.name, gaps, unread, self.request.require, self.context.warn)
+
+    def _is_gone(self, connection: Connection, error: KeyfleetError) -> bool:
+        return connection.token.id in self.leaving and may_be_gone(error)
+
+    def _has_to_answer(self, connection: Connection, error: KeyfleetError) -> bool:
+        """What a member that leaves may have is not given up on account of a wrong PIN."""
+        return connection.token.id in self.leaving and not may_be_gone(error)
+
+    def _going(self, report: MemberReport) -> set[int]:
+        return {number for number, member in enumerate(report.members) if member.target.token_id in self.leaving}
+
+    def _without_gaps(self, report: MemberReport) -> MemberReport:
+        """Nothing is copied to a member that leaves."""
+        going = self._going(report)
+        found = [replace(row, lack=[number for number in row.lack if number not in going]) for row in report.found]
+        return replace(report, found=tuple(found))
 
     def _document(self, plan: SyncPlan, report: MemberReport) -> Mapping[str, Any]:
         members = connections_of(self.known, self.group)

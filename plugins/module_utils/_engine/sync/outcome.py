@@ -104,6 +104,7 @@ def outcome_of(
     report: MemberReport | None = None,
     repairs: Repairs | None = None,
     relabelled: Sequence[Relabelled] = (),
+    lost: Sequence[Mapping[str, Any]] = (),
 ) -> Outcome:
     """What hsm_sync returns."""
     done = written.done
@@ -142,6 +143,7 @@ def outcome_of(
             "relabelled": [entry for one in relabelled for entry in one.done],
             "not_relabelled": [entry for one in relabelled for entry in one.left],
             "weak": _weak([member.contents for member in report.members] if report is not None else [plan.contents for plan in plans]),
+            "would_be_lost": list(lost),
             "summary": {"added": len(added), "known": known, "missing": len(missing), "drifted": len(drifted)},
             "served_by": served_by,
             "document": written.document,

@@ -125,8 +125,10 @@ def first_reachable(
     *,
     read_write: bool,
     cut_off: Callable[[Target], bool] | None = None,
+    may_be_gone: Callable[[Connection, KeyfleetError], bool] = lambda _connection, _error: False,
 ) -> Iterator[Reached]:
-    """The first connection by priority that can be reached. Nothing is written before it is.
+    """The first connection by priority that can be reached, or that ``may_be_gone`` does not say to pass over. Nothing is written before
+    it is.
 
     Raises :class:`TokenError` with every cause (code ``no_connection``) when none can.
     """
@@ -137,7 +139,7 @@ def first_reachable(
             try:
                 reached = stack.enter_context(reach(connection, known, database, login, read_write=read_write, cut_off=cut_off))
             except KeyfleetError as error:
-                if not is_unreachable(error):
+                if not is_unreachable(error) and not may_be_gone(connection, error):
                     error.message = f"group '{group.name}', connection {connection}: {error.message}"
                     error.message += "".join(f" Before that, connection {_cause(*cause)}" for cause in causes)
                     raise

@@ -49,6 +49,7 @@ class GroupRequest:
     apply_changes: bool
     key_scan: str | None
     force: bool
+    exclusive: bool
     problems: tuple[str, ...]
 
     @classmethod
@@ -61,7 +62,7 @@ class GroupRequest:
             problems.append("connections: is missing: a group needs at least one, or state: absent to remove it")
         connections, found = parse_connections([] if absent or not entries else entries)
         return cls(
-            **{name: params[name] for name in ("registry", "name", "description", "apply_changes", "key_scan", "force")},
+            **{name: params[name] for name in ("registry", "name", "description", "apply_changes", "key_scan", "force", "exclusive")},
             absent=absent,
             connections=in_order(connections),
             problems=(*problems, *found),
@@ -92,14 +93,14 @@ def _selector(options: Mapping[str, Any], where: str) -> tuple[TokenSelector | N
     return TokenSelector.parse(options, where, prefix="token_") if given else (None, [])
 
 
-def parse_connections(entries: Sequence[Mapping[str, Any]]) -> tuple[list[ConnectionSpec], list[str]]:
-    """The entries that can be read, as they were written, and every problem. An entry that repeats another is left out."""
+def parse_connections(entries: Sequence[Mapping[str, Any]], option: str = "connections") -> tuple[list[ConnectionSpec], list[str]]:
+    """The entries of ``option`` that can be read, as they were written, and every problem. One that repeats another is left out."""
     connections: list[ConnectionSpec] = []
     problems: list[str] = []
     tokens: dict[tuple[str, TokenSelector | None], str] = {}
     priorities: dict[int, str] = {}
     for index, options in enumerate(entries):
-        where = f"connections[{index}]"
+        where = f"{option}[{index}]"
         selector, found = _selector(options, where)
         problems += found
         priority = options.get("priority")

@@ -230,6 +230,7 @@ class InstanceRequest:
     allow_renumber: bool
     expect_prefix: str | None
     force: bool
+    exclusive: bool
     allow_low_pin_count: bool
     spec: InstanceSpec | None = None
     broken: KeyfleetError | None = None

@@ -71,7 +71,7 @@ def test_a_whole_group() -> None:
         ConnectionSpec(0, "a", TokenSelector("slot", 16)),
         ConnectionSpec(2, "a"),
     )
-    assert found == GroupRequest("/r.db", "payments", False, "", in_priority_order, True, "own", True, ())
+    assert found == GroupRequest("/r.db", "payments", False, "", in_priority_order, True, "own", True, True, ())
     assert [entry.where for entry in found.connections] == ["connections[1]", "connections[0]", "connections[2]"]
     assert parse(connections=connections).key_scan is None
 

@@ -55,7 +55,7 @@ def test_a_whole_request() -> None:
         TokenSpec(1, TokenSelector("slot", 16), login=False, user_type="so"),
     )
     spec = InstanceSpec("primary", "softhsm2", "", "/l.so", ("ops",), 8, 0, {"A": "1", "B": "2"}, tokens)
-    assert found == InstanceRequest("/r.db", "primary", True, False, "hsm::softhsm2", False, True, spec)
+    assert found == InstanceRequest("/r.db", "primary", True, False, "hsm::softhsm2", False, True, True, spec)
     assert [str(token.where) for token in tokens] == ["tokens[0] (label 'a')", "tokens[1] (slot 16)"]
 
 

@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks replace_hsm and remove_hsm, with this machine as the host. The services are played by tests/fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hsm_fixture import PIN, SO_PIN, Hsm, ok
+
+PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+
+
+class Host:
+    """A host with a group of two instances, as an inventory declares it. A KMS server's file is written, and no server runs."""
+
+    def __init__(self, hsm: Hsm) -> None:
+        self.hsm = hsm
+        self.kms_toml = hsm.scratch / "kms.toml"
+        self.instances = [self.instance("primary", "primary"), self.instance("standby", "standby")]
+        self.members: list[dict[str, Any]] = [{"instance": "primary"}, {"instance": "standby"}]
+        for instance in self.instances:
+            ok(hsm.run("hsm_instance", **instance))
+        ok(hsm.run("hsm_group", name="cards", connections=self.members))
+
+    def instance(self, name: str, label: str, **token: Any) -> dict[str, Any]:
+        pins = {"pin": PIN, "so_pin": SO_PIN, "initialize": True}
+        base = {"name": name, "model": "softhsm2", "library": self.hsm.library, "environment": self.hsm.environment, "layout": "eviden"}
+        return {**base, "tokens": [{"label": label, "pin_file": str(self.hsm.scratch / "pins" / label), **pins, **token}]}
+
+    def play(self, name: str, *options: str, code: int = 0, **extra: Any) -> tuple[int, str]:
+        """How many tasks have changed something, and the output without line breaks."""
+        host = {
+            "ansible_connection": "local",
+            "ansible_become": False,
+            "ansible_python_interpreter": sys.executable,
+            "hsm_registry": self.hsm.registry,
+            "hsm_manage_softhsm": False,
+            "hsm_instances": self.instances,
+            "hsm_groups": [{"name": "cards", "connections": self.members}],
+            "kms_manage_service": False,
+            "kms_config_path": str(self.kms_toml),
+        }
+        inventory = self.hsm.scratch / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"children": {"hsm": {"hosts": {"one": host}}, "kms": {"hosts": {"one": {}}}}}}))
+        command = [str(PLAYBOOK), "-i", str(inventory), "-vvv", "--diff", "-e", json.dumps(extra), *options, f"keyfleet.hsm.{name}"]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.hsm.scratch / "home")}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False)
+        (self.hsm.scratch / "said.txt").write_text(done.stdout)
+        said = " ".join(done.stdout.split())
+        assert done.returncode == code, said
+        assert PIN not in said and SO_PIN not in said
+        changed = re.search(r"changed=(\d+)", said)
+        return int(changed[1]) if changed else -1, said
+
+    def registered(self) -> dict[str, list[str]]:
+        """Labels of the registered tokens, by instance."""
+        found = ok(self.hsm.run("hsm_status", probe="login"))["instances"]
+        return {entry["name"]: [slot["label"] for slot in entry["slots"]] for entry in found}
+
+    def served(self) -> list[str]:
+        """The slots of each instance in the server's file."""
+        return [" ".join(re.findall(r"\d+", slots)) for slots in re.findall(r"hsm_slot = \[(.*?)\]", self.kms_toml.read_text(), re.DOTALL)]
+
+    def labels(self, token: str) -> set[str]:
+        """Of the keys on a token, as another program shows them."""
+        return set(re.findall(r"label: +(\S+)", self.hsm.tool("--list-objects", token=token)))
+
+    def kill(self, token: str) -> None:
+        """The token is gone, as dead hardware is."""
+        found = ok(self.hsm.run("hsm_status", probe="login"))["instances"]
+        (serial,) = [slot["serial"] for entry in found for slot in entry["slots"] if slot["label"] == token]
+        (folder,) = (self.hsm.scratch / "tokens").glob(f"*-{serial[-12:]}")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def host(hsm: Hsm) -> Host:
+    return Host(hsm)
+
+
+def test_another_token_in_the_entry_of_standby(host: Host) -> None:
+    hsm = host.hsm
+    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}]))
+    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+    host.instances[1] = host.instance("standby", "standby-2")
+    changed, said = host.play("replace_hsm", "--check", replace_hsm_old="standby")
+    assert changed == 3 and "3. Token standby of 'standby' leaves cards, kms.toml (the server is restarted), the registry." in said, said
+    assert host.registered() == {"primary": ["primary"], "standby": ["standby"]} and not host.kms_toml.exists()
+    # Cut off when the new one is filled and the old one has left the group.
+    host.kms_toml.mkdir()
+    said = host.play("replace_hsm", code=2, replace_hsm_old="standby")[1]
+    host.kms_toml.rmdir()
+    changed, said = host.play("replace_hsm", replace_hsm_old="standby")
+    assert changed == 1, said
+    assert host.registered() == {"primary": ["primary"], "standby": ["standby-2"]}
+    assert "dek" in host.labels("standby-2") and "dek" in host.labels("standby")
+    assert host.play("replace_hsm", replace_hsm_old="standby")[0] == 0
+
+
+def test_a_dead_primary(host: Host) -> None:
+    hsm = host.hsm
+    own = {"label": "own", "type": "AES"}
+    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}, own]))
+    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+    host.kill("primary")
+    host.instances = [host.instances[1], host.instance("third", "third")]
+    host.members = [{"instance": "third"}, {"instance": "standby"}]
+    asked = {"replace_hsm_old": "primary", "replace_hsm_new": "third"}
+    said = host.play("replace_hsm", code=2, **asked)[1]
+    assert "would be lost with instance 'primary': 'own' (it is recorded, and on no member that could be read)." in said, said
+    assert "instance 'standby' would move from hsm::softhsm2_1 to hsm::softhsm2" in said
+    assert "Instance third" not in said
+    host.play("replace_hsm", **asked, replace_hsm_lose="own", kms_allow_renumber=True)
+    assert host.registered() == {"standby": ["standby"], "third": ["third"]}
+    assert "dek" in host.labels("third")
+    assert host.play("replace_hsm", **asked)[0] == 0
+
+
+def test_another_token_of_the_same_name(host: Host) -> None:
+    hsm = host.hsm
+    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}]))
+    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+    assert host.play("replace_hsm", replace_hsm_old="primary")[0] == 1
+    host.kill("primary")
+    host.play("replace_hsm", replace_hsm_old="primary")
+    assert "dek" in host.labels("primary")
+    assert host.play("replace_hsm", replace_hsm_old="primary")[0] == 0

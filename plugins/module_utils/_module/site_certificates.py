@@ -35,6 +35,10 @@ SPEC: options.Spec = {name: option for name, option in options.CERTIFICATE.items
 FIELDS = ["instance", "group", *_SELECTORS, *SPEC, *_FILES]
 _MAX_BYTES = 1024 * 1024
 _KINDS = {"request_file": r"(?:NEW )?CERTIFICATE REQUEST", "issued_file": r"(?:(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|CMS)"}
+_BEGINS = re.compile(r"-----BEGIN ([^-\r\n]*)-----")
+# All that goes on to the module: the line that a request of a renewal begins with, and blocks of PEM. The rest may be anything.
+_PART = r"^(?:Replaces [\w -]+|-----BEGIN ({kind})-----[\w+/=\s]+-----END \1-----)$"
+_PARTS = {name: re.compile(_PART.format(kind=kind), re.MULTILINE | re.ASCII) for name, kind in _KINDS.items()}
 _WAY_OUT = {
     "request_file": "holds something other than a request, and is not overwritten. Give another path, or remove the file first.",
     "issued_file": "holds no certificate in PEM. Put the one that was issued there, or remove the file.",
@@ -130,12 +134,14 @@ class Certificates:
         except OSError as error:
             self.problems.append(f"{place}: {path} on the controller cannot be read: {error.strerror}. Correct its rights, or the path.")
             return None
-        text = raw.decode("utf-8", "replace")
+        text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
+        kinds = _BEGINS.findall(text)
+        parts = "\n".join(part[0] for part in _PARTS[name].finditer(text))
         if "PRIVATE KEY-----" in text:
             self.problems.append(f"{place}: {path} contains a private key. Give a file without one; a key of the HSM never leaves it.")
-        elif not re.search(f"-----BEGIN {_KINDS[name]}-----", text) and not (name == "request_file" and not text.strip()):
+        elif (name == "request_file" and not _only_requests(text, kinds)) or (name == "issued_file" and "-----BEGIN" not in parts):
             self.problems.append(f"{place}: {path} {_WAY_OUT[name]}")
-        return text
+        return f"{parts}\n" if parts else ""
 
     def _calls(
         self, number: int, entry: Mapping[str, Any], declared: Mapping[str, Any], files: Mapping[str, str], texts: Mapping[str, str | None]
@@ -157,3 +163,8 @@ class Certificates:
             token = {name: member[name] for name in ("instance", *_SELECTORS) if name in member}
             place_of = {"of_group": "group" in entry, "first": place == 0}
             self.calls.append({**call, **token, **place_of, "name": f"{key} of {member['instance']}"})
+
+
+def _only_requests(text: str, kinds: list[str]) -> bool:
+    """Whether a file may be written anew: it is empty, or holds a request, whole or damaged, and nothing beside."""
+    return not text.strip() or (bool(kinds) and all(re.fullmatch(_KINDS["request_file"], kind) for kind in kinds))

@@ -30,6 +30,7 @@ WEB: dict[str, Any] = {
     "renew_before": "30d",
 }
 SHARED = {"group": "cards", "key_label": "shared-tls", "subject": {"CN": "pay.example.com"}}
+ALONE = {"group": "cards", "key_label": "alone-tls", "subject": {"CN": "alone.example.com"}}  # which standby has no copy of
 OWN = {"instance": "primary", "key_label": "test-tls", "subject": {"CN": "test.example.com"}, "self_signed": {"valid_days": 90}}
 
 
@@ -55,6 +56,7 @@ class Site:
         ok(hsm.keys({"label": "web-tls", **KEY}, {"label": "test-tls", **KEY}))
         ok(hsm.run("hsm_key", group="cards", keys=[{"label": "shared-tls", **KEY}]))
         ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+        ok(hsm.run("hsm_key", group="cards", keys=[{"label": "alone-tls", **KEY, "extractable": False}]))
         openssl(*f"req -x509 -newkey rsa:2048 -nodes -keyout {self.ca}.key -out {self.ca}.pem -days 365 -subj /CN=CA".split())
 
     @property
@@ -75,6 +77,7 @@ class Site:
         """The exit code and what was said, on one line."""
         declared = {
             "hsm_registry": self.hsm.registry,
+            "hsm_manage_softhsm": False,
             "hsm_instances": self.instances,
             "hsm_groups": self.groups,
             "hsm_certificates": certificates,
@@ -130,20 +133,21 @@ def test_a_certificate_from_its_request_to_its_renewal(site: Site) -> None:
     assert code == 0 and changed(said) == 1 and {path.name: path.read_bytes() for path in site.folder.glob("*.csr")} == requests, said
     assert site.subjects("primary") == ["pay.example.com", "test.example.com", "web01.example.com"]
     assert site.subjects("standby") == ["pay.example.com"]
-    # Due within 30 days.
-    code, said = site.run(declared)
+    # Due within 30 days. What signs itself is renewed by hand.
+    code, said = site.run([WEB, SHARED, {**OWN, "renew": True}, ALONE])
     assert code == 0 and changed(said) == 1 and "within renew_before: have a new one signed" in said, said
+    assert '"certificate test-tls"' in diff(said) and "valid_days" in diff(said)
     assert site.request("primary.web-tls").read_text().startswith("Replaces the certificate with the SHA-256 fingerprint ")
     assert site.request("cards.shared-tls").read_bytes() == requests["web1.cards.shared-tls.csr"]
-    code, said = site.run(declared)
+    assert "failed=0" in said and site.request("cards.alone-tls").exists()
+    code, said = site.run([*declared, ALONE])
     assert code == 0 and changed(said) == 0 and "within renew_before" in said, said
-    # The request of a renewal is one that a CA takes; and the entry of the group is renewed by hand, while another one goes.
+    # One is renewed, one goes, one has the certificate of another key, and the request of a new one is written nevertheless.
     site.issue("primary.web-tls", 90)
-    code, said = site.run([WEB, {**SHARED, "renew": True}, {"instance": "primary", "key_label": "test-tls", "state": "absent"}])
-    assert code == 0 and changed(said) == 1 and "within renew_before" not in said, said
-    assert site.request("cards.shared-tls").read_bytes() != requests["web1.cards.shared-tls.csr"]
-    assert site.subjects("primary") == ["pay.example.com", "web01.example.com"]
-    # A certificate of another key stops the run.
-    site.request("primary.web-tls").with_suffix(".pem").write_bytes(site.request("cards.shared-tls").with_suffix(".pem").read_bytes())
-    code, said = site.run([WEB, {**SHARED, "renew_before": "80d"}])
-    assert code == 2 and "hsm_certificates[0].issued_file: none of its 2 certificates belongs to this key" in said, said
+    site.request("cards.shared-tls").with_suffix(".pem").write_bytes(site.request("primary.web-tls").with_suffix(".pem").read_bytes())
+    gone, new = {"instance": "primary", "key_label": "test-tls", "state": "absent"}, {**SHARED, "instance": "standby"}
+    del new["group"]
+    code, said = site.run([WEB, SHARED, gone, new])
+    assert code == 2 and "hsm_certificates[1].issued_file: none of its 2 certificates belongs to this key" in said, said
+    assert "within renew_before" not in said and site.subjects("primary") == ["pay.example.com", "web01.example.com"]
+    assert site.request("standby.shared-tls").exists()

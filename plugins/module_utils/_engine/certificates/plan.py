@@ -134,7 +134,7 @@ def _mismatch(spec: CertificateSpec, given: Sequence[FoundCertificate], key: Cer
         which = f"none of its {len(given)} certificates belongs to this key: their public keys have"
     return Refused(
         f"{option}: {which} the SHA-256 fingerprint {', '.join(one or '(unknown)' for one in theirs)}, key "
-        f"'{spec.key_name}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed (csr_path), "
+        f"'{spec.key_name}' on the token has {key.fingerprint}. Nothing was changed. Have a request of this key signed, "
         "or name the key that it belongs to.",
         code="certificate_mismatch",
         details={"certificate_key": theirs[0], "certificate_keys": theirs, "key": key.fingerprint},

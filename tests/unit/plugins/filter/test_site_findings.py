@@ -190,6 +190,8 @@ def options_of(path: Path) -> Iterator[str]:
         yield from spec.get("options", {})
 
 
+REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nMIIE\n-----END CERTIFICATE REQUEST-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----\n"
 WEB: dict[str, Any] = {"instance": "primary", "key_label": "web-tls", "subject": {"CN": "web01"}}
 
 
@@ -251,7 +253,9 @@ def test_all_that_is_wrong_with_certificates_is_said_at_once(tmp_path: Path) -> 
         ("csr", "notes", "request_file: {} holds something other than a request, and is not overwritten."),
         ("csr", "-----BEGIN PRIVATE KEY-----\nMIIE", "request_file: {} contains a private key."),
         ("pem", "-----BEGIN CERTIFICATE-----\nMII\n-----BEGIN EC PRIVATE KEY-----\nMIIE", "issued_file: {} contains a private key."),
+        ("csr", f"{REQUEST}-----BEGIN CERTIFICATE-----\nMIIE\n", "request_file: {} holds something other than a request"),
         ("pem", "", "issued_file: {} holds no certificate in PEM."),
+        ("pem", CERTIFICATE.replace("MIIE", "{{ 1 + 1 }}"), "issued_file: {} holds no certificate in PEM."),
         ("pem", None, "issued_file: {} on the controller cannot be read: Is a directory."),
     ],
 )
@@ -270,8 +274,8 @@ def test_files_that_cannot_be_used(name: str, content: str | None, problem: str,
 
 def test_calls_for_certificates(tmp_path: Path) -> None:
     """One for an instance and each member of a group. Without a folder and a path, nothing is asked for."""
-    (tmp_path / "web1.primary.web-tls.csr").write_text("-----BEGIN CERTIFICATE REQUEST-----")
-    (tmp_path / "web1.cards.a%2Fb.pem").write_text("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "web1.primary.web-tls.csr").write_text(f"Replaces the old one\n{REQUEST}")
+    (tmp_path / "web1.cards.a%2Fb.pem").write_text(f"Subject: {{{{ 1 + 1 }}}}\n{CERTIFICATE}, Ltd.\r\n{CERTIFICATE}")
     own = {"instance": "standby", "key_label": "test", "subject": {"CN": "x"}, "self_signed": {}}
     gone = {"instance": "primary", "key_label": "gone", "state": "absent"}
     looked = {"instance": "primary", "key_label": "looked", "renew_before": "30d"}
@@ -279,9 +283,9 @@ def test_calls_for_certificates(tmp_path: Path) -> None:
     assert found["problems"] == []
     seen = ("name", "csr_content", "content", "request_file")
     assert [tuple(call.get(name) for name in seen) for call in found["certificates"]] == [
-        ("web-tls of primary", "-----BEGIN CERTIFICATE REQUEST-----", None, str(tmp_path / "web1.primary.web-tls.csr")),
-        ("a/b of primary", "", "-----BEGIN CERTIFICATE-----", str(tmp_path / "web1.cards.a%2Fb.csr")),
-        ("a/b of standby", "", "-----BEGIN CERTIFICATE-----", str(tmp_path / "web1.cards.a%2Fb.csr")),
+        ("web-tls of primary", f"Replaces the old one\n{REQUEST}", None, str(tmp_path / "web1.primary.web-tls.csr")),
+        ("a/b of primary", "", 2 * CERTIFICATE, str(tmp_path / "web1.cards.a%2Fb.csr")),
+        ("a/b of standby", "", 2 * CERTIFICATE, str(tmp_path / "web1.cards.a%2Fb.csr")),
         ("test of standby", None, None, None),
         ("gone of primary", None, None, None),
         ("looked of primary", None, None, None),

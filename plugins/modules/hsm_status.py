@@ -14,14 +14,16 @@ author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
   - Tries every token of the registered instances now, and tells for each whether it can be used, and why not.
-  - Each instance is probed in a process of its own with a limit of time. One that hangs, or whose library crashes,
+  - Can also look whether the credentials of services are in them, and compare what a gateway says of them.
+  - Each instance is probed in a process of its own with a limit of time. A token that hangs, or a library that crashes,
     takes nothing from the others.
-  - Changes nothing, neither in the registry nor on a token. Whether a token that cannot be used fails the play is up
+  - Changes nothing, neither in the registry nor on a token. Whether what it finds fails the play is up
     to O(require).
 extends_documentation_fragment:
   - keyfleet.hsm.attributes
   - keyfleet.hsm.attributes.pkcs11
   - keyfleet.hsm.registry
+  - keyfleet.hsm.status
   - keyfleet.hsm.pin_safety
 attributes:
   check_mode:
@@ -36,28 +38,12 @@ attributes:
   idempotent:
     support: full
 options:
-  instances:
-    description:
-      - Names of the instances to probe. All that are registered by default.
-    type: list
-    elements: str
-  probe:
-    description:
-      - V(login) opens a session and logs in.
-      - V(roundtrip) then also has the token do something. Only this shows that it does its work. It is left out for
-        tokens without a login and for security officers.
-      - A key that lives only in this session encrypts and decrypts, or signs and verifies. Where the token refuses that,
-        the next is tried - AES, EC, RSA, a key that is there already, random numbers. RV(instances[].slots[].probe) is
-        the first that worked.
-    type: str
-    choices:
-      - login
-      - roundtrip
-    default: roundtrip
   require:
     description:
       - How many of the probed tokens must be accessible for the task to succeed - V(all), at least one with V(any),
         or V(none).
+      - A token counts when it also has every credential that O(expect) wants of it, without a problem.
+      - With V(all) the gateway of O(gateway_url) must have answered, without a difference from the probe.
       - V(all) and V(any) fail also when there is no token to probe.
     type: str
     choices:
@@ -65,52 +51,6 @@ options:
       - any
       - none
     default: none
-  timeout:
-    description:
-      - How many seconds the probe of one instance may take, all its tokens together.
-    type: int
-    default: 30
-  declared:
-    description:
-      - What shall be registered, by name. What else is registered is returned in RV(undeclared) and told in a warning.
-    type: dict
-    suboptions:
-      instances:
-        description:
-          - The instances.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          name:
-            description:
-              - Name of the instance.
-            type: str
-            required: true
-          tokens:
-            description:
-              - Its tokens, each by one of the three. Without the list they are not compared.
-            type: list
-            elements: dict
-            suboptions:
-              label:
-                description:
-                  - Label of the token.
-                type: str
-              serial:
-                description:
-                  - Serial number of the token.
-                type: str
-              slot:
-                description:
-                  - Number of the slot that the token is in, decimal, or hexadecimal after V(0x).
-                type: str
-      groups:
-        description:
-          - Names of the groups.
-        type: list
-        elements: str
-        default: []
   undeclared:
     description:
       - V(report) tells what is registered and not in O(declared) in a warning. V(refuse) fails because of it, before anything is
@@ -125,6 +65,7 @@ notes:
     as not accessible, with V(pin_missing).
   - A token that belongs to several instances is not tried again when it has refused its PIN once in this task.
 seealso:
+  - module: keyfleet.hsm.hsm_status_info
   - module: keyfleet.hsm.hsm_info
   - module: keyfleet.hsm.hsm_instance
   - module: keyfleet.hsm.hsm_sync
@@ -152,6 +93,27 @@ EXAMPLES = r"""
     probe: login
     require: any
     timeout: 10
+
+- name: Fail unless the certificate of the web server and its key are in the token, and the key signs
+  keyfleet.hsm.hsm_status:
+    instances:
+      - primary
+    require: all
+    expect:
+      - label: web-tls
+        instance: primary
+
+- name: See whether the gateway on this host says what a probe finds
+  keyfleet.hsm.hsm_status:
+    gateway_url: https://localhost:4440
+    gateway_token_file: /etc/keyfleet/status.token
+    gateway_ca_path: /etc/keyfleet/gateway/ca.pem
+    timeout: 10
+  register: checked
+
+- name: Show where they differ
+  ansible.builtin.debug:
+    msg: "{{ checked.gateway.error or checked.gateway.differences }}"
 
 - name: Compare the registry with what is declared, and probe nothing
   keyfleet.hsm.hsm_status:
@@ -186,7 +148,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether there was at least one token to probe, and all were accessible.
+  description: Whether there was at least one token to probe, and all were accessible and have what O(expect) wants of them.
   returned: when the probe was made
   type: bool
   sample: false
@@ -258,8 +220,8 @@ instances:
           type: str
         device_fault:
           description:
-            - Whether the fault is the device's, and not a mistake of who calls it, such as a wrong PIN. A hang and a
-              crash of the library count as the device's.
+            - Whether the fault is the device's, and not a mistake of who calls it, such as a wrong PIN. A hang, a
+              crash of the library, and a registered token that is gone count as the device's.
           returned: always
           type: bool
         pin_state:
@@ -302,6 +264,129 @@ instances:
           code: no_token
           device_fault: false
           pin_state: unknown
+credentials:
+  description:
+    - What was found of each entry of O(expect), once for each token that is to have it.
+    - With a token that is not accessible, RV(credentials[].found) is V(null), and the problem is the token's.
+  returned: when the probe was made
+  type: list
+  elements: dict
+  contains:
+    instance:
+      description: Name of the instance.
+      returned: always
+      type: str
+    slot_id:
+      description: Number of the slot. V(null) for a token that was never found.
+      returned: always
+      type: int
+    token_label:
+      description: Label of the token.
+      returned: always
+      type: str
+    expect:
+      description: Number of the entry of O(expect), from 0.
+      returned: always
+      type: int
+    name:
+      description: The label, or the CKA_ID.
+      returned: always
+      type: str
+    found:
+      description: Whether the certificate and the private key that are expected are there.
+      returned: always
+      type: bool
+    match:
+      description: Whether the certificate's public key is the private key's. V(null) where one of them is not there or not expected.
+      returned: always
+      type: bool
+    signs:
+      description: Whether the private key signed just now, and the signature verifies. V(null) where there was nothing to try.
+      returned: always
+      type: bool
+    not_before:
+      description: From when on the certificate is valid, in UTC.
+      returned: always
+      type: str
+    not_after:
+      description: Until when it is.
+      returned: always
+      type: str
+    fingerprint:
+      description: SHA-256 of the certificate, in hex.
+      returned: always
+      type: str
+    problem:
+      description: What is wrong, in words. V(null) where nothing is.
+      returned: always
+      type: str
+    code:
+      description: The first problem in one word, the same as C(code) in RV(failure).
+      returned: always
+      type: str
+  sample:
+    - instance: primary
+      slot_id: 1401428492
+      token_label: payments
+      expect: 0
+      name: web-tls
+      found: true
+      match: true
+      signs: true
+      not_before: "2026-11-29T09:20:11Z"
+      not_after: "2027-11-29T09:20:11Z"
+      fingerprint: 5b0a4c7cf1c9ff5b3a5ab0bb6b29ed1b11ad0a4a2bd34a7f9d0a2b3f3b3a9d11
+      problem: null
+      code: null
+gateway:
+  description: What the gateway of O(gateway_url) says. V(null) without that option.
+  returned: when the probe was made
+  type: dict
+  contains:
+    url:
+      description: The gateway's URL.
+      returned: always
+      type: str
+    health:
+      description:
+        - HTTP status of C(/health), V(null) when there was no answer. Gateways give 204 when every slot is healthy, and 500 when one is
+          not. The Eviden KMS gives 200 or 503, and speaks of its database only.
+      returned: always
+      type: int
+    status:
+      description: The answer of C(/hsm/status), by prefix and slot. V(null) when there was none that can be used.
+      returned: always
+      type: list
+      elements: dict
+    differences:
+      description:
+        - One entry for each slot on which gateway and probe differ, as of the filter P(keyfleet.hsm.kms_status_differences#filter).
+          Prefix and slot are V(null) where it is C(/health) that differs.
+        - Without a usable answer the list is empty, which says nothing. See RV(gateway.error).
+      returned: always
+      type: list
+      elements: dict
+    error:
+      description: Why the gateway's status is not known, in words. V(null) when it is.
+      returned: always
+      type: str
+    code:
+      description: The same in one word, V(gateway_unreachable), V(gateway_refused), V(gateway_invalid) or V(gateway_token_unusable).
+      returned: always
+      type: str
+  sample:
+    url: https://localhost:4440
+    health: 204
+    status:
+      - {prefix: "hsm::utimaco", model: utimaco, slots: [{slot_id: 7, accessible: true}]}
+    differences:
+      - prefix: "hsm::utimaco"
+        slot_id: 7
+        server: true
+        probe: false
+        why: "the server calls it accessible; the probe failed: the device was removed"
+    error: null
+    code: null
 undeclared:
   description: What is registered and not in O(declared), empty lists without that option.
   returned: when the probe was made

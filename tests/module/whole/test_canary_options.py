@@ -57,7 +57,16 @@ def shown(text: str) -> list[str]:
 
 
 def test_every_module_with_secrets_is_here() -> None:
-    assert WITH_SECRETS == ["hsm_certificate", "hsm_info", "hsm_instance", "hsm_key", "hsm_sync", "kms_config"]
+    assert WITH_SECRETS == [
+        "hsm_certificate",
+        "hsm_info",
+        "hsm_instance",
+        "hsm_key",
+        "hsm_status",
+        "hsm_status_info",
+        "hsm_sync",
+        "kms_config",
+    ]
 
 
 @pytest.mark.parametrize("between", AWKWARD.values(), ids=AWKWARD)

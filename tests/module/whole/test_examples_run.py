@@ -31,7 +31,7 @@ MODULES = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / 
 
 # The examples of a module go on from where those of the modules before it left the HSM.
 PLAYS = (
-    ("hsm_instance", "hsm_info", "hsm_status", "hsm_certificate", "hsm_key", "hsm_sync", "hsm_group", "hsm_registry"),
+    ("hsm_instance", "hsm_info", "hsm_status", "hsm_certificate", "hsm_key", "hsm_sync", "hsm_status_info", "hsm_group", "hsm_registry"),
     ("gateway_certificate",),
     ("kms_config",),
 )

@@ -34,6 +34,7 @@ def arguments(pair: Pair) -> dict[str, dict[str, Any]]:
         "hsm_key": {**registry, "instance": "primary", "keys": [{"label": "dek", "type": "AES"}]},
         "hsm_registry": {**registry, "state": "saved", "path": str(hsm.scratch / "saved.db"), "host": "one"},
         "hsm_status": registry,
+        "hsm_status_info": registry,
         "hsm_sync": {**registry, "group": "payments"},
         "kms_config": {**registry, "config_path": str(hsm.scratch / "kms.toml"), "instances": [{**entry, "tokens": [token]}]},
     }

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from faulty import Faulty, with_plan
-from hsm_fixture import ok
+from hsm_fixture import Hsm, ok
 
 GENERAL_ERROR, DEVICE_ERROR, NOT_SUPPORTED, INVALID = "0x5", "0x30", "0x54", "0x70"
 
@@ -71,3 +72,26 @@ def test_a_token_that_refuses_everything_is_not_accessible_and_not_ill(faulty: F
     assert (slot["accessible"], slot["code"], slot["device_fault"]) == (False, "CKR_FUNCTION_NOT_SUPPORTED", False)
     assert list(slot["probe_refused"]) == ["AES_ECB", "AES_CBC", "AES_GCM", "EC", "RSA", "random"]
     assert faulty.register(faults)["failure"]["code"] == "CKR_FUNCTION_NOT_SUPPORTED"
+
+
+def codes(hsm: Hsm, seconds: int) -> dict[str, list[str | None]]:
+    """The codes of each instance's tokens in the order of their labels, found within two deadlines and what a start takes."""
+    begun = time.monotonic()
+    answer = ok(hsm.run("hsm_status", timeout=seconds))
+    assert time.monotonic() - begun < 2 * seconds
+    slots = {entry["name"]: sorted(entry["slots"], key=lambda slot: str(slot["label"])) for entry in answer["instances"]}
+    assert all(slot["device_fault"] is (slot["code"] is not None) for found in slots.values() for slot in found)
+    return {name: [slot["code"] for slot in found] for name, found in slots.items()}
+
+
+def test_a_hang_costs_the_token_its_deadline_and_nobody_else_anything(faulty: Faulty) -> None:
+    hsm = faulty.hsm
+    ok(faulty.register(tokens=[hsm.token(), hsm.token("qa"), hsm.token("rota")]))
+    ok(hsm.run("hsm_instance", **hsm.instance("healthy", tokens=[hsm.token("other")])))
+    with_plan(faulty, "C_Login:2:hang")
+    assert codes(hsm, 3) == {"primary": [None, "probe_timeout", None], "healthy": [None]}
+    with_plan(faulty, "C_Login:2:crash")
+    assert codes(hsm, 3) == {"primary": [None, "probe_crashed", None], "healthy": [None]}
+    # The library as a whole: its tokens do not wait for it one after the other.
+    with_plan(faulty, "C_Initialize:1:hang")
+    assert codes(hsm, 3) == {"primary": ["probe_timeout"] * 3, "healthy": [None]}

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .errors import Refused
 from .records import InstanceRecord
@@ -30,8 +31,8 @@ def renumberings(before: dict[str, str | None], after: dict[str, str | None]) ->
     ]
 
 
-def check_addresses(moved: Iterable[str], *, allowed: bool) -> None:
-    """Raise :class:`Refused` when addresses move and that was not asked for by name."""
+def check_addresses(moved: Iterable[str], *, allowed: bool, **more: Any) -> None:
+    """Raise :class:`Refused` when addresses move and that was not asked for by name. ``more`` goes into its details."""
     moved = list(moved)
     if moved and not allowed:
         raise Refused(
@@ -39,5 +40,5 @@ def check_addresses(moved: Iterable[str], *, allowed: bool) -> None:
             + "; ".join(moved)
             + ". Keep the instances, their order and their tokens, or say allow_renumber: true after the stored UIDs have been dealt with.",
             code="renumbering",
-            details={"moved": moved},
+            details={"moved": moved, **more},
         )

@@ -27,11 +27,12 @@ class Host:
     def __init__(self, hsm: Hsm) -> None:
         self.hsm = hsm
         self.kms_toml = hsm.scratch / "kms.toml"
+        self.served_by_kms = True
         self.instances = [self.instance("primary", "primary"), self.instance("standby", "standby")]
         self.members: list[dict[str, Any]] = [{"instance": "primary"}, {"instance": "standby"}]
         for instance in self.instances:
             ok(hsm.run("hsm_instance", **instance))
-        ok(hsm.run("hsm_group", name="cards", connections=self.members))
+        ok(hsm.run("hsm_group", name="cards", key_scan="own", connections=self.members))
 
     def instance(self, name: str, label: str, **token: Any) -> dict[str, Any]:
         pins = {"pin": PIN, "so_pin": SO_PIN, "initialize": True}
@@ -40,6 +41,7 @@ class Host:
 
     def play(self, name: str, *options: str, code: int = 0, **extra: Any) -> tuple[int, str]:
         """How many tasks have changed something, and the output without line breaks."""
+        members = {"connections": self.members} if self.members else {"state": "absent"}
         host = {
             "ansible_connection": "local",
             "ansible_become": False,
@@ -47,12 +49,13 @@ class Host:
             "hsm_registry": self.hsm.registry,
             "hsm_manage_softhsm": False,
             "hsm_instances": self.instances,
-            "hsm_groups": [{"name": "cards", "connections": self.members}],
+            "hsm_groups": [{"name": "cards", "key_scan": "own", **members}],
             "kms_manage_service": False,
             "kms_config_path": str(self.kms_toml),
         }
         inventory = self.hsm.scratch / "inventory.json"
-        inventory.write_text(json.dumps({"all": {"children": {"hsm": {"hosts": {"one": host}}, "kms": {"hosts": {"one": {}}}}}}))
+        groups = {"hsm": {"hosts": {"one": host}}, "kms": {"hosts": {"one": {}} if self.served_by_kms else {}}}
+        inventory.write_text(json.dumps({"all": {"children": groups}}))
         command = [str(PLAYBOOK), "-i", str(inventory), "-vvv", "--diff", "-e", json.dumps(extra), *options, f"keyfleet.hsm.{name}"]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.hsm.scratch / "home")}
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False)
@@ -76,6 +79,16 @@ class Host:
         """Of the keys on a token, as another program shows them."""
         return set(re.findall(r"label: +(\S+)", self.hsm.tool("--list-objects", token=token)))
 
+    def slots(self, *tokens: str) -> list[str]:
+        found = ok(self.hsm.run("hsm_status", probe="login"))["instances"]
+        slots = {slot["label"]: str(slot["slot_id"]) for entry in found for slot in entry["slots"]}
+        return [slots[token] for token in tokens]
+
+    def shared(self, label: str) -> None:
+        """A key of the group, on each member."""
+        ok(self.hsm.run("hsm_key", group="cards", keys=[{"label": label, "type": "AES", "extractable": True}]))
+        ok(self.hsm.run("hsm_sync", group="cards", repair="wrap"))
+
     def kill(self, token: str) -> None:
         """The token is gone, as dead hardware is."""
         found = ok(self.hsm.run("hsm_status", probe="login"))["instances"]
@@ -90,49 +103,57 @@ def host(hsm: Hsm) -> Host:
 
 
 def test_another_token_in_the_entry_of_standby(host: Host) -> None:
-    hsm = host.hsm
-    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}]))
-    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+    host.shared("dek")
     host.instances[1] = host.instance("standby", "standby-2")
     changed, said = host.play("replace_hsm", "--check", replace_hsm_old="standby")
     assert changed == 3 and "3. Token standby of 'standby' leaves cards, kms.toml (the server is restarted), the registry." in said, said
     assert host.registered() == {"primary": ["primary"], "standby": ["standby"]} and not host.kms_toml.exists()
-    # Cut off when the new one is filled and the old one has left the group.
+    # Cut off before the server's file is written.
     host.kms_toml.mkdir()
-    said = host.play("replace_hsm", code=2, replace_hsm_old="standby")[1]
+    host.play("replace_hsm", code=2, replace_hsm_old="standby")
     host.kms_toml.rmdir()
     changed, said = host.play("replace_hsm", replace_hsm_old="standby")
-    assert changed == 1, said
+    assert changed == 1 and host.served() == host.slots("primary", "standby-2"), said
     assert host.registered() == {"primary": ["primary"], "standby": ["standby-2"]}
-    assert "dek" in host.labels("standby-2") and "dek" in host.labels("standby")
-    assert host.play("replace_hsm", replace_hsm_old="standby")[0] == 0
+    assert host.labels("standby-2") == {"dek"} == host.labels("standby")
 
 
-def test_a_dead_primary(host: Host) -> None:
-    hsm = host.hsm
-    own = {"label": "own", "type": "AES"}
-    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}, own]))
-    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
+def test_another_instance_in_the_place_of_a_dead_primary(host: Host) -> None:
+    host.served_by_kms = False
+    host.shared("dek")
+    ok(host.hsm.run("hsm_key", group="cards", keys=[{"label": "fixed", "type": "AES"}]))
+    ok(host.hsm.run("hsm_key", instance="standby", keys=[{"label": "own", "type": "AES"}]))
     host.kill("primary")
     host.instances = [host.instances[1], host.instance("third", "third")]
     host.members = [{"instance": "third"}, {"instance": "standby"}]
     asked = {"replace_hsm_old": "primary", "replace_hsm_new": "third"}
     said = host.play("replace_hsm", code=2, **asked)[1]
-    assert "would be lost with instance 'primary': 'own' (it is recorded, and on no member that could be read)." in said, said
-    assert "instance 'standby' would move from hsm::softhsm2_1 to hsm::softhsm2" in said
-    assert "Instance third" not in said
-    host.play("replace_hsm", **asked, replace_hsm_lose="own", kms_allow_renumber=True)
-    assert host.registered() == {"standby": ["standby"], "third": ["third"]}
-    assert "dek" in host.labels("third")
+    assert "would be lost with instance 'primary': 'fixed' (it is recorded, and on no member that could be read)." in said, said
+    assert "instance 'standby' would move from hsm::softhsm2_1 to hsm::softhsm2" in said and "TASK [Instance third]" not in said
+    host.play("replace_hsm", **asked, replace_hsm_lose="fixed", kms_allow_renumber=True)
+    assert host.registered() == {"standby": ["standby"], "third": ["third"]} and host.labels("third") == {"dek"}
     assert host.play("replace_hsm", **asked)[0] == 0
 
 
 def test_another_token_of_the_same_name(host: Host) -> None:
-    hsm = host.hsm
-    ok(hsm.run("hsm_key", group="cards", keys=[{"label": "dek", "type": "AES", "extractable": True}]))
-    ok(hsm.run("hsm_sync", group="cards", repair="wrap"))
-    assert host.play("replace_hsm", replace_hsm_old="primary")[0] == 1
+    host.served_by_kms = False
+    host.shared("dek")
     host.kill("primary")
-    host.play("replace_hsm", replace_hsm_old="primary")
-    assert "dek" in host.labels("primary")
-    assert host.play("replace_hsm", replace_hsm_old="primary")[0] == 0
+    said = host.play("replace_hsm", replace_hsm_old="primary")[1]
+    assert host.labels("primary") == {"dek"} and "Its keys that were copied are at hsm::softhsm2::" in said
+
+
+def test_instances_go(host: Host) -> None:
+    host.shared("dek")
+    ok(host.hsm.run("hsm_key", instance="standby", keys=[{"label": "own", "type": "AES"}]))
+    del host.instances[1], host.members[1]
+    said = host.play("remove_hsm", "--check", code=2, remove_hsm_instance="standby")[1]
+    assert "would be lost with instance 'standby': 'own' (it is in no group, and only members of a group are copied)." in said, said
+    host.play("remove_hsm", remove_hsm_instance="standby", remove_hsm_lose="own", remove_hsm_pin_file=True)
+    assert host.registered() == {"primary": ["primary"]} and host.served() == host.slots("primary")
+    assert [path.name for path in (host.hsm.scratch / "pins").iterdir()] == ["primary"] and host.labels("standby") == {"dek", "own"}
+    # The last one.
+    host.instances = [{"name": "primary", "state": "absent"}]
+    host.members = []
+    said = host.play("remove_hsm", remove_hsm_instance="primary", remove_hsm_lose=["dek"])[1]
+    assert host.registered() == {} and host.served() == [], said

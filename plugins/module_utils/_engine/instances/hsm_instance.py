@@ -364,7 +364,7 @@ def _remove(request: InstanceRequest, context: Context) -> Outcome:
         tokens = [described(database, token) for token in existing.tokens]
         prefix = prefix_of(known)[name]
         refuse(f"instance '{name}'", reasons, prefix=prefix, moved=moved, tokens=tokens)
-        check_addresses(moved, allowed=request.allow_renumber)
+        check_addresses(moved, allowed=request.allow_renumber, prefix=prefix, tokens=tokens)
         step = Step(DELETE, f"instance {name}", _declared(existing, prefix, set()), None)
         references.forget_instance(database, existing.id)
         virtual_keys.forget_tokens(database, _ids(existing.tokens))

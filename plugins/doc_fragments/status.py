@@ -23,7 +23,7 @@ options:
       - V(roundtrip) then also has the token do something. Only this shows that it does its work. It is left out for
         tokens without a login and for security officers.
       - A key that lives only in this session encrypts and decrypts, or signs and verifies. Where the token refuses that,
-        the next is tried - AES, EC, RSA, a key that is there already, random numbers. RV(keyfleet.hsm.hsm_status#module:instances[].slots[].probe) is
+        the next is tried - AES, EC, RSA, a key that is there already, random numbers. C(probe) of the slot is
         the first that worked.
     type: str
     choices:

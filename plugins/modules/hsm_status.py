@@ -94,13 +94,13 @@ EXAMPLES = r"""
     require: any
     timeout: 10
 
-- name: Fail unless the certificate of the web server and its key are in the token, and the key signs
+- name: Fail unless the certificate of the signing CA and its key are in the token, and the key signs
   keyfleet.hsm.hsm_status:
     instances:
       - primary
     require: all
     expect:
-      - label: web-tls
+      - label: signing-ca
         instance: primary
 
 - name: See whether the gateway on this host says what a probe finds

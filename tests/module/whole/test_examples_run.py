@@ -31,7 +31,7 @@ MODULES = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / 
 
 # The examples of a module go on from where those of the modules before it left the HSM.
 PLAYS = (
-    ("hsm_instance", "hsm_info", "hsm_status", "hsm_certificate", "hsm_key", "hsm_sync", "hsm_status_info", "hsm_group", "hsm_registry"),
+    ("hsm_instance", "hsm_info", "hsm_certificate", "hsm_status", "hsm_key", "hsm_sync", "hsm_status_info", "hsm_group", "hsm_registry"),
     ("gateway_certificate",),
     ("kms_config",),
 )
@@ -180,7 +180,8 @@ def all_go_well(plays: Sequence[dict[str, Any]], hsm: Hsm) -> str:
 
 def _expected(text: str) -> bool:
     """Whether all warnings are ours, which examples may show."""
-    return all("is kept as it is" in line for line in text.splitlines() if "[WARNING]" in line)
+    ours = ("is kept as it is", "the gateway's status is not known")
+    return all(any(words in line for words in ours) for line in text.splitlines() if "[WARNING]" in line)
 
 
 def test_a_broken_example_is_found(hsm: Hsm) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from .._model import underway
 from .._model.errors import Cryptoki, PinError, TokenError
+from .._model.faults import is_login_fault
 from .._model.keys.objects import KeyObject
 from .._model.tokens.pin_state import NOT_SET, check_login_allowed, pin_state
 from .._model.tokens.secret import Pin, PinPad, Secret, length_fits
@@ -163,7 +164,7 @@ def _login_error(error: BaseException, token: Token, so: bool, doing: str = "the
     whose = "SO PIN" if so else "user PIN"
     rv = rv_name(error)
     if rv not in _REFUSED:
-        return Cryptoki(f"{token}: {doing} failed: {rv}", rv=rv, device=rv not in ("CKR_ARGUMENTS_BAD", "CKR_USER_TYPE_INVALID"))
+        return Cryptoki(f"{token}: {doing} failed: {rv}", rv=rv, device=is_login_fault(rv))
     try:
         state = pin_state(read_token(token.slot).flags, so=so)
     except Cryptoki:

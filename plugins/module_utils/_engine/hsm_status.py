@@ -55,7 +55,7 @@ def report(request: StatusRequest, context: Context) -> Outcome:
     credentials = [entry for record, slots in probed for entry in _credentials(record, slots)]
     gateway = None
     if request.gateway is not None:
-        whole = len(chosen) == len(known)
+        whole = bool(known) and len(chosen) == len(known)
         gateway = ask_gateway(request.gateway, request.order.timeout, context, instances, whole=whole)
         if gateway["error"]:
             context.warn(f"the gateway's status is not known: {gateway['error']}")

@@ -55,6 +55,11 @@ def is_device_fault(code: str) -> bool:
     return code in DEVICE_FAULTS or code in _IN_A_CHILD
 
 
+def is_login_fault(rv: str) -> bool:
+    """The same of a login. It asks for nothing but the PIN, which has return values of its own: a vendor's is the device's."""
+    return is_device_fault(rv) or rv.startswith("CKR_VENDOR_DEFINED")
+
+
 # The name for what PKCS#11 has none for: every call went well, and the result is not what it must be.
 WRONG_ANSWER = "CKR_SIGNATURE_INVALID"
 

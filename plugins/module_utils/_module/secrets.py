@@ -14,12 +14,14 @@ arguments are masked by option instead of by text, and Ansible's list of texts i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._model.quoting import is_path
 from .._model.tokens.secret import Secret
 
+_USER_IN_URL = re.compile(r"://[^/?#]*@")
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"  # what Ansible itself puts in the place of a no_log value
 
 
@@ -71,12 +73,12 @@ def _entry(entry: Any, spec: Mapping[str, Any] | None) -> Any:
 
 
 def _without_keys(value: Any) -> Any:
-    """A copy without the private keys in PEM that stand where none belongs, as in a public key."""
+    """A copy without the private keys in PEM and the passwords in URLs that stand where none belongs."""
     if isinstance(value, Mapping):
         return {name: _without_keys(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_without_keys(item) for item in value]
-    return MASK if isinstance(value, str) and "PRIVATE KEY-----" in value else value
+    return MASK if isinstance(value, str) and ("PRIVATE KEY-----" in value or _USER_IN_URL.search(value)) else value
 
 
 def take_secrets(params: Mapping[str, Any], spec: Mapping[str, Any], found: set[str]) -> dict[str, Any]:

@@ -211,3 +211,8 @@ def test_a_token_file_that_others_can_read_is_not_used(hsm: Hsm, server: Server)
         told = ok(ask(hsm, server, instances=[], gateway_token_file=str(file)))["gateway"]
         assert told["code"] == "gateway_token_unusable" and words in told["error"]
     assert server.seen == []
+
+
+def test_a_password_in_the_address_is_not_shown(hsm: Hsm, server: Server) -> None:
+    answer = ask(hsm, server, instances=[], gateway_url=f"https://me:{TOKEN}@{server.place}")
+    assert answer["failure"]["code"] == "invalid_input" and "has a user or a password in it" in answer["msg"] and server.seen == []

@@ -52,11 +52,12 @@ def put(hsm: Hsm, path: str, label: str, key_id: str) -> None:
 def test_each_credential_gets_its_verdict_in_one_login(hsm: Hsm) -> None:
     spied, log = hsm.spied()
     spied.register()
-    made = [{"label": label, "type": kind} for label, kind in (("rsa", "RSA"), ("ec", "EC"), ("bare", "EC"), ("alien", "EC"))]
-    ok(spied.keys(*made, {"label": "mute", "type": "RSA", "operations": ["decrypt", "encrypt"]}))
+    made = [{"label": label, "type": "EC"} for label in ("ec", "bare", "alien", "half")]
+    ok(spied.keys(*made, {"label": "rsa", "type": "RSA"}, {"label": "mute", "type": "RSA", "operations": ["decrypt", "encrypt"]}))
     for label in ("rsa", "ec"):
         self_sign(spied, label)
     put(hsm, foreign(hsm.scratch, -9, 9), "alien", b"alien".hex())
+    put(hsm, foreign(hsm.scratch, -7, 7), "half", b"half".hex())
     put(hsm, foreign(hsm.scratch, -9, -2), "old-ca", "0c")
     put(hsm, foreign(hsm.scratch, 2, 9), "new-ca", "0d")
     put(hsm, foreign(hsm.scratch, -8, 8), "ec", b"ec".hex())
@@ -64,7 +65,8 @@ def test_each_credential_gets_its_verdict_in_one_login(hsm: Hsm) -> None:
     for key_id in ("e0", "e1"):
         hsm.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "twin", "--id", key_id)
     # Only the certificate has its public key, as on many cards.
-    hsm.tool("--delete-object", "--type", "pubkey", "--label", "rsa")
+    for label in ("rsa", "half"):
+        hsm.tool("--delete-object", "--type", "pubkey", "--label", label)
     log.unlink()
     found = look(
         spied,
@@ -72,6 +74,7 @@ def test_each_credential_gets_its_verdict_in_one_login(hsm: Hsm) -> None:
         {"id": b"ec".hex()},
         {"label": "bare"},
         {"label": "alien"},
+        {"label": "half"},
         {"label": "mute", "certificate": False},
         {"label": "careful", "certificate": False},
         {"label": "twin", "certificate": False},
@@ -85,6 +88,7 @@ def test_each_credential_gets_its_verdict_in_one_login(hsm: Hsm) -> None:
         "id 6563": (True, True, True, "several_certificates"),
         "bare": (False, None, True, "certificate_missing"),
         "alien": (True, False, True, "certificate_mismatch"),
+        "half": (True, False, False, "bad_signature"),
         "mute": (True, None, False, "cannot_sign"),
         "careful": (True, None, True, None),
         "twin": (False, None, None, "several_keys"),

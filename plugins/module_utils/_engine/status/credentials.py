@@ -78,7 +78,9 @@ class Credentials:
         except KeyfleetError as error:
             if (isinstance(error, PinError) and error.code != "pin_missing") or (isinstance(error, Cryptoki) and ends_probe(error.rv)):
                 raise
-            told.problem(error.message, error.code)
+            if isinstance(error, PinError):
+                told.set(signs=None)  # nobody could ask the key
+            told.problem(error.message.rstrip("."), error.code)
         return told.credential.as_entry()
 
     def _check(self, wanted: Expectation, told: _Told) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import PinError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import is_device_fault
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import is_device_fault, is_login_fault
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.pin_state import check_login_allowed, pin_state
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,4 +68,8 @@ def test_the_gravest_state_is_named() -> None:
     ],
 )
 def test_whose_fault(rv: str, device: bool) -> None:
-    assert is_device_fault(rv) is device
+    assert is_device_fault(rv) is is_login_fault(rv) is device
+
+
+def test_a_vendors_own_answer_to_a_login_is_the_devices() -> None:
+    assert is_login_fault("CKR_VENDOR_DEFINED (0x80000067)") and not is_login_fault("CKR_USER_ALREADY_LOGGED_IN")

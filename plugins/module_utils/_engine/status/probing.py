@@ -51,7 +51,7 @@ def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRe
     prefixes = prefix_of(known)
     ordered = sorted(chosen, key=lambda item: (prefix_order(prefixes[item.name]), item.name))
     found: dict[str, Slots] = {}
-    side_by_side([_in_turn(chain, order, found) for chain in _chains(ordered)])
+    side_by_side([_in_turn(chain, order, found) for chain in in_turns(ordered)])
     return [(record, found[record.name]) for record in ordered]
 
 
@@ -73,7 +73,7 @@ def note_logins(registry: str, run: str, probed: Sequence[Probed]) -> None:
             note_login(database, token, None if token.pinpad else Tried(token.pin_file, token.user_type == "so"), code)
 
 
-def _chains(records: Sequence[InstanceRecord]) -> list[list[InstanceRecord]]:
+def in_turns(records: Sequence[InstanceRecord]) -> list[list[InstanceRecord]]:
     """The records in groups that go in turn, in their order."""
     chains: list[list[InstanceRecord]] = []
     for record in records:

@@ -34,8 +34,8 @@ class Asking:
         self._seconds, self._what = seconds, what
         self._page = underway.Page()
         self._pipe, writing = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             os.close(self._pipe)
             run_here(work, writing, self._page)
         os.close(writing)
@@ -57,8 +57,8 @@ class Asking:
     def close(self, *, late: bool = False) -> None:
         """End the child: it is done, or its time is up, or we are being interrupted. In no case does it live on."""
         os.close(self._pipe)
-        os.kill(self._child, signal.SIGKILL)
-        _child, status = os.waitpid(self._child, 0)
+        os.kill(self.pid, signal.SIGKILL)
+        _child, status = os.waitpid(self.pid, 0)
         if self._rest == END:
             return
         if late:

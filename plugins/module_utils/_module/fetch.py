@@ -8,9 +8,6 @@
 
 from __future__ import annotations
 
-from http.client import HTTPException
-from urllib.error import HTTPError
-
 from .._model.errors import KeyfleetError
 from .._model.quoting import one_line
 from .._model.tokens.secret import Secret, mask
@@ -35,6 +32,10 @@ def fetch(
     ``seconds`` is for each wait, and a server that writes slowly may take longer. Raises :class:`KeyfleetError` with the code
     ``gateway_unreachable``.
     """
+    # Here, since every module imports this file, and few of them ask a server.
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     from ansible.module_utils.urls import ConnectionError as FailedConnection
     from ansible.module_utils.urls import MissingModuleError, open_url
 

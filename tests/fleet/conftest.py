@@ -29,7 +29,8 @@ def hosts(*wanted: str) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """host1 and offline1 are bookworm, host2 is trixie. For test_hosts and then test_offline, before ``five`` takes them down."""
+    """host1 and offline1 are bookworm, host2 is trixie. For test_hosts, then test_month on host1, and test_offline, before ``five`` takes
+    them down."""
     with hosts("--hosts", "2", "--offline", "1") as fleet:
         yield fleet
 

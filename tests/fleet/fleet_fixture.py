@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -62,6 +63,24 @@ def read_recap(output: str) -> dict[str, dict[str, int]]:
     lines = output.rpartition("PLAY RECAP")[2].splitlines()
     hosts = [re.match(r"(\S+)\s+: (ok=.*)", line) for line in lines]
     return {host[1]: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", host[2])} for host in hosts if host}
+
+
+def text_of(run: Run) -> str:
+    """Without line breaks: Ansible wraps what it has to say."""
+    return " ".join(run.output.split())
+
+
+def sound(run: Run, **changed: int) -> None:
+    """No host failed, and these changed so much."""
+    assert run.code == 0, run.failures()
+    assert run.changed() == changed, [(host, run.tasks(host, "changed")) for host in run.recap]
+
+
+def build_packages(scratch: Path) -> str:
+    """A folder with the doubles of the vendors' packages."""
+    out = scratch / "packages"
+    subprocess.run([sys.executable, str(CHECKOUT / "tests/doubles/build.py"), "--out", str(out)], check=True, capture_output=True)
+    return str(out)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet_fixture import CHECKOUT, Fleet, Run
+from fleet_fixture import Fleet, Run, build_packages, sound, text_of
 
 HERE = Path(__file__).resolve().parent / "site"
 HOSTS = {"kms1": "host1", "kms2": "host2", "gw1": "host3", "gw2": "host4", "lb1": "host5"}
@@ -109,24 +108,11 @@ class Site:
 def site(five: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Site:
     scratch = tmp_path_factory.mktemp("site")
     shutil.copytree(HERE, scratch / "inventory")
-    packages = [sys.executable, str(CHECKOUT / "tests/doubles/build.py"), "--out", str(scratch / "packages")]
-    subprocess.run(packages, check=True, capture_output=True)
     site = Site(five, scratch / "inventory")
-    (site.folder / "group_vars/all.yml").write_text(yaml.safe_dump({"double_packages": str(scratch / "packages")}))
+    (site.folder / "group_vars/all.yml").write_text(yaml.safe_dump({"double_packages": build_packages(scratch)}))
     addresses = {name: {"ansible_host": five.addresses()[host]} for name, host in HOSTS.items()}
     (site.folder / "addresses.yml").write_text(yaml.safe_dump({"all": {"hosts": addresses}}))
     return site
-
-
-def sound(run: Run, **changed: int) -> None:
-    """No host failed, and these changed so much."""
-    assert run.code == 0, run.failures()
-    assert run.changed() == changed, [(host, run.tasks(host, "changed")) for host in run.recap]
-
-
-def text_of(run: Run) -> str:
-    """Without line breaks: Ansible wraps what it has to say."""
-    return " ".join(run.output.split())
 
 
 # One of each kind, and both releases: what takes less time than all.

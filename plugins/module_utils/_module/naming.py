@@ -18,18 +18,19 @@ _FIELD = r"(?=[\[.:]| \()"
 
 def naming(names: Mapping[str, str] | None, options: Iterable[str]) -> Callable[[str], str]:
     """A function that puts the names of variables into a message. ``names`` has them by option; ``*`` stands for each other option, and in
-    its variable for the option's name."""
+    its variable for the option's name. A name of several words is a way out that the message says: ``hsm_sync with repair``."""
     if not names:
         return str
     every = str(names.get("*", "*"))
     table = {option: str(names.get(option, every.replace("*", option))) for option in options}
     begins = re.compile(f"{_BEGIN}({_any(table)}){_FIELD}")
     # "say repair: wrap", which is the variable's to say.
-    said = re.compile(rf"(?<![\w.\]])({_any(name for name in names if name in table)})(?=: \w)") if names.keys() & table.keys() else None
+    words = {name: str(names[name]) for name in names if name in table or " " in name}
+    said = re.compile(rf"(?<![\w.\]])({_any(words)})(?=:\s\w)") if words else None
 
     def named(message: str) -> str:
         begun = begins.sub(lambda found: table[found[1]], message)
-        return said.sub(lambda found: table[found[1]], begun) if said is not None else begun
+        return said.sub(lambda found: words[found[1]], begun) if said is not None else begun
 
     return named
 

@@ -47,7 +47,7 @@ def test_it_is_adopted_copied_and_kept(pair: Pair) -> None:
     (entry,) = adopted["keys"]
     assert (entry["state"], entry["id"]) == ("elsewhere", b"pan-2".hex())
     assert entry["uid"].startswith("hsm::softhsm2_1::") and pair.rows("SELECT subject FROM event")[-1] == (entry["uid"],)
-    assert any("copy it with hsm_sync and repair: wrap" in str(text) for text in adopted["warnings"])
+    assert any("copy it (hsm_sync with repair: wrap)" in str(text) for text in adopted["warnings"])
     assert usage(pair.tool, "pan-2") == set()
     refused(pair.keys(PAN), "'pan-2' is not on the token that serves", "repair: wrap")
     assert ok(pair.sync(repair="wrap"))["repaired"][0]["label"] == "pan-2"

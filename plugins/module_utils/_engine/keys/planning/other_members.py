@@ -72,7 +72,7 @@ def _adopted(plan: KeyPlan, found: Sequence[MemberAnswer], view: View) -> KeyPla
     if problem is not None:
         return Refusal(f"{spec.where}: '{spec.label}' on connection {first.member} cannot be adopted: {problem}. Nothing was changed.")
     action = KEEP if own and own[0].name == key.name else RECORD
-    text = f"key '{spec.label}' is on connection {first.member} and not on the one that serves: copy it with hsm_sync and repair: wrap."
+    text = f"key '{spec.label}' is on connection {first.member} and not on the one that serves: copy it (hsm_sync with repair: wrap)."
     plan = KeyPlan(spec, action, virtual=known, recorded_as=key, adopted=first, warnings=(text,))
     return verified(plan, untold(spec, key))
 

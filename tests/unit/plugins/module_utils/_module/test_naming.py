@@ -10,7 +10,13 @@ import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.naming import naming
 
 OPTIONS = ("tokens", "name", "allow_low_pin_count", "pin", "pin_file", "repair")
-NAMES = {"*": "hsm_instances[2].*", "allow_low_pin_count": "hsm_allow_low_pin_count", "repair": "hsm_sync_repair", "other": "x"}
+NAMES = {
+    "*": "hsm_instances[2].*",
+    "allow_low_pin_count": "hsm_allow_low_pin_count",
+    "repair": "hsm_sync_repair",
+    "hsm_sync with repair": "--tags sync with hsm_sync_repair",
+    "other": "x",
+}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,7 @@ NAMES = {"*": "hsm_instances[2].*", "allow_low_pin_count": "hsm_allow_low_pin_co
         ("2 problems:\n- pin: a\n- pin_file: b", "2 problems:\n- hsm_instances[2].pin: a\n- hsm_instances[2].pin_file: b"),
         ("Say allow_low_pin_count: true once.", "Say hsm_allow_low_pin_count: true once."),
         ("Copy it with repair: wrap.", "Copy it with hsm_sync_repair: wrap."),
+        ("Copy it (hsm_sync with repair: wrap).", "Copy it (--tags sync with hsm_sync_repair: wrap)."),
         # Words of a sentence, and what already names a place.
         ("the pin: file of tokens", "the pin: file of tokens"),
         ("instance 'tokens': refused", "instance 'tokens': refused"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fleet_fixture import CHECKOUT, Fleet
+from month_fixture import Month, prepare
 
 
 @contextmanager
@@ -33,6 +34,15 @@ def fleet() -> Iterator[Fleet]:
     them down."""
     with hosts("--hosts", "2", "--offline", "1") as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def month(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Month:
+    """host1 with a KMS server and two HSMs as they are declared."""
+    month = prepare(fleet, tmp_path_factory.mktemp("month"))
+    run = month.run()
+    assert run.code == 0, run.failures()
+    return month
 
 
 @pytest.fixture(scope="module")

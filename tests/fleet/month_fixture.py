@@ -23,8 +23,10 @@ MACHINE = "host1"
 # Planted, and searched for in what the runs say.
 PIN, SO_PIN, NEXT_PIN, WRONG_PIN = "640287315", "5920174836", "273915608", "718839052"
 CANARIES = (PIN, SO_PIN, NEXT_PIN, WRONG_PIN)
-# What is looked at before an edit is merged: all but packages and the libraries.
-DAILY = ("--tags", "instances,groups,keys,sync,status,kms")
+WRITES_AND_STARTS = (
+    "keyfleet.hsm.kms : Write the server's configuration",
+    "keyfleet.hsm.service : Enabled and running, with its files as they are now",
+)
 
 # Every object of every token, as another program sees them. The PINs are those of the files.
 TOKENS = """
@@ -57,30 +59,30 @@ class Month:
     folder: Path
     runs: list[Run] = field(default_factory=list)
 
+    @property
+    def address(self) -> str:
+        return self.fleet.addresses()[MACHINE]
+
     def run(self, *arguments: str, playbook: str = "keyfleet.hsm.site", **extra: Any) -> Run:
-        inventory = ["-i", str(self.folder / "inventory.yml"), "-i", str(self.folder / "addresses.yml")]
-        run = self.fleet.playbook(playbook, *inventory, "--diff", *arguments, extra=extra)
+        run = self.fleet.playbook(playbook, "-i", str(self.folder / "inventory.yml"), "--diff", *arguments, extra=extra)
         self.runs.append(run)
         # For whoever looks why a test failed.
         (self.folder / f"run-{len(self.runs)}.txt").write_text(run.output)
         return run
 
-    def daily(self, *arguments: str, **extra: Any) -> Run:
-        return self.run(*DAILY, *arguments, **extra)
-
-    def declare(self, declared: dict[str, Any]) -> None:
-        (self.folder / "group_vars/kms.yml").write_text(yaml.safe_dump(declared))
-
     @contextmanager
     def edited(self) -> Iterator[dict[str, Any]]:
         """The declaration, to be edited."""
-        declared = self.declared()
+        path = self.folder / "group_vars/kms.yml"
+        declared = yaml.safe_load(path.read_text())
         yield declared
-        self.declare(declared)
+        path.write_text(yaml.safe_dump(declared))
 
-    def declared(self) -> dict[str, Any]:
-        read: dict[str, Any] = yaml.safe_load((self.folder / "group_vars/kms.yml").read_text())
-        return read
+    def hosts(self, **addresses: str) -> None:
+        """The hosts of the inventory, in this order."""
+        kms = {"kms": {"hosts": {name: {"ansible_host": address} for name, address in addresses.items()}}}
+        inventory = {"all": {"children": {"hsm": {"children": kms}}}}
+        (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
 
     def ssh(self, command: str, *, sure: bool = True) -> subprocess.CompletedProcess[str]:
         return self.fleet.ssh(MACHINE, command, sure=sure)
@@ -97,6 +99,10 @@ class Month:
         """What another program may do."""
         self.python(DESTROY.format(token=token, key=key))
 
+    def started(self) -> str:
+        """When the server was last started."""
+        return self.ssh("systemctl show --property ActiveState,ActiveEnterTimestampMonotonic cosmian_kms").stdout
+
     def served(self) -> dict[int, str]:
         """What the server's file has: each slot, with its PIN."""
         read = json.loads(self.python("import json, tomllib; print(json.dumps(tomllib.load(open('/etc/cosmian/kms.toml', 'rb'))))"))
@@ -106,10 +112,9 @@ class Month:
 def prepare(fleet: Fleet, scratch: Path) -> Month:
     shutil.copytree(HERE, scratch / "inventory")
     month = Month(fleet, scratch / "inventory")
-    kept = {"double_packages": build_packages(scratch), "vault_pin": PIN, "vault_so_pin": SO_PIN}
+    kept = {"double_packages": build_packages(scratch), "vault_pin": PIN, "vault_next_pin": NEXT_PIN, "vault_so_pin": SO_PIN}
     (month.folder / "group_vars/all.yml").write_text(yaml.safe_dump(kept))
-    addresses = {"kms1": {"ansible_host": fleet.addresses()[MACHINE]}}
-    (month.folder / "addresses.yml").write_text(yaml.safe_dump({"all": {"hosts": addresses}}))
+    month.hosts(kms1=month.address)
     return month
 
 

@@ -7,20 +7,8 @@ is left to do. They follow each other."""
 
 from __future__ import annotations
 
-import pytest
-from fleet_fixture import Fleet, sound
-from month_fixture import CANARIES, Month, prepare, refused
-
-OTHER_HOST = "kms2"
-
-
-@pytest.fixture(scope="module")
-def month(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Month:
-    """All is as declared, and the server runs."""
-    month = prepare(fleet, tmp_path_factory.mktemp("month"))
-    run = month.run()
-    assert run.code == 0, run.failures()
-    return month
+from fleet_fixture import sound
+from month_fixture import Month, refused
 
 
 def test_a_key_is_rotated(month: Month) -> None:
@@ -72,13 +60,12 @@ def test_a_token_is_lost(month: Month) -> None:
     refused(run, "Instance primary", told, "another one is not created in its place. Bring it back, or say allow_renumber: true")
     assert set(month.tokens()) == {"standby"}
     month.ssh(f"sudo mv /root/away {folder}")
-    sound(month.run("--tags", "instances,keys,kms"), kms1=0)
+    sound(month.run("--tags", "instances,keys"), kms1=0)
     assert month.tokens() == before
 
 
 def test_the_order_of_instances_is_moved(month: Month) -> None:
-    before = month.tokens()
-    served = month.served()
+    before = month.tokens(), month.served(), month.started()
     with month.edited() as declared:
         declared["hsm_instances"].reverse()
     run = month.run("--tags", "instances,kms")
@@ -86,9 +73,4 @@ def test_the_order_of_instances_is_moved(month: Month) -> None:
     refused(run, "Instance standby", told, "Keep the declared instances in their order, and put new ones at the end.")
     with month.edited() as declared:
         declared["hsm_instances"].reverse()
-    assert (month.tokens(), month.served()) == (before, served)
-
-
-def test_no_pin_is_in_what_the_runs_said(month: Month) -> None:
-    """Of all runs above, also those that failed."""
-    assert not [canary for run in month.runs for canary in CANARIES if canary in run.output]
+    assert (month.tokens(), month.served(), month.started()) == before

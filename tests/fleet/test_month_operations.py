@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The month goes on: what an operator does to the fleet, and what happens to its hosts and PINs."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+from fleet_fixture import sound, text_of
+from month_fixture import CANARIES, MACHINE, NEXT_PIN, PIN, WRITES_AND_STARTS, WRONG_PIN, Month, refused
+from old_registry import downgrade
+
+ARCHIVE = {
+    "name": "archive",
+    "model": "softhsm2",
+    "admins": ["ops@example.com"],
+    "tokens": ["{{ new_token | combine({'label': 'archive', 'pin_file': '/etc/keyfleet/pins/archive'}) }}"],
+}
+# A run without the vault, whose PINs are in their files on the host.
+NO_VAULT: dict[str, Any] = {"new_token": {}}
+# What a host has that is given a new system, but for the HSMs: their tokens are elsewhere.
+WIPE = """
+systemctl stop cosmian_kms; apt-mark unhold cosmian-kms-server; dpkg --purge cosmian-kms-server
+rm -rf /opt/keyfleet /var/lib/keyfleet /etc/keyfleet /etc/cosmian /var/lib/cosmian /etc/systemd/system/cosmian_kms.service.d
+systemctl daemon-reload; id
+"""
+
+
+def test_a_third_hsm_comes(month: Month) -> None:
+    before, served = month.tokens(), month.served()
+    with month.edited() as declared:
+        declared["hsm_instances"].append(ARCHIVE)
+        declared["hsm_keys"].append({"instance": "archive", "keys": [{"label": "old-1", "type": "AES"}]})
+    run = month.run("--tags", "instances,keys,kms")
+    sound(run, kms1=5)
+    access = "keyfleet.hsm.softhsm : Give the group access to the tokens"
+    assert run.tasks("kms1", "changed") == ["Instance archive", "Keys of archive", access, *WRITES_AND_STARTS]
+    after = month.tokens()
+    assert list(after.pop("archive")["keys"]) == ["old-1"] and after == before
+    # Behind the others, so that no stored UID points elsewhere.
+    assert list(month.served().items())[:2] == list(served.items()) and len(month.served()) == 3
+
+
+def test_the_last_hsm_goes_by_its_name_and_not_because_nobody_mentions_it(month: Month) -> None:
+    before, served, started = month.tokens(), month.served(), month.started()
+    with month.edited() as declared:
+        declared["hsm_instances"].pop()
+        declared["hsm_keys"].pop()
+    run = month.run("--tags", "instances,kms")
+    told = "hsm_instances: refused, the server would lose what is still referred to: token 'archive' of instance 'archive'"
+    refused(run, "keyfleet.hsm.kms : Try the configuration", told, "To remove an instance, leave its entry and say state: absent there")
+    assert "registered and not declared: instance 'archive'." in text_of(run)
+    assert (month.served(), month.started()) == (served, started)
+    with month.edited() as declared:
+        declared["hsm_instances"].append({"name": "archive", "state": "absent", "force": True})
+    run = month.run("--tags", "instances,kms")
+    sound(run, kms1=3)
+    assert run.tasks("kms1", "changed") == [*WRITES_AND_STARTS, "Instances that go"]
+    with month.edited() as declared:
+        declared["hsm_instances"].pop()
+    # The token is there with its key. The next run has nothing more to do for it.
+    assert month.tokens() == before and list(month.served().items()) == list(served.items())[:2]
+
+
+def test_a_pin_is_changed(month: Month) -> None:
+    before, started = month.tokens(), month.started()
+    with month.edited() as declared:
+        token = declared["hsm_instances"][1]["tokens"][0]
+        declared["hsm_instances"][1]["tokens"] = [token.replace("'label'", "'new_pin': vault_next_pin, 'label'")]
+    run = month.run("--tags", "instances,kms")
+    sound(run, kms1=3)
+    assert run.tasks("kms1", "changed") == ["Instance standby", *WRITES_AND_STARTS]
+    assert month.tokens() == before
+    assert list(month.served().values()) == [PIN, NEXT_PIN] and month.started() != started
+    with month.edited() as declared:
+        declared["hsm_instances"][1]["tokens"] = [token.replace("'label'", "'pin': vault_next_pin, 'label'")]
+    sound(month.run("--tags", "instances,kms"), kms1=0)
+
+
+def test_a_wrong_pin_in_the_vault_costs_no_try(month: Month) -> None:
+    before = month.tokens(), month.served(), month.started()
+    run = month.run("--tags", "instances,kms", vault_pin=WRONG_PIN)
+    told = "hsm_instances[0].tokens[0] (label 'payments').pin: differs from the PIN in /etc/keyfleet/pins/payments"
+    refused(run, "Instance primary", told, "and is not tried. Leave pin out.")
+    assert (month.tokens(), month.served(), month.started()) == before
+
+
+def test_a_wrong_pin_in_the_file_costs_one_try_until_a_person_says_so(month: Month) -> None:
+    before = month.tokens()
+    path = "/etc/keyfleet/pins/payments"
+    month.ssh(f"sudo cp -p {path} /root/pin && echo {WRONG_PIN} | sudo tee {path}")
+    refused(month.run("--tags", "instances", **NO_VAULT), "Instance primary", "was refused (CKR_PIN_INCORRECT). It was tried once")
+    month.ssh(f"sudo mv /root/pin {path}")
+    told = "token 'payments' (slot", "No login was tried now.", "Then run once with hsm_allow_low_pin_count: true"
+    refused(month.run("--tags", "instances", **NO_VAULT), "Instance primary", *told)
+    assert {label: token["low"] for label, token in month.tokens().items()} == {"payments": True, "standby": False, "archive": False}
+    sound(month.run("--tags", "instances", hsm_allow_low_pin_count=True, **NO_VAULT), kms1=0)
+    assert month.tokens() == before
+
+
+def test_a_pin_file_is_gone(month: Month) -> None:
+    before = month.tokens(), month.served(), month.started()
+    month.ssh("sudo rm /etc/keyfleet/pins/payments")
+    told = "hsm_instances[0].tokens[0] (label 'payments').pin_file: /etc/keyfleet/pins/payments cannot be read: No such file or directory."
+    run = month.run("--tags", "instances,kms", **NO_VAULT)
+    refused(run, "Instance primary", told, "Create it (mode 0600), or give the PIN beside it once, and it is written.")
+    run = month.run("--tags", "instances")
+    sound(run, kms1=1)
+    assert run.tasks("kms1", "changed") == ["Instance primary"]
+    assert month.ssh("sudo cat /etc/keyfleet/pins/payments").stdout.strip() == PIN
+    assert (month.tokens(), month.served(), month.started()) == before
+
+
+def test_a_host_is_down(month: Month) -> None:
+    nobody = month.address.rpartition(".")[0] + ".250"
+    month.hosts(kms0=nobody, kms1=month.address)
+    run = month.run("--tags", "instances")
+    # It is the canary.
+    assert (run.code, list(run.recap), run.recap["kms0"]["unreachable"]) == (4, ["kms0"], 1), run.failures()
+    assert "fatal: [kms0]: UNREACHABLE!" in run.output and f"{nobody} port 22" in text_of(run)
+    month.hosts(kms1=month.address, kms2=nobody)
+    run = month.run("--tags", "instances")
+    assert (run.code, run.changed()) == (4, {"kms1": 0, "kms2": 0}), run.failures()
+    assert (run.recap["kms1"]["failed"], run.recap["kms2"]["unreachable"]) == (0, 1)
+    month.hosts(kms1=month.address)
+
+
+def test_a_host_is_given_a_new_system(month: Month) -> None:
+    month.ssh("sudo rm -f /etc/keyfleet/pins/archive")
+    before, served = month.tokens(), month.served()
+    month.ssh(f"sudo sh -c '{WIPE}'")
+    run = month.run()
+    assert run.code == 0, run.failures()
+    assert "+ key" not in run.output and "~ key dek-1: virtual_key none -> recorded" in run.output
+    assert (month.tokens(), month.served()) == (before, served)
+
+
+def test_the_collection_is_upgraded(month: Month, tmp_path: Path) -> None:
+    """The registry is as an earlier release has left it, which knew no layouts. And the host of the test before is done."""
+    before, served = month.tokens(), month.served()
+    path = tmp_path / "registry.db"
+    path.write_bytes(b64decode(month.ssh("sudo base64 /var/lib/keyfleet/registry.db").stdout))
+    downgrade(str(path), 6)
+    copied = f"src={path} dest=/var/lib/keyfleet/registry.db mode=0600"
+    done = month.fleet.ansible(MACHINE, "--become", "-m", "copy", "-a", copied)
+    assert done.returncode == 0, done.stdout
+    run = month.run()
+    sound(run, kms1=1)
+    assert run.tasks("kms1", "changed") == ["Instance standby"]
+    assert (month.tokens(), month.served()) == (before, served)
+
+
+def test_no_pin_is_in_what_the_runs_said(month: Month) -> None:
+    """Of all runs of the month, also those that failed."""
+    assert not [canary for run in month.runs for canary in CANARIES if canary in run.output]

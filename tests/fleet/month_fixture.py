@@ -23,6 +23,7 @@ MACHINE = "host1"
 # Planted, and searched for in what the runs say.
 PIN, SO_PIN, NEXT_PIN, WRONG_PIN = "640287315", "5920174836", "273915608", "718839052"
 CANARIES = (PIN, SO_PIN, NEXT_PIN, WRONG_PIN)
+ACCESS = "keyfleet.hsm.softhsm : Give the group access to the tokens"
 WRITES_AND_STARTS = (
     "keyfleet.hsm.kms : Write the server's configuration",
     "keyfleet.hsm.service : Enabled and running, with its files as they are now",
@@ -98,6 +99,11 @@ class Month:
     def destroy(self, token: str, key: str) -> None:
         """What another program may do."""
         self.python(DESTROY.format(token=token, key=key))
+
+    def folder_of(self, token: str) -> str:
+        """Where SoftHSM2 keeps it."""
+        found = self.ssh(f"sudo sh -c 'grep --text --files-with-matches {token} /var/lib/softhsm/tokens/*/token.object'").stdout
+        return found.strip().removesuffix("/token.object")
 
     def started(self) -> str:
         """When the server was last started."""

@@ -8,7 +8,7 @@ is left to do. They follow each other."""
 from __future__ import annotations
 
 from fleet_fixture import sound
-from month_fixture import Month, refused
+from month_fixture import ACCESS, Month, refused
 
 
 def test_a_key_is_rotated(month: Month) -> None:
@@ -17,7 +17,7 @@ def test_a_key_is_rotated(month: Month) -> None:
         declared["hsm_keys"][0]["keys"][1].update(generation=2, previous="deactivate")
     run = month.run("--tags", "keys")
     sound(run, kms1=2)
-    assert run.tasks("kms1", "changed") == ["Keys of primary", "keyfleet.hsm.softhsm : Give the group access to the tokens"]
+    assert run.tasks("kms1", "changed") == ["Keys of primary", ACCESS]
     assert "~ key tickets: state active -> deactivated\n+ key tickets@2: type AES, size 256" in run.output
     keys = month.tokens()["payments"]["keys"]
     # What the first one has protected is still opened.
@@ -46,14 +46,14 @@ def test_a_key_of_a_group_is_destroyed_behind_our_back(month: Month) -> None:
     refused(run, "Keys of cards", told, "Copy it from the member that has it (--tags sync with hsm_sync_repair: wrap)")
     run = month.run("--tags", "sync")
     sound(run, kms1=2)
-    assert run.tasks("kms1", "changed") == ["Sync group cards", "keyfleet.hsm.softhsm : Give the group access to the tokens"]
+    assert run.tasks("kms1", "changed") == ["Sync group cards", ACCESS]
     sound(month.run("--tags", "keys,sync"), kms1=0)
     assert month.tokens() == before
 
 
 def test_a_token_is_lost(month: Month) -> None:
     before = month.tokens()
-    folder = month.ssh("dirname $(sudo sh -c 'grep --text -l payments /var/lib/softhsm/tokens/*/token.object')").stdout.strip()
+    folder = month.folder_of("payments")
     month.ssh(f"sudo mv {folder} /root/away")
     run = month.run("--tags", "instances,keys,kms")
     told = f"hsm_instances[0].tokens[0] (label 'payments'): the registered token, serial {before['payments']['serial']}, is not there"

@@ -6,20 +6,25 @@
 
 from __future__ import annotations
 
+import subprocess
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 from fleet_fixture import sound, text_of
-from month_fixture import CANARIES, MACHINE, NEXT_PIN, PIN, WRITES_AND_STARTS, WRONG_PIN, Month, refused
+from month_fixture import ACCESS, CANARIES, MACHINE, NEXT_PIN, PIN, WRITES_AND_STARTS, WRONG_PIN, Month, refused
 from old_registry import downgrade
 
-ARCHIVE = {
-    "name": "archive",
-    "model": "softhsm2",
-    "admins": ["ops@example.com"],
-    "tokens": ["{{ new_token | combine({'label': 'archive', 'pin_file': '/etc/keyfleet/pins/archive'}) }}"],
-}
+
+def new_token(label: str) -> str:
+    return f"{{{{ new_token | combine({{'label': '{label}', 'pin_file': '/etc/keyfleet/pins/{label}'}}) }}}}"
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+ARCHIVE = {"name": "archive", "model": "softhsm2", "admins": ["ops@example.com"], "tokens": [new_token("archive")]}
 # A run without the vault, whose PINs are in their files on the host.
 NO_VAULT: dict[str, Any] = {"new_token": {}}
 # What a host has that is given a new system, but for the HSMs: their tokens are elsewhere.
@@ -37,8 +42,7 @@ def test_a_third_hsm_comes(month: Month) -> None:
         declared["hsm_keys"].append({"instance": "archive", "keys": [{"label": "old-1", "type": "AES"}]})
     run = month.run("--tags", "instances,keys,kms")
     sound(run, kms1=5)
-    access = "keyfleet.hsm.softhsm : Give the group access to the tokens"
-    assert run.tasks("kms1", "changed") == ["Instance archive", "Keys of archive", access, *WRITES_AND_STARTS]
+    assert run.tasks("kms1", "changed") == ["Instance archive", "Keys of archive", ACCESS, *WRITES_AND_STARTS]
     after = month.tokens()
     assert list(after.pop("archive")["keys"]) == ["old-1"] and after == before
     # Behind the others, so that no stored UID points elsewhere.
@@ -127,6 +131,75 @@ def test_a_host_is_down(month: Month) -> None:
     assert (run.code, run.changed()) == (4, {"kms1": 0, "kms2": 0}), run.failures()
     assert (run.recap["kms1"]["failed"], run.recap["kms2"]["unreachable"]) == (0, 1)
     month.hosts(kms1=month.address)
+
+
+def test_standby_is_replaced(month: Month) -> None:
+    """By a token in its entry. The old one answers, and keeps what it has."""
+    before, served = month.tokens(), month.served()
+    with month.edited() as declared:
+        declared["hsm_instances"][1]["tokens"] = [new_token("standby-2")]
+    run = month.run(playbook="keyfleet.hsm.replace_hsm", replace_hsm_old="standby")
+    assert run.code == 0, run.failures()
+    after = month.tokens()
+    assert after.pop("standby-2")["keys"] == before["standby"]["keys"] and after == before
+    (payments, pin), (slot, new_pin) = month.served().items()
+    assert [(payments, pin)] == list(served.items())[:1] and slot not in served and new_pin == PIN
+    sound(month.run("--tags", "instances,groups,keys,sync,kms"), kms1=0)
+
+
+def test_primary_is_dead_and_replaced(month: Month) -> None:
+    """By a token of its name. Keys that it alone had are given up by their names, and others take their place."""
+    before, served = month.tokens(), month.served()
+    month.ssh(f"sudo mv {month.folder_of('payments')} /root/dead")
+    run = month.run(playbook="keyfleet.hsm.replace_hsm", replace_hsm_old="primary")
+    told = "replace_hsm_lose: would be lost with instance 'primary': 'dek-1' (it is in no group, and only members of a group are copied)"
+    refused(run, "Check that nothing is lost", told, "Or give them up by name: -e replace_hsm_lose=dek-1,tickets,tickets@2.")
+    assert set(month.tokens()) == before.keys() - {"payments"} and month.served() == served
+    run = month.run(playbook="keyfleet.hsm.replace_hsm", replace_hsm_old="primary", replace_hsm_lose="dek-1,tickets,tickets@2")
+    assert run.code == 0, run.failures()
+    after = month.tokens()
+    assert after["payments"]["serial"] != before["payments"]["serial"]
+    assert after["payments"]["keys"] == {"pan-1": before["payments"]["keys"]["pan-1"]}
+    assert list(month.served())[1] == list(served)[1] and len(month.served()) == 2
+    # No other key takes the place of one that was given up, until that is declared.
+    with month.edited() as declared:
+        for key in declared["hsm_keys"][0]["keys"]:
+            key["on_vanished"] = "recreate"
+    run = month.run("--tags", "keys")
+    assert run.tasks("kms1", "changed") == ["Keys of primary", ACCESS], run.failures()
+    with month.edited() as declared:
+        for key in declared["hsm_keys"][0]["keys"]:
+            del key["on_vanished"]
+    sound(month.run("--tags", "instances,groups,keys,sync,kms"), kms1=0)
+
+
+def test_a_certificate_is_due(month: Month, tmp_path: Path) -> None:
+    openssl(*f"req -x509 -newkey rsa:2048 -nodes -keyout {tmp_path}/ca.key -out {tmp_path}/ca.pem -days 365 -subj /CN=CA".split())
+    request = tmp_path / "kms1.standby.web-tls.csr"
+
+    def issue(days: int) -> None:
+        signed = f"x509 -req -in {request} -copy_extensions copy -CA {tmp_path}/ca.pem -CAkey {tmp_path}/ca.key -days {days}"
+        openssl(*signed.split(), "-out", str(request.with_suffix(".pem")))
+
+    with month.edited() as declared:
+        declared["hsm_keys"].append(
+            {"instance": "standby", "keys": [{"label": "web-tls", "type": "RSA", "size": 2048, "operations": ["sign", "verify"]}]}
+        )
+        web = {"instance": "standby", "key_label": "web-tls", "subject": {"CN": "web1.example.com"}, "renew_before": "30d"}
+        declared.update(hsm_certificates=[web], hsm_certificates_dir=str(tmp_path))
+    run = month.run("--tags", "keys,certificates")
+    sound(run, kms1=3)
+    assert "key 'web-tls' has no certificate yet: have its request signed." in text_of(run)
+    issue(20)
+    run = month.run("--tags", "certificates")
+    sound(run, kms1=1)
+    assert "the certificate of key 'web-tls' expires at" in text_of(run) and "within renew_before: have a new one signed." in text_of(run)
+    assert request.read_text().startswith("Replaces the certificate with the SHA-256 fingerprint ")
+    issue(90)
+    sound(month.run("--tags", "certificates"), kms1=1)
+    run = month.run("--tags", "certificates")
+    sound(run, kms1=0)
+    assert "renew_before" not in text_of(run)
 
 
 def test_a_host_is_given_a_new_system(month: Month) -> None:

@@ -350,7 +350,10 @@ def test_an_instance_in_a_group_is_not_removed(pair: Hsm) -> None:
     for options in ({}, {"force": True}):
         for check in (True, False):
             refused = pair.run("hsm_instance", check=check, name="standby", state="absent", **options)
-            assert refused["failure"] == {"code": "in_use", "details": {"groups": ["other", "payments"]}}
+            details = refused["failure"]["details"]
+            assert refused["failure"]["code"] == "in_use" and details["groups"] == ["other", "payments"]
+            of_tokens = {token["label"]: token["groups"] for token in details["tokens"]}
+            assert of_tokens == {"payments-b": ["other", "payments"], "audit": ["other"]}
             assert "'other', 'payments'. Take it out of those groups first with hsm_group" in refused["msg"]
         fewer = pair.run("hsm_instance", **pair.instance("standby", tokens=[pair.token("payments-b")], **options))
         assert fewer["failure"] == {"code": "in_use", "details": {"groups": ["other"]}}

@@ -175,7 +175,10 @@ def test_primary_is_dead_and_replaced(month: Month) -> None:
 
 def test_a_certificate_is_due(month: Month, tmp_path: Path) -> None:
     openssl(*f"req -x509 -newkey rsa:2048 -nodes -keyout {tmp_path}/ca.key -out {tmp_path}/ca.pem -days 365 -subj /CN=CA".split())
-    request = tmp_path / "kms1.standby.web-tls.csr"
+    # Stays for the runs of the tests that follow.
+    folder = month.folder.parent / "certificates"
+    folder.mkdir()
+    request = folder / "kms1.standby.web-tls.csr"
 
     def issue(days: int) -> None:
         signed = f"x509 -req -in {request} -copy_extensions copy -CA {tmp_path}/ca.pem -CAkey {tmp_path}/ca.key -days {days}"
@@ -186,7 +189,7 @@ def test_a_certificate_is_due(month: Month, tmp_path: Path) -> None:
             {"instance": "standby", "keys": [{"label": "web-tls", "type": "RSA", "size": 2048, "operations": ["sign", "verify"]}]}
         )
         web = {"instance": "standby", "key_label": "web-tls", "subject": {"CN": "web1.example.com"}, "renew_before": "30d"}
-        declared.update(hsm_certificates=[web], hsm_certificates_dir=str(tmp_path))
+        declared.update(hsm_certificates=[web], hsm_certificates_dir=str(folder))
     run = month.run("--tags", "keys,certificates")
     assert run.tasks("kms1", "changed") == ["Keys of standby", "Certificates", ACCESS], run.failures()
     assert "key 'web-tls' has no certificate yet: have its request signed." in text_of(run)

@@ -148,6 +148,16 @@ options:
       - It is replaced when it is an export. A file that holds anything else is refused, and so is a symbolic link.
       - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
     type: path
+  recall:
+    description:
+      - A RV(document) that an earlier run has returned or exported, for a registry that was lost. Its records take from it what no
+        token can tell - state, generation, and operations that a virtual key of a group does not have although the HSM allows them.
+      - Only for a key whose kind, C(CKA_LABEL), C(CKA_ID) and fingerprint are those of the document, and only into a record that nobody
+        has changed since it was found. RV(not_recalled) has the rest, each with the reason. V(destroyed) is never taken over, and no key
+        is made, changed or destroyed.
+      - A group with O(keyfleet.hsm.hsm_group#module:key_scan=own) takes the keys that its document has.
+      - An instance with several tokens needs O(token_label), O(token_serial) or O(slot) with it.
+    type: dict
   results:
     description:
       - How much is returned. With V(all) everything, with V(changed) all lists and no RV(document), with V(summary) empty lists and no
@@ -231,6 +241,11 @@ EXAMPLES = r"""
     group: payments
     refresh: [id, label]
     prune: true
+
+- name: Give the records of a registry that was made anew the states that an export has
+  keyfleet.hsm.hsm_sync:
+    group: payments
+    recall: "{{ sync.document }}"
 
 - name: Give each member the keys that it lacks, as far as they may leave their HSM
   keyfleet.hsm.hsm_sync:
@@ -581,6 +596,74 @@ weak:
       id: 7472616e73706f7274
       exposes:
         - {label: for-branch-office, id: 666f722d6272616e63682d6f6666696365}
+recalled:
+  description: What was taken from O(recall), or would be in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    uid:
+      description: UID of the record.
+      returned: always
+      type: str
+    field:
+      description: V(state), V(generation), V(operations), or V(size), V(curve) and V(allowed_mechanisms) where no token has reported it.
+      returned: always
+      type: str
+    was:
+      description: What a sync has recorded of the key.
+      returned: always
+      type: raw
+    is:
+      description: What the document has.
+      returned: always
+      type: raw
+  sample:
+    - {uid: "hsm::softhsm2::976726751::dek-2", field: state, was: active, is: deactivated}
+not_recalled:
+  description:
+    - What was not taken from O(recall).
+    - The C(code) is V(missing) for a key that the token does not have; V(destroyed) for one that the document has as destroyed;
+      V(another_key) where the fingerprint or the type is another one; V(unproven) where one side has no fingerprint; V(ambiguous) where
+      the document has several keys of this name; V(changed) where the record was changed since it was found; V(of_group) where a group
+      has the key and the document is an instance's; V(differs) for what the key in the HSM says otherwise.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    label:
+      description: Label of the key in the document.
+      returned: always
+      type: str
+    id:
+      description: Its C(CKA_ID), in hex.
+      returned: always
+      type: str
+    state:
+      description: Its state in the document.
+      returned: always
+      type: str
+    code:
+      description: Why, in one word.
+      returned: always
+      type: str
+    reason:
+      description: Why, for people.
+      returned: always
+      type: str
+    field:
+      description: What differs. With C(recorded) and C(remembered), the values of the two sides.
+      returned: where only this is left
+      type: str
+  sample:
+    - {label: dek-1, id: 64656b2d31, state: active, code: missing, reason: the token that was read does not have this key}
+not_in_recall:
+  description: UIDs of the records of the group or token that the document of O(recall) does not have.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - hsm::softhsm2::976726751::later
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure

@@ -189,16 +189,16 @@ def _id_of(record: VirtualKey) -> bytes:
 
 def _other(record: VirtualKey, uid: str, reason: str) -> dict[str, Any]:
     return {
-        "uid": _text(uid),
+        "uid": plain_text(uid),
         "kind": record.kind,
-        "label": _text(record.label),
+        "label": plain_text(record.label),
         "id": record.key_id.hex(),
         "type": record.type,
         "size": record.size,
         "curve": record.curve,
         "operations": list(ordered(record.operations)),
         "state": record.state,
-        "reason": _text(reason),
+        "reason": plain_text(reason),
     }
 
 
@@ -207,20 +207,20 @@ def _fingerprints(records: Sequence[VirtualKey], address: Callable[[VirtualKey],
     found: dict[str, set[str]] = defaultdict(set)
     for record in records:
         if record.fingerprint is not None:
-            found[_text(address(record))].add(record.fingerprint)
+            found[plain_text(address(record))].add(record.fingerprint)
     return {uid: min(values) if len(values) == 1 else sorted(values) for uid, values in sorted(found.items())}
 
 
 def _plain(value: Any) -> Any:
-    """The same with every line of text as :func:`_text` has it."""
+    """The same with every line of text as :func:`plain_text` has it."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return "\n".join(map(_text, value.split("\n"))) if isinstance(value, str) else value
+    return "\n".join(map(plain_text, value.split("\n"))) if isinstance(value, str) else value
 
 
-def _text(value: str) -> str:
+def plain_text(value: str) -> str:
     """What cannot be printed as Python escapes it: bytes that were not UTF-8 (``\\udcff``; libyaml takes no surrogates), and what
     would turn a line around in a review (``\\u202e``). The braces of what looks like a template as ``\\x7b``."""
     if any(mark in value for mark in TEMPLATES):

@@ -30,6 +30,9 @@ _OF_SYNC = (
     "not_relabelled",
     "weak",
     "would_be_lost",
+    "recalled",
+    "not_recalled",
+    "not_in_recall",
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from .errors import InputError
 from .groups.spec import ConnectionSpec, parse_connections
 from .quoting import quoted
+from .recall import Memory, parse_memory
 from .tokens.connection_request import ConnectionRequest
 
 ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
@@ -25,7 +26,8 @@ ENDINGS = (".yml", ".yaml", ".json")  # of an exported file
 class SyncRequest:
     """``registry`` and ``export`` are paths on the target. ``refresh`` has any of ``id`` and ``label``. ``repair``: keys are copied by
     wrapping; ``relabel``: what stands beside keys gets the names that layout ``eviden`` has. ``require``: of a group's members,
-    covered, reported or none. ``leaving`` are members of the group that are about to leave it."""
+    covered, reported or none. ``leaving`` are members of the group that are about to leave it. ``recall``: what an earlier export tells
+    of the keys."""
 
     registry: str
     connection: ConnectionRequest
@@ -37,6 +39,7 @@ class SyncRequest:
     require: str = "none"
     results: str | None = None
     leaving: tuple[ConnectionSpec, ...] = ()
+    recall: Memory | None = None
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SyncRequest:
@@ -54,6 +57,10 @@ class SyncRequest:
             problems.append("leaving: is for the members of a group: give group, or leave it out")
         leaving, found = parse_connections(params["leaving"], "leaving")
         problems += found
+        memory = None
+        if params["recall"] is not None:
+            memory, more = parse_memory(params["recall"], {"group": connection.group, "instance": connection.instance})
+            problems += more
         if problems:
             raise InputError(problems)
         return cls(
@@ -67,6 +74,7 @@ class SyncRequest:
             params["require"],
             params["results"],
             tuple(leaving),
+            memory,
         )
 
 

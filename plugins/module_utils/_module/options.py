@@ -173,6 +173,7 @@ SYNC: Spec = {
         "default": [],
         "options": {name: option for name, option in GROUP["connections"]["options"].items() if name != "priority"},
     },
+    "recall": {"type": "dict"},
     "results": {"type": "str", "choices": [*RESULTS]},
 }
 

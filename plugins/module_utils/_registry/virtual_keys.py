@@ -64,6 +64,12 @@ def of_group(database: Database, group_id: str) -> list[VirtualKey]:
     return [_virtual_key(row) for row in database.connection.execute(query, (group_id,))]
 
 
+def untouched(database: Database) -> set[str]:
+    """The ids of active records of keys that a sync has found, and that nobody has changed since."""
+    query = "SELECT id FROM virtual_key WHERE origin = 'hsm_sync' AND state = 'active' AND updated_at = created_at"
+    return {str(row[0]) for row in database.connection.execute(query)}
+
+
 def add(database: Database, keys: Iterable[tuple[str, VirtualKey]], *, overwrite: bool = False) -> list[bool]:
     """Add virtual keys, each with the UID to log, in the caller's transaction. Whether each was written.
 

@@ -28,7 +28,8 @@ from ..._model.keys.states import DESTROYED
 from ..._model.listing import listed_sync
 from ..._model.plan import Context, Outcome
 from ..._model.quoting import listed
-from ..._model.records import GroupRecord, TokenRecord, options_of
+from ..._model.recall import Recall
+from ..._model.records import GroupRecord, TokenRecord, VirtualKey, options_of
 from ..._model.sync_request import SyncRequest
 from ..._registry import instances as table
 from ..._registry import pending_keys, pending_layouts, virtual_keys
@@ -47,7 +48,7 @@ from ..virtual_keys.scope import group_scope, token_scope
 from .export_file import plan_export
 from .outcome import Written, outcome_of
 from .plan import SyncPlan, plan_sync
-from .records import write
+from .records import recall, write
 from .relabel import Relabel, Relabelled, predicted
 
 
@@ -84,26 +85,31 @@ class _Sync:
             self.context.warn(text)
         return plan
 
+    def records(self, plan: SyncPlan) -> Sequence[VirtualKey]:
+        """Those that count in the plan's scope, as they are now."""
+        raise NotImplementedError
+
     def write(self, plans: Sequence[SyncPlan], document: Callable[[], Mapping[str, Any]]) -> Written:
         """Every record in one transaction, then the file; it is looked at before anything is committed.
 
         In check mode the registry is a copy in memory, so that what is planned is what would be. A run that dies before the file
         is written is mended by the next.
         """
-        path = self.request.export
-        due = bool(path) or any(plan.changes.any for plan in plans)
+        path, memory = self.request.export, self.request.recall
+        due = bool(path or memory) or any(plan.changes.any for plan in plans)
         with self.database.transaction() if due else nullcontext():
             done = [write(self.database, self.addresses, plan, self.context) if due else plan.changes for plan in plans]
+            recalled = recall(self.database, self.addresses, plans[0], self.records(plans[0]), memory) if memory else Recall()
             found = document() if len(plans) == 1 else None
             export = plan_export(path, found) if path and found else None
         if export is not None and not self.context.check_mode:
             try:
                 export.write()
             except KeyfleetError as error:
-                error.changed = any(changes.any for changes in done)
+                error.changed = bool(recalled.changes) or any(changes.any for changes in done)
                 error.message += " The records are saved; run again once the cause is fixed." if error.changed else ""
                 raise
-        return Written(done, found, export)
+        return Written(done, found, export, recalled)
 
 
 class _InstanceSync(_Sync):
@@ -167,16 +173,23 @@ class _InstanceSync(_Sync):
             problems.append(
                 f"export: instance '{record.name}' has several tokens: say which with token_label, and give each a file of its own"
             )
+        if len(tokens) > 1 and self.request.recall:
+            problems.append(f"recall: instance '{record.name}' has several tokens, and a document is of one: say which with token_label")
+        elif self.request.recall and self.request.recall.token != options_of(record, tokens[0]):
+            problems.append(f"recall: is the document of another token than that of instance '{record.name}' that is read")
         if self.request.relabel and record.layout != EVIDEN:
             problems.append(f"repair: instance '{record.name}' has layout: {record.layout}: declare layout: eviden with hsm_instance first")
         if problems:
             raise InputError(problems)
         return [(token, target_of(self.known, record, token, asked.login)) for token in tokens]
 
+    def records(self, plan: SyncPlan) -> Sequence[VirtualKey]:
+        return token_scope(self.database, plan.scope.token_id).records
+
     def _document(self, token: TokenRecord, plan: SyncPlan) -> Mapping[str, Any]:
         record = find_instance(self.known, self.request.connection.instance or "", self.database.path)
         scope = {"instance": record.name, **options_of(record, token)}
-        records = token_scope(self.database, token.id).records
+        records = self.records(plan)
         there = {key.name for key in plan.contents.keys}
         # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
         absent = {record.name for record in records if record.group_id is not None and record.state != DESTROYED} - there
@@ -202,8 +215,9 @@ class _GroupSync(_Sync):
             scope = group_scope(self.database, self.group, token_id or 0)
             serving = members.read(reached, scope)
         report = self._without_gaps(members.compare(serving, reached, scope, self._has_to_answer))
-        refresh, prune = self.request.refresh, self.request.prune
-        plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others))
+        refresh, prune, memory = self.request.refresh, self.request.prune, self.request.recall
+        claimed = memory.claims if memory is not None else lambda record: False
+        plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others, claimed=claimed))
         written = self.write([plan], lambda: self._document(plan, report))
         repairs, gap = Repairs(), None
         if self.request.repair or self.request.require != "none":
@@ -244,6 +258,9 @@ class _GroupSync(_Sync):
         found = [replace(row, lack=[number for number in row.lack if number not in going]) for row in report.found]
         return replace(report, found=tuple(found))
 
+    def records(self, plan: SyncPlan) -> Sequence[VirtualKey]:
+        return virtual_keys.of_group(self.database, self.group.id or "")
+
     def _document(self, plan: SyncPlan, report: MemberReport) -> Mapping[str, Any]:
         members = connections_of(self.known, self.group)
         connections = [{"instance": member.instance.name, **options_of(member.instance, member.token)} for member in members]
@@ -254,7 +271,7 @@ class _GroupSync(_Sync):
             "apply_changes": self.group.apply_changes,
             "key_scan": self.group.key_scan,
         }
-        records = virtual_keys.of_group(self.database, self.group.id or "")
+        records = self.records(plan)
         # What another member has is still the group's: the file stays the same whichever member serves.
         absent = {record.name for record in (plan.gone if len(self.group.members) > 1 else plan.missing)}
         return export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=report.repeated_labels())

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..._model.diff_text import Section, prepared_diff
 from ..._model.grouping import grouped_texts
 from ..._model.keys.objects import Key, describe_key
 from ..._model.plan import CHANGE, CREATE, DELETE, Outcome, Step, diff_of
+from ..._model.recall import Recall, fields_of
 from ..._model.records import VirtualKey
 from ..members.comparison import MemberReport
 from ..members.repair import Repairs
@@ -30,11 +31,13 @@ from .relabel import Relabelled
 
 @dataclass(frozen=True)
 class Written:
-    """What was done of each plan, in check mode what would be; the virtual keys as a document; and what became of the file."""
+    """What was done of each plan, in check mode what would be; the virtual keys as a document; what became of the file; and what of an
+    earlier document was taken over."""
 
     done: Sequence[RecordChanges]
     document: Mapping[str, Any] | None = None
     export: ExportPlan | None = None
+    recalled: Recall = field(default_factory=Recall)
 
 
 def _record_fields(record: VirtualKey) -> dict[str, Any]:
@@ -115,15 +118,18 @@ def outcome_of(
     known = sum(plan.known for plan in plans)
     copies = repairs.steps if repairs is not None else ()
     moved = [step for one in relabelled for step in one.steps]
+    recalled = [(addresses.of(after), fields_of(before, after)) for before, after in written.recalled.changes]
+    recalls = [Step(CHANGE, uid, *({name: of[which] for name, of in found.items()} for which in ("was", "is"))) for uid, found in recalled]
     diff = prepared_diff(
         Section("key", steps, len(added) + known + len(missing)),
+        Section("recalled key", recalls, len(recalls)),
         Section("copied key", copies, len(copies)),
         Section("relabelled object", moved, len(moved)),
     )
     file = written.export.step if written.export is not None else None
     broken = [*(repairs.broken if repairs is not None else ()), *(entry for one in relabelled for entry in one.broken)]
     left = (repairs is not None and repairs.left) or any(one.touched for one in relabelled)
-    shown = [*steps, *copies, *moved, *([file] if file is not None else [])]
+    shown = [*steps, *recalls, *copies, *moved, *([file] if file is not None else [])]
     return Outcome(
         changed=any(step.changes for step in shown) or left,
         failure=_broken(broken, "copied" if repairs is not None else "relabelled") if broken else None,
@@ -144,6 +150,12 @@ def outcome_of(
             "not_relabelled": [entry for one in relabelled for entry in one.left],
             "weak": _weak([member.contents for member in report.members] if report is not None else [plan.contents for plan in plans]),
             "would_be_lost": list(lost),
+            "recalled": sorted(
+                ({"uid": uid, "field": name, **of} for uid, found in recalled for name, of in found.items()),
+                key=lambda entry: (entry["uid"], entry["field"]),
+            ),
+            "not_recalled": sorted(written.recalled.left, key=lambda entry: (entry["label"], entry["id"], entry.get("field", ""))),
+            "not_in_recall": sorted(map(addresses.of, written.recalled.unknown)),
             "summary": {"added": len(added), "known": known, "missing": len(missing), "drifted": len(drifted)},
             "served_by": served_by,
             "document": written.document,

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from ..._model.scope import Scope
 from ..virtual_keys.comparison import Comparison, Match, compare
 from ..virtual_keys.contents import TokenContents, prunable
 
+_IDENTITY = {"id", "label", "kind", "type", "fingerprint"}  # of a drift
 _NAMES = {"id": "key_id", "label": "label"}  # what can be restored, and the field of a record that has it
 
 
@@ -90,6 +91,13 @@ class SyncPlan:
     def drifted(self) -> list[Match]:
         return [match for match in (*self.comparison.matches, *self.taken_over) if match.drift]
 
+    @property
+    def proven(self) -> set[KeyName]:
+        """The names of records whose key was found under them, and is the one that was recorded as far as that can be told."""
+        found = [*self.changes.added, *self.comparison.matches, *self.taken_over]
+        of_groups = [key.name for key in self.comparison.added] if self.scope.group is None else []
+        return {*of_groups, *(match.record.name for match in found if not any(entry[0] in _IDENTITY for entry in match.drift))}
+
 
 def plan_sync(
     contents: TokenContents,
@@ -98,11 +106,13 @@ def plan_sync(
     refresh: Collection[str] = (),
     prune: bool = False,
     others: Sequence[TokenContents] | None = (),
+    claimed: Callable[[VirtualKey], bool] = lambda record: False,
 ) -> SyncPlan:
     """What the keys of one token make of the scope's records.
 
     ``refresh`` says which of ``id`` and ``label`` is restored in the records. ``others`` is what the other members of the group
-    hold, None where one of them could not be read.
+    hold, None where one of them could not be read. ``claimed``: whether a key, by the record that it would get, is one of a group that
+    takes only its own.
     """
     keys, nameless, warnings = _addressable(contents)
     comparison = compare(keys, [record for record in scope.records if scope.owns(record)], nameless)
@@ -115,9 +125,12 @@ def plan_sync(
         of_groups = {record.name for record in loose}
         new = tuple(key for key in comparison.added if key.name not in of_groups)
         known += len(comparison.added) - len(new)
-    elif not scope.only_own:
+    else:
         found = compare(comparison.added, loose, comparison.nameless)
         new, taken_over, left = found.added, found.matches, found.nameless
+        if scope.only_own:
+            new = tuple(key for key in new if claimed(virtual_of(key, scope.token_id or 0, "hsm_sync")))
+            taken_over, left = tuple(match for match in taken_over if claimed(match.record)), comparison.nameless
     added = tuple(
         Match(replace(virtual_of(key, scope.token_id or 0, "hsm_sync"), group_id=scope.group_id), key)
         for key in new

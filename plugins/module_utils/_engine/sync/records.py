@@ -8,11 +8,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
 from ..._model.grouping import grouped_texts
 from ..._model.plan import Context
+from ..._model.recall import Memory, Recall, fields_of, plan_recall
+from ..._model.records import VirtualKey
 from ..._registry import virtual_keys
 from ..._registry.database import Database
 from ..virtual_keys.addresses import Addresses
@@ -42,3 +45,12 @@ def write(database: Database, addresses: Addresses, plan: SyncPlan, context: Con
     for record in changes.pruned:
         virtual_keys.remove(database, addresses.of(record), record, "prune_key")
     return changes
+
+
+def recall(database: Database, addresses: Addresses, plan: SyncPlan, records: Sequence[VirtualKey], memory: Memory) -> Recall:
+    """Write what the memory tells of the ``records`` of the plan's scope, as they are now, in the caller's transaction."""
+    fresh = virtual_keys.untouched(database)
+    found = plan_recall(memory, records, there=plan.proven, fresh=fresh, group_id=plan.scope.group_id)
+    for before, after in found.changes:
+        virtual_keys.update(database, addresses.of(after), after, "recall_key", recalled=fields_of(before, after))
+    return found

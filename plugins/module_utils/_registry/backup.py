@@ -11,6 +11,7 @@ A backup is a registry with one table more, which says whose it is. It holds no 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import tempfile
@@ -26,6 +27,7 @@ from .database import check_nobody_prepared, migrate, open_database, version_of
 
 _OWNER = "backup_of"
 _BESIDE = ("-wal", "-shm", "-journal")
+_TEMPORARY, _RANDOM = ".keyfleet-backup-", 8  # what mkstemp adds to the prefix has 8 characters
 _HEADER = b"SQLite format 3\0"
 
 
@@ -131,12 +133,15 @@ def writing(connection: sqlite3.Connection, path: str) -> Iterator[None]:
 
     Raises :class:`RegistryError`.
     """
-    temporary = ""
+    temporary, descriptor = "", -1
     try:
-        folder = os.path.dirname(path)
+        folder, name = os.path.split(path)
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".keyfleet-backup-")
-        os.close(descriptor)
+        _remove_left_overs(folder, f"{_TEMPORARY}{name}-")
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f"{_TEMPORARY}{name}-")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.fstat(descriptor).st_nlink:
+            raise RegistryError(f"{path}: another task began to write it at the same moment. Run again.", code="registry_unavailable")
         with closing(sqlite3.connect(temporary, isolation_level=None)) as file:
             connection.backup(file)
             file.execute("PRAGMA journal_mode = DELETE")  # one file: who reads it makes none beside it
@@ -151,6 +156,20 @@ def writing(connection: sqlite3.Connection, path: str) -> Iterator[None]:
         if isinstance(error, (OSError, sqlite3.Error)):
             raise RegistryError(f"{path}: cannot be written: {error}", code="registry_write_failed") from error
         raise
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _remove_left_overs(folder: str, prefix: str) -> None:
+    """What writes of the same file have left that were killed. One that is at work has its file locked."""
+    for name in os.listdir(folder):
+        if name.startswith(prefix) and len(name) == len(prefix) + _RANDOM:
+            with open(os.path.join(folder, name), "rb") as file, suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for ending in ("-journal", ""):
+                    with suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, name + ending))
 
 
 def _sync(path: str) -> None:

@@ -44,16 +44,23 @@ def code(answer: dict[str, Any]) -> str:
 
 
 def test_a_lost_registry_comes_back_with_all_its_rows(primary: Hsm, saved: Path) -> None:
-    before = ok(primary.run("hsm_registry"))["registry"]
     assert (saved.stat().st_mode & 0o777, saved.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert list(saved.parent.iterdir()) == [saved]
+    # What a write that was killed has left goes with the next one; that of another file stays.
+    left = [saved.parent / f".keyfleet-backup-{name}-abcdefgh" for name in ("two.db", saved.name)]
+    for path in (*left, Path(f"{left[1]}-journal")):
+        path.touch()
+    ok(primary.keys({"label": "second", "type": "AES"}))
+    ok(save(primary, saved))
+    assert sorted(saved.parent.iterdir()) == [left[0], saved]
+    before = ok(primary.run("hsm_registry"))["registry"]
     lose(primary)
     assert ok(restore(primary, saved, check=True))["changed"] and not Path(primary.registry).exists()
     done = ok(restore(primary, saved))
     assert done["registry"] == before and Path(f"{done['set_aside']}-wal").exists()
     assert Path(primary.registry).stat().st_mode & 0o777 == 0o600
     sync = ok(primary.run("hsm_sync", instance="primary"))
-    assert sync["summary"] == {"added": 0, "known": 1, "missing": 0, "drifted": 0}
+    assert sync["summary"] == {"added": 0, "known": 2, "missing": 0, "drifted": 0}
     assert ok(save(primary, saved))["changed"] is False
 
 

@@ -41,6 +41,7 @@ def test_a_registry_is_backed_up_lost_and_restored(primary: Hsm) -> None:
     assert play(primary, "registry_backup", "--check")[0] == 1 and not kept.exists()
     assert play(primary, "registry_backup")[0] == 1 and kept.stat().st_mode & 0o777 == 0o600
     first = kept.stat()
+    assert list(kept.parent.iterdir()) == [kept] and not Path(f"{primary.registry}.backup").exists()
     assert play(primary, "registry_backup")[0] == 0 and kept.stat().st_mtime_ns == first.st_mtime_ns
     assert "registry_in_place" in play(primary, "registry_restore", code=2)[1]
     ok(primary.keys({"label": "later", "type": "AES"}, {"label": "dek", "state": "absent"}))

@@ -177,4 +177,10 @@ options:
           - user
           - so
         default: user
+      shared:
+        description:
+          - That other hosts have this token, too. The playbook C(keyfleet.hsm.site) then visits these hosts one after the other. This
+            module does not read it.
+        type: bool
+        default: false
 """

@@ -164,6 +164,12 @@ options:
               - user
               - so
             default: user
+          shared:
+            description:
+              - That other hosts have this token, too. The playbook C(keyfleet.hsm.site) then visits these hosts one after the other. This
+                module does not read it.
+            type: bool
+            default: false
       allow_renumber:
         description:
           - The same as O(allow_renumber), said with the instance for whose sake prefixes move.

@@ -249,6 +249,17 @@ differs:
   returned: success, with O(state=present)
   type: bool
   sample: true
+recorded:
+  description: Whether the registry knew which instances the file names, as this task found it.
+  returned: success, with O(state=present)
+  type: bool
+  sample: true
+opened:
+  description: The slots whose tokens were opened with what the file says, in the form of C(probed).
+  returned: success, with O(state=present)
+  type: list
+  elements: dict
+  sample: [{prefix: "hsm::utimaco", model: utimaco, slots: [{slot_id: 0, accessible: true, login: true}]}]
 complete:
   description:
     - Whether everything that the file names is there. V(false) only in check mode, where a token, its library or its PIN

@@ -49,13 +49,14 @@ class Run:
         return "\n".join(line for number in found for line in lines[max(0, number - 3) : number + 12]) or self.output[-3000:]
 
     def tasks(self, host: str, word: str) -> list[str]:
-        """The tasks of which Ansible says ``changed``, ``fatal`` or such of this host, in their order."""
+        """The tasks of which Ansible says ``changed``, ``fatal`` or such of this host, in their order. Those of a loop with their item."""
         found, task = [], ""
+        word = "(?:fatal|failed)" if word == "fatal" else word
         for line in self.output.splitlines():
-            if name := re.match(r"TASK \[(.*)\] \*+$", line):
+            if name := re.match(r"TASK \[(.*?) ?\] \*+$", line):
                 task = name[1]
-            elif re.match(rf"{word}: \[{re.escape(host)}\]", line):
-                found.append(task)
+            elif said := re.match(rf"{word}: \[{re.escape(host)}\](?:(?: =>)? \(item=(.*?)\))?", line):
+                found.append(f"{task} {said[1]}" if said[1] and not task.endswith(said[1]) else task)
         return found
 
 
@@ -128,7 +129,9 @@ class Fleet:
         command = ["ansible", "-i", str(inventory or self.inventory), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
-    def playbook(self, playbook: str | Path, *arguments: str, extra: dict[str, Any] | None = None) -> Run:
+    def playbook(
+        self, playbook: str | Path, *arguments: str, extra: dict[str, Any] | None = None, environment: dict[str, str] | None = None
+    ) -> Run:
         """A playbook with the hosts' inventory before what ``arguments`` add to it. ``extra`` is handed over in a file of its own."""
         command = ["ansible-playbook", "-i", str(self.inventory), *arguments, str(playbook)]
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -138,8 +141,8 @@ class Fleet:
                 command += ["--extra-vars", f"@{file.name}"]
             started = time.monotonic()
             # One stream, so that a warning stands beside its task. Without pipelining a run takes twice as long.
-            environment = {**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
+            settings = {**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1", **(environment or {})}
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, timeout=1200, check=False
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=settings, text=True, timeout=1200, check=False
             )
         return Run(done.returncode, done.stdout, read_recap(done.stdout), time.monotonic() - started)

@@ -135,25 +135,43 @@ def wrong_readme(role: Path) -> Iterator[str]:
 
 def tags(role: Path) -> set[str]:
     """Those that a person gives. ``always`` is for what only begins."""
-    return {tag for task in read(role / "tasks/main.yml") for tag in task.get("tags", [])} - {"always"}
+    return {tag for task in read(role / "tasks/main.yml") for tag in task_tags(task)} - {"always"}
+
+
+def task_tags(task: dict[str, Any], skipped: tuple[str, ...] = ()) -> list[str]:
+    """The tags of a task in a run with --skip-tags. One that is for several steps leaves out those that are skipped, in a template."""
+    env = jinja2.Environment(autoescape=True)
+    env.filters["difference"] = lambda one, other: [entry for entry in one if entry not in other]
+    found: list[str] = []
+    for tag in task.get("tags", []):
+        found += yaml.safe_load(env.from_string(tag).render(ansible_skip_tags=skipped).replace("&#39;", "'")) if "{{" in tag else [tag]
+    return found
 
 
 def wrong_tags(role: Path) -> Iterator[str]:
     """What main.yml does goes step by step, and each step can be named."""
+    every = tags(role)
     for task in read(role / "tasks/main.yml"):
         imported = task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.include_tasks")
         imported = imported["file"] if isinstance(imported, dict) else imported
         if not task.get("tags"):
             yield f"the task {task['name']!r} of main.yml has no tag"
-        for tag in task.get("tags", []):
+        for tag in task_tags(task):
             if not tag.startswith(f"{role.name}_") and not (tag == "always" and "ansible.builtin.set_fact" in task):
                 yield f"the tag {tag} does not begin with {role.name}_"
         if imported and not (role / "tasks" / imported).exists():
             yield f"main.yml imports {imported}, which is not there"
-    # --skip-tags leaves out a task for any one of its tags.
+        # --skip-tags leaves out a task for any one of its tags.
+        if any("{{" in tag for tag in task.get("tags", [])):
+            if set(task_tags(task)) != every:
+                yield f"{task['name']!r} is for every step, and its tags are not {', '.join(sorted(every))}"
+            for left in every:
+                skipped = tuple(every - {left})
+                if task_tags(task, skipped) != [left] or set(task_tags(task, tuple(every))) - every:
+                    yield f"{task['name']!r} is left out when all but {left} are skipped"
     looks = [task["tags"] for task in read(role / "tasks/main.yml") if task.get("when") == f"not {role.name}_looked"]
-    if looks and sorted(looks) != sorted([tag] for tag in tags(role)):
-        yield f"what refuses has to be included once for each of {', '.join(sorted(tags(role)))}, with that tag alone"
+    if looks and sorted(looks) != sorted([tag] for tag in every):
+        yield f"what refuses has to be included once for each of {', '.join(sorted(every))}, with that tag alone"
 
 
 def wrong_metadata(role: Path) -> Iterator[str]:
@@ -352,7 +370,7 @@ FAULTS = [
     ("README.md", "`runtime_install`.", "`runtime_installed`.", "with exactly runtime_install, runtime_preflight"),
     ("README.md", "# keyfleet.hsm.runtime", "# Runtime", "has not the title"),
     ("tasks/main.yml", "  tags:\n    - runtime_install\n", "", "has no tag"),
-    ("tasks/main.yml", "    - runtime_preflight", "    - preflight", "the tag preflight does not begin with runtime_"),
+    ("tasks/main.yml", "runtime_preflight", "preflight", "the tag preflight does not begin with runtime_"),
     ("tasks/main.yml", "preflight.yml", "checks.yml", "imports checks.yml, which is not there"),
     ("tasks/install.yml", "package_names:", "package_name:", "sets package_name, which is no option of the role package (main)"),
     ("tasks/install.yml", "name: keyfleet.hsm.package", "name: keyfleet.hsm.packages", "includes the role packages, which is not there"),

@@ -144,19 +144,25 @@ def test_a_host_is_looked_at_without_a_change(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/precious").touch()
     (tmp_path / "file").touch()
-    python = sys._base_executable
-    states = {name: ask("host.py", str(tmp_path / name), python=python)["state"] for name in ("none", "empty", "full", "file", "link")}
+    (tmp_path / "mine.conf").write_text("a\n")
+    wanted = {"folders": {"/": "0755", "/nowhere": "0755"}, "files": {str(tmp_path / "mine.conf"): "b\n", str(tmp_path / "none"): "c\n"}}
+
+    def told(name: str) -> Any:
+        return ask("host.py", str(tmp_path / name), json.dumps(wanted), python=sys._base_executable)
+
+    states = {name: told(name)["state"] for name in ("none", "empty", "full", "file", "link")}
     assert states == {"none": "absent", "empty": "ours", "full": "foreign", "file": "foreign", "link": "foreign"}
-    facts = ask("host.py", str(tmp_path / "none"), python=python)
+    facts = told("none")
     assert facts["python"] == list(sys.version_info[:3]) and facts["without_pip"] is None
+    assert facts["differs"] == ["/nowhere", *wanted["files"]]
     (tmp_path / "full/.keyfleet-runtime").touch()
     (tmp_path / "full/scratch").mkdir()
-    left = ask("host.py", str(tmp_path / "full"), python=python)
+    left = told("full")
     assert (left["state"], left["damage"]) == ("ours", "a run was interrupted")
     (tmp_path / "full/scratch").rmdir()
-    assert ask("host.py", str(tmp_path / "full"), python=python)["damage"] == "it was not finished"
+    assert told("full")["damage"] == "it was not finished"
     (tmp_path / "full/pyvenv.cfg").write_text("version = 3.9.1\n")
-    assert "it was made by Python 3.9, and" in ask("host.py", str(tmp_path / "full"), python=python)["damage"]
+    assert "it was made by Python 3.9, and" in told("full")["damage"]
 
 
 def test_the_libraries_of_this_python_are_seen_as_they_are() -> None:

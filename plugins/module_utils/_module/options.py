@@ -29,6 +29,26 @@ REGISTRY_FILE: Spec = {
     "over": {"type": "bool", "default": False},
 }
 
+HOST_LOOK: Spec = {
+    "files": {"type": "list", "elements": "path", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "archive": {"type": "path"},
+    "unit": {"type": "str"},
+    "host": {"type": "str", "default": "127.0.0.1"},
+    "port": {"type": "int"},
+    "find": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "folder": {"type": "path", "required": True},
+            "pattern": {"type": "str", "required": True},
+            "age": {"type": "int", "default": 0},
+        },
+    },
+    "users": {"type": "list", "elements": "str", "default": []},
+}
+
 PIN_SAFETY: Spec = {"allow_low_pin_count": {"type": "bool", "default": False, "no_log": False}}
 
 # no_log: False where Ansible would take a name for a secret's.
@@ -44,6 +64,7 @@ TOKEN: Spec = {
     "new_pin": {"type": "str", "no_log": True},
     "login": {"type": "raw", "choices": [True, False, "pinpad"], "default": True},
     "user_type": {"type": "str", "choices": ["user", "so"], "default": "user"},
+    "shared": {"type": "bool", "default": False},
 }
 
 INSTANCE: Spec = {

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What role runtime has to know of a host before it writes: its Python, and what there is where the virtual environment goes.
 
-Run on the target by the Python that is to make the virtual environment, with the path of that as the argument. Needs nothing but
-Python itself, also one that is too old. Prints one line of JSON.
+Run on the target by the Python that is to make the virtual environment, with the path of that and what there should be beside it, as
+JSON, in the arguments. Needs nothing but Python itself, also one that is too old. Prints one line of JSON.
 """
 
 import json
@@ -102,7 +102,28 @@ def damage(venv: str) -> "str | None":
     return unsafe(venv)
 
 
-def main(venv: str) -> None:
+def differs(wanted: "dict[str, dict[str, str]]") -> "list[str]":
+    """Paths that are not root's, not of the wanted mode or content, or not there. ``folders``: modes, ``files``: texts."""
+    found = [path for path, mode in wanted["folders"].items() if not is_roots(path, stat.S_IFDIR | int(mode, 8))]
+    for path, text in wanted["files"].items():
+        if not is_roots(path, stat.S_IFREG | 0o644):
+            found.append(path)
+            continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.read() != text:
+                found.append(path)
+    return found
+
+
+def is_roots(path: str, mode: int) -> bool:
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return False
+    return (there.st_uid, there.st_gid, there.st_mode) == (0, 0, mode)
+
+
+def main(venv: str, wanted: str) -> None:
     there = state(venv)
     libc, libc_version = platform.libc_ver()
     facts = {
@@ -116,9 +137,10 @@ def main(venv: str) -> None:
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "machine": machine(),
         "libc": f"{libc} {libc_version}".strip(),
+        "differs": differs(json.loads(wanted)),
     }
     print(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -33,7 +33,7 @@ MODULES = sorted(path.stem for path in (Path(__file__).parents[3] / "plugins" / 
 PLAYS = (
     ("hsm_instance", "hsm_info", "hsm_certificate", "hsm_status", "hsm_key", "hsm_sync", "hsm_status_info", "hsm_group", "hsm_registry"),
     ("gateway_certificate",),
-    ("kms_config",),
+    ("kms_config", "host_look"),
 )
 NEW_PIN = "558213"
 PASSPHRASE = "correct horse 4711"

@@ -27,6 +27,7 @@ def arguments(pair: Pair) -> dict[str, dict[str, Any]]:
     entry = {"name": "primary", "model": "softhsm2", "library": SOFTHSM, "environment": hsm.environment, "admins": ["ops"]}
     return {
         "gateway_certificate": {"path": str(hsm.scratch / "gateway.p12"), "common_name": "gateway.example.com"},
+        "host_look": {"files": [str(hsm.scratch)]},
         "hsm_certificate": {**registry, "instance": "primary", "key_label": "signer", "subject": {"commonName": "web01.example.com"}},
         "hsm_group": {**registry, "name": "payments", "connections": [{"instance": "primary", "token_label": "payments"}]},
         "hsm_info": {**registry, "library": SOFTHSM, "environment": hsm.environment, "token_label": "payments", "pin": PIN},

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from ..._model.addresses import check_addresses, prefix_of
 from ..._model.errors import InputError, KeyfleetError
 from ..._model.kms.config import (
+    NO_LOGIN,
     Served,
     admin_warnings,
     document,
@@ -85,15 +86,18 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
         )
     # The last that can refuse: whatever else is wrong costs no PIN attempt.
     proof = prove(request, instances, pins, kek, context, old_server=names.is_old)
-    if not context.check_mode and (changed or (known and registered.named != _identities(known, instances))):
+    recorded = not known or registered.named == _identities(known, instances)
+    if not context.check_mode and (changed or not recorded):
         _write(request, context, existing, instances, text if changed else None)
     addresses = prefix_by_name(instances)
     values = {
         "config_path": path,
         "differs": changed,
+        "recorded": recorded,
         "complete": proof.complete and all(None not in instance.slots and all(instance.passwords) for instance in instances),
         "proven": proof.proven,
         "sharing": proof.sharing,
+        "opened": _opened(instances, addresses),
         "unit": unit_needs(request.settings, instances),
         "instances": [
             {
@@ -106,6 +110,22 @@ def converge(request: KmsConfigRequest, context: Context) -> Outcome:
         ],
     }
     return Outcome(changed=changed, diff=_diff(path, existing, wanted, changed), values=values)
+
+
+def _opened(instances: Sequence[Served], addresses: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """The slots whose PINs were proven, in the form of ``probed``."""
+    return [
+        {
+            "prefix": addresses[instance.spec.name],
+            "model": instance.spec.model,
+            "slots": [
+                {"slot_id": slot, "accessible": True, "login": password != NO_LOGIN}
+                for slot, password in zip(instance.slots, instance.passwords, strict=True)
+                if slot is not None and password
+            ],
+        }
+        for instance in instances
+    ]
 
 
 def _passwords(request: KmsConfigRequest, names: Names, context: Context) -> dict[str, tuple[Password, ...]]:

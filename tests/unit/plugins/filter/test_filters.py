@@ -21,6 +21,7 @@ from ansible_collections.keyfleet.hsm.plugins.filter.hsm_prefixes import hsm_pre
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_present import hsm_present
 from ansible_collections.keyfleet.hsm.plugins.filter.hsm_uid import hsm_uid
 from ansible_collections.keyfleet.hsm.plugins.filter.pkcs11_uri import pkcs11_uri
+from ansible_collections.keyfleet.hsm.plugins.filter.sharing_hosts import sharing_hosts
 from ansible_collections.keyfleet.hsm.plugins.filter.to_toml import to_toml
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.toml_text import parse
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.toml_values import same
@@ -87,6 +88,28 @@ def test_entries_that_shall_be_there() -> None:
     assert [entries[0], *entries[2:]] == hsm_present(entries)
     with pytest.raises(AnsibleFilterError, match="the input is a dict: give a list"):
         hsm_present({})
+
+
+def instances(*tokens: Any, **more: Any) -> list[Any]:
+    return [{"name": "primary", "tokens": list(tokens), **more}]
+
+
+def test_hosts_that_share_a_token() -> None:
+    declared = {
+        "same1": instances({"label": "own"}, {"serial": "A1"}),
+        "same2": instances({"serial": "a1"}),
+        "other": instances({"serial": "A2"}, {"label": "own"}),
+        "told": instances({"label": "own", "shared": "true"}),
+        "not told": instances({"label": "own", "shared": False}),
+        "goes": instances({"serial": "A2", "shared": True}, state="absent"),
+        "nothing": [],
+        "wrong": ["text", {"tokens": ["text"]}],
+    }
+    assert sharing_hosts(declared) == ["same1", "same2", "told"]
+    # Twice on one host is that host's own affair.
+    assert sharing_hosts({"one": instances({"serial": "A1"}, {"serial": "A1"})}) == []
+    with pytest.raises(AnsibleFilterError, match="the input is not a mapping"):
+        sharing_hosts([])
 
 
 def test_all_problems_of_a_list_at_once() -> None:

@@ -160,7 +160,7 @@ def tasks(path: str) -> Iterator[dict[str, Any]]:
         # What an entry that goes says is read where it goes.
         ("hsm_instances", "instance.yml", "hsm_instance", {"state"}),
         ("hsm_groups", "hsms.yml", "hsm_group", {"force", "state"}),
-        ("hsm_keys", "keys.yml", "hsm_key", set()),
+        ("hsm_keys", "hsms.yml", "hsm_key", set()),
         # A member of a group is an instance, and the two files are the content of options.
         ("hsm_certificates", "certificates.yml", "hsm_certificate", {"group", "request_file", "issued_file"}),
     ],
@@ -180,7 +180,7 @@ def test_every_variable_of_the_playbook_is_known_and_in_the_guide() -> None:
     table = re.findall(r"^\| `(\w+)` \| (.*?) \| .+ \|$", (CHECKOUT / "docs/fleet.md").read_text(), re.MULTILINE)
     assert dict(table).items() >= SITE.items() and dict(table).keys() == SITE.keys()
     # A variable is an option or a note, and no module's name passes for one. hsm_registry is both: its path, and the module that saves it.
-    assert modules & known == {"hsm_registry"} and {"kms_tried", "kms_looked"} <= noted and not {"kms_package", "kms_config"} & noted
+    assert modules & known == {"hsm_registry"} and {"kms_tried", "kms_look"} <= noted and not {"kms_package", "kms_config"} & noted
     roles = {name for path in (CHECKOUT / "roles").glob("*/meta/argument_specs.yml") for name in options_of(path)}
     assert roles == known
 

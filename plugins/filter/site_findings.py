@@ -96,7 +96,7 @@ def role_variables() -> tuple[frozenset[str], frozenset[str]]:
     """The options of all roles, and what their tasks note of a host, which is there when a play with a role came before."""
     known = {name for path in _ROLES.glob("*/meta/argument_specs.yml") for name in _OPTION.findall(path.read_text())}
     noted: set[str] = set()
-    for path in _ROLES.glob("*/tasks/*.yml"):
+    for path in _ROLES.glob("*/tasks/**/*.yml"):
         text = path.read_text()
         noted.update(_REGISTERED.findall(text))
         noted.update(name for _indent, facts in _FACTS.findall(text) for name in _FACT.findall(facts))

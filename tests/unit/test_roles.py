@@ -148,6 +148,12 @@ def task_tags(task: dict[str, Any], skipped: tuple[str, ...] = ()) -> list[str]:
     return found
 
 
+def flavors(role: Path, file: str) -> list[str]:
+    """The files that a name with an option in it stands for: one for each choice."""
+    found = re.search(r"{{ (\w+) }}", file)
+    return [file.replace(found[0], choice) for choice in options(role)[found[1]]["choices"]] if found else [file]
+
+
 def wrong_tags(role: Path) -> Iterator[str]:
     """What main.yml does goes step by step, and each step can be named."""
     every = tags(role)
@@ -159,8 +165,9 @@ def wrong_tags(role: Path) -> Iterator[str]:
         for tag in task_tags(task):
             if not tag.startswith(f"{role.name}_") and not (tag == "always" and "ansible.builtin.set_fact" in task):
                 yield f"the tag {tag} does not begin with {role.name}_"
-        if imported and not (role / "tasks" / imported).exists():
-            yield f"main.yml imports {imported}, which is not there"
+        for file in flavors(role, imported or ""):
+            if file and not (role / "tasks" / file).exists():
+                yield f"main.yml imports {file}, which is not there"
         # --skip-tags leaves out a task for any one of its tags.
         if any("{{" in tag for tag in task.get("tags", [])):
             if set(task_tags(task)) != every:

@@ -104,3 +104,20 @@ def ends_probe(rv: str) -> bool:
 def is_refusal(rv: str) -> bool:
     """Whether the token has said that it does not do this. Otherwise nobody can tell: CKR_GENERAL_ERROR, and a vendor's own values."""
     return rv in _NOT_THIS or rv.startswith(_ABOUT_THE_CALL)
+
+
+# A look that these ended says nothing about the device: another run kept the token, or it was not asked.
+_NOT_ASKED = frozenset({"lock_timeout", "lock_unavailable", "not_probed"})
+# PINs of a token that nobody can log in to, whoever's mistake that was.
+_NO_LOGIN = frozenset({"pin_locked", "pin_not_initialized"})
+
+
+def speaks_of_device(code: str | None, *, device_fault: bool) -> bool:
+    """Whether a probe that failed with this failure code or ``CKR_`` name shows that the token cannot be used.
+
+    A wrong PIN, a call that was wrong and a token that is in use do not: they are mistakes and doings of callers. That there is no such
+    token, or no library, does.
+    """
+    if device_fault or code in _NO_LOGIN:
+        return True
+    return code is not None and code not in _NOT_ASKED and not code.startswith(("pin_", "CKR_"))

@@ -54,7 +54,7 @@ def read_pin(path: str, option: str) -> Secret:
         raise PinError(f"{option}: {path} is not a regular file.", code="pin_file_unsafe")
     with os.fdopen(descriptor, "rb") as file:
         mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o077:
+        if mode & (0o037 if _is_credential(path, status) else 0o077):
             raise PinError(
                 f"{option}: {path} has mode {mode:04o}, so others can get at the PIN. Run chmod 0600 on it, and change the PIN if "
                 "others may have read it.",
@@ -79,6 +79,13 @@ def read_pin(path: str, option: str) -> Secret:
     if problem := pin_problem(pin):
         raise PinError(f"{option}: the PIN in {path} {problem}, and is not tried. {_way_out(pin, path)}", code="pin_file_invalid")
     return pin
+
+
+def _is_credential(path: str, status: os.stat_result) -> bool:
+    """Whether systemd gave this file to this service. It may be root's, with an access list for the service's user, whose mask is what the
+    mode shows as the group's bits."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and os.path.dirname(path) == folder and status.st_uid == 0
 
 
 def _way_out(pin: Secret, path: str) -> str:

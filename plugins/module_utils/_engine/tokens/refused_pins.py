@@ -15,6 +15,7 @@ allow_low_pin_count, as with a token that flags it. A file that was written agai
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..._cryptoki.provider import Token
@@ -25,6 +26,17 @@ from ..._registry import strange_tokens
 from ..._registry.database import Database, open_database
 
 _OPTION, _SO = "option", "so:"
+# By the path of a copy, the state of the file that it was made of.
+_origins: dict[str, str] = {}
+
+
+def name_origins(origins: Mapping[str, str]) -> None:
+    """Say of which files PIN files are copies: each start of a service gives it its credentials anew, and that is no new try.
+
+    ``origins`` is by the path of the copy what changes when its original is written again (one word).
+    """
+    _origins.clear()
+    _origins.update(origins)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Tried:
 
 def _file_state(path: str) -> str | None:
     """What changes when the file is written again; None when that cannot be told."""
+    if path in _origins:
+        return _origins[path]
     try:
         status = os.stat(path)
     except OSError:
@@ -70,6 +84,12 @@ def check_not_refused(token: TokenRecord, tried: Tried, *, allow_low_pin_count: 
             "Put the right PIN into the file, or run once with allow_low_pin_count: true."
         )
     raise PinError(f"token '{token.named()}': {text}", code="pin_not_tried")
+
+
+def is_new_try(token: TokenRecord, tried: Tried) -> bool:
+    """Whether the token refused a PIN before, and this is another one: its file was written again."""
+    mark = tried.mark()
+    return bool(token.refusals) and mark is not None and mark not in token.refusals
 
 
 def note_login(database: Database | None, token: TokenRecord | None, tried: Tried | None, outcome: KeyfleetError | str | None) -> None:

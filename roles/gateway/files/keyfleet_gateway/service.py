@@ -1,0 +1,250 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The running service: its listeners, one task for each instance that probes it again and again, and what signals do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
+
+from . import origins, schedule
+from .board import Board, Seen, named
+from .config import Address, Config, ConfigError, path_of, read_config
+from .connections import BACKLOG, HANDSHAKE, LIMITS, guarding
+from .journal import ERROR, INFO, NOTICE, WARNING, log
+from .keys import Facts, read_facts
+from .memory import registry_path, remember
+from .metrics import Metrics
+from .notify import notify, reloading, watchdog_seconds
+from .probe import ProbeError, ask
+from .tls import context_of, ends_at
+from .web import Site, application
+
+_FACTS_SECONDS = 60.0  # between two readings of the registry's copy
+_FEWEST_TOKEN_BYTES = 16
+_RANDOM = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A configuration with all that it names, read and found good."""
+
+    config: Config
+    origins: dict[str, str]
+    token: bytes | None
+    context: ssl.SSLContext | None
+
+
+def prepare(path: str) -> Ready:
+    """Read the configuration and what it names. Asks no HSM, and writes nothing. Raises :class:`ConfigError`."""
+    config = read_config(path)
+    context = context_of(config.https, path_of) if config.https else None
+    return Ready(config, origins.read(config), _bearer_token(config), context)
+
+
+def _bearer_token(config: Config) -> bytes | None:
+    if config.token_file is None:
+        return None
+    path = path_of(config.token_file)
+    try:
+        token = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError([f"token_file: {path} cannot be read: {error.strerror}"]) from None
+    if len(token) < _FEWEST_TOKEN_BYTES or len(token.split()) != 1:
+        raise ConfigError([f"token_file: {path} must hold one word of at least {_FEWEST_TOKEN_BYTES} characters"])
+    return token
+
+
+@dataclass
+class Service:
+    """``path`` is that of the configuration."""
+
+    path: str
+    ready: Ready
+    board: Board = field(default_factory=lambda: Board(0.0))
+    facts: Facts = field(default_factory=Facts)
+    certificate_end: float | None = None
+    site: Site | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _servers: list[asyncio.AbstractServer] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises :class:`ConfigError`, OSError when it cannot start."""
+        loop, stopping, reloads = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, reloads.set)
+        runner = web.AppRunner(application(self._site), access_log=None, handle_signals=False, **LIMITS)
+        await runner.setup()
+        try:
+            await self._take(self.ready)
+            await self._listen(runner)
+            notify("READY=1", f"STATUS=Probing {len(self.board.entries)} instances")
+            alive = asyncio.create_task(self._alive())
+            while not stopping.is_set():
+                waiting: set[asyncio.Task[Any]] = {asyncio.create_task(event.wait()) for event in (stopping, reloads)}
+                await asyncio.wait({*waiting, *self._tasks, alive}, return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
+                for task in (*self._tasks, alive):
+                    if task.done():
+                        task.result()  # a defect of ours: better to end, and be started again, than to tell what is old
+                if reloads.is_set():
+                    reloads.clear()
+                    await self._reload(runner)
+            notify("STOPPING=1")
+            alive.cancel()
+        finally:
+            await self._end_tasks()
+            self._close()
+            await runner.cleanup()
+        log(INFO, "stopped")
+
+    async def _alive(self) -> None:
+        """systemd's watchdog: as long as this task is run, the others are."""
+        seconds = watchdog_seconds()
+        while True:
+            if seconds is not None:
+                notify("WATCHDOG=1")
+            await asyncio.sleep(seconds or 3600)
+
+    def _site(self) -> Site:
+        if self.site is None:
+            raise RuntimeError("asked before the service was ready")
+        return self.site
+
+    async def _take(self, ready: Ready) -> None:
+        """Make this the configuration that is in force. Raises :class:`KeyfleetError`, and then the one before stays."""
+        await self._end_tasks()
+        try:
+            await asyncio.to_thread(remember, ready.config, path_of)
+            self.ready = ready
+            longest = max(_deadline(ready.config, len(spec.tokens)) for spec in ready.config.instances)
+            self.board = Board.of(ready.config.instances, schedule.stale_after(ready.config.interval, longest), self.board)
+            end = ends_at(ready.config.https, path_of) if ready.config.https else None
+            self.certificate_end = end.timestamp() if end else None
+            metrics = Metrics(lambda: self.board, lambda: self.facts, lambda: self.certificate_end)
+            self.site = Site(self.board, ready.config, metrics, ready.token)
+        finally:
+            self._tasks = [asyncio.create_task(self._watch(name, place)) for place, name in enumerate(self.board.entries)]
+            self._tasks.append(asyncio.create_task(self._read_facts()))
+
+    async def _reload(self, runner: web.AppRunner) -> None:
+        """A configuration that is wrong changes nothing."""
+        reloading()
+        try:
+            ready = await asyncio.to_thread(prepare, self.path)
+            listening = (self.ready.config.http, self.ready.config.https)
+            await self._take(ready)
+            # A certificate may be another one under the same name.
+            if listening != (ready.config.http, ready.config.https) or ready.context is not None:
+                self._close()
+                await self._listen(runner)
+            log(NOTICE, "reloaded", instances=len(self.board.entries))
+        except ConfigError as error:
+            for problem in error.problems:
+                log(ERROR, f"not reloaded: {problem}")
+        except (KeyfleetError, OSError) as error:
+            log(ERROR, f"not reloaded: {error}")
+        notify("READY=1")
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        config = self.ready.config
+        for address in config.http:
+            await self._open(runner, address, "http", None)
+        for address in config.https.listen if config.https else ():
+            await self._open(runner, address, "https", self.ready.context)
+
+    async def _open(self, runner: web.AppRunner, address: Address, scheme: str, context: ssl.SSLContext | None) -> None:
+        limits: dict[str, Any] = {"ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
+        server = runner.server
+        if server is None:
+            raise RuntimeError("the runner was not set up")
+        opened = await asyncio.get_running_loop().create_server(
+            guarding(server), address.host, address.port, ssl=context, backlog=BACKLOG, **limits
+        )
+        self._servers.append(opened)
+        for listening in opened.sockets:
+            host, port = listening.getsockname()[:2]
+            log(INFO, "listening", scheme=scheme, host=host, port=port)
+
+    def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers = []
+
+    async def _end_tasks(self) -> None:
+        """A probe that is under way comes to its end: a SoftHSM2 whose login is cut off may lose its token."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = []
+
+    async def _read_facts(self) -> None:
+        while True:
+            config = self.ready.config
+            self.facts = await asyncio.to_thread(read_facts, config.registry, config.rotations)
+            await asyncio.sleep(_FACTS_SECONDS)
+
+    async def _watch(self, name: str, place: int) -> None:
+        """Probe one instance again and again. A probe that hangs delays this instance alone."""
+        config = self.ready.config
+        await asyncio.sleep(schedule.first_delay(place))
+        while True:
+            begun = time.monotonic()
+            probe = asyncio.create_task(self._probe(config, name))
+            try:
+                await asyncio.shield(probe)
+            except asyncio.CancelledError:
+                await asyncio.wait([probe])
+                raise
+            await asyncio.sleep(schedule.next_delay(config.interval, time.monotonic() - begun, _RANDOM.random))
+
+    async def _probe(self, config: Config, name: str) -> None:
+        request = {
+            "registry": registry_path(config),
+            "instance": name,
+            "kind": config.kind,
+            "timeout": config.timeout,
+            "origins": self.ready.origins,
+        }
+        begun = time.monotonic()
+        try:
+            slots = await ask(request, _deadline(config, len(self.board.entries[name].tokens)))
+        except ProbeError as error:
+            now = time.monotonic()
+            changes = self.board.note_failure(name, str(error), error.code, now=now, took=now - begun)
+        else:
+            now = time.monotonic()
+            changes = self.board.note(name, slots, now=now, took=now - begun)
+        entry = self.board.entries[name]
+        for place, after in changes:
+            _tell(entry.prefix, name, named(entry.spec.tokens[place].selector, after.slot), after)
+
+
+def _deadline(config: Config, tokens: int) -> float:
+    """Seconds that a probe of an instance with so many tokens may take: each has its own time, and so has the start of the library."""
+    return config.timeout * (1 + tokens) + schedule.DEADLINE_MARGIN
+
+
+def _tell(prefix: str | None, name: str, token: str, seen: Seen) -> None:
+    slot = seen.slot
+    fields = {"instance": name, "prefix": prefix, "token": token, "slot": slot["slot_id"], "serial": slot["serial"], "code": slot["code"]}
+    if slot["accessible"]:
+        log(NOTICE, "token is healthy", **fields)
+    elif seen.healthy:
+        log(WARNING, f"token counts as healthy, but could not be probed: {slot['error']}", **fields)
+    else:
+        log(ERROR, f"token is not healthy: {slot['error']}", **fields)

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rules of the health service, with plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import speaks_of_device
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import InstanceRecord, TokenRecord, VirtualKey
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
+from keyfleet_gateway import schedule
+from keyfleet_gateway.board import Board
+from keyfleet_gateway.config import Config, ConfigError, Rotation, parse_config
+from keyfleet_gateway.journal import native
+from keyfleet_gateway.keys import facts_of, seconds_of
+
+TOKEN = {"label": "payments", "pin_file": "/etc/keyfleet/pin"}
+PRIMARY = {"name": "primary", "model": "softhsm2", "tokens": [TOKEN, {"label": "signing", "login": False}]}
+GOOD: dict[str, Any] = {"state": "/var/lib/gateway", "http": {"listen": ["*:4441", "[::1]:80"]}, "instances": [PRIMARY]}
+
+
+def problems(**changes: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({**GOOD, **changes})
+    return caught.value.problems
+
+
+def test_good_configuration() -> None:
+    config = parse_config(GOOD)
+    assert [str(address) for address in config.http] == ["*:4441", "[::1]:80"]
+    assert (config.interval, config.timeout, config.kind, config.https) == (30, 20, "roundtrip", None)
+    assert [token.login for token in config.instances[0].tokens] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"state": "relative"}, "state: must be an absolute path"),
+        ({"state": 1}, "state: must be a text"),
+        ({"http": {}}, "the service listens nowhere"),
+        ({"http": {"listen": ["::1:80"]}}, "give address:port"),
+        ({"http": {"listen": ["a:99999"]}}, "give address:port"),
+        ({"https": {"listen": []}}, "https.certificate: is missing"),
+        ({"https": {"listen": [], "certificate": "/a", "client_names": ["x"]}}, "has no use without https.client_ca"),
+        ({"probe": {"interval": "2h"}}, "give 1 s to 3600 s"),
+        ({"probe": {"kind": "ping"}}, "give login or roundtrip"),
+        ({"token_file": "credential:nowhere"}, "is not in credentials"),
+        ({"credentials": {"../a": "/b"}}, "cannot be the name of a credential"),
+        ({"instances": []}, "there is none"),
+        ({"instances": [PRIMARY, PRIMARY]}, "is given twice"),
+        ({"instances": [{**PRIMARY, "tokens": [{"label": "a"}]}]}, "instances[0].tokens[0].pin_file: is missing"),
+        ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "pin": "739184"}]}]}, "instances[0].tokens[0].pin: unknown"),
+        ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "login": "pinpad"}]}]}, "login: must be true or false"),
+        ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "serial": "1"}]}]}, "exactly one of label, serial, slot"),
+        ({"instances": [{**PRIMARY, "model": "unheard"}]}, "give the path of its PKCS#11 library"),
+        ({"rotations": [{"label": "a", "max_age": "90d"}]}, "rotations[0].instance: give either instance or group"),
+    ],
+)
+def test_each_problem_is_found(changes: Mapping[str, Any], expected: str) -> None:
+    found = problems(**changes)
+    assert any(expected in problem for problem in found) and len(found) == 1, found
+    assert "739184" not in str(found)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(problems(surprise=1, probe={"interval": "soon", "kind": "ping"}, http={"listen": ["x"]}, instances=[{"name": "a b"}])) == 5
+
+
+def slot(code: str | None = None, *, label: str = "payments", device: bool = False, **fields: Any) -> dict[str, Any]:
+    seen = TokenStatus(slot_id=7, label=label, accessible=code is None, error=code, code=code, device_fault=device)
+    return {**seen.as_slot(), **fields}
+
+
+SIGNING = slot(label="signing", slot_id=3)
+
+
+def board(config: Config | None = None) -> Board:
+    return Board.of((config or parse_config(GOOD)).instances, 60)
+
+
+def test_healthy_only_when_every_token_was_proven() -> None:
+    told = board()
+    assert told.healthy(0) is False
+    assert [place for place, _seen in told.note("primary", [slot(), SIGNING], now=10, took=1)] == [0, 1]
+    assert told.healthy(10) is told.healthy(70) is True
+    assert told.healthy(71) is False, "an answer that is too old is none"
+    assert told.note("primary", [slot(), SIGNING], now=80, took=1) == [], "nothing new"
+    gone = slot("no_token", slot_id=None)
+    assert [place for place, _seen in told.note("primary", [gone, SIGNING], now=90, took=1)] == [0]
+    assert told.healthy(90) is False
+    # What was seen last is remembered.
+    assert [entry["slot_id"] for entry in told.status(91)[0]["slots"]] == [3, 7]
+    assert told.status(91)[0]["slots"][1]["age"] == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "device", "healthy"),
+    [
+        (None, False, True),
+        ("pin_incorrect", False, None),
+        ("pin_not_tried", False, None),
+        ("pin_count_low", False, None),
+        ("pin_final_try", False, None),
+        ("pin_file_missing", False, None),
+        ("lock_timeout", False, None),
+        ("not_probed", False, None),
+        ("CKR_MECHANISM_INVALID", False, None),
+        ("CKR_ARGUMENTS_BAD", False, None),
+        ("pin_locked", False, False),
+        ("pin_not_initialized", False, False),
+        ("no_token", False, False),
+        ("token_changed", False, False),
+        ("library_missing", False, False),
+        ("library_init_failed", False, False),
+        ("CKR_DEVICE_ERROR", True, False),
+        ("probe_timeout", True, False),
+        ("probe_crashed", True, False),
+    ],
+)
+def test_callers_mistake_leaves_health_as_it_was(code: str | None, device: bool, healthy: bool | None) -> None:
+    assert (code is None or speaks_of_device(code, device_fault=device)) is (healthy is not None)
+    for before in (True, False):
+        told = board()
+        if before:
+            told.note("primary", [slot(), SIGNING], now=1, took=1)
+        told.note("primary", [slot(code, device=device), SIGNING], now=2, took=1)
+        assert told.healthy(2) is (before if healthy is None else healthy)
+
+
+def test_probe_that_gave_nothing_is_a_fault_of_all_its_tokens() -> None:
+    told = board()
+    told.note("primary", [slot(), SIGNING], now=1, took=1)
+    told.note_failure("primary", "no answer", "probe_timeout", now=2, took=1)
+    assert [entry["code"] for entry in told.status(2)[0]["slots"]] == ["probe_timeout"] * 2 and not told.healthy(2)
+
+
+def test_reload_keeps_what_is_known_of_an_instance_that_stays_as_it_was() -> None:
+    told = board()
+    told.note("primary", [slot(), SIGNING], now=1, took=1)
+    other = {"name": "other", "model": "softhsm2", "tokens": [{"serial": "1", "login": False}]}
+    both = Board.of(parse_config({**GOOD, "instances": [PRIMARY, other]}).instances, 60, told)
+    assert [entry["prefix"] for entry in both.status(2)] == ["hsm::softhsm2", "hsm::softhsm2_1"]
+    assert [entry["slots"][0]["healthy"] for entry in both.status(2)] == [True, False]
+    moved = Board.of(parse_config({**GOOD, "instances": [other, PRIMARY]}).instances, 60, told)
+    assert moved.entries["primary"].probed is None and moved.entries["primary"].probes == 1
+
+
+def test_schedule() -> None:
+    assert [schedule.next_delay(30, 2, lambda at=at: at) for at in (0.0, 0.5, 1.0)] == [25, 28, 31]
+    assert schedule.next_delay(30, 500, lambda: 0.0) == 3, "a probe that takes long is no reason to probe without a pause"
+    # Two probes in a row that took all their time, begun as late as can be.
+    assert schedule.stale_after(30, 20) > 2 * (33 + 20)
+
+
+def test_facts_of_keys() -> None:
+    token = TokenRecord(TokenSelector("label", "payments"), label="payments", id=1)
+    known = [InstanceRecord("primary", "softhsm2", "/lib.so", tokens=(token,))]
+    day = "2026-11-{:02d}T00:00:00Z".format
+
+    def key(label: str, made: int, state: str = "active", generation: int = 1, group: str | None = None) -> VirtualKey:
+        return VirtualKey(
+            *(1, "secret", b"", label, "AES", 256, None, (), "made"), state=state, made_at=day(made), generation=generation, group_id=group
+        )
+
+    keys = [key("a", 1, "deactivated"), key("a@2", 3, generation=2), key("a@3", 9, generation=3), key("b@home", 5, group="7")]
+    facts = facts_of(
+        known, {"7": "cards"}, keys, [Rotation("a", 86_400, "primary"), Rotation("b@home", 60, group="cards"), Rotation("c", 1, "primary")]
+    )
+    assert facts.counts == {("primary", "payments", "AES", "active"): 3, ("primary", "payments", "AES", "deactivated"): 1}
+    assert facts.oldest_active == {("primary", "payments"): seconds_of(day(3))}
+    assert facts.rotations == {("primary", "", "a"): seconds_of(day(10)), ("", "cards", "b@home"): seconds_of(day(5)) + 60}
+
+
+def test_journals_own_form() -> None:
+    assert native({"MESSAGE": "a", "TRACE": "b\nc"}) == b"MESSAGE=a\nTRACE\n\x03\0\0\0\0\0\0\0b\nc\n"

@@ -99,7 +99,7 @@ need_venv() {
   local venv=$1 requirements=$2 python stamp
   python=$(find_python) || need_packages python3-venv
   python=$(find_python) || die "No Python 3.11, 3.12 or 3.13 with venv found. Set PYTHON to one."
-  stamp=$("$python" -VV && echo "$venv" && cat "$ROOT"/requirements/*.txt "$ROOT"/roles/runtime/files/requirements.txt)
+  stamp=$("$python" -VV && echo "$venv" && cat "$ROOT"/requirements/*.txt "$ROOT"/roles/*/files/*requirements.txt)
   [[ -f $venv/stamp.txt && $(<"$venv/stamp.txt") == "$stamp" ]] && return
   echo "Installing requirements/$requirements.txt into ${venv##*/}"
   rm -rf "$venv"

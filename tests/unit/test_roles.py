@@ -321,8 +321,8 @@ def wrong_truths(role: Path) -> Iterator[str]:
 
 
 def is_one_word(role: Path, node: Any) -> bool:
-    """Whether an expression of a template gives one word of a file: through the filter, or as a number or a text of the role's own."""
-    if isinstance(node, jinja2.nodes.Filter) and node.name == f"{COLLECTION}.config_word":
+    """Whether an expression of a template gives one word of a file: by a filter that quotes, or as a number or a text of the role's own."""
+    if isinstance(node, jinja2.nodes.Filter) and node.name in (f"{COLLECTION}.config_word", f"{COLLECTION}.to_toml"):
         return True
     if isinstance(node, jinja2.nodes.Call):  # a macro of the same file
         return True

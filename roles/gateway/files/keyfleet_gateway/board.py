@@ -77,7 +77,7 @@ class Board:
         return board
 
     def note(self, name: str, slots: Sequence[Slot], *, now: float, took: float) -> list[tuple[int, Seen]]:
-        """Enter what a probe found, in the order of the instance's tokens. Those of which something else is known now, with their places."""
+        """Enter what a probe found, in the order of the tokens. Those of which something else is known now, with their places."""
         entry = self.entries[name]
         tokens = tuple(judged(before, slot) for before, slot in zip(entry.tokens, slots, strict=True))
         self.entries[name] = Entry(entry.spec, entry.prefix, tokens, now, took, entry.probes + 1)

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The quickstart, from nothing: a virtual environment, SoftHSM2 and the playbook.
+# The quickstart, from nothing: a virtual environment, SoftHSM2, the playbook, and the health service for a moment.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -18,3 +18,4 @@ cd "$ROOT"
 # As a table, and not as the JSON that a task would show.
 "$ROOT/.venv/bin/ansible-playbook" playbooks/quickstart.yml --skip-tags show --extra-vars "$(printf '{"scratch": "%s"}' "$scratch")" "$@"
 [[ ! -f $scratch/summary.txt ]] || cat "$scratch/summary.txt"
+[[ ! -f $scratch/registry.db ]] || PYTHONPATH=$BUILD/collections:$ROOT/roles/gateway/files "$ROOT/.venv/bin/python" tools/demo_health.py "$scratch"

@@ -56,6 +56,18 @@ MASKED = (
 # Where an administrator's own start-up code goes, Debian has a file for each Python.
 BYTECODE = Path(__file__).with_name("host_bytecode.py").read_text()
 
+# systemd mounts a service's credentials in a namespace of its own. In a container / is a private mount, and they would be lost there.
+SHARED = """[Unit]
+Description=Mounts that services see, as on a host that is no container
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --make-rshared /
+[Install]
+WantedBy=sysinit.target
+"""
+
 # Run with the image's root folder as $1, after its packages are there. The keys that the package openssh-server made
 # would be the same on every host: each gets its own when it is made. An empty machine-id is filled at the first start.
 # The lists of the archive stay, so that hosts fetch only what is newer.
@@ -66,6 +78,8 @@ chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 {USER}
 printf '%s\\n' '{USER} ALL=(ALL:ALL) NOPASSWD: ALL' >"$1/etc/sudoers.d/{USER}"
 chmod 0440 "$1/etc/sudoers.d/{USER}"
 chroot "$1" systemctl --quiet mask {" ".join(MASKED)}
+printf '%s' {shlex.quote(SHARED)} >"$1/etc/systemd/system/shared-mounts.service"
+chroot "$1" systemctl --quiet enable shared-mounts.service
 for folder in "$1"/etc/python3.*; do
   printf '%s' {shlex.quote(BYTECODE)} >"$folder/sitecustomize.py"
 done

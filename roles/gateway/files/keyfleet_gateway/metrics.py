@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -24,11 +26,31 @@ _TOKEN = ("instance", "prefix", "token")
 _INSTANCE = ("instance", "prefix")
 
 
-class Metrics(Collector):
-    """``facts`` and ``certificate_end`` (seconds since 1970, None for no certificate) are asked for at each reading."""
+@dataclass(frozen=True)
+class Certificates:
+    """Those on the tokens of an instance, each with ``token`` (its place), ``label``, ``id`` and ``end`` (seconds since 1970).
 
-    def __init__(self, board: Callable[[], Board], facts: Callable[[], Facts], certificate_end: Callable[[], float | None]) -> None:
-        self._board, self._facts, self._certificate_end = board, facts, certificate_end
+    ``read`` is when they were read, by the monotonic clock.
+    """
+
+    read: float
+    found: Sequence[Mapping[str, Any]]
+
+
+class Metrics(Collector):
+    """Everything is asked for at each reading. ``certificate_end``: of this service's own, seconds since 1970, None for no certificate.
+
+    ``certificates`` are by instance.
+    """
+
+    def __init__(
+        self,
+        board: Callable[[], Board],
+        facts: Callable[[], Facts],
+        certificate_end: Callable[[], float | None],
+        certificates: Callable[[], Mapping[str, Certificates]],
+    ) -> None:
+        self._board, self._facts, self._certificate_end, self._certificates = board, facts, certificate_end, certificates
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -47,6 +69,7 @@ class Metrics(Collector):
         yield from _of_instances(board.entries.values(), now)
         yield from _of_tokens(board, board.entries.values(), now)
         yield from _of_keys(self._facts(), time.time())
+        yield _of_certificates(board, self._certificates(), time.time())
         end = self._certificate_end()
         if end is not None:
             left = GaugeMetricFamily("keyfleet_tls_certificate_days_left", "Days until the certificate of this service ends.")
@@ -96,3 +119,20 @@ def _of_keys(facts: Facts, now: float) -> Iterator[Metric]:
     if facts.readable is not None:
         read.add_metric((), float(facts.readable))
     yield from (keys, oldest, due, read)
+
+
+def _of_certificates(board: Board, certificates: Mapping[str, Certificates], now: float) -> Metric:
+    """Of several with one label and CKA_ID on a token, the one that ends first."""
+    ends: dict[tuple[str, str, str, str], float] = {}
+    for name, read in certificates.items():
+        entry = board.entries[name]
+        for one in read.found:
+            place = one["token"]
+            labels = (name, named(entry.spec.tokens[place].selector, entry.tokens[place].slot), one["label"], one["id"])
+            ends[labels] = min(one["end"], ends.get(labels, one["end"]))
+    left = GaugeMetricFamily(
+        "keyfleet_certificate_days_left", "Days until the certificate on the token ends.", labels=("instance", "token", "label", "id")
+    )
+    for labels, end in sorted(ends.items()):
+        left.add_metric(labels, (end - now) / _DAY)
+    return left

@@ -30,6 +30,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connect
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import instances as table
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 
+from .certificates import certificate_ends
 from .memory import RUN
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -44,7 +45,7 @@ class ProbeError(Exception):
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """``slots`` of the instance, in the order of its tokens, or ``error`` and ``code``."""
+    """``slots`` of the instance, in the order of its tokens, or ``error`` and ``code``. ``certificates`` only where they are asked for."""
     name_origins(request["origins"])
     order = ProbeOrder(request["kind"], request["timeout"])
     try:
@@ -53,7 +54,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
             record, slots = _probe(request, replace(order, login=Login(allow_low_pin_count=True)))
     except KeyfleetError as error:
         return {"error": error.message, "code": error.code}
-    return {"slots": [{**slot, "login": token.login} for token, slot in zip(record.tokens, slots, strict=True)]}
+    told: dict[str, Any] = {"slots": [{**slot, "login": token.login} for token, slot in zip(record.tokens, slots, strict=True)]}
+    if request["certificates"] and all(slot["accessible"] for slot in slots):
+        told["certificates"] = certificate_ends(record, request["timeout"])
+    return told
 
 
 def _probe(request: Mapping[str, Any], order: ProbeOrder) -> Probed:
@@ -75,10 +79,10 @@ def _corrected(record: InstanceRecord, slots: Sequence[Mapping[str, Any]]) -> bo
     )
 
 
-async def ask(request: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
-    """The slots of an instance, from a process that has ``seconds`` for it and is ended with all its children then.
+async def ask(request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """``slots`` of an instance, and perhaps ``certificates``, from a process that has ``seconds`` for it.
 
-    Raises :class:`ProbeError`.
+    It is ended with all its children then. Raises :class:`ProbeError`.
     """
     isolated = ["-I"] if sys.flags.isolated else []
     process = await asyncio.create_subprocess_exec(
@@ -104,8 +108,8 @@ async def ask(request: Mapping[str, Any], seconds: float) -> list[dict[str, Any]
         raise ProbeError(f"the probe ended with status {process.returncode}: {last or 'it said nothing'}", "probe_crashed") from None
     if "slots" not in told:
         raise ProbeError(told["error"], told["code"])
-    slots: list[dict[str, Any]] = told["slots"]
-    return slots
+    answered: dict[str, Any] = told
+    return answered
 
 
 if __name__ == "__main__":

@@ -25,13 +25,14 @@ from .connections import BACKLOG, HANDSHAKE, LIMITS, guarding
 from .journal import ERROR, INFO, NOTICE, WARNING, log
 from .keys import Facts, read_facts
 from .memory import registry_path, remember
-from .metrics import Metrics
+from .metrics import Certificates, Metrics
 from .notify import notify, reloading, watchdog_seconds
 from .probe import ProbeError, ask
 from .tls import context_of, ends_at
 from .web import Site, application
 
 _FACTS_SECONDS = 60.0  # between two readings of the registry's copy
+_CERTIFICATES_SECONDS = 3600.0  # between two looks at the certificates of an instance
 _FEWEST_TOKEN_BYTES = 16
 _RANDOM = random.SystemRandom()
 
@@ -75,6 +76,7 @@ class Service:
     board: Board = field(default_factory=lambda: Board(0.0))
     facts: Facts = field(default_factory=Facts)
     certificate_end: float | None = None
+    certificates: dict[str, Certificates] = field(default_factory=dict)
     site: Site | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _servers: list[asyncio.AbstractServer] = field(default_factory=list)
@@ -134,7 +136,8 @@ class Service:
             self.board = Board.of(ready.config.instances, schedule.stale_after(ready.config.interval, longest), self.board)
             end = ends_at(ready.config.https, path_of) if ready.config.https else None
             self.certificate_end = end.timestamp() if end else None
-            metrics = Metrics(lambda: self.board, lambda: self.facts, lambda: self.certificate_end)
+            metrics = Metrics(lambda: self.board, lambda: self.facts, lambda: self.certificate_end, lambda: self.certificates)
+            self.certificates = {}
             self.site = Site(self.board, ready.config, metrics, ready.token)
         finally:
             self._tasks = [asyncio.create_task(self._watch(name, place)) for place, name in enumerate(self.board.entries)]
@@ -219,24 +222,28 @@ class Service:
             "kind": config.kind,
             "timeout": config.timeout,
             "origins": self.ready.origins,
+            "certificates": name not in self.certificates or time.monotonic() - self.certificates[name].read > _CERTIFICATES_SECONDS,
         }
         begun = time.monotonic()
         try:
-            slots = await ask(request, _deadline(config, len(self.board.entries[name].tokens)))
+            told = await ask(request, _deadline(config, len(self.board.entries[name].tokens)))
         except ProbeError as error:
             now = time.monotonic()
             changes = self.board.note_failure(name, str(error), error.code, now=now, took=now - begun)
         else:
             now = time.monotonic()
-            changes = self.board.note(name, slots, now=now, took=now - begun)
+            changes = self.board.note(name, told["slots"], now=now, took=now - begun)
+            if "certificates" in told:
+                self.certificates[name] = Certificates(now, told["certificates"])
         entry = self.board.entries[name]
         for place, after in changes:
             _tell(entry.prefix, name, named(entry.spec.tokens[place].selector, after.slot), after)
 
 
 def _deadline(config: Config, tokens: int) -> float:
-    """Seconds that a probe of an instance with so many tokens may take: each has its own time, and so has the start of the library."""
-    return config.timeout * (1 + tokens) + schedule.DEADLINE_MARGIN
+    """Seconds that a probe of an instance with so many tokens may take: each has its own time, and so have the start of the library and
+    the look at certificates."""
+    return config.timeout * (2 + tokens) + schedule.DEADLINE_MARGIN
 
 
 def _tell(prefix: str | None, name: str, token: str, seen: Seen) -> None:

@@ -69,7 +69,7 @@ def rendered(name: str) -> str:
         "gateway_health_copy": "/run/keyfleet-gateway-registry/registry.db",
         "gateway_health_paths": ["/run/keyfleet/locks"],
         "gateway_devices": [],
-        "gateway_health_confined": own["gateway_health_confined"],
+        "gateway_health_confined": {**own["gateway_confined"], "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK"},
     }
     environment.filters["dirname"] = lambda path: str(Path(path).parent)
     environment.filters["combine"] = lambda one, other: {**one, **other}

@@ -52,7 +52,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_a_sound_declaration() -> None:
-    found = site_findings(SOUND, ["hsm_instances", "hsm_keys", "kms_settings", "gateway_flavor", "gateway_port", "site_name", "kms_tried"])
+    found = site_findings(SOUND, ["hsm_instances", "hsm_keys", "kms_settings", "gateway_flavor", "gateway_rack", "site_name", "kms_tried"])
     assert (found["problems"], found["notes"]) == ([], [])
     assert found["declared"] == {
         "instances": [

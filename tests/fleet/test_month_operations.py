@@ -173,6 +173,24 @@ def test_primary_is_dead_and_replaced(month: Month) -> None:
     sound(month.run("--tags", "instances,groups,keys,sync,kms"), kms1=0)
 
 
+def test_the_registry_is_lost(month: Month, tmp_path: Path) -> None:
+    """Without a backup. The exports in Git know what the tokens do not."""
+    before, served, started = month.tokens(), month.served(), month.started()
+    month.ssh("sudo mkdir /root/export")
+    assert month.run("--tags", "sync", hsm_sync_export="/root/export").code == 0
+    for name in month.ssh("sudo sh -c 'cd /root/export && ls'").stdout.split():
+        (tmp_path / name).write_text(month.ssh(f"sudo cat /root/export/{name}").stdout)
+    month.ssh("sudo sh -c 'rm -r /root/export /var/lib/keyfleet/registry.db*'")
+    run = month.run(playbook="keyfleet.hsm.registry_rebuild", registry_rebuild_exports=f"{tmp_path}/*.yml")
+    assert run.code == 0, run.failures()
+    assert "tickets@2: generation 1 -> 2" in run.output
+    # A group that takes its own keys alone takes one anew of which nothing was known to compare.
+    run = month.run("--tags", "instances,groups,keys,sync,kms")
+    assert run.code == 0 and set(run.tasks("kms1", "changed")) <= {"Keys of cards"}, run.failures()
+    assert "+ key" not in run.output
+    assert (month.tokens(), month.served(), month.started()) == (before, served, started)
+
+
 def test_a_certificate_is_due(month: Month, tmp_path: Path) -> None:
     openssl(*f"req -x509 -newkey rsa:2048 -nodes -keyout {tmp_path}/ca.key -out {tmp_path}/ca.pem -days 365 -subj /CN=CA".split())
     # Stays for the runs of the tests that follow.

@@ -59,15 +59,14 @@ def test_the_last_hsm_goes_by_its_name_and_not_because_nobody_mentions_it(month:
     refused(run, "keyfleet.hsm.kms : Try the configuration", told, "To remove an instance, leave its entry and say state: absent there")
     assert "registered and not declared: instance 'archive'." in text_of(run)
     assert (month.served(), month.started()) == (served, started)
-    with month.edited() as declared:
-        declared["hsm_instances"].append({"name": "archive", "state": "absent", "force": True})
-    run = month.run("--tags", "instances,kms")
-    sound(run, kms1=3)
-    assert run.tasks("kms1", "changed") == [*WRITES_AND_STARTS, "Instances that go"]
-    with month.edited() as declared:
-        declared["hsm_instances"].pop()
-    # The token is there with its key. The next run has nothing more to do for it.
+    run = month.run(playbook="keyfleet.hsm.remove_hsm", remove_hsm_instance="archive")
+    assert run.code == 2 and "old-1" in text_of(run) and "remove_hsm_lose=old-1" in text_of(run), run.failures()
+    assert (month.served(), month.started()) == (served, started)
+    run = month.run(playbook="keyfleet.hsm.remove_hsm", remove_hsm_instance="archive", remove_hsm_lose="old-1")
+    assert run.code == 0, run.failures()
+    # The token is there with its key, and nothing is left to do.
     assert month.tokens() == before and list(month.served().items()) == list(served.items())[:2]
+    sound(month.run("--tags", "instances,kms"), kms1=0)
 
 
 def test_a_pin_is_changed(month: Month) -> None:
@@ -82,6 +81,17 @@ def test_a_pin_is_changed(month: Month) -> None:
     assert list(month.served().values()) == [PIN, NEXT_PIN] and month.started() != started
     with month.edited() as declared:
         declared["hsm_instances"][1]["tokens"] = [token.replace("'label'", "'pin': vault_next_pin, 'label'")]
+    sound(month.run("--tags", "instances,kms"), kms1=0)
+
+
+def test_a_pin_is_rotated(month: Month) -> None:
+    before, started = month.tokens(), month.started()
+    run = month.run(playbook="keyfleet.hsm.rotate_pin", rotate_pin_instance="standby", rotate_pin_new=PIN)
+    assert run.code == 0, run.failures()
+    assert month.tokens() == before and list(month.served().values()) == [PIN, PIN] and month.started() != started
+    with month.edited() as declared:
+        [token] = declared["hsm_instances"][1]["tokens"]
+        declared["hsm_instances"][1]["tokens"] = [token.replace("'pin': vault_next_pin, ", "")]
     sound(month.run("--tags", "instances,kms"), kms1=0)
 
 
@@ -173,8 +183,19 @@ def test_primary_is_dead_and_replaced(month: Month) -> None:
     sound(month.run("--tags", "instances,groups,keys,sync,kms"), kms1=0)
 
 
-def test_the_registry_is_lost(month: Month, tmp_path: Path) -> None:
-    """Without a backup. The exports in Git know what the tokens do not."""
+def test_the_registry_is_lost_and_there_is_a_backup(month: Month, tmp_path: Path) -> None:
+    before, served, started = month.tokens(), month.served(), month.started()
+    run = month.run(playbook="keyfleet.hsm.registry_backup", registry_backup_folder=str(tmp_path))
+    assert run.code == 0 and (tmp_path / "kms1.db").exists(), run.failures()
+    month.ssh("sudo sh -c 'rm /var/lib/keyfleet/registry.db*'")
+    run = month.run(playbook="keyfleet.hsm.registry_restore", registry_backup_folder=str(tmp_path))
+    assert run.code == 0, run.failures()
+    sound(month.run("--tags", "instances,groups,keys,sync,kms"), kms1=0)
+    assert (month.tokens(), month.served(), month.started()) == (before, served, started)
+
+
+def test_the_registry_is_lost_and_there_is_none(month: Month, tmp_path: Path) -> None:
+    """The exports in Git know what the tokens do not."""
     before, served, started = month.tokens(), month.served(), month.started()
     month.ssh("sudo mkdir /root/export")
     assert month.run("--tags", "sync", hsm_sync_export="/root/export").code == 0

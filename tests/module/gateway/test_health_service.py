@@ -87,7 +87,9 @@ def test_life_of_a_gateway(hsm: Hsm, library: str, started: list[Health]) -> Non
         assert slot["accessible"] is slot["healthy"] is True and slot["probe"] == "AES_ECB"
         # No request reaches the HSM.
         before = len(calls(hsm))
-        answers += [service.ask(path, bearer=BEARER)[1] for path in ("/hsm/status", "/metrics", "/health", "/nothing") for _ in range(10)]
+        answers += [
+            service.ask(path, bearer=BEARER)[1] for path in ("/hsm/status", "/metrics", "/health", "/nothing") for _turn in range(10)
+        ]
         assert len(calls(hsm)) == before > 0
 
         # Away and back.
@@ -176,7 +178,7 @@ def test_refused_pin_is_tried_once_until_its_file_changes(hsm: Hsm, library: str
         seen.append(service.slots()["payments"]["code"])
         # So does a good login of somebody else: then the flags say nothing any more, and the memory alone is left.
         hsm.tool("--list-objects")
-        for _ in range(2):
+        for _turn in range(2):
             service.probe()
             seen.append(service.slots()["payments"]["code"])
         assert service.health == 500

@@ -89,7 +89,7 @@ def dripping(handler: Handler) -> None:
     """A byte at a time, so that no single wait is long."""
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(100):
+    for _blank in range(100):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.1)

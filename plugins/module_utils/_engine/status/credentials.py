@@ -143,7 +143,7 @@ class Credentials:
     def _chosen(self, stored: Sequence[Stored], key: _PrivateKey | None, told: _Told) -> FoundCertificate:
         """The key's own before any other, and of these the one that ends last."""
         ordered = by_age(stored)
-        mine = [one for one in ordered if key is not None and one.found.spki == key.public is not None]
+        mine = [one for one in ordered if key is not None and key.public is not None and one.found.spki == key.public]
         found = (mine or ordered)[0].found
         told.set(fingerprint=found.fingerprint)
         if len({one.item.der for one in stored}) > 1:

@@ -17,7 +17,7 @@ help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
 	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
 	@echo "make quick       lint, types, the tests with plain values, every module once on a real token; under three minutes"
-	@echo "make test        all of these: lint, sanity, build, quickstart, unit; beside them molecule, and fleet (root)"
+	@echo "make test        all of these: lint, build, quickstart, unit; beside them sanity, and molecule and fleet (root)"
 	@echo "make lint        $(LINTS)"
 	@echo "make docs-lint   changelog docs"
 	@echo "make sanity      ansible-test sanity, with the ansible-core of .venv-dev and with the newest that a Python here takes"
@@ -44,7 +44,7 @@ quick:
 	tools/run.sh $(filter-out docs ansible-lint,$(LINTS)) quick
 
 test:
-	tools/run.sh --beside molecule --beside fleet $(LINTS) sanity package quickstart unit
+	tools/run.sh --beside molecule --beside fleet --beside sanity $(LINTS) package quickstart unit
 
 lint:
 	tools/run.sh $(LINTS)

@@ -10,7 +10,8 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=$ROOT/.build
 LINKED=$BUILD/collections/ansible_collections/keyfleet/hsm
-COPIED=$BUILD/copy/ansible_collections/keyfleet/hsm
+# Each stage has its own, since some run side by side.
+COPIED=$BUILD/copy/$(basename "$0" .sh)/ansible_collections/keyfleet/hsm
 
 # Ansible keeps its caches here, and finds no other collection than this checkout.
 export ANSIBLE_HOME=$BUILD/ansible

@@ -383,7 +383,7 @@ def test_an_hsm_goes_by_its_name_and_not_because_nobody_mentions_it(site: Site) 
     limit = ("--limit", "kms1", "--tags", "groups,instances,kms")
     checked, run = (site.run(*limit, *check, site_undeclared="remove") for check in (["--check"], []))
     assert (checked.code, run.code) == (0, 0), checked.failures() + run.failures()
-    order = ("Groups that go", "Groups", "keyfleet.hsm.kms : Write the server's configuration", "Instances that go")
+    order = ("Groups that go stray", "Groups cards", "keyfleet.hsm.kms : Write the server's configuration", "Instances that go standby")
     assert tuple(task for task in run.tasks("kms1", "changed") if task in order) == order
     assert site.ssh("kms1", "sudo grep -c hsm_model /etc/cosmian/kms.toml").stdout == "1\n"
     # The token and its PIN are there.

@@ -140,11 +140,13 @@ class Health:
         self.reload()
         self.wait(lambda: all(now > then for now, then in zip(self.metric("keyfleet_probes_total"), before, strict=True)))
 
-    def raw(self, data: bytes) -> bytes:
-        """What the plain listener says to these bytes until it closes the connection."""
+    def raw(self, data: bytes, *, waits: bool = False) -> bytes:
+        """What the plain listener says to these bytes until it closes the connection. A client that does not wait for an answer may get
+        none."""
         with socket.create_connection(("127.0.0.1", dict(self.addresses())["http"]), timeout=10) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            if not waits:
+                connection.shutdown(socket.SHUT_WR)
             parts = []
             while part := connection.recv(65536):
                 parts.append(part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,17 @@ LIMITS: dict[str, Any] = {
 }
 HANDSHAKE = 10.0  # seconds
 BACKLOG = 1024
+
+
+class Discreet(web.RequestHandler):
+    """aiohttp's protocol. Its answer to what is not a request would repeat a part of that, which may be a secret."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        return super().handle_error(request, status, exc, HTTPStatus(status).phrase)
 
 
 class Guarded(asyncio.Protocol):
@@ -72,10 +84,11 @@ class Guarded(asyncio.Protocol):
         self._inner.resume_writing()
 
 
-def guarding(server: Callable[[], asyncio.Protocol]) -> Callable[[], Guarded]:
-    """Protocols for ``create_server`` around those of aiohttp's ``server``."""
+def guarding(server: web.Server) -> Callable[[], Guarded]:
+    """Protocols for ``create_server`` around aiohttp's, which hand their requests to ``server``."""
     there: set[Guarded] = set()
-    return lambda: Guarded(server(), there)
+    settings: dict[str, Any] = {**LIMITS, "access_log": None}
+    return lambda: Guarded(Discreet(server, loop=asyncio.get_running_loop(), **settings), there)
 
 
 def served(request: web.Request) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from . import origins, schedule
 from .board import Board, Seen, named
 from .config import Address, Config, ConfigError, path_of, read_config
-from .connections import BACKLOG, HANDSHAKE, LIMITS, guarding
+from .connections import BACKLOG, HANDSHAKE, guarding
 from .journal import ERROR, INFO, NOTICE, WARNING, log
 from .keys import Facts, read_facts
 from .memory import registry_path, remember
@@ -87,7 +87,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, reloads.set)
-        runner = web.AppRunner(application(self._site), access_log=None, handle_signals=False, **LIMITS)
+        runner = web.AppRunner(application(self._site), handle_signals=False)
         await runner.setup()
         try:
             await self._take(self.ready)

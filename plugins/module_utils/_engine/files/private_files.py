@@ -27,6 +27,33 @@ _MAX_BYTES = 4096
 _LEFT_OVER_SECONDS = 60
 
 
+class NotPrivate(Exception):
+    """Others can get at a file. ``mode`` where that is why."""
+
+    def __init__(self, why: str, mode: int | None = None) -> None:
+        super().__init__(why)
+        self.mode = mode
+
+
+def read_private(path: str, most: int) -> bytes:
+    """The first ``most`` bytes of a file that its owner alone can get at, who is this user or root.
+
+    Raises OSError, for a symbolic link with ``ELOOP``, and :class:`NotPrivate`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise NotPrivate("is not a regular file")
+    with os.fdopen(descriptor, "rb") as file:
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & (0o037 if _is_credential(path, status) else 0o077):
+            raise NotPrivate(f"has mode {mode:04o}", mode)
+        if status.st_uid not in (os.geteuid(), 0):
+            raise NotPrivate(f"belongs to user id {status.st_uid}, neither to this user nor to root")
+        return file.read(most)
+
+
 def read_pin(path: str, option: str) -> Secret:
     """The PIN in ``path``. One trailing newline is dropped; what else an editor may have put there is refused.
 
@@ -34,7 +61,13 @@ def read_pin(path: str, option: str) -> Secret:
     errors. Raises :class:`PinError`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        raw = read_private(path, _MAX_BYTES + 1)
+    except NotPrivate as error:
+        others, details = "", {}
+        if error.mode is not None:
+            others = ", so others can get at the PIN. Run chmod 0600 on it, and change the PIN if others may have read it"
+            details = {"mode": f"{error.mode:04o}"}
+        raise PinError(f"{option}: {path} {error}{others}.", code="pin_file_unsafe", details=details) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise PinError(
@@ -48,24 +81,6 @@ def read_pin(path: str, option: str) -> Secret:
         way_out = ways.get(error.errno or 0, "Check the path.")
         code = "pin_file_missing" if error.errno == errno.ENOENT else "pin_file_unreadable"
         raise PinError(f"{option}: {path} cannot be read: {error.strerror}. {way_out}", code=code) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise PinError(f"{option}: {path} is not a regular file.", code="pin_file_unsafe")
-    with os.fdopen(descriptor, "rb") as file:
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & (0o037 if _is_credential(path, status) else 0o077):
-            raise PinError(
-                f"{option}: {path} has mode {mode:04o}, so others can get at the PIN. Run chmod 0600 on it, and change the PIN if "
-                "others may have read it.",
-                code="pin_file_unsafe",
-                details={"mode": f"{mode:04o}"},
-            )
-        if status.st_uid not in (os.geteuid(), 0):
-            raise PinError(
-                f"{option}: {path} belongs to user id {status.st_uid}, neither to this user nor to root.", code="pin_file_unsafe"
-            )
-        raw = file.read(_MAX_BYTES + 1)
     if raw.endswith(b"\n"):
         raw = raw[:-1]
     if not raw:

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ from ..._model.gateway_status import MOST_BYTES, GatewayRequest, health_of, pars
 from ..._model.kms.status import OF_ANY, status_differences
 from ..._model.plan import Context
 from ..._model.tokens.secret import Secret
+from ..files.private_files import NotPrivate, read_private
 from ..tokens.side_by_side import Asking, side_by_side
 
 _HEALTH, _STATUS = "/health", "/hsm/status"
@@ -121,14 +120,10 @@ def _read_token(path: str) -> Secret:
         return KeyfleetError(f"gateway_token_file: {path} {why}", code="gateway_token_unusable")
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise unusable("is not a regular file")
-            if status.st_mode & 0o077:
-                raise unusable(f"has mode {stat.S_IMODE(status.st_mode):04o}, so others can get at the token: run chmod 0600 on it")
-            data = file.read(_MOST_TOKEN_BYTES + 1)
+        data = read_private(path, _MOST_TOKEN_BYTES + 1)
+    except NotPrivate as error:
+        others = ", so others can get at the token: run chmod 0600 on it" if error.mode is not None else ""
+        raise unusable(f"{error}{others}") from None
     except OSError as error:
         raise unusable(f"cannot be read: {error.strerror}") from None
     token = Secret(data.decode("latin-1").removesuffix("\n"))

@@ -11,6 +11,7 @@ All tokens are read before the first record is written, and every record is writ
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -72,7 +73,7 @@ def _converged(request: SyncRequest, context: Context) -> Outcome:
         raise
 
 
-class _Sync:
+class _Sync(ABC):
     def __init__(self, request: SyncRequest, context: Context, database: Database) -> None:
         self.request = request
         self.context = context
@@ -85,9 +86,9 @@ class _Sync:
             self.context.warn(text)
         return plan
 
+    @abstractmethod
     def records(self, plan: SyncPlan) -> Sequence[VirtualKey]:
         """Those that count in the plan's scope, as they are now."""
-        raise NotImplementedError
 
     def write(self, plans: Sequence[SyncPlan], document: Callable[[], Mapping[str, Any]]) -> Written:
         """Every record in one transaction, then the file; it is looked at before anything is committed.

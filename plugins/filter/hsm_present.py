@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent, without_secrets
 
 DOCUMENTATION = r"""
 name: hsm_present
@@ -18,14 +18,20 @@ author:
   - keyfleet.hsm contributors (@keyfleet)
 description:
   - Gives the entries of C(hsm_instances) or C(hsm_groups) in their order, without those that say C(state=absent).
-positional: _input
+positional: _input, secrets
 options:
   _input:
     description:
-      - The entries. Only C(state) of each is read.
+      - The entries.
     type: list
     elements: dict
     required: true
+  secrets:
+    description:
+      - With V(false) the tokens of the instances come without PINs and without C(initialize), so that a play can hand them on. They keep
+        their C(pin_file).
+    type: bool
+    default: true
 seealso:
   - plugin: keyfleet.hsm.hsm_prefixes
     plugin_type: filter
@@ -56,11 +62,12 @@ _value:
 """
 
 
-def hsm_present(entries: Any) -> list[Any]:
+def hsm_present(entries: Any, secrets: bool = True) -> list[Any]:
     """The entries that shall be there, in their order."""
     if not isinstance(entries, (list, tuple)):
         raise AnsibleFilterError(f"keyfleet.hsm.hsm_present: the input is a {type(entries).__name__}: give a list, as in hsm_instances")
-    return [entry for entry in entries if not is_absent(entry)]
+    present = [entry for entry in entries if not is_absent(entry)]
+    return present if secrets else [without_secrets(entry) for entry in present]
 
 
 class FilterModule:

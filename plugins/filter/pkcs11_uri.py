@@ -66,7 +66,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ 'signing' | keyfleet.hsm.pkcs11_uri(label='web-tls', type='private') }}"
 
-- name: Show the URI of a token that is told by its serial number, here pkcs11:token=signing;serial=0a91
+- name: Show the URI of a token that is named by its serial number, too, here pkcs11:token=signing;serial=0a91
   ansible.builtin.debug:
     msg: "{{ 'signing' | keyfleet.hsm.pkcs11_uri(serial='0a91') }}"
 """

@@ -46,6 +46,14 @@ def test_prefixes_of_the_product() -> None:
     assert hsm_prefixes([{"model": "other"}, {"model": "other", "tokens": token}]) == [None, "hsm::other"]
 
 
+def test_a_declaration_is_handed_on_without_its_secrets() -> None:
+    token = {"label": "a", "pin": "1", "new_pin": "2", "so_pin": "3", "so_pin_file": "/s", "initialize": True, "pin_file": "/p"}
+    declared = [{"name": "one", "tokens": [token, "odd"]}, {"name": "gone", "state": "absent", "tokens": [token]}, {"name": "none"}, "odd"]
+    kept = [{"name": "one", "tokens": [{"label": "a", "pin_file": "/p"}, "odd"]}, {"name": "none"}, "odd"]
+    assert hsm_present(declared, secrets=False) == kept
+    assert hsm_present(declared)[0]["tokens"] == [token, "odd"]
+
+
 @given(INSTANCES)
 def test_the_nth_of_a_model_is_numbered_from_one_and_the_list_stays_in_step(declared: list[dict[str, Any]]) -> None:
     found = hsm_prefixes(declared)

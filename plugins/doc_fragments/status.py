@@ -159,4 +159,8 @@ options:
         type: list
         elements: str
         default: []
+notes:
+  - The PINs are read from the PIN files that M(keyfleet.hsm.hsm_instance) registered. A token without one is reported
+    as not accessible, with V(pin_missing).
+  - A token that belongs to several instances is not tried again when it has refused its PIN once in this task.
 """

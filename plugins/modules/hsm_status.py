@@ -60,10 +60,6 @@ options:
       - report
       - refuse
     default: report
-notes:
-  - The PINs are read from the PIN files that M(keyfleet.hsm.hsm_instance) registered. A token without one is reported
-    as not accessible, with V(pin_missing).
-  - A token that belongs to several instances is not tried again when it has refused its PIN once in this task.
 seealso:
   - module: keyfleet.hsm.hsm_status_info
   - module: keyfleet.hsm.hsm_info

@@ -35,9 +35,6 @@ attributes:
       - There is never a difference to show.
   idempotent:
     support: full
-notes:
-  - The PINs are read from the PIN files that M(keyfleet.hsm.hsm_instance) registered. A token without one is reported
-    as not accessible, with V(pin_missing).
 seealso:
   - module: keyfleet.hsm.hsm_status
   - module: keyfleet.hsm.hsm_info

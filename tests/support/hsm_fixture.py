@@ -22,7 +22,7 @@ from typing import Any
 from forked import Forked, Server
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
-SO_PIN, PIN = "87654321", "739184"
+SO_PIN, PIN = "87654321", "pin-7391"
 
 
 def _spy_library() -> str:

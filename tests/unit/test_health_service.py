@@ -55,7 +55,7 @@ def test_good_configuration() -> None:
         ({"instances": []}, "there is none"),
         ({"instances": [PRIMARY, PRIMARY]}, "is given twice"),
         ({"instances": [{**PRIMARY, "tokens": [{"label": "a"}]}]}, "instances[0].tokens[0].pin_file: is missing"),
-        ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "pin": "739184"}]}]}, "instances[0].tokens[0].pin: unknown"),
+        ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "pin": "pin-7391"}]}]}, "instances[0].tokens[0].pin: unknown"),
         ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "login": "pinpad"}]}]}, "login: must be true or false"),
         ({"instances": [{**PRIMARY, "tokens": [{**TOKEN, "serial": "1"}]}]}, "exactly one of label, serial, slot"),
         ({"instances": [{**PRIMARY, "model": "unheard"}]}, "give the path of its PKCS#11 library"),
@@ -65,7 +65,7 @@ def test_good_configuration() -> None:
 def test_each_problem_is_found(changes: Mapping[str, Any], expected: str) -> None:
     found = problems(**changes)
     assert any(expected in problem for problem in found) and len(found) == 1, found
-    assert "739184" not in str(found)
+    assert "pin-7391" not in str(found)
 
 
 def test_all_problems_are_told_at_once() -> None:

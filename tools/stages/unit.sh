@@ -5,4 +5,4 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-test_in_shards tests/module/whole tests/module tests/unit
+test_in_shards tests/module tests/unit

@@ -79,7 +79,7 @@ def test_a_fault_that_somebody_has_to_look_at_is_not_passed_over(pair: Pair, fau
     else:
         for folder in (pair.hsm.scratch / "tokens").iterdir():
             folder.rename(pair.hsm.scratch / folder.name)
-        pair.hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", "12345678", "--pin", "739184")
+        pair.hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", "12345678", "--pin", "pin-7391")
     answer = pair.keys(AES)
     assert answer["failure"]["code"] == {"pin": "pin_incorrect", "exchanged": "token_changed"}[fault]
     assert "group 'payments', connection 1" in answer["msg"]
@@ -87,11 +87,11 @@ def test_a_fault_that_somebody_has_to_look_at_is_not_passed_over(pair: Pair, fau
 
 
 def test_one_pin_is_not_tried_on_several_tokens(pair: Pair) -> None:
-    for more in ({"pin": "739184"}, {"pin_file": str(pair.hsm.scratch / "pins" / "payments")}):
+    for more in ({"pin": "pin-7391"}, {"pin_file": str(pair.hsm.scratch / "pins" / "payments")}):
         for answer in (pair.keys(AES, **more), pair.sync(**more)):
             assert answer["failure"]["code"] == "invalid_input" and "one PIN is not tried on all" in answer["msg"]
     ok(pair.group("alone", connections=[{"instance": "standby"}]))
-    assert ok(pair.keys(AES, group="alone", pin="739184"))["changed"]
+    assert ok(pair.keys(AES, group="alone", pin="pin-7391"))["changed"]
 
 
 def test_what_contradicts_a_group(pair: Pair) -> None:
@@ -373,7 +373,7 @@ def test_what_was_narrowed_or_suspended_stays_so_when_something_else_changes(pai
 def test_only_the_groups_own_record_narrows_its_key(pair: Pair) -> None:
     """The HSM was changed since the instance recorded the key."""
     ok(pair.hsm.keys(NARROW))
-    direct = {"library": pair.hsm.library, "environment": pair.hsm.environment, "token_label": "payments", "pin": "739184"}
+    direct = {"library": pair.hsm.library, "environment": pair.hsm.environment, "token_label": "payments", "pin": "pin-7391"}
     ok(pair.hsm.run("hsm_key", keys=[{**AES, "operations": ["encrypt", "decrypt"]}], **direct))
     done = four_steps(lambda check: pair.keys(AES, check=check))
     assert done["keys"][0]["operations"] == ["encrypt", "decrypt"] == pair.records()["dek-1"][1]

@@ -321,7 +321,7 @@ def test_sync_export_commit_converge(pair: Pair, tmp_path: Path, ending: str) ->
     assert document == (json.loads(text) if ending == "json" else yaml.safe_load(text))
     assert document["group"]["connections"][0] == {"instance": "primary", "token_label": "payments"}
     assert document["others"] == [] and len(document["keys"]) == 6
-    assert "739184" not in text and str(pair.hsm.scratch / "pins") not in text
+    assert "pin-7391" not in text and str(pair.hsm.scratch / "pins") not in text
     again = ok(pair.keys(*document["keys"]))
     assert again["changed"] is False, again["diff"]
     # The same registry, written again: byte for byte the same.

@@ -153,14 +153,14 @@ def test_a_pin_file_of_another_user_and_a_fifo(hsm: Hsm) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"739184\r\n", "has a line break"),
-        (b"\xef\xbb\xbf739184\n", "has a byte order mark"),
-        (b"739184\0\n", "has a NUL byte"),
-        (b"739184 \n", "has a blank at its beginning or end"),
-        (b"\t739184", "has a blank at its beginning or end"),
-        (b"739184\n\n", "has a line break"),
-        (b"\n739184\n", "has a line break"),
-        (b"\xef\xbb\xbf 739184 \0\r\n\r\n", "has a byte order mark"),
+        (b"pin-7391\r\n", "has a line break"),
+        (b"\xef\xbb\xbfpin-7391\n", "has a byte order mark"),
+        (b"pin-7391\0\n", "has a NUL byte"),
+        (b"pin-7391 \n", "has a blank at its beginning or end"),
+        (b"\tpin-7391", "has a blank at its beginning or end"),
+        (b"pin-7391\n\n", "has a line break"),
+        (b"\npin-7391\n", "has a line break"),
+        (b"\xef\xbb\xbf pin-7391 \0\r\n\r\n", "has a byte order mark"),
     ],
 )
 def test_what_an_editor_puts_into_a_pin_file_is_refused_with_what_mends_it(primary: Hsm, content: bytes, problem: str) -> None:
@@ -178,11 +178,11 @@ def test_what_an_editor_puts_into_a_pin_file_is_refused_with_what_mends_it(prima
     assert logins(log) == 0 and len(list((primary.scratch / "tokens").iterdir())) == 1
     command = answers[0]["msg"].partition("Run: ")[2]
     subprocess.run(["bash", "-c", command], check=True)
-    assert path.read_bytes() in (b"739184\n", b"739184") and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() in (b"pin-7391\n", b"pin-7391") and stat.S_IMODE(path.stat().st_mode) == 0o600
     assert primary.run("hsm_instance", **primary.instance(tokens=[entry]))["changed"] is False
 
 
-@pytest.mark.parametrize("pin", ["739184\n", "739184\r", " 739184", "739184\t", "\ufeff739184"])
+@pytest.mark.parametrize("pin", ["pin-7391\n", "pin-7391\r", " pin-7391", "pin-7391\t", "\ufeffpin-7391"])
 def test_a_pin_that_yaml_has_a_newline_in_is_refused(hsm: Hsm, pin: str) -> None:
     for option in ("pin", "so_pin", "new_pin"):
         message = refused(hsm, "invalid_input", **hsm.instance(tokens=[hsm.token(**{option: pin})]))

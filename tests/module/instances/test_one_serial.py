@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hsm_fixture import SO_PIN, SOFTHSM, Hsm, four_steps, ok
 
-PINS = {"pay": "739184", "web": "184739"}
+PINS = {"pay": "pin-7391", "web": "pin-1847"}
 
 
 @pytest.fixture

@@ -310,7 +310,7 @@ def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
 
 
 def test_without_a_registry_only_what_the_hsm_keeps_is_possible(primary: Hsm) -> None:
-    direct = {"instance": None, "library": primary.library, "environment": primary.environment, "token_label": "payments", "pin": "739184"}
+    direct = {"instance": None, "library": primary.library, "environment": primary.environment, "token_label": "payments", "pin": "pin-7391"}
     ok(primary.keys({**KEK, "generation": 1}, **direct))
     steps(primary, {**KEK, "generation": 2, "previous": "deactivate", "enforce": True}, **direct)
     assert usage(primary, "kek") == ["unwrap"]

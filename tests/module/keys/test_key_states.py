@@ -128,7 +128,7 @@ def test_states_need_a_registry(primary: Hsm) -> None:
         library=primary.library,
         environment=primary.environment,
         token_label="payments",
-        pin="739184",
+        pin="pin-7391",
         keys=[{**AES, "state": "pre-active"}, {"label": "b", "state": "destroyed"}],
     )
     assert len(answer["failure"]["details"]["problems"]) == 2

@@ -197,7 +197,7 @@ def test_pin_files_are_read_on_the_target(hsm: Hsm) -> None:
 
 def test_new_pin_counts_once_the_token_has_it(hsm: Hsm) -> None:
     hsm.register("primary", tokens=[hsm.token("primary")])
-    changing = hsm.token("primary", new_pin="558213")
+    changing = hsm.token("primary", new_pin="pin-5582")
     changing.pop("pin")
     early = run(hsm, entry(hsm, "primary", changing))
     assert early["failure"]["code"] == "pin_not_changed"
@@ -205,7 +205,7 @@ def test_new_pin_counts_once_the_token_has_it(hsm: Hsm) -> None:
     assert run(hsm, entry(hsm, "primary", changing), check=True)["changed"] is True
     hsm.register("primary", tokens=[changing])
     four_steps(hsm, entry(hsm, "primary", changing))
-    assert written(hsm)["hsm_instances"][0]["hsm_password"] == ["558213"]
+    assert written(hsm)["hsm_instances"][0]["hsm_password"] == ["pin-5582"]
 
 
 def test_slots_by_serial_and_by_number(hsm: Hsm) -> None:

@@ -35,7 +35,7 @@ PLAYS = (
     ("gateway_certificate",),
     ("kms_config", "host_look"),
 )
-NEW_PIN = "558213"
+NEW_PIN = "pin-5582"
 PASSPHRASE = "correct horse 4711"
 ZONE_KEY = "0123456789abcdeffedcba987654321089abcdef01234567"
 FOLDERS = ("/etc/keyfleet", "/etc/cosmian", "/etc/fortanix", "/var/lib/keyfleet", "/var/lib/cosmian")

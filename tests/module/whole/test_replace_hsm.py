@@ -135,18 +135,6 @@ def test_another_instance_in_the_place_of_a_dead_primary(host: Host) -> None:
     assert host.play("replace_hsm", **asked)[0] == 0
 
 
-def test_another_token_of_the_same_name(host: Host) -> None:
-    host.served_by_kms = False
-    host.shared("dek")
-    ok(host.hsm.run("hsm_key", group="cards", keys=[{"label": "fixed", "type": "AES"}]))
-    ok(host.hsm.run("hsm_key", instance="primary", keys=[{"label": "own", "type": "AES"}]))
-    host.kill("primary")
-    said = host.play("replace_hsm", replace_hsm_old="primary", replace_hsm_lose="fixed,own")[1]
-    missing = [ok(host.hsm.run("hsm_sync", **scope))["missing"] for scope in ({"group": "cards"}, {"instance": "primary"})]
-    assert missing == [[], []], said
-    assert host.labels("primary") == {"dek"} and "Its keys that were copied are at hsm::softhsm2::" in said
-
-
 def test_instances_go(host: Host) -> None:
     host.shared("dek")
     ok(host.hsm.run("hsm_key", instance="standby", keys=[{"label": "own", "type": "AES"}]))

@@ -25,23 +25,23 @@ def test_mask_of_a_credentials_access_list_is_no_other_reader(
 ) -> None:
     """Only of a credential that is root's: one of another owner never has such a list."""
     path = tmp_path / "pin"
-    path.write_text("739184\n")
+    path.write_text("pin-7391\n")
     path.chmod(mode)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path) if given else "/run/credentials/other")
     try:
-        assert read_pin(str(path), "pin_file").reveal() == "739184" and (taken and (mode == 0o400 or os.geteuid() == 0))
+        assert read_pin(str(path), "pin_file").reveal() == "pin-7391" and (taken and (mode == 0o400 or os.geteuid() == 0))
     except PinError as error:
         assert error.code == "pin_file_unsafe" and not (taken and (mode == 0o400 or os.geteuid() == 0))
 
 
 def test_copy_is_as_new_as_its_original(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.write_text("739184\n")
+    copy.write_text("pin-7391\n")
     tried = Tried(str(copy))
     name_origins({str(copy): "credential:1:7"})
     try:
         token = TokenRecord(TokenSelector("label", "a"), pin_file=str(copy), refusals=frozenset({tried.mark() or ""}))
-        copy.write_text("739184 \n")
+        copy.write_text("pin-7391 \n")
         assert not is_new_try(token, tried), "the copy was made anew, and its original is the same"
         name_origins({str(copy): "credential:2:7"})
         assert is_new_try(token, tried)

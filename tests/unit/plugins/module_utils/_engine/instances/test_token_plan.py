@@ -20,7 +20,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 
 LABEL = TokenSelector("label", "payments")
-PIN, OTHER, SO_PIN = Secret("739184"), Secret("998877"), Secret("87654321")
+PIN, OTHER, SO_PIN = Secret("pin-7391"), Secret("998877"), Secret("87654321")
 DECLARED = TokenSpec(0, LABEL, initialize=True, so_pin=SO_PIN, pin=PIN)
 CHANGE = TokenSpec(0, LABEL, pin_file="/etc/pin", new_pin=OTHER)
 FREE = Token(1, "", "", "m", frozenset(), None)

@@ -11,7 +11,7 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults providers real-kms clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults providers real-kms gateway clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -32,6 +32,7 @@ help:
 	@echo "make faults      every PKCS#11 call of every module failed once, in an hour or two (FAULTS_ARGS='--every 8' in a quarter of it)"
 	@echo "make providers   one play on every PKCS#11 provider of Debian 12 (root, PROVIDERS_ARGS='--only NSS' for one)"
 	@echo "make real-kms    the Eviden server itself on our files and keys (KEYFLEET_KMS_SERVER names its binary)"
+	@echo "make gateway     open gateways, their clients and load balancer, with faults and under load (root, GATEWAY_ARGS=tests/gateway/FILE for one)"
 	@echo "make clean       deletes what these targets made"
 
 demo:
@@ -90,6 +91,9 @@ providers:
 
 real-kms:
 	tools/run.sh real-kms
+
+gateway:
+	tools/run.sh gateway
 
 clean:
 	tools/hosts.sh clean

@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # All hosts that were made from this checkout, those of the tests as well. Needs no root where there are none.
 if [[ ${1:-} == clean ]]; then
-  for home in "$BUILD"/hosts "$BUILD"/fleet "$BUILD"/molecule "$BUILD"/providers; do
+  for home in "$BUILD"/hosts "$BUILD"/fleet "$BUILD"/molecule "$BUILD"/providers "$BUILD"/gateway; do
     [[ ! -d $home ]] || KEYFLEET_HOSTS=$home "${BASH_SOURCE[0]}" down --images
   done
   exit

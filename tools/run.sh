@@ -53,7 +53,7 @@ stop() {
   done
   wait
   # What a stage of this run that was stopped left behind. Another run may be using the other's hosts.
-  for home in molecule fleet providers; do
+  for home in molecule fleet providers gateway; do
     if [[ " ${stages[*]} " == *" $home "* && -d $BUILD/$home ]]; then
       KEYFLEET_HOSTS=$BUILD/$home "$ROOT/tools/hosts.sh" down >/dev/null 2>&1 || true
     fi

@@ -13,7 +13,8 @@
  *   crash        ends the process with SIGSEGV,
  *   hang         never returns.
  * With :on behind it, every later call but C_Finalize returns CKR_DEVICE_ERROR without the real call. FAULT_LOG is a file that
- * gets one line for each call. FAULT_COUNT is a file of eight bytes that counts the calls of all processes.
+ * gets one line for each call. FAULT_COUNT is a file of eight bytes that counts the calls of all processes. FAULT_SWITCH is a file
+ * that holds a HOW for every call of all processes but C_Finalize, as long as it is there; its hang ends with it.
  *
  * FAULT_FLAGS are flags that C_GetTokenInfo adds for a token that is initialised; FAULT_SERIAL is the serial number that it gives to
  * every token, padded with NUL. FAULT_FALSE is ATTRIBUTE=VALUE: a template for a new object that says that this attribute is false
@@ -103,6 +104,20 @@ static const char *planned(const char *name, long number)
     snprintf(wanted, sizeof wanted, "%s:%ld:", name, number);
     at = strstr(plan, wanted);
     return at && (at == plan || at[-1] == ' ') ? at + strlen(wanted) : NULL;
+}
+
+/* What FAULT_SWITCH says now: HOW, or NULL. */
+static const char *switched(void)
+{
+    static __thread char how[32];
+    const char *path = getenv("FAULT_SWITCH");
+    int file = path ? open(path, O_RDONLY) : -1;
+    ssize_t length = file < 0 ? 0 : read(file, how, sizeof how - 1);
+
+    if (file >= 0)
+        close(file);
+    how[length > 0 ? length : 0] = 0;
+    return length > 0 ? how : NULL;
 }
 
 /* Whether this call fails because an earlier one has: for the calls of all processes, their numbers tell. */
@@ -202,6 +217,9 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
     how = planned(name, ++seen[index]);
     if (!how)
         how = planned("*", number);
+    if (!how && strcmp(name, "C_Finalize"))
+        for (how = switched(); how && !strncmp(how, "hang", 4); how = switched())
+            usleep(50000);
     if (!how && (rv = refused(index, b, c, d, e, f, g)))
         return rv;
     if (!how && index == LOGIN && getenv("FAULT_PINPAD"))

@@ -26,7 +26,8 @@ positional: _input, variables
 options:
   _input:
     description:
-      - The gateways, with C(name), C(address), C(port), C(health_port), C(priority), C(certificate_name) and C(token_serial) of each.
+      - The gateways, with C(name), C(address), C(port), C(health_port), C(ports), C(priority), C(certificate_name) and
+        C(token_serial) of each.
     type: list
     elements: dict
     required: true
@@ -77,6 +78,7 @@ _COUNTS = (
 _NEEDED = {
     *_COUNTS,
     *("group", "check_tokens", "bind", "port", "health", "health_ca_file", "health_insecure"),
+    *("ports", "share"),
     *("stats", "stats_bind", "stats_port", "stats_user", "stats_password"),
     *("packages", "manage_package", "config_path", "foreign", "replace_config"),
 }
@@ -123,6 +125,9 @@ def _gateway(gateway: Mapping[str, Any]) -> Iterator[str]:
     for field in ("port", "health_port"):
         if _port(gateway[field]) is None:
             yield f"invalid {field} {gateway[field]}: give a number from 1 to 65535"
+    ports = gateway["ports"]
+    if not isinstance(ports, Mapping) or any(_port(port) is None for port in ports.values()):
+        yield "invalid ports: give a mapping, from names to numbers from 1 to 65535"
     if _number(gateway["priority"]) is None:
         yield f"invalid priority {gateway['priority']}: give a whole number of at least 1"
     if not isinstance(gateway["token_serial"], str):
@@ -137,20 +142,51 @@ def _gateways(gateways: Sequence[Mapping[str, Any]], given: Mapping[str, Any], h
         )
     for gateway in gateways:
         yield from (f"load_balancer_gateways: {gateway['name']}: {problem}" for problem in _gateway(gateway))
-        if given["check_tokens"] and len(gateways) > 1 and gateway["name"] not in hosts and gateway["token_serial"] == "":
+        foreign = given["check_tokens"] and len(gateways) > 1 and gateway["name"] not in hosts
+        if foreign and given["share"] == "keys":
+            yield (
+                f"load_balancer_gateways: {gateway['name']}: not a host of the inventory, so its keys cannot be compared: set "
+                "load_balancer_check_tokens to false, or leave it out"
+            )
+        elif foreign and gateway["token_serial"] == "":
             yield (
                 f"load_balancer_gateways: {gateway['name']}: not a host of the inventory, so its token cannot be looked at: give its "
                 "token_serial, or set load_balancer_check_tokens to false"
             )
         here = _everywhere(str(given["bind"])) or given["bind"] == gateway["address"]
-        if gateway["name"] == host and here and _same_port(gateway["port"], given["port"]):
-            yield (
-                f"load_balancer_port: {given['port']} is the port of the gateway on this host: give another one, or another address with "
-                "load_balancer_bind"
-            )
+        if gateway["name"] == host and here:
+            yield from _taken(gateway, given)
     for name, times in Counter(str(gateway["name"]) for gateway in gateways).items():
         if times > 1:
             yield f"load_balancer_gateways: {name}: {times} gateways have this name: give each its own"
+
+
+def _taken(gateway: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+    """Ports of the load balancer that the gateway on its host has."""
+    own = [gateway["port"], *(gateway["ports"].values() if isinstance(gateway["ports"], Mapping) else ())]
+    more = given["ports"] if isinstance(given["ports"], Mapping) else {}
+    for name, port in [("load_balancer_port", given["port"]), *((f"load_balancer_ports: {name}", port) for name, port in more.items())]:
+        if any(_same_port(port, one) for one in own):
+            yield f"{name}: {port} is the port of the gateway on this host: give another one, or another address with load_balancer_bind"
+
+
+def _ports(given: Mapping[str, Any]) -> Iterator[str]:
+    """The problems of ``load_balancer_ports``."""
+    if not isinstance(given["ports"], Mapping):
+        yield "load_balancer_ports: give a mapping, from names to ports"
+        return
+    taken = [("load_balancer_port", given["port"])]
+    if given["stats"]:
+        taken.append(("load_balancer_stats_port", given["stats_port"]))
+    for name, port in given["ports"].items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
+            yield f"load_balancer_ports: invalid name {name!r}: use letters, digits, _ and -"
+        if _port(port) is None:
+            yield f"load_balancer_ports: {name}: invalid port {port}: give a number from 1 to 65535"
+        for other, number in taken:
+            if _same_port(port, number):
+                yield f"load_balancer_ports: {name}: {port} is the port of {other}, too: give each its own"
+        taken.append((f"load_balancer_ports: {name}", port))
 
 
 def _is_path(value: Any) -> bool:
@@ -201,7 +237,7 @@ def load_balancer_problems(gateways: Any, variables: Any, hosts: Any, host: Any)
     if not isinstance(variables, Mapping) or (lacking := _NEEDED - variables.keys()):
         what = ", ".join(sorted(lacking)) if isinstance(variables, Mapping) else "all"
         raise AnsibleFilterError(f"keyfleet.hsm.load_balancer_problems: variables: missing {what}: give the role's variables")
-    return [*_gateways(gateways, variables, hosts, host), *_variables(variables)]
+    return [*_gateways(gateways, variables, hosts, host), *_variables(variables), *_ports(variables)]
 
 
 class FilterModule:

@@ -76,14 +76,18 @@ class Scene:
         variables = " ".join(f"{name}={value}" for name, value in environment.items())
         return self.ssh(host, f"sudo {variables} {PYTHON} - <<'END'\n{code}\nEND").stdout
 
-    def servers(self) -> dict[str, str]:
-        """What the balancer says of each gateway: UP, DOWN, or on the way to either."""
-        rows = csv.DictReader(self.python(APP, STATISTICS).removeprefix("# ").splitlines())
-        return {row["svname"]: row["status"] for row in rows if row["pxname"] == "gateways" and row["svname"] != "BACKEND"}
+    def put(self, host: str, path: str, text: str) -> None:
+        """A file that everybody may read."""
+        self.ssh(host, f"sudo install -m 644 /dev/stdin {path} <<'END'\n{text}\nEND")
 
-    def wait_for_server(self, host: str, status: str, seconds: float = 60) -> None:
+    def servers(self, backend: str = "gateways") -> dict[str, str]:
+        """What the balancer says of each gateway: UP, DOWN, or on the way to either. Each further port has a backend of its own."""
+        rows = csv.DictReader(self.python(APP, STATISTICS).removeprefix("# ").splitlines())
+        return {row["svname"]: row["status"] for row in rows if row["pxname"] == backend and row["svname"] != "BACKEND"}
+
+    def wait_for_server(self, host: str, status: str, backend: str = "gateways", seconds: float = 60) -> None:
         until = time.monotonic() + seconds
-        while (found := self.servers())[host] != status:
+        while (found := self.servers(backend))[host] != status:
             assert time.monotonic() < until, found
             time.sleep(0.3)
 

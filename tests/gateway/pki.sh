@@ -19,3 +19,4 @@ for name; do
 done
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key
+for key in rsa ec; do openssl pkey -in $key.key -pubout -out $key.pub; done

@@ -19,13 +19,23 @@ from hypothesis import strategies as st
 
 ROLE = Path(__file__).resolve().parents[4] / "roles/load_balancer"
 HOSTS = ["gw1", "gw2", "lb1"]
-GATEWAY = {"address": "192.0.2.1", "port": 4442, "health_port": 4441, "priority": 1, "certificate_name": "gw.example", "token_serial": ""}
+GATEWAY: dict[str, Any] = {
+    "address": "192.0.2.1",
+    "port": 4442,
+    "health_port": 4441,
+    "priority": 1,
+    "certificate_name": "gw.example",
+    "token_serial": "",
+}
+GATEWAY["ports"] = {}
 GATEWAYS = [{**GATEWAY, "name": "gw1"}, {**GATEWAY, "name": "gw2", "priority": 2}]
 VARIABLES: dict[str, Any] = {
     "group": "gateways",
     "check_tokens": True,
     "bind": "::",
     "port": 4442,
+    "ports": {},
+    "share": "token",
     "health": "http",
     "health_ca_file": "",
     "health_insecure": False,
@@ -68,6 +78,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"timeout_close": None}, f"load_balancer_timeout_close: invalid value None: {COUNT}"),
     ({"keepalive": "60\n"}, f"load_balancer_keepalive: invalid value 60\n: {COUNT}"),
     ({"stats_port": 65536}, f"load_balancer_stats_port: invalid port 65536: {PORT}"),
+    ({"ports": {"many": "x"}}, f"load_balancer_ports: many: invalid port x: {PORT}"),
     ({"bind": "a b"}, "load_balancer_bind: invalid address 'a b': give one address of this host, 0.0.0.0 or ::"),
     (
         {"health": "https"},
@@ -89,6 +100,7 @@ GATEWAY_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"port": 0}, f"invalid port 0: {PORT}"),
     ({"health_port": 70000}, f"invalid health_port 70000: {PORT}"),
     ({"priority": 0}, f"invalid priority 0: {COUNT}"),
+    ({"ports": {"many": 0}}, "invalid ports: give a mapping, from names to numbers from 1 to 65535"),
     ({"token_serial": 211215271}, "token_serial is a number, and YAML drops zeros in front of one: put it in quotes, as the token has it"),
 ]
 
@@ -127,6 +139,28 @@ def test_all_problems_come_at_once_and_each_once(variables: set[int], fields: se
         (GATEWAYS, "gw1", {}, ["load_balancer_port: 4442 is the port of the gateway on this host"]),
         (GATEWAYS, "gw1", {"bind": "192.0.2.1"}, ["load_balancer_port: 4442 is the port of the gateway on this host"]),
         (GATEWAYS, "gw1", {"bind": "192.0.2.7"}, []),
+        (
+            [{**GATEWAYS[0], "ports": {"many": 4443}}],
+            "gw1",
+            {"port": 1, "ports": {"many": 4443}},
+            ["load_balancer_ports: many: 4443 is the port of"],
+        ),
+        (GATEWAYS, "lb1", {"ports": [4443]}, ["load_balancer_ports: give a mapping, from names to ports"]),
+        (GATEWAYS, "lb1", {"ports": {"a b": 4443}}, ["load_balancer_ports: invalid name 'a b': use letters"]),
+        (GATEWAYS, "lb1", {"ports": {"a": 4443, "b": "4443"}}, ["load_balancer_ports: b: 4443 is the port of load_balancer_ports: a, too"]),
+        (
+            GATEWAYS,
+            "lb1",
+            {"ports": {"a": 4442, "b": 8404}},
+            ["load_balancer_ports: a: 4442 is the", "load_balancer_ports: b: 8404 is the"],
+        ),
+        (GATEWAYS, "lb1", {"ports": {"b": 8404}, "stats": False}, []),
+        (
+            [GATEWAYS[0], {**GATEWAY, "name": "else", "token_serial": "0123"}],
+            "lb1",
+            {"share": "keys"},
+            ["load_balancer_gateways: else: not a host"],
+        ),
         (GATEWAYS, "gw1", {"port": "5442"}, []),
         (GATEWAYS, "lb1", {"stats_port": "4442"}, ["load_balancer_port, load_balancer_stats_port: both are 4442: give two"]),
         (GATEWAYS, "lb1", {"health": "https", "health_ca_file": "/a", "health_insecure": True}, ["load_balancer_health: https needs"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.gateway_front import common_names, fingerprints, front_plan
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.gateway_front import common_names, dns_names, fingerprints, front_plan
 
 DOCUMENTATION = r"""
 name: gateway_plan
@@ -57,7 +57,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(problems), one text for each. C(instances), what templates need of each. C(common_names) and C(fingerprints) of the clients.
+    - C(problems), one text for each. C(instances), what templates need of each. C(common_names), C(dns_names) and C(fingerprints) of
+      the clients.
   type: dict
   sample:
     problems: []
@@ -71,6 +72,7 @@ _value:
         max_sessions: 1024
         queue_seconds: 2073600
     common_names: [app1]
+    dns_names: [app1]
     fingerprints: []
 """
 
@@ -90,6 +92,7 @@ def gateway_plan(instances: Any, variables: Any, architecture: Any = "x86_64") -
         "problems": plan.problems,
         "instances": plan.instances,
         "common_names": common_names(clients),
+        "dns_names": dns_names(clients),
         "fingerprints": fingerprints(clients),
     }
 

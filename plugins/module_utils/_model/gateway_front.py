@@ -24,6 +24,7 @@ LONGEST = 24 * 86400
 # RFC 7512, section 2.3: what a path attribute may hold as it is.
 _URI_SAFE = ":[]@!$'()*+,=&"
 _FINGERPRINT = re.compile(r"sha256:([0-9a-fA-F]{64})\Z")
+_DNS_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 # A client of SoftHSM2 at a time, since its login rewrites the token in place under the eyes of the others.
 _ONE_CLIENT = 1
 
@@ -157,17 +158,22 @@ def common_names(clients: Sequence[Any]) -> list[str]:
     return [str(one) for one in clients if not _FINGERPRINT.match(str(one))]
 
 
+def dns_names(clients: Sequence[Any]) -> list[str]:
+    """Those of the names that an alternative name can be, in small letters, as the role's dns_names.lua gives them."""
+    return [name.lower() for name in common_names(clients) if _DNS_NAME.match(name)]
+
+
 def _clients(variables: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with who may connect."""
     clients, ca = variables["clients"], variables["client_ca_source"]
     if not isinstance(clients, (list, tuple)):
-        yield "gateway_clients: give a list of common names and fingerprints."
+        yield "gateway_clients: give a list of names and fingerprints."
         clients = []
     for one in clients:
         try:
             config_word(one if isinstance(one, str) else "", "haproxy")
         except ValueError as error:
-            yield f"gateway_clients: an entry {error}. Give common names, or fingerprints as sha256:<64 digits>."
+            yield f"gateway_clients: an entry {error}. Give names, or fingerprints as sha256:<64 digits>."
         if str(one).lower().startswith("sha256:") and not _FINGERPRINT.match(str(one)):
             yield f"gateway_clients: {one!r} is not a fingerprint. Give sha256: and 64 hexadecimal digits."
     if not ca:

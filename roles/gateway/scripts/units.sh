@@ -26,7 +26,7 @@ for unit; do
   name=${unit#*@}
   set -- "$units/$unit.service"
   case $unit in
-    keyfleet-front@*) set -- "$@" "$certificate" "$folder/$name.cfg" "$folder/client_ca.pem" "$folder/client_crl.pem" ;;
+    keyfleet-front@*) set -- "$@" "$certificate" "$folder/$name.cfg" "$folder/client_ca.pem" "$folder/client_crl.pem" "$folder/dns_names.lua" ;;
   esac
   changed=$(stat --format=%Y "$@" 2>/dev/null | sort -n | tail -n 1)
   # systemd tells whole seconds.

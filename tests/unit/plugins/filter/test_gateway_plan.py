@@ -30,7 +30,7 @@ def plan(*instances: dict[str, Any], **changed: Any) -> dict[str, Any]:
 
 
 def test_instances_with_their_ports_tokens_and_limits() -> None:
-    found = plan(LUNA, {**SOFT, "connection_timeout": "3"}, ports={"soft": 4443}, clients=["app1", f"sha256:{DIGEST}"])
+    found = plan(LUNA, {**SOFT, "connection_timeout": "3"}, ports={"soft": 4443}, clients=["App 1", "App1", f"sha256:{DIGEST}"])
     assert found["problems"] == []
     luna, soft = found["instances"]
     assert luna == {
@@ -49,7 +49,7 @@ def test_instances_with_their_ports_tokens_and_limits() -> None:
         1,
         3,
     )
-    assert (found["common_names"], found["fingerprints"]) == (["app1"], [DIGEST.upper()])
+    assert (found["common_names"], found["dns_names"], found["fingerprints"]) == (["App 1", "App1"], ["app1"], [DIGEST.upper()])
 
 
 def test_the_instance_that_is_named_is_the_only_one() -> None:

@@ -53,7 +53,8 @@ options:
     required: true
   source:
     description:
-      - Absolute path of a PKCS#12 file on the target, the contents of which are put in place.
+      - Absolute path of a file on the target, the contents of which are put in place. It is PKCS#12, or PEM with the
+        private key, its certificate and the chain above, in any order. Which of the two it is shows in its contents.
       - It is refused when it has a password, holds no private key or no certificate of that key, has expired or is not
         valid yet. No password and an empty password are the same here.
       - It is not copied byte by byte. Key, certificate and chain are written in a form that is not encrypted, since
@@ -163,7 +164,7 @@ EXAMPLES = r"""
     valid_days: 730
     renew_before: 90d
 
-- name: Put a certificate in place that a CA has issued
+- name: Put a certificate in place that a CA has issued, from a P12 or a PEM file
   keyfleet.hsm.gateway_certificate:
     path: /etc/fortanix/pki/gateway3.p12
     source: /etc/keyfleet/import/gateway3.p12

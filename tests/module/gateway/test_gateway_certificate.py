@@ -36,7 +36,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options impor
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12, serialize_key_and_certificates
 from cryptography.x509.oid import NameOID
 from hsm_fixture import Hsm, four_steps, ok
@@ -171,8 +171,9 @@ class Pair:
         issuer: Pair | None = None,
         itself: bool = False,
         ca: bool = False,
+        key: Any = None,
     ) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         by, signer = subject, self.key
         if issuer is not None:
@@ -201,6 +202,11 @@ class Pair:
         """key.pem and cert.pem for openssl."""
         (folder / "key.pem").write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         (folder / "cert.pem").write_bytes(self.certificate.public_bytes(Encoding.PEM))
+
+    def text(self, *, key: bool = True, password: bytes = b"", form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+        """Its key in PEM, or its certificate."""
+        hidden = BestAvailableEncryption(password) if password else NoEncryption()
+        return self.key.private_bytes(Encoding.PEM, form, hidden) if key else self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def fingerprint(self) -> str:
@@ -371,6 +377,8 @@ def of_no_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes
     pair, other = Pair(), Pair()
     pair.pem(place.folder)
     both = ("-inkey", "key.pem", "-in", "cert.pem")
+    key, certificate = ((place.folder / name).read_bytes() for name in ("key.pem", "cert.pem"))
+    again = Pair(key=pair.key).text(key=False)
     wrong = serialize_key_and_certificates(None, other.key, None, [pair.certificate], NoEncryption())
     return {
         "password": (place.openssl(*both, "-passout", "pass:canary-p12"), "has a password"),
@@ -379,7 +387,15 @@ def of_no_use(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes
         "cut off": (pair.p12()[:-40], "is no PKCS#12 file, or a damaged one"),
         "empty": (b"", "is no PKCS#12 file, or a damaged one"),
         "another format": (pair.certificate.public_bytes(Encoding.DER), "is no PKCS#12 file"),
-        "PEM": ((place.folder / "key.pem").read_bytes(), "is PEM and no PKCS#12"),
+        "PEM key": (key, "holds no certificate"),
+        "PEM certificate": (certificate, "holds no private key"),
+        "PEM mismatch": (other.text(key=False) + key, "none of its certificates belongs to"),
+        "PEM two keys": (certificate + key + other.text(), "holds 2 private keys"),
+        "PEM two certificates": (key + certificate + again, "holds several certificates of the private key"),
+        "PEM password": (certificate + pair.text(password=b"canary-p12"), "holds a private key with a password"),
+        "PEM old password": (certificate + pair.text(password=b"canary-p12", form=PrivateFormat.TraditionalOpenSSL), "with a password"),
+        "PEM damaged key": (certificate + key.replace(b"M", b"N"), "holds a private key that cannot be read"),
+        "PEM damaged certificate": (key + certificate.replace(b"M", b"N"), "holds a certificate that cannot be read"),
         "no key": (place.openssl("-nokeys", "-in", "cert.pem", "-passout", "pass:"), "holds no private key"),
         "no certificate": (serialize_key_and_certificates(None, pair.key, None, None, NoEncryption()), "holds no certificate"),
         "mismatch": (wrong, "none of its certificates belongs to"),
@@ -399,16 +415,17 @@ def test_a_file_that_is_of_no_use_is_not_replaced_in_silence(place: Place, of_no
     read(place.path)
 
 
-@pytest.mark.parametrize(
-    "which",
-    ["password", "old encryption", "damaged", "cut off", "empty", "another format", "PEM", "no key", "no certificate", "mismatch"],
-)
+P12_OF_NO_USE = ("password", "old encryption", "damaged", "cut off", "empty", "another format", "no key", "no certificate", "mismatch")
+PEM_OF_NO_USE = ("key", "certificate", "mismatch", "two keys", "two certificates", "password", "old password", "damaged key")
+
+
+@pytest.mark.parametrize("which", [*P12_OF_NO_USE, *(f"PEM {one}" for one in (*PEM_OF_NO_USE, "damaged certificate"))])
 def test_a_given_file_that_is_of_no_use(place: Place, of_no_use: dict[str, tuple[bytes, str]], which: str) -> None:
     content, words = of_no_use[which]
     place.process = which == "password"
     message = place.refused("invalid_input", source=place.give(content))
     assert message.startswith(f"source: {place.source} ") and words in message
-    assert "canary" not in message and ("make " in message or "take " in message)
+    assert "canary" not in message and re.search(": (make|take|put|leave) ", message)
     assert not place.path.parent.exists()
 
 
@@ -473,6 +490,19 @@ def test_a_given_one_in_every_form_without_a_password(place: Place, form: str) -
     (was,), (now,) = mended["diff"]["before"].values(), mended["diff"]["after"].values()
     assert (was["written_by"], now["written_by"]) == ("another program", "this module, without encryption")
     assert ENCRYPTED not in place.path.read_bytes()
+
+
+@pytest.mark.parametrize("form", (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL), ids=("PKCS8", "traditional"))
+def test_a_given_one_in_pem(place: Place, form: PrivateFormat) -> None:
+    above = Pair("Test CA", itself=True, ca=True)
+    pair = Pair(issuer=above)
+    # As programs write it: text between the blocks, and the key's in the middle.
+    parts = (above.text(key=False), pair.text(form=form), pair.text(key=False))
+    done = place.four_steps(source=place.give(b"subject=x\r\n".join(parts)))
+    assert (done["fingerprint_sha256"], done["self_signed"]) == (pair.fingerprint, False)
+    assert greeted(place.path, above.text(key=False).decode(), "given.example.com")
+    # The same in a P12 file is no change.
+    assert ok(place.run(source=place.give(pair.p12(above))))["changed"] is False
 
 
 def test_a_given_one_follows_its_source(place: Place) -> None:

@@ -20,7 +20,22 @@ from ..._model.errors import InputError, KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, KEEP, Context, Outcome, Step, diff_of
 from ..x509.building import build_self_signed, wanted_profile
 from ..x509.reading import is_due, iso, profile
-from .p12_file import GIVEN, SELF_SIGNED, Bundle, Existing, P12Fault, group_id, load, put, read_existing, read_source, serialized, user_id
+from .p12_file import (
+    GIVEN,
+    SELF_SIGNED,
+    Bundle,
+    Existing,
+    P12Fault,
+    group_id,
+    is_pem,
+    load,
+    put,
+    read_existing,
+    read_source,
+    serialized,
+    user_id,
+)
+from .pem_file import load_pem
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -79,7 +94,7 @@ def _source(path: str, context: Context) -> Bundle | None:
         return None
     except OSError as error:
         raise P12Fault(f"cannot be read: {error.strerror}: run as its owner (become: true)") from None
-    bundle = load(raw, path)
+    bundle = load_pem(raw, path) if is_pem(raw) else load(raw, path)
     try:
         bundle.check_time(datetime.now(timezone.utc))
     except P12Fault as fault:

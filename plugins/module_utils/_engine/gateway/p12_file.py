@@ -91,7 +91,7 @@ def without_password(path: str) -> str:
 
 def load(raw: bytes, path: str) -> Bundle:
     """The key and the certificates in ``raw``, which came from ``path``. Raises :class:`P12Fault`."""
-    if not _is_pfx(raw) and b"-----BEGIN" in raw:
+    if is_pem(raw):
         raise P12Fault(
             "is PEM and no PKCS#12: make one of the key and its certificates with openssl pkcs12 -export -inkey key.pem -in cert.pem "
             "-passout pass: -out nopass.p12"
@@ -111,13 +111,17 @@ def load(raw: bytes, path: str) -> Bundle:
         raise P12Fault("holds no private key: make it anew with the key, by openssl pkcs12 -export -inkey key.pem -in cert.pem")
     if found.cert is None and not found.additional_certs:
         raise P12Fault("holds no certificate: make it anew with it, by openssl pkcs12 -export -inkey key.pem -in cert.pem")
-    if found.cert is None or not _belongs(found.key, found.cert.certificate):
+    if found.cert is None or not belongs(found.key, found.cert.certificate):
         raise P12Fault("holds a private key that none of its certificates belongs to: make it anew from a key and its own certificate")
     certificates = [read_certificate(one.certificate.public_bytes(Encoding.DER)) for one in (found.cert, *found.additional_certs)]
     if any(one.parsed is None for one in certificates):
         raise P12Fault("holds a certificate that cannot be read: make it anew with openssl pkcs12 -export -passout pass:")
     name = (found.cert.friendly_name or b"").decode("utf-8", "replace")
     return Bundle(found.key, certificates[0], tuple(certificates[1:]), name)
+
+
+def is_pem(raw: bytes) -> bool:
+    return b"-----BEGIN" in raw and not _is_pfx(raw)
 
 
 def _is_pfx(raw: bytes) -> bool:
@@ -132,7 +136,7 @@ def _is_pfx(raw: bytes) -> bool:
     return len(raw) == start + length and raw[start : start + 3] == b"\x02\x01\x03"
 
 
-def _belongs(key: Any, certificate: Any) -> bool:
+def belongs(key: Any, certificate: Any) -> bool:
     try:
         return spki_of(key.public_key()) == spki_of(certificate.public_key())
     except unreadable():

@@ -4,11 +4,14 @@
 
 """What an application host has of the gateway: signatures, refusals, and its turn. Prints one line for each thing seen.
 
-Arguments: the gateway's name, the folder with certificates, the gateway's address. Runs with the modules' Python.
+Arguments: the gateway's name, and the folder with certificates and the gateway's address; without these two it signs only. Runs with the
+modules' Python.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +21,6 @@ LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 PROXY = f"{LIBRARIES}/p11-kit-proxy.so"
 # One HSM alone: the proxy connects to all, and the other one takes a single client.
 CLIENT = f"{LIBRARIES}/pkcs11/p11-kit-client.so"
-MANY = {"P11_KIT_SERVER_ADDRESS": "unix:path=/run/keyfleet-client/many.sock"}
 PIN = "271828"  # of a token that is made for this test
 SIGN = """
 import sys, pkcs11
@@ -39,13 +41,19 @@ except Exception as error:
 """
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+def socket_of(name: str) -> dict[str, str]:
+    return {"P11_KIT_SERVER_ADDRESS": f"unix:path=/run/keyfleet-client/{name}.sock"}
+
+
+def run(*command: str, **environment: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment).stdout
 
 
 def sign(token: str) -> None:
-    """An RSA and an EC key, with OpenSSL, which also verifies, and with python-pkcs11."""
+    """An RSA and an EC key, with OpenSSL, which also verifies, pkcs11-tool and python-pkcs11."""
     Path("data").write_bytes(b"x" * 32)
+    Path("digest").write_bytes(hashlib.sha256(b"x" * 32).digest())
+    print("seen", run("pkcs11-tool", "--module", PROXY, "--list-slots").count(f" {token}\n"))
     for key in ("rsa", "ec"):
         uri = f"pkcs11:token={token};object={key}"
         engine = ("-engine", "pkcs11")
@@ -64,7 +72,27 @@ def sign(token: str) -> None:
         )
         secret = f"{uri};type=private?pin-value={PIN}"
         run("openssl", "dgst", *engine, "-keyform", "engine", "-sha256", "-sign", secret, "-out", f"{key}.openssl", "data")
-        print("openssl", key, run("openssl", "dgst", "-sha256", "-verify", f"{key}.pub", "-signature", f"{key}.openssl", "data").strip())
+        how = ("SHA256-RSA-PKCS", "data") if key == "rsa" else ("ECDSA", "digest")
+        run(
+            *(
+                "pkcs11-tool",
+                "--module",
+                PROXY,
+                "--token-label",
+                token,
+                "--login",
+                "--pin",
+                "env:PIN",
+                "--sign",
+                "--id",
+                key.encode().hex(),
+            ),
+            *("--mechanism", how[0], "--signature-format", "openssl", "--input-file", how[1], "--output-file", f"{key}.pkcs11-tool"),
+            PIN=PIN,
+        )
+        for program in ("openssl", "pkcs11-tool"):
+            said = run("openssl", "dgst", "-sha256", "-verify", f"{key}.pub", "-signature", f"{key}.{program}", "data")
+            print(program, key, said.strip())
     # A process of its own: one that has initialized the library holds its place.
     print(run(sys.executable, "-c", SIGN, PROXY, token, PIN).strip())
 
@@ -82,22 +110,39 @@ def shows(address: str, folder: Path, name: str | None) -> None:
             client.kill()
 
 
+def client(name: str, token: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, CLIENT, token]
+    return subprocess.Popen(command, env=socket_of(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def seen(one: subprocess.Popen[str]) -> tuple[str, float]:
+    word, seconds = (one.stdout or sys.stdin).readline().split()
+    return word, float(seconds)
+
+
+def trusts(token: str, folder: Path) -> None:
+    """Which servers the client takes: the gateway; the same under a name that it does not have; one whose certificate is of another CA."""
+    shown = ["-cert", str(folder / "rogue.crt"), "-key", str(folder / "rogue.key")]
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:4450", *shown]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as rogue:
+        for name in ("one", "wrong", "rogue"):
+            asked = client(name, token)
+            word = seen(asked)[0]
+            asked.kill()
+            asked.wait()
+            if name == "rogue":
+                rogue.terminate()
+            why = " unknown ca" if name == "rogue" and "alert unknown ca" in (rogue.stdout or sys.stdin).read() else ""
+            print("server", name, word + why)
+
+
 def take_turns(token: str) -> None:
     """Two hold, the third is refused after 3 seconds, the fourth gets in when one leaves."""
-
-    def client() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLD, CLIENT, token]
-        return subprocess.Popen(command, env=MANY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def seen(one: subprocess.Popen[str]) -> tuple[str, float]:
-        word, seconds = (one.stdout or sys.stdin).readline().split()
-        return word, float(seconds)
-
-    holders = [client(), client()]
+    holders = [client("many", token), client("many", token)]
     print("two", *(seen(one)[0] for one in holders))
-    word, seconds = seen(client())
+    word, seconds = seen(client("many", token))
     print("third", word, seconds > 2.9)
-    fourth = client()
+    fourth = client("many", token)
     time.sleep(1)
     holders[0].kill()
     print("fourth", seen(fourth)[0])
@@ -105,10 +150,13 @@ def take_turns(token: str) -> None:
         one.kill()
 
 
-def main(host: str, folder: str, address: str) -> None:
+def main(host: str, folder: str = "", address: str = "") -> None:
     sign(f"one-{host}")
-    for name in ("known", "foreign", "revoked", "unnamed", None):
+    if not folder:
+        return
+    for name in ("known", "named", "foreign", "revoked", "unnamed", None):
         shows(f"{address}:4442", Path(folder), name)
+    trusts(f"one-{host}", Path(folder))
     take_turns(f"many-{host}")
 
 

@@ -72,24 +72,10 @@ def sign(token: str) -> None:
         )
         secret = f"{uri};type=private?pin-value={PIN}"
         run("openssl", "dgst", *engine, "-keyform", "engine", "-sha256", "-sign", secret, "-out", f"{key}.openssl", "data")
-        how = ("SHA256-RSA-PKCS", "data") if key == "rsa" else ("ECDSA", "digest")
-        run(
-            *(
-                "pkcs11-tool",
-                "--module",
-                PROXY,
-                "--token-label",
-                token,
-                "--login",
-                "--pin",
-                "env:PIN",
-                "--sign",
-                "--id",
-                key.encode().hex(),
-            ),
-            *("--mechanism", how[0], "--signature-format", "openssl", "--input-file", how[1], "--output-file", f"{key}.pkcs11-tool"),
-            PIN=PIN,
-        )
+        mechanism, file = ("SHA256-RSA-PKCS", "data") if key == "rsa" else ("ECDSA", "digest")
+        signing = ("--sign", "--id", key.encode().hex(), "--mechanism", mechanism, "--signature-format", "openssl")
+        files = ("--input-file", file, "--output-file", f"{key}.pkcs11-tool")
+        run("pkcs11-tool", "--module", PROXY, "--token-label", token, "--login", "--pin", "env:PIN", *signing, *files, PIN=PIN)
         for program in ("openssl", "pkcs11-tool"):
             said = run("openssl", "dgst", "-sha256", "-verify", f"{key}.pub", "-signature", f"{key}.{program}", "data")
             print(program, key, said.strip())

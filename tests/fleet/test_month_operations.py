@@ -16,6 +16,18 @@ from month_fixture import ACCESS, CANARIES, MACHINE, NEXT_PIN, PIN, WRITES_AND_S
 from old_registry import downgrade
 
 
+# In the place of the open gateway's health service, which no host of the month has: it is given a PIN in the same way. When it is stopped, it
+# keeps what the PIN file holds then.
+HEALTH = """
+[Service]
+LoadCredential=pin:/etc/keyfleet/pins/standby
+ExecStart=/bin/sleep infinity
+ExecStopPost=/bin/cp /etc/keyfleet/pins/standby /root/at-stop
+[Install]
+WantedBy=multi-user.target
+"""
+
+
 def new_token(label: str) -> str:
     return f"{{{{ new_token | combine({{'label': '{label}', 'pin_file': '/etc/keyfleet/pins/{label}'}}) }}}}"
 
@@ -92,8 +104,14 @@ def test_a_pin_is_rotated(month: Month) -> None:
     with month.edited() as declared:
         [token] = declared["hsm_instances"][1]["tokens"]
         declared["hsm_instances"][1]["tokens"] = [token.replace("'pin': vault_next_pin, ", "")]
+    unit = "/etc/systemd/system/keyfleet-gateway.service"
+    month.ssh(f"echo '{HEALTH}' | sudo tee {unit} && sudo systemctl enable --now keyfleet-gateway")
     run = month.run(playbook="keyfleet.hsm.rotate_pin", rotate_pin_instance="standby", rotate_pin_new=PIN)
     assert run.code == 0, run.failures()
+    # It was stopped while the old PIN was in force, and has the new one.
+    shown = month.ssh("sudo cat /root/at-stop /run/credentials/keyfleet-gateway.service/pin; systemctl is-active keyfleet-gateway").stdout
+    month.ssh(f"sudo systemctl disable --now keyfleet-gateway; sudo rm {unit}; sudo systemctl daemon-reload")
+    assert shown.split() == [NEXT_PIN, PIN, "active"]
     assert month.tokens() == before and list(month.served().values()) == [PIN, PIN] and month.started() != started
     sound(month.run("--tags", "instances,kms"), kms1=0)
 

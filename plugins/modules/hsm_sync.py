@@ -552,7 +552,9 @@ document:
     - "Its fields: C(format); C(group), as M(keyfleet.hsm.hsm_group) takes it, or C(instance) and C(token_label); C(keys), entries for
       M(keyfleet.hsm.hsm_key), which changes nothing with them; C(others), keys that cannot be declared, with the C(reason); and
       C(fingerprints), by UID the SHA-256 of the public key's DER in hex, or the key check value of a secret key, a list where several
-      keys have one UID. Jinja2 reads C(keys) as C(document['keys']), not with a dot."
+      keys have one UID; C(pkcs11_uris), by UID the PKCS#11 URI, as in RV(keyfleet.hsm.hsm_key#module:key_results[].pkcs11_uri); and
+      C(pkcs11_uris_current), by label the URI of the generation that is current, so that the label stands for it through rotations.
+      Jinja2 reads C(keys) as C(document['keys']), not with a dot."
   returned: success
   type: dict
   sample:
@@ -563,6 +565,10 @@ document:
       - {label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}
     others: []
     fingerprints: {"hsm::softhsm2::976726751::dek-1": "7298ca"}
+    pkcs11_uris:
+      "hsm::softhsm2::976726751::dek-1": pkcs11:token=payments;serial=0c4f2d3a3a3796df;id=%64%65%6B%2D%31;object=dek-1;type=secret-key
+    pkcs11_uris_current:
+      dek-1: pkcs11:token=payments;serial=0c4f2d3a3a3796df;id=%64%65%6B%2D%31;object=dek-1;type=secret-key
 weak:
   description:
     - Keys that may both wrap and decrypt, on every token that was read. Whoever may use such a key has every extractable key

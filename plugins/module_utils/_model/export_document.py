@@ -12,7 +12,7 @@ What an entry cannot say in full is not said in part: that key goes to ``others`
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from .keys.generations import own_id, split_label, stored_label
@@ -36,10 +36,11 @@ def export_document(
     records: Sequence[VirtualKey],
     address: Callable[[VirtualKey], str],
     *,
+    uri: Callable[[VirtualKey], str | None],
     absent: Collection[KeyName] = (),
     repeated: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The document, plain values only. ``scope`` stands at its head; ``address`` gives the UID of a record.
+    """The document, plain values only. ``scope`` stands at its head; ``address`` gives the UID of a record, ``uri`` its PKCS#11 URI.
 
     ``absent`` are the names of records whose key is in no HSM any more: hsm_key would make another one. ``repeated`` are labels
     that several keys in the HSM have, recorded or not. The order of ``records`` does not matter.
@@ -57,9 +58,13 @@ def export_document(
             others.append(_other(record, address(record), str(error)))
     ids = Counter(_id_of(record) for record, _entry_of_it in declared)
     keys = []
+    current: dict[str, str | None] = {}
     for record, entry in declared:
         if ids[_id_of(record)] == 1:
             keys.append(entry)
+            # Of a key that is in use there is one entry, that of its highest generation.
+            if entry.get("state", PRESENT) == PRESENT:
+                current[entry["label"]] = uri(record)
         else:
             reason = f"several keys have CKA_ID {_id_of(record).hex()}, and hsm_key takes each id once in a list"
             others.append(_other(record, address(record), reason))
@@ -68,7 +73,10 @@ def export_document(
         **{name: _plain(value) for name, value in scope.items()},
         "keys": sorted(keys, key=lambda entry: (entry["label"], entry.get("generation", 1))),
         "others": sorted(others, key=lambda other: [str(value) for value in other.values()]),  # by UID, then by the rest
-        "fingerprints": _fingerprints(records, address),
+        "fingerprints": _by_uid(records, address, lambda record: record.fingerprint),
+        # Behind format in the order of letters: the mark of an export is looked for at its head.
+        "pkcs11_uris": _by_uid((one for one in records if one.state != DESTROYED and one.name not in absent), address, uri),
+        "pkcs11_uris_current": {label: found for label, found in sorted(current.items()) if found},
     }
 
 
@@ -202,12 +210,15 @@ def _other(record: VirtualKey, uid: str, reason: str) -> dict[str, Any]:
     }
 
 
-def _fingerprints(records: Sequence[VirtualKey], address: Callable[[VirtualKey], str]) -> dict[str, str | list[str]]:
-    """By UID; a list where several keys have one UID, as those with the same CKA_ID do."""
+def _by_uid(
+    records: Iterable[VirtualKey], address: Callable[[VirtualKey], str], told: Callable[[VirtualKey], str | None]
+) -> dict[str, str | list[str]]:
+    """What is told of each key, by UID; a list where several keys have one UID, as those with the same CKA_ID do."""
     found: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        if record.fingerprint is not None:
-            found[plain_text(address(record))].add(record.fingerprint)
+        value = told(record)
+        if value is not None:
+            found[plain_text(address(record))].add(value)
     return {uid: min(values) if len(values) == 1 else sorted(values) for uid, values in sorted(found.items())}
 
 

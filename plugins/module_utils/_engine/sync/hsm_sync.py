@@ -195,7 +195,8 @@ class _InstanceSync(_Sync):
         # A group's key is looked for by its whole name: how it is called elsewhere is the group's matter.
         absent = {record.name for record in records if record.group_id is not None and record.state != DESTROYED} - there
         absent |= {record.name for record in plan.missing}
-        return export_document(scope, records, self.addresses.of, absent=absent, repeated=plan.contents.repeated_labels())
+        repeated = plan.contents.repeated_labels()
+        return export_document(scope, records, self.addresses.of, uri=self.addresses.uri, absent=absent, repeated=repeated)
 
 
 class _GroupSync(_Sync):
@@ -275,4 +276,5 @@ class _GroupSync(_Sync):
         records = self.records(plan)
         # What another member has is still the group's: the file stays the same whichever member serves.
         absent = {record.name for record in (plan.gone if len(self.group.members) > 1 else plan.missing)}
-        return export_document({"group": group}, records, self.addresses.of, absent=absent, repeated=report.repeated_labels())
+        repeated = report.repeated_labels()
+        return export_document({"group": group}, records, self.addresses.of, uri=self.addresses.uri, absent=absent, repeated=repeated)

@@ -115,8 +115,13 @@ def address(one: VirtualKey) -> str:
     return f"hsm::softhsm2::7::{one.key_id_text}"
 
 
+def uri(record: VirtualKey) -> str | None:
+    """As of a token that was seen, but for one record that stands for a token that never was."""
+    return None if record.token_id == 99 else f"pkcs11:token=payments;id={record.key_id.hex()};type={record.kind}"
+
+
 def exported(*records: VirtualKey) -> dict[str, Any]:
-    return export_document(SCOPE, records, address)
+    return export_document(SCOPE, records, address, uri=uri)
 
 
 def as_ansible(entry: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def test_every_key_is_declared_or_listed_with_its_reason_once(records: list[Virt
     assert yaml.safe_load(text) == json.loads(json.dumps(document)) == document
     assert text == filter_of_ansible(json.loads(json.dumps(document)))
     assert all(char.isprintable() or char == "\n" for char in text)
-    assert list(document) == ["format", "instance", "token_label", "keys", "others", "fingerprints"]
+    assert list(document) == ["format", "instance", "token_label", "keys", "others", "fingerprints", "pkcs11_uris", "pkcs11_uris_current"]
 
 
 @given(RECORDS)
@@ -289,14 +294,14 @@ def test_no_text_of_the_document_can_be_run_as_a_template(label: str) -> None:
 
 def test_the_texts_at_the_head_are_as_harmless() -> None:
     group = {"name": "a\udcff", "description": "{{ x }}\nsecond\u202e", "connections": [{"token_label": "{% x"}], "apply_changes": False}
-    head = export_document({"group": group}, [], address)["group"]
+    head = export_document({"group": group}, [], address, uri=uri)["group"]
     assert head["name"] == "a\\udcff" and head["description"] == "\\x7b\\x7b x }}\nsecond\\u202e"
     assert head["connections"] == [{"token_label": "\\x7b% x"}] and head["apply_changes"] is False
 
 
 def test_what_the_hsm_lacks_or_has_more_than_once_is_listed() -> None:
     records = [record("gone"), record("twice"), record("there")]
-    document = export_document(SCOPE, records, address, absent={records[0].name}, repeated={"twice"})
+    document = export_document(SCOPE, records, address, uri=uri, absent={records[0].name}, repeated={"twice"})
     assert [entry["label"] for entry in document["keys"]] == ["there"]
     reasons = {other["label"]: other["reason"] for other in document["others"]}
     assert reasons["gone"] == "not in the HSM" and "several keys in the HSM" in reasons["twice"]
@@ -356,3 +361,20 @@ def test_fingerprints_tell_of_a_key_that_was_exchanged() -> None:
     pair = replace(first, kind="private", type="RSA", fingerprint="00")
     assert exported(first, pair, replace(pair, kind="public"))["fingerprints"] == {address(first): ["00", "0f"]}
     assert exported(record("k\udcff", key_id=b"\xff", fingerprint="0f"))["fingerprints"] == {"hsm::softhsm2::7::k\\udcff": "0f"}
+
+
+def test_each_key_has_its_uri_and_each_label_that_of_its_current_generation() -> None:
+    first, second, third = (generation(number, kind="private", type="EC", curve="P-256", operations=("sign",)) for number in (1, 2, 3))
+    retired, gone = replace(first, state="deactivated"), record("gone", state="destroyed")
+    before, after = exported(retired, second, gone), exported(retired, replace(second, state="deactivated"), third, gone)
+    assert before["pkcs11_uris"] == {address(one): uri(one) for one in (first, second)}
+    assert before["pkcs11_uris_current"] == {"x": uri(second)}
+    assert after["pkcs11_uris_current"] == {"x": uri(third)} and uri(third) != uri(second)
+    # What nobody can mean is not named: the key that is not in the HSM, several of one name, a token that was never seen.
+    absent = export_document(SCOPE, [second], address, uri=uri, absent={second.name})
+    assert absent["pkcs11_uris"] == absent["pkcs11_uris_current"] == {}
+    twins = [record("twin", key_id=b"\x01"), record("twin", key_id=b"\x02")]
+    assert exported(*twins)["pkcs11_uris"] == {address(twins[0]): [uri(one) for one in twins]}
+    assert exported(*twins)["pkcs11_uris_current"] == {}
+    unseen = exported(record("a", token_id=99))
+    assert unseen["keys"] and unseen["pkcs11_uris"] == unseen["pkcs11_uris_current"] == {}

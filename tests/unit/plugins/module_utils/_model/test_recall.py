@@ -33,7 +33,7 @@ def address(one: VirtualKey) -> str:
 
 def memory_of(records: Sequence[VirtualKey], group: bool = True) -> Memory:
     scope = {"group": {"name": "cards"}} if group else {"instance": "primary", "token_label": "payments"}
-    document = export_document(scope, records, address)
+    document = export_document(scope, records, address, uri=lambda record: None)
     memory, problems = parse_memory(document, {"group": "cards", "instance": None} if group else {"group": None, "instance": "primary"})
     assert memory is not None and problems == []
     return memory

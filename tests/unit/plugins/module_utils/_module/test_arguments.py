@@ -63,11 +63,11 @@ def test_sound_arguments_have_their_types() -> None:
             f"keys[1] (b).curve: must be one of {CURVES}, not 'nope'",
         ),
         (
-            {"label": "b", "curve": "pin-7391"},
+            {"label": "b", "curve": "739184"},
             f"keys[1] (b).curve: must be one of {CURVES}",
         ),
         ({"label": "b", "source": []}, "keys[1] (b).source: is not a mapping but a list"),
-        ({"label": "b", "source": {"src": "pin-7391"}}, "keys[1] (b).source.src: is not an absolute path on the target"),
+        ({"label": "b", "source": {"src": "739184"}}, "keys[1] (b).source.src: is not an absolute path on the target"),
         ({"label": "b", "max_age": "a\0"}, "keys[1] (b).max_age: contains a NUL character"),
         ({"label": "b", "id": "\ud800"}, "keys[1] (b).id: is not valid UTF-8"),
         ({"label": "b", "crve": "P-256"}, "keys[1] (b).crve: unknown option; did you mean curve?"),
@@ -82,7 +82,7 @@ def test_one_problem(entry: Any, problem: str) -> None:
 
 
 def test_all_problems_at_once() -> None:
-    found = problems({"label": "a", "size": "x", "curve": "y"}, None, {"operations": ["sign", "fly", 5]}, pin_file="pin-7391", slto=1)
+    found = problems({"label": "a", "size": "x", "curve": "y"}, None, {"operations": ["sign", "fly", 5]}, pin_file="739184", slto=1)
     assert found == [
         "keys[0] (a).size: is not a whole number",
         f"keys[0] (a).curve: must be one of {CURVES}, not 'y'",

@@ -68,6 +68,17 @@ options:
       - Empty, together with O(key_id), for a key that has no label.
     type: str
     required: true
+  generation:
+    description:
+      - V(named) is the generation that O(key_label) names.
+      - V(current) is the last one that is on the token, O(key_label) without its number. What is given for an earlier generation is
+        left out with a warning, so that a declaration stays as it is while M(keyfleet.hsm.hsm_key) makes the next generation, a
+        certificate is requested for it, and services move to it.
+    type: str
+    choices:
+      - named
+      - current
+    default: named
   key_id:
     description:
       - The C(CKA_ID) of the key, in hex. It tells several keys with one label apart, and names one without a label, as

@@ -280,6 +280,13 @@ options:
           - The age counts from when this module made the key, else from when the key was recorded in the registry. It
             needs an O(instance) or a O(group).
         type: str
+      lead:
+        description:
+          - Make the next generation so long before the current one is O(keys[].max_age) old. For example V(30d).
+          - Until then both are in use, so that a certificate can be issued for the next one, and services can move to it.
+            O(keys[].previous) is done to a generation when it is older than O(keys[].max_age), and not as long as it has a
+            certificate on the token and the current generation has none; a warning tells of it.
+        type: str
       previous:
         description:
           - What becomes of the generations before the current one, once that is made and was used.

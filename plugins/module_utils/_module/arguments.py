@@ -48,7 +48,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,30}\Z")
 _NAMES = ("label", "name", "instance")  # options that say which entry of a list it is
 # Texts that a number may stand for: a slot is one, and a duration without its unit has an error of its own. A PIN gives a warning,
 # since many stand in vaults without quotes.
-_NUMBERS_TOO = frozenset({"slot", "max_age", "renew_before", "pin", "so_pin", "new_pin"})
+_NUMBERS_TOO = frozenset({"slot", "max_age", "lead", "renew_before", "pin", "so_pin", "new_pin"})
 
 
 class Check:

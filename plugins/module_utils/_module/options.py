@@ -252,6 +252,7 @@ KEYS: Spec = {
             "source": {"type": "dict", "options": SOURCE},
             "generation": {"type": "int"},
             "max_age": {"type": "str"},
+            "lead": {"type": "str"},
             "previous": {"type": "str", "choices": ["keep", "deactivate", "destroy"], "default": "keep"},
             "enforce": {"type": "bool", "default": False},
             "on_mismatch": {"type": "str", "choices": ["fail", "replace", "keep"], "default": "fail"},
@@ -272,6 +273,7 @@ KEYS: Spec = {
 
 CERTIFICATE: Spec = {
     "key_label": {"type": "str", "required": True, "no_log": False},
+    "generation": {"type": "str", "choices": ["named", "current"], "default": "named"},
     "key_id": {"type": "str", "no_log": False},
     "subject": {"type": "dict"},
     "subject_alt_names": {"type": "list", "elements": "str"},

@@ -150,6 +150,41 @@ def test_max_age_makes_the_next_generation_when_it_is_time(primary: Hsm) -> None
     assert did(steps(primary, young)) == [("kek@3", "create")]
 
 
+def test_months_of_a_key_that_a_service_uses(primary: Hsm) -> None:
+    """One declaration of the key and one of its certificate, and a CA that takes its time."""
+    web = {**EC, "operations": ["sign", "verify"], "max_age": "90d", "lead": "30d", "previous": "deactivate"}
+    asked = {"instance": "primary", "key_label": "web-tls", "generation": "current", "subject": {"CN": "web1.example.com"}}
+
+    def certificate(**options: Any) -> dict[str, Any]:
+        planned = ok(primary.run("hsm_certificate", check=True, **asked, **options))
+        done = ok(primary.run("hsm_certificate", **asked, **options))
+        assert planned["diff"] == done["diff"]
+        return done
+
+    def signed() -> str:
+        """In the place of a CA the key itself."""
+        return str(ok(primary.run("hsm_certificate", **asked, self_signed={}))["certificate"])
+
+    steps(primary, web)
+    first = signed()
+    request = certificate(csr_content="", content=first)["csr"]
+    age(primary, "web-tls", 59)
+    assert ok(primary.keys(web))["changed"] is False
+    age(primary, "web-tls", 60)
+    assert did(steps(primary, web)) == [("web-tls@2", "create")] and states(primary)["web-tls"] == "active"
+    # The request of the next one gets out, and what was issued for the first one is left as it is, for as long as it takes.
+    answer = certificate(csr_content=request, content=first)
+    assert answer["changed"] and answer["csr"] != request and "object=web-tls%402" in answer["key_pkcs11_uri"]
+    assert certificate(csr_content=answer["csr"], content=first)["changed"] is False
+    age(primary, "web-tls", 90)
+    waiting = ok(primary.keys(web))
+    assert waiting["changed"] is False and "it has a certificate, and 'web-tls@2' has none yet" in str(waiting["warnings"])
+    second = signed()
+    assert certificate(csr_content=answer["csr"], content=second)["changed"] is False
+    assert did(steps(primary, web)) == [("web-tls", "deactivate")]
+    assert states(primary) == {"web-tls": "deactivated", "web-tls@2": "active"}
+
+
 def test_a_key_that_is_made_again_is_young(primary: Hsm) -> None:
     ok(primary.keys(KEK))
     age(primary, "kek", 365)
@@ -310,7 +345,13 @@ def test_bad_input_is_reported_at_once(primary: Hsm) -> None:
 
 
 def test_without_a_registry_only_what_the_hsm_keeps_is_possible(primary: Hsm) -> None:
-    direct = {"instance": None, "library": primary.library, "environment": primary.environment, "token_label": "payments", "pin": "pin-7391"}
+    direct = {
+        "instance": None,
+        "library": primary.library,
+        "environment": primary.environment,
+        "token_label": "payments",
+        "pin": "pin-7391",
+    }
     ok(primary.keys({**KEK, "generation": 1}, **direct))
     steps(primary, {**KEK, "generation": 2, "previous": "deactivate", "enforce": True}, **direct)
     assert usage(primary, "kek") == ["unwrap"]

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..._cryptoki import certificates as cryptoki
-from ..._cryptoki.objects import read_inventory
+from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._model.certificates.scheme import Scheme
@@ -36,7 +36,7 @@ from ..virtual_keys.scope import token_scope
 from ..x509.building import build_self_signed
 from ..x509.bundle import certificates_in
 from ..x509.reading import FoundCertificate, is_due, iso
-from .key import CertifiedKey, find_key, keys_called, several
+from .key import CertifiedKey, find_key, keys_called, later_generations, several
 from .plan import CertificatePlan, Stored, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
 from .request_file import RequestPlan, check_folder, plan_request, write_request
 
@@ -111,6 +111,7 @@ class _Run:
         self.given = given
         self.now = datetime.now(timezone.utc)
         self.scheme: Scheme | None = None
+        self.earlier: frozenset[bytes] = frozenset()  # public keys of the generations before the one that is meant
         self.done: list[str] = []
         self.target: Target | None = None
         self.token: TokenIdentity | None = None
@@ -138,6 +139,9 @@ class _Run:
         """The key, the CKA_ID by which its certificates are known: None where any will do; and its public key, where it is known."""
         label, named = self.spec.key_label, self.spec.key_id
         inventory = read_inventory(session)
+        if self.spec.current:
+            self._take_current(inventory)
+            label = self.spec.key_label
         if self.spec.state == "absent":
             keys = keys_called(inventory.objects, self.spec)
             ids = {key.pair_id for key in keys}
@@ -156,6 +160,12 @@ class _Run:
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
             return None, named or own_id(label), None
         return key, key.key_id, key.spki
+
+    def _take_current(self, inventory: Inventory) -> None:
+        """From here on the spec is about the last generation."""
+        labels = [self.spec.key_label, *later_generations(inventory.objects, self.spec.key_label)]
+        self.spec = replace(self.spec, key_label=labels.pop())
+        self.earlier = frozenset(item.public_key for item in inventory.objects if item.public_key and item.label in labels)
 
     def _is_of_a_ca(self, certificates: cryptoki.CertificateInventory) -> bool:
         """Whether all certificates that are named are: a token has them for chains, and their keys are elsewhere."""
@@ -194,6 +204,9 @@ class _Run:
         try:
             return plan_import(self.spec, self.given, key, stored)
         except Refused as error:
+            if any(one.spki in self.earlier for one in self.given):
+                self.context.warn(f"the certificate that is given is of a generation before '{self.spec.key_name}', and is left as it is.")
+                return plan_nothing(self.spec, key, stored)
             request = plan_request(self.spec, key, self.scheme) if self.spec.csr_content is not None else None
             if request is None or not request.to_be_made:
                 raise

@@ -125,7 +125,7 @@ def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
     )
 
 
-def _later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, ...]:
+def later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, ...]:
     base, number = split_label(label)
     numbers = generations_of(item.label for item in objects if item.label).get(base, [])
     return tuple(stored_label(base, other) for other in numbers if other > (number or 1))
@@ -148,7 +148,7 @@ def find_key(session: Session, inventory: Inventory, spec: CertificateSpec) -> C
     """The one key pair that is named. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
     token, label = str(session.token), spec.key_name
     keys = keys_called(inventory.objects, spec)
-    later = _later_generations(inventory.objects, spec.key_label)
+    later = later_generations(inventory.objects, spec.key_label)
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..durations import parse_duration
+from ..keys.generations import split_label
 from ..quoting import quoted
 from ..tokens.connection_request import ConnectionRequest
 from .alt_names import parse_alt_names
@@ -59,11 +60,13 @@ class CertificateSpec:
     ``subject`` holds pairs of a dotted OID and a text, ``alt_names`` pairs of a kind and a text, as :func:`.parse_alt_names` gives them.
     ``key_usage`` is in canonical order; ``extended_key_usage`` holds dotted OIDs. ``valid_days`` is given for a self-signed
     certificate only. ``renew_before`` is in seconds. ``csr_content`` is the request that the caller has kept, empty where there is
-    none yet. ``key_label`` is empty for a key without a label, which ``key_id`` names.
+    none yet. ``key_label`` is empty for a key without a label, which ``key_id`` names. With ``current`` it stands for the key's last
+    generation.
     """
 
     key_label: str
     key_id: bytes | None = None
+    current: bool = False
     state: str = "present"
     subject: tuple[tuple[str, str], ...] = ()
     alt_names: tuple[tuple[str, str], ...] = ()
@@ -245,6 +248,16 @@ def _key_id(params: Mapping[str, Any], problems: list[str]) -> bytes | None:
     return key_id
 
 
+def _current_problems(params: Mapping[str, Any]) -> list[str]:
+    named = split_label(params["key_label"])[1]
+    reasons = {
+        f"the label names generation {named} already": named is not None,
+        "key_id is that of one generation": params.get("key_id") is not None,
+        "what is removed is named": params.get("state") == "absent",
+    }
+    return [f"generation: {reason}: leave one of them out" for reason, given in reasons.items() if given]
+
+
 def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[str]]:
     """The spec of a task's parameters, and every problem, each naming its option, the fault and the way out.
 
@@ -255,8 +268,10 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
     key_id = _key_id(params, problems)
     if (label or key_id is None) and (problem := label_problem(label)):
         problems.append(f"key_label: {problem}")
+    current = params.get("generation") == "current"
+    problems += _current_problems(params) if current else []
     if state == "absent":
-        return CertificateSpec(label, key_id, state), problems
+        return CertificateSpec(label, key_id, state=state), problems
     subject: tuple[tuple[str, str], ...] = ()
     alt_names: tuple[tuple[str, str], ...] = ()
     if params.get("subject") is not None:
@@ -277,6 +292,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
     spec = CertificateSpec(
         key_label=label,
         key_id=key_id,
+        current=current,
         state=state,
         subject=subject,
         alt_names=alt_names,

@@ -38,7 +38,7 @@ class KeySpec:
 
     ``base`` is the label as it was given, ``label`` the CKA_LABEL of the
     generation that this spec is about. ``lead`` is false for the other generations that an entry brings along. ``max_age`` is
-    in seconds. ``material`` is what ``source`` held. ``layout`` is that of the token's instance.
+    in seconds, and so is ``ahead`` (the option ``lead``). ``material`` is what ``source`` held. ``layout`` is that of the token's instance.
     """
 
     index: int
@@ -58,6 +58,7 @@ class KeySpec:
     on_mismatch: str
     state: str
     max_age: int | None = None
+    ahead: int = 0
     previous: str = "keep"
     enforce: bool = False
     allow_weak: bool = False
@@ -219,6 +220,22 @@ def _parse_max_age(options: Mapping[str, Any], where: str, problems: list[str]) 
     return seconds
 
 
+def _parse_lead(options: Mapping[str, Any], max_age: int | None, where: str, problems: list[str]) -> int:
+    text = options.get("lead")
+    if text is None:
+        return 0
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        problems.append(f"{where}.lead: {error}")
+        return 0
+    if options.get("max_age") is None:
+        problems.append(f"{where}.lead: is counted back from max_age: give that, too")
+    elif max_age is not None and seconds >= max_age:
+        problems.append(f"{where}.lead: is not shorter than max_age, and every run would make another key: give a shorter one")
+    return seconds
+
+
 def _check_rotation(options: Mapping[str, Any], state: str, generation: int | None, where: str, problems: list[str]) -> None:
     previous, enforce = options.get("previous") or "keep", bool(options.get("enforce"))
     if options.get("id") is not None and ((generation or 1) > 1 or options.get("max_age") is not None):
@@ -278,6 +295,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
         allowed = options.get("allowed_mechanisms")
         _check_allowed(allowed, where, problems)
         max_age = _parse_max_age(options, where, problems)
+        ahead = _parse_lead(options, max_age, where, problems)
         _check_rotation(options, state, generation, where, problems)
         source = KeySource(**options["source"]) if options.get("source") is not None else None
         if source is not None:
@@ -311,6 +329,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     on_mismatch=options.get("on_mismatch") or "fail",
                     state=state,
                     max_age=max_age,
+                    ahead=ahead,
                     previous=options.get("previous") or "keep",
                     enforce=bool(options.get("enforce")),
                     allow_weak=bool(options.get("allow_weak")),

@@ -38,7 +38,7 @@ _KEYS: dict[str, dict[str, str]] = {
         "connection_timeout": _NUMBER,
     },
     "tokens": {"label": _STRING, "serial": _STRING, "slot": _STRING, "login": _FLAG, "user_type": _STRING, "pin_file": _STRING},
-    "rotations": {"instance": _STRING, "group": _STRING, "label": _STRING, "max_age": _STRING},
+    "rotations": {"instance": _STRING, "group": _STRING, "label": _STRING, "max_age": _STRING, "lead": _STRING},
 }
 _TABLES = ("probe", "http", "https")
 _LISTS = ("instances", "rotations")
@@ -81,7 +81,7 @@ class Https:
 
 @dataclass(frozen=True)
 class Rotation:
-    """How old a key may be, in seconds, by its label in an instance or a group."""
+    """How old a key is, in seconds, when the next generation is made, by its label in an instance or a group."""
 
     label: str
     max_age: int
@@ -324,7 +324,8 @@ class _Reader:
             if "max_age" not in entry:
                 self.missing(f"{where}max_age")
             age = self._within(entry, "max_age", f"{where}max_age", 1, 1, 36_525 * 24 * 3600)
-            found.append(Rotation(entry.get("label", ""), age, entry.get("instance"), entry.get("group")))
+            ahead = self._within(entry, "lead", f"{where}lead", 0, 0, max(age - 1, 0))
+            found.append(Rotation(entry.get("label", ""), age - ahead, entry.get("instance"), entry.get("group")))
         return tuple(found)
 
 

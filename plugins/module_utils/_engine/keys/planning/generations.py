@@ -72,6 +72,12 @@ def _retired(spec: KeySpec, number: int) -> KeySpec:
     return _of_generation(spec, number, **unsaid, state=state, lead=False, id_given=False)
 
 
+def _is_over(spec: KeySpec, record: VirtualKey | None, now: datetime) -> bool:
+    """Whether a generation is known to be as old as ``max_age`` lets it be."""
+    age = age_seconds(record, now)
+    return age is not None and age >= (spec.max_age or 0)
+
+
 def _lead_number(spec: KeySpec, there: Sequence[int], records: Mapping[str, VirtualKey], now: datetime) -> tuple[int, str | None]:
     """The generation that is to be current, or why it cannot be."""
     highest = there[-1] if there else 0
@@ -84,7 +90,7 @@ def _lead_number(spec: KeySpec, there: Sequence[int], records: Mapping[str, Virt
         return spec.generation or highest or 1, None
     number = max(spec.generation or 1, highest)
     age = age_seconds(records.get(stored_label(spec.base, number)), now)
-    if age is not None and age >= spec.max_age:
+    if age is not None and age >= spec.max_age - spec.ahead:
         number += 1
     return number, None
 
@@ -100,6 +106,8 @@ def _expand(
         earlier = [other for other in there if other < number]
         if spec.previous == "deactivate":  # what is gone from the token protects nothing any more
             earlier = [other for other in earlier if stored_label(spec.base, other) in labels]
+        if spec.ahead:  # until then both are in use
+            earlier = [other for other in earlier if _is_over(spec, records.get(stored_label(spec.base, other)), now)]
         others = [] if spec.previous == "keep" else [_retired(spec, other) for other in earlier]
         return [lead, *others], problem
     if spec.generation is not None:

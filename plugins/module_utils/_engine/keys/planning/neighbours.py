@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from ...._model.keys.layout import EVIDEN, certificate_ids, public_id, public_label
 from ...._model.keys.objects import Key, KeyObject
@@ -18,13 +18,16 @@ from ...._model.keys.objects import Key, KeyObject
 class Neighbours:
     """``objects`` are the token's key objects, ``certified`` the CKA_IDs of its certificates."""
 
-    def __init__(self, objects: Iterable[KeyObject], certified: Collection[bytes]) -> None:
-        self._certified = certified
+    def __init__(self, objects: Iterable[KeyObject], certified: Iterable[bytes]) -> None:
+        self._certified = frozenset(certified)
         self._by_name: dict[bytes | str, list[KeyObject]] = defaultdict(list)
         for item in objects:
             for name in (item.key_id, item.label, item.modulus):
                 if name:
                     self._by_name[name].append(item)
+
+    def has_certificate(self, key: Key) -> bool:
+        return not self._certified.isdisjoint(certificate_ids(key.pair_id))
 
     def reason(self, key: Key) -> str | None:
         """Why nothing is destroyed or added here: other objects with its CKA_ID, its CKA_LABEL or its modulus, as a half that goes

@@ -57,11 +57,33 @@ def plan_keys(
     view = View(circumstances, keys, RecordIndex(scope, keys.names), labels, families, asked, leaving)
     doomed = {spec.label: spec for spec in specs if spec.label in leaving or spec.on_mismatch == "replace"}
     claims = Claims(scope, circumstances.look)
-    found = [_planned(spec, view, claims, doomed) for spec in specs]
-    plans = [plan for plan in found if isinstance(plan, KeyPlan)]
+    used = _still_used(specs, view)
+    found = [_planned(spec, view, claims, doomed) for spec in specs if spec.label not in used]
+    plans = [_waiting(plan, used) for plan in found if isinstance(plan, KeyPlan)]
     problems += [*(refusal.problem for refusal in found if isinstance(refusal, Refusal)), *_unsafe(plans, view), *_one_id(plans)]
     planned = {plan.spec.label for plan in plans}
     return [replace(plan, siblings=tuple(_siblings(plan, planned, view))) if plan.spec.lead else plan for plan in plans], problems
+
+
+def _still_used(specs: Iterable[KeySpec], view: View) -> dict[str, int]:
+    """Earlier generations that services use: each has a certificate, and the current generation has none yet. With their entries' index."""
+    specs = list(specs)
+    current = {spec.index: view.meant(spec) for spec in specs if spec.lead and spec.ahead}
+    used = {}
+    for spec in (spec for spec in specs if spec.ahead and not spec.lead):
+        old, new = view.meant(spec), current.get(spec.index)
+        moved = isinstance(new, Key) and view.circumstances.neighbours.has_certificate(new)
+        if isinstance(old, Key) and view.circumstances.neighbours.has_certificate(old) and not moved:
+            used[spec.label] = spec.index
+    return used
+
+
+def _waiting(plan: KeyPlan, used: Mapping[str, int]) -> KeyPlan:
+    earlier = [label for label, index in used.items() if index == plan.spec.index] if plan.spec.lead else []
+    if not earlier:
+        return plan
+    text = f"key '{earlier[0]}' is older than max_age and stays as it is: it has a certificate, and '{plan.spec.label}' has none yet."
+    return replace(plan, warnings=(*plan.warnings, f"{text} Have one issued, and let the services use it."))
 
 
 def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec]) -> KeyPlan | Refusal:

@@ -116,7 +116,7 @@ def test_texts_within_a_mapping() -> None:
 
 
 # Texts that a number may stand for.
-NUMBERS_TOO = {"slot", "max_age", "renew_before", "pin", "so_pin", "new_pin"}
+NUMBERS_TOO = {"slot", "max_age", "lead", "renew_before", "pin", "so_pin", "new_pin"}
 
 
 @pytest.mark.parametrize("module", MODULES)

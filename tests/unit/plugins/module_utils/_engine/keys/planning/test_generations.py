@@ -56,6 +56,12 @@ def test_a_generation_can_be_told_from_its_label(base: str, number: int) -> None
         ({"max_age": "10d"}, ["k"], [record("k", days=9)], ["k"]),
         ({"max_age": "10d"}, ["k"], [record("k", days=10)], ["k@2"]),
         ({"max_age": "10d", "generation": 5}, ["k"], [record("k", days=99)], ["k@5"]),
+        ({"max_age": "10d", "lead": "3d"}, ["k"], [record("k", days=6)], ["k"]),
+        ({"max_age": "10d", "lead": "3d", "previous": "destroy"}, ["k"], [record("k", days=7)], ["k@2"]),
+        ({"max_age": "10d", "lead": "3d", "previous": "destroy"}, ["k", "k@2"], [record("k", days=9), record("k@2", 2, 2)], ["k@2"]),
+        ({"max_age": "10d", "lead": "3d", "previous": "destroy"}, ["k", "k@2"], [record("k", days=10), record("k@2", 2, 3)], ["k@2", "k"]),
+        # Nobody knows how old the first one is.
+        ({"max_age": "10d", "lead": "3d", "previous": "destroy"}, ["k", "k@2"], [record("k@2", 2, 3)], ["k@2"]),
     ],
 )
 def test_which_generation_is_meant(entry: dict[str, Any], labels: list[str], records: list[VirtualKey], leads: list[str]) -> None:

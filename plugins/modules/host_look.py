@@ -52,19 +52,39 @@ options:
     description:
       - A Debian package in a file on the host. Asked is whether this very package is installed.
     type: path
-  unit:
+  units:
     description:
-      - Name of a service, without C(.service).
-    type: str
-  port:
+      - Units of systemd.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the unit. A service needs no C(.service).
+        type: str
+        required: true
+      reads:
+        description:
+          - Files that its process reads when it starts. Asked is whether one was changed since then.
+        type: list
+        elements: path
+        default: []
+  ports:
     description:
-      - A TCP port at which somebody should listen.
-    type: int
+      - TCP ports at which somebody should listen.
+    type: list
+    elements: int
+    default: []
   host:
     description:
-      - Name or address with that port, as the host itself reaches it.
+      - Name or address with these ports, as the host itself reaches it.
     type: str
     default: 127.0.0.1
+  health_url:
+    description:
+      - An address that answers for a service's health. No proxy is asked, and no redirect followed.
+    type: str
   find:
     description:
       - Files that should not be there.
@@ -100,13 +120,15 @@ EXAMPLES = r"""
   keyfleet.hsm.host_look:
     files:
       - /etc/cosmian/kms.toml
-    unit: cosmian_kms
-    port: 9998
+    units:
+      - name: cosmian_kms
+    ports:
+      - 9998
   register: looked
 
 - name: Show what differs from a service that runs with a file of root's alone
   ansible.builtin.debug:
-    msg: "{{ looked.unit }} {{ looked.files['/etc/cosmian/kms.toml'] }}"
+    msg: "{{ looked.units.cosmian_kms }} {{ looked.files['/etc/cosmian/kms.toml'] }}"
 """
 
 RETURN = r"""
@@ -128,18 +150,26 @@ archive:
   returned: success
   type: str
   sample: hold
-unit:
+units:
   description:
-    - LoadState, ActiveState and UnitFileState, as systemd has them. V(null) without systemd.
+    - By name LoadState, ActiveState and UnitFileState, as systemd has them. V(null) without systemd. With O(units[].reads) also C(stale), whether a
+      file is younger than the process, V(null) where that cannot be told.
   returned: success
   type: dict
-  sample: {load: loaded, active: active, enabled: enabled}
-listens:
+  sample: {cosmian_kms: {load: loaded, active: active, enabled: enabled}}
+listening:
   description:
-    - Whether O(port) takes a connection.
+    - Those of O(ports) that take a connection.
   returned: success
-  type: bool
-  sample: true
+  type: list
+  elements: int
+  sample: [9998]
+health:
+  description:
+    - The HTTP status of O(health_url). V(null) without an answer.
+  returned: success
+  type: int
+  sample: 204
 found:
   description:
     - For each entry of O(find) the paths that were found.

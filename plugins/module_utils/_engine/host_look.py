@@ -11,18 +11,22 @@ from __future__ import annotations
 import contextlib
 import grp
 import hashlib
+import http.client
 import os
 import pwd
 import socket
 import stat
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from .._model.host_request import HostRequest, Search
+from .._model.host_request import HostRequest, Search, Unit
 from .._model.plan import Context, Outcome
 
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "UnitFileState": "enabled"}
+_STARTED = "InactiveExitTimestamp"
 _PACKAGE = "${Package}\t${db:Status-Status}\t${db:Status-Want}\t${Version}\t${Architecture}\n"
 _ARCHIVE = "${Package}\t${Version}\t${Architecture}"
 _SECONDS = 5  # for a port of this host
@@ -34,8 +38,9 @@ def look(request: HostRequest, context: Context) -> Outcome:
         "files": {path: _file(path) for path in request.files},
         "packages": _packages(request.packages, context) if request.packages else {},
         "archive": _archive(request.archive, context) if request.archive else None,
-        "unit": _unit(request.unit, context) if request.unit else None,
-        "listens": _listens(request.address) if request.address else None,
+        "units": {unit.name: _unit(unit, context) for unit in request.units},
+        "listening": [port for host, port in request.addresses if _listens((host, port))],
+        "health": _health(request.health_url) if request.health_url else None,
         "found": [_found(search) for search in request.searches],
         "users": {user: _groups(user) for user in request.users},
     }
@@ -88,10 +93,25 @@ def _archive(path: str, context: Context) -> str | None:
     return there.removesuffix(f" {version} {architecture}") if there.endswith(f" {version} {architecture}") else None
 
 
-def _unit(name: str, context: Context) -> dict[str, str] | None:
-    lines = _lines(context, "/usr/bin/systemctl", "show", f"--property={','.join(_PROPERTIES)}", f"{name}.service")
+def _unit(unit: Unit, context: Context) -> dict[str, Any] | None:
+    """Of a unit whose files are asked for also whether one is younger than its process. systemd tells whole seconds of that."""
+    name = unit.name if unit.name.endswith((".service", ".timer")) else f"{unit.name}.service"
+    shown = f"--property={','.join([*_PROPERTIES, _STARTED])}"
+    lines = _lines(context, "/usr/bin/systemctl", "show", *(["--timestamp=unix"] if unit.reads else []), shown, name)
     told = dict(line.split("=", 1) for line in lines or () if "=" in line)
-    return {shown: told.get(name, "") for name, shown in _PROPERTIES.items()} if told else None
+    if not told:
+        return None
+    values: dict[str, Any] = {shown: told.get(name, "") for name, shown in _PROPERTIES.items()}
+    if unit.reads:
+        values["stale"] = _stale(unit.reads, told.get(_STARTED, ""))
+    return values
+
+
+def _stale(files: Sequence[str], started: str) -> bool | None:
+    try:
+        return max((int(os.stat(path).st_mtime) for path in files if os.path.exists(path)), default=0) > int(started.removeprefix("@"))
+    except (OSError, ValueError):
+        return None
 
 
 def _listens(address: tuple[str, int]) -> bool:
@@ -99,6 +119,23 @@ def _listens(address: tuple[str, int]) -> bool:
     with contextlib.suppress(OSError, OverflowError, UnicodeError), socket.create_connection(address, _SECONDS):
         return True
     return False
+
+
+def _health(url: str) -> int | None:
+    """The status of the answer. The host asks itself: a proxy is for what is elsewhere, and a redirect is no answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Straight())
+    try:
+        with opener.open(url, timeout=_SECONDS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+
+
+class _Straight(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_asked: Any) -> None:
+        return None
 
 
 def _found(search: Search) -> list[str] | None:

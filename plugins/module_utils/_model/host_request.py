@@ -26,14 +26,23 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A unit of systemd, and the files that its process has read."""
+
+    name: str
+    reads: Sequence[str]
+
+
+@dataclass(frozen=True)
 class HostRequest:
     """What is asked of a host. What is empty or None is not asked."""
 
     files: Sequence[str]
     packages: Sequence[str]
     archive: str | None
-    unit: str | None
-    address: tuple[str, int] | None
+    units: Sequence[Unit]
+    addresses: Sequence[tuple[str, int]]
+    health_url: str | None
     searches: Sequence[Search]
     users: Sequence[str]
 
@@ -46,8 +55,11 @@ class HostRequest:
                 searches.append(Search(entry["folder"], re.compile(entry["pattern"]), entry["age"]))
             except re.error as error:
                 problems.append(f"find[{number}].pattern: invalid regular expression: {error}")
+        if params["health_url"] is not None and not params["health_url"].startswith(("http://", "https://")):
+            problems.append("health_url: begins with neither http:// nor https://")
         if problems:
             raise InputError(problems)
-        address = (params["host"], params["port"]) if params["port"] is not None else None
-        given = {name: params[name] for name in ("files", "packages", "archive", "unit", "users")}
-        return cls(**given, address=address, searches=searches)
+        addresses = [(params["host"], port) for port in params["ports"]]
+        units = [Unit(entry["name"], entry["reads"]) for entry in params["units"]]
+        given = {name: params[name] for name in ("files", "packages", "archive", "health_url", "users")}
+        return cls(**given, units=units, addresses=addresses, searches=searches)

@@ -33,9 +33,15 @@ HOST_LOOK: Spec = {
     "files": {"type": "list", "elements": "path", "default": []},
     "packages": {"type": "list", "elements": "str", "default": []},
     "archive": {"type": "path"},
-    "unit": {"type": "str"},
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"name": {"type": "str", "required": True}, "reads": {"type": "list", "elements": "path", "default": []}},
+    },
     "host": {"type": "str", "default": "127.0.0.1"},
-    "port": {"type": "int"},
+    "ports": {"type": "list", "elements": "int", "default": []},
+    "health_url": {"type": "str"},
     "find": {
         "type": "list",
         "elements": "dict",

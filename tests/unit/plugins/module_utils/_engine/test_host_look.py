@@ -11,7 +11,9 @@ import grp
 import hashlib
 import os
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,8 +22,8 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.host_request import HostRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context
 
-NOTHING: dict[str, Any] = dict.fromkeys(("archive", "unit", "port"))
-NOTHING |= {"host": "127.0.0.1", "files": [], "packages": [], "find": [], "users": []}
+NOTHING: dict[str, Any] = dict.fromkeys(("archive", "health_url"))
+NOTHING |= {"host": "127.0.0.1", "units": [], "ports": [], "files": [], "packages": [], "find": [], "users": []}
 # What the programs of a host with the KMS server say, by their last argument.
 SAID = {
     "softhsm2": (0, "softhsm2\tinstalled\tinstall\t2.6.1-2.1\tamd64\ngone\tconfig-files\tdeinstall\t1\tamd64\n"),
@@ -30,7 +32,8 @@ SAID = {
     "/other.deb": (0, "kms\t5.27.0\tamd64"),
     "/broken.deb": (2, ""),
     "kms": (0, "kms\tinstalled\thold\t5.26.0\tamd64\n"),
-    "kms.service": (0, "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n"),
+    "kms.service": (0, "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nInactiveExitTimestamp=@1000\n"),
+    "old.timer": (1, ""),
 }
 
 
@@ -62,13 +65,27 @@ def test_packages_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(monkeypatch, packages=["nothing"])["packages"] == {}
     archives = {path: look(monkeypatch, archive=path)["archive"] for path in ("/kept.deb", "/other.deb", "/broken.deb")}
     assert archives == {"/kept.deb": "hold", "/other.deb": None, "/broken.deb": None}
-    assert look(monkeypatch, unit="kms")["unit"] == {"load": "loaded", "active": "active", "enabled": "enabled"}
+    kms = {"load": "loaded", "active": "active", "enabled": "enabled"}
+    assert look(monkeypatch, units=[{"name": "kms", "reads": []}, {"name": "old.timer", "reads": []}])["units"] == {"kms": kms, "old.timer": None}
+
+
+def test_files_that_a_process_has_not_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stale(*reads: str, name: str = "kms") -> Any:
+        return look(monkeypatch, units=[{"name": name, "reads": list(reads)}])["units"][name]["stale"]
+
+    for name, changed in (("before", 1000.9), ("after", 1001)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (changed, changed))
+    before, after = (str(tmp_path / name) for name in ("before", "after"))
+    assert [stale(before), stale(before, after), stale("/nowhere")] == [False, True, False]
+    monkeypatch.setitem(SAID, "kms.service", (0, "LoadState=loaded\nInactiveExitTimestamp=\n"))
+    assert stale(before) is None
 
 
 def test_a_host_without_these_programs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    said = look(packages=["softhsm2"], archive="/kept.deb", unit="kms")
-    assert (said["packages"], said["archive"], said["unit"]) == (None, None, None)
+    said = look(packages=["softhsm2"], archive="/kept.deb", units=[{"name": "kms", "reads": []}])
+    assert (said["packages"], said["archive"], said["units"]) == (None, None, {"kms": None})
 
 
 def test_files_that_should_not_be_there(tmp_path: Path) -> None:
@@ -87,7 +104,28 @@ def test_files_that_should_not_be_there(tmp_path: Path) -> None:
 def test_ports_and_users() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert look(port=port)["listens"] is True
-    assert [look(port=number)["listens"] for number in (port, 70000)] == [False, False]
+        assert look(ports=[port, 70000])["listening"] == [port]
+    assert look(ports=[port, 70000])["listening"] == []
     said = look(users=["root", "nobody-here"])["users"]
     assert "root" in said["root"] and said["nobody-here"] is None
+
+
+def test_health() -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path[1:]))
+            self.send_header("Location", "/204")
+            self.end_headers()
+
+        def log_message(self, *_said: Any) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        said = [look(health_url=f"{url}/{code}")["health"] for code in (204, 500, 302)]
+        server.shutdown()
+    assert said == [204, 500, 302]
+    assert look(health_url=url)["health"] is None
+    with pytest.raises(InputError, match="health_url: begins with neither"):
+        look(health_url="file:///etc/passwd")

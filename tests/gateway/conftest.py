@@ -22,9 +22,9 @@ def scene() -> Iterator[Scene]:
     kept = os.environ.get("KEYFLEET_KEEP_HOSTS") == "1"
     if not kept:
         fleet.hosts("down")
-    fleet.hosts("up", "--hosts", "3", "--debian", "bookworm,trixie")
     try:
-        yield prepare(fleet, fleet.home.with_name(fleet.home.name + "-run"))
+        fleet.hosts("up", "--hosts", "3", "--debian", "bookworm,trixie")
+        yield prepare(fleet, fleet.home.with_name(fleet.home.name + "-run"), kept=kept)
     finally:
         if not kept:
             fleet.hosts("down")

@@ -96,8 +96,12 @@ class Scene:
         return int(self.python(APP, ASK.format(host=host)))
 
 
-def prepare(fleet: Fleet, folder: Path) -> Scene:
-    """``folder`` may be that of an earlier run, whose hosts are up."""
+def prepare(fleet: Fleet, folder: Path, *, kept: bool) -> Scene:
+    """``folder`` may be that of an earlier run, whose hosts were ``kept`` as it has left them."""
+    scene, deployed = Scene(fleet, folder), folder / "deployed"
+    if kept and deployed.exists():
+        return scene
+    deployed.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "inventory.yml", folder)
     shutil.copytree(HERE / "group_vars", folder / "group_vars", dirs_exist_ok=True)
@@ -105,7 +109,7 @@ def prepare(fleet: Fleet, folder: Path) -> Scene:
     (folder / "group_vars/all.yml").rename(folder / "group_vars/all/main.yml")
     (folder / "group_vars/all/scratch.yml").write_text(yaml.safe_dump({"scratch": str(folder)}))
     build_fault_library(folder)
-    scene = Scene(fleet, folder)
     run = scene.deploy()
     assert run.code == 0, run.failures()
+    deployed.touch()
     return scene

@@ -12,9 +12,11 @@ from gateway_scene import APP, CLIENT, GATEWAYS, PIN, Scene, socket_of
 
 SIGN = f"""
 import json, pkcs11
+from pkcs11 import Mechanism
 with pkcs11.lib("{CLIENT}").get_token(token_label="one").open(user_pin="{PIN}") as session:
     keys = {{label: session.get_key(label=label, object_class=pkcs11.ObjectClass.PRIVATE_KEY) for label in ("rsa", "ec")}}
-    made = {{"rsa": keys["rsa"].sign(b"x", mechanism=pkcs11.Mechanism.SHA256_RSA_PKCS), "ec": keys["ec"].sign(b"x" * 32)}}
+    rsa = keys["rsa"].sign(b"x", mechanism=Mechanism.SHA256_RSA_PKCS)
+    made = {{"rsa": rsa, "ec": keys["ec"].sign(b"x" * 32, mechanism=Mechanism.ECDSA)}}
     print(json.dumps({{label: signature.hex() for label, signature in made.items()}}))
 """
 

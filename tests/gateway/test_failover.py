@@ -178,10 +178,11 @@ def test_the_other_gateway_takes_over_until_the_first_is_back(
     last = [row for row in tries[:moved] if "serial" in row][-1]
     outage = tries[moved]["at"] + tries[moved]["took"] - last["at"] - last["took"]
     in_vain = sum(row["doing"] == "connect" for row in errors)
+    seen = sorted({row["error"] for row in errors if row["doing"] == "sign"})
     table.append(
         [
             name,
-            str(len(errors) - in_vain),
+            f"{len(errors) - in_vain} ({', '.join(seen)})",
             str(in_vain),
             f"{outage:.1f}",
             f"{sick['at'] - began:.1f} s" if told_by_health else "never",

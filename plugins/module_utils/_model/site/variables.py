@@ -33,7 +33,7 @@ SITE = {
     "hsm_hosts": "the canaries, then `hsm`",
     "hsm_serial": "`[1, 1, '100%']`",
     "hsm_load_balancers": "`load_balancers`",
-    "hsm_client_hosts": "`hsm_clients`",
+    "hsm_application_hosts": "`application_hosts`",
 }
 # Names that begin so are ours. Those of other roles begin with words that an inventory may well use for something else, so only a name
 # that is almost one of ours is refused.

@@ -115,13 +115,16 @@ class Fleet:
     def addresses(self) -> dict[str, str]:
         return {name: variables["ansible_host"] for name, variables in self.variables().items()}
 
-    def ssh(self, host: str, command: str, *, sure: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command on a host, over SSH and by what the inventory says alone."""
+    def ssh_command(self, host: str, command: str) -> list[str]:
+        """What runs a command on a host, over SSH and by what the inventory says alone."""
         variables = self.variables()[host]
         options = [*shlex.split(variables["ansible_ssh_common_args"]), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
         options += ["-i", variables["ansible_ssh_private_key_file"]]
         address = f"{variables['ansible_user']}@{variables['ansible_host']}"
-        done = subprocess.run(["ssh", *options, address, command], capture_output=True, text=True, timeout=60, check=False)
+        return ["ssh", *options, address, command]
+
+    def ssh(self, host: str, command: str, *, sure: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self.ssh_command(host, command), capture_output=True, text=True, timeout=60, check=False)
         assert not (sure and done.returncode), done.stdout + done.stderr
         return done
 

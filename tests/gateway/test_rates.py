@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Signatures of 8 clients through the gateway, against 8 at the bare socket of its p11-kit server: rounds by turns, and their ratio."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+from gateway_scene import APP, GATEWAYS, Scene
+from many_clients import behind_client, clients, of_server
+
+CLIENTS, ROUNDS, SECONDS = 8, 9, 2
+
+
+@pytest.mark.parametrize(("key", "least"), [("rsa", 0.75), ("ec", 0.6)])
+def test_signatures_a_second(scene: Scene, key: str, least: float) -> None:
+    made: dict[str, list[int]] = {"bare": [], "gateway": []}
+    # Logins beside each other are what SoftHSM2 cannot do, those of the probe included.
+    scene.ssh(GATEWAYS[0], "sudo systemctl stop keyfleet-gateway")
+    try:
+        with (
+            clients(scene, GATEWAYS[0], of_server("many"), "many", CLIENTS) as bare,
+            clients(scene, APP, behind_client("many"), "many", CLIENTS) as gateway,
+        ):
+            for side in (bare, gateway):
+                assert side.ask("open") == [None] * CLIENTS
+            for number in range(ROUNDS):
+                sides = [("bare", bare), ("gateway", gateway)]
+                for name, side in sides if number % 2 else reversed(sides):
+                    made[name].append(sum(side.ask(f"{key} {SECONDS}")))
+    finally:
+        scene.ssh(GATEWAYS[0], "sudo systemctl start keyfleet-gateway")
+    ratios = sorted(through / bare for through, bare in zip(made["gateway"], made["bare"], strict=True))
+    a_second = {name: round(median(counts) / SECONDS) for name, counts in made.items()}
+    print(f"{key}: {a_second} signatures a second, ratio {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    assert median(ratios) >= least, made

@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Counts what a run costs: for each host the tasks that were carried out on it. A loop is one."""
+"""What a run costs, and what it does at once: for each host the number of tasks that were carried out on it, a loop is one; and the hosts that
+a throttled hsm_instance was at work for at the same moment.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections import Counter
 from pathlib import Path
@@ -19,6 +22,7 @@ LOCAL = {"assert", "debug", "fail", "include_role", "include_tasks", "set_fact",
 
 
 REMOTE: Counter[str] = Counter()
+AT_ONCE: set[frozenset[str]] = set()
 
 
 def count(_callback: object, result: Any) -> None:
@@ -26,9 +30,16 @@ def count(_callback: object, result: Any) -> None:
         REMOTE[result._host.name] += 1
 
 
+def see(_callback: object, host: Any, task: Any) -> None:
+    """Called right before Ansible makes the process that is at work for this host."""
+    if task.action.endswith("hsm_instance") and task.throttle:
+        at_work = {child._host.name for child in multiprocessing.active_children() if hasattr(child, "_host")}
+        AT_ONCE.add(frozenset(at_work | {host.name}))
+
+
 def tell(_callback: object, _stats: object) -> None:
     if path := os.environ.get("KEYFLEET_COUNTED"):
-        Path(path).write_text(json.dumps(REMOTE))
+        Path(path).write_text(json.dumps({"remote": REMOTE, "at_once": sorted(map(sorted, AT_ONCE))}))
 
 
 CallbackModule = type(
@@ -39,6 +50,7 @@ CallbackModule = type(
         "CALLBACK_TYPE": "aggregate",
         "CALLBACK_NAME": "counted",
         "CALLBACK_NEEDS_ENABLED": True,
+        "v2_runner_on_start": see,
         "v2_runner_on_ok": count,
         "v2_playbook_on_stats": tell,
     },

@@ -121,7 +121,7 @@ def test_an_edit_takes_effect_when_the_instance_is_restarted(scene: Scene) -> No
         assert run.code == 0, run.failures()
         with holders(scene, 1) as (third,):
             assert third.seen()[0] == "out"
-    scene.ssh(GATEWAY, "sudo systemctl restart keyfleet-hsm@turns")
+    scene.ssh(GATEWAY, "sudo systemctl daemon-reload && sudo systemctl restart keyfleet-hsm@turns")
     with holders(scene, 3) as three:
         assert [one.seen()[0] for one in three] == ["in"] * 3
     assert starts(scene) == before

@@ -135,6 +135,7 @@ def main(scratch: Path) -> None:
         show(204, "it is back")
         print(f"  http://127.0.0.1:{port}/hsm/status   (with the bearer token in {scratch / 'gateway' / 'token'})")
         print(f"  http://127.0.0.1:{port}/metrics")
+        print(f"  http://127.0.0.1:{port}/             (the page for people; after Log in, with that token as password)")
     path = f"PYTHONPATH={os.environ['PYTHONPATH']}"
     print(f"It has ended. To start it again: {shlex.join(['env', path, *command])}")
 

@@ -31,7 +31,10 @@ def sure(first: dict[str, Any] | None, other: dict[str, Any] | None, waits: Any 
         host = {"rotate_pin_unfinished": facts.get("unfinished", [])}
         hostvars = {"one": host | {"rotate_pin_left": waits} | ({"site_instance": {"results": [first]}} if first else {})}
         values = {"site_name": "shared", "hostvars": hostvars, "rotate_pin_turn": "one", **host, "rotate_pin_others_unfinished": False}
-        values |= {"rotate_pin_is_first": mine is first, "site_instance": {"results": [mine]} if mine else {"results": [{**OK, "site_one": "x"}]}}
+        values |= {
+            "rotate_pin_is_first": mine is first,
+            "site_instance": {"results": [mine]} if mine else {"results": [{**OK, "site_one": "x"}]},
+        }
         for name in NAMES:
             values[name] = NativeEnvironment(autoescape=False).from_string(play["vars"][name]).render(values)
         told.append(values["rotate_pin_sure"])

@@ -46,6 +46,7 @@ def test_package_runs_without_ansible(packer: ModuleType, tmp_path: Path) -> Non
     code = (
         f"import sys; sys.path.insert(0, {str(place)!r}); sys.modules['ansible'] = None; "
         "import importlib.metadata, keyfleet_gateway.registry_copy, keyfleet_gateway.service; "
+        "keyfleet_gateway.service.Page().closed(healthy=True, refresh=None, login=True); "
         "print(importlib.metadata.version('keyfleet-gateway'), keyfleet_gateway.__file__)"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

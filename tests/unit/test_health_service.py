@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import speaks_of_device
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import InstanceRecord, TokenRecord, VirtualKey
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, InstanceRecord, TokenRecord, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
 from keyfleet_gateway import schedule
@@ -169,8 +169,9 @@ def test_facts_of_keys() -> None:
         )
 
     keys = [key("a", 1, "deactivated"), key("a@2", 3, generation=2), key("a@3", 9, generation=3), key("b@home", 5, group="7")]
+    cards = [GroupRecord("cards", id="7", members=(1,))]
     facts = facts_of(
-        known, {"7": "cards"}, keys, [Rotation("a", 86_400, "primary"), Rotation("b@home", 60, group="cards"), Rotation("c", 1, "primary")]
+        known, cards, keys, [Rotation("a", 86_400, "primary"), Rotation("b@home", 60, group="cards"), Rotation("c", 1, "primary")]
     )
     assert facts.counts == {("primary", "payments", "AES", "active"): 3, ("primary", "payments", "AES", "deactivated"): 1}
     assert facts.oldest_active == {("primary", "payments"): seconds_of(day(3))}

@@ -26,6 +26,7 @@ COLLECTION = HERE.parents[2]
 UTILS = "ansible_collections/keyfleet/hsm/plugins/module_utils"
 LAYERS = ("_cryptoki", "_engine", "_model", "_registry")
 NAME = "keyfleet_gateway"
+_PACKED = (".py", ".j2", ".css")  # and no bytecode
 
 
 def collection_version(collection: Path) -> str:
@@ -42,7 +43,7 @@ def sources(collection: Path) -> Iterator[tuple[str, bytes]]:
     folders = [(HERE / NAME, NAME)]
     folders += [(collection / "plugins" / "module_utils" / layer, f"{UTILS}/{layer}") for layer in LAYERS]
     for folder, name in folders:
-        for path in sorted(folder.rglob("*.py")):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in _PACKED):
             yield f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()
 
 

@@ -425,7 +425,12 @@ def test_a_file_that_is_no_request_is_not_overwritten(primary: Hsm, holds: str) 
     path = primary.scratch / "web01.pem"
     made = ok(certificate(primary, subject=SUBJECT, self_signed={}))
     secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    texts = {"certificate": made["certificate"], "text": "pin-7391\n", "private-key-too": request_of(primary) + secret, "binary": "\x00\x01"}
+    texts = {
+        "certificate": made["certificate"],
+        "text": "pin-7391\n",
+        "private-key-too": request_of(primary) + secret,
+        "binary": "\x00\x01",
+    }
     path.write_text(texts[holds])
     options: dict[str, Any] = {"subject": {"CN": "web02"}, "csr_path": str(path)}
     if holds == "certificate":

@@ -14,19 +14,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
-from cryptography.x509.oid import NameOID
+from authority import Authority, trusting
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs12
 from health_service import BEARER, Health, health, instance, make_token, secret
-from hsm_fixture import PIN, SOFTHSM, Hsm
+from hsm_fixture import PIN, SOFTHSM, Hsm, ok
 from keyfleet_gateway import connections
 
 WRONG = "canary-wrong-pin-1"
@@ -226,50 +222,11 @@ def test_program_checks_its_configuration(hsm: Hsm) -> None:
     assert os.listdir(hsm.scratch / "state") == []
 
 
-class Authority:
-    """A CA that signs certificates for servers and clients."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.file = folder / f"{name}.pem"
-        self.certificate = self._sign(self.name, self.key, x509.BasicConstraints(ca=True, path_length=0))
-        self.file.write_bytes(self.certificate.public_bytes(Encoding.PEM))
-
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, basic: x509.BasicConstraints) -> x509.Certificate:
-        now = datetime.now(timezone.utc)
-        name = subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=9.5))
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(str(name))]), critical=False)
-        return builder.add_extension(basic, critical=True).sign(self.key, SHA256())
-
-    def issue(self, name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return self._sign(subject, key, x509.BasicConstraints(ca=False, path_length=None)), key
-
-    def client(self, name: str) -> ssl.SSLContext:
-        """A client with a certificate of this CA, which trusts any server."""
-        certificate, key = self.issue(name)
-        file = self.folder / f"client-{name}.pem"
-        file.write_bytes(certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        context = trusting(None)
-        context.load_cert_chain(file)
-        return context
-
-
-def trusting(authority: Authority | None) -> ssl.SSLContext:
-    """A client without a certificate."""
-    if authority is not None:
-        return ssl.create_default_context(cafile=str(authority.file))
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def test_tls_and_client_certificates(hsm: Hsm, started: list[Health]) -> None:
-    make_token(hsm)
+def test_tls_and_client_certificates_page_and_groups(hsm: Hsm, started: list[Health]) -> None:
+    hsm.register(tokens=[hsm.token(), hsm.token("spare")])
+    members = [{"instance": "primary", "token_label": label} for label in ("payments", "spare")]
+    ok(hsm.run("hsm_group", name="cards", connections=members))
+    ok(hsm.keys({"label": "card", "type": "AES", "size": 256}, {"label": "pin", "type": "AES", "size": 256}, instance=None, group="cards"))
     ours, other = Authority(hsm.scratch, "ours"), Authority(hsm.scratch, "other")
     server, key = ours.issue("localhost")
     p12 = hsm.scratch / "server.p12"
@@ -277,8 +234,8 @@ def test_tls_and_client_certificates(hsm: Hsm, started: list[Health]) -> None:
     https = {"listen": ["127.0.0.1:0"], "certificate": str(p12), "client_ca": str(ours.file), "client_names": ["monitor"]}
     (hsm.scratch / "web.der").write_bytes(ours.issue("web")[0].public_bytes(Encoding.DER))
     hsm.tool("--write-object", str(hsm.scratch / "web.der"), "--type", "cert", "--label", "web", "--id", "01")
-    token = {"label": "payments", "pin_file": secret(hsm.scratch / "pin", PIN)}
-    service = health(hsm.scratch, [instance("primary", hsm.scratch, token)], https=https)
+    tokens = [{"label": label, "pin_file": secret(hsm.scratch / "pin", PIN)} for label in ("payments", "spare")]
+    service = health(hsm.scratch, [instance("primary", hsm.scratch, *tokens)], https=https, registry=hsm.registry)
     started.append(service)
     service.start()
     service.wait(service.probes)
@@ -295,11 +252,19 @@ def test_tls_and_client_certificates(hsm: Hsm, started: list[Health]) -> None:
         service.ask("/health", context=trusting(other))
     assert [9 < days < 10 for days in service.metric(r"keyfleet(?:_tls)?_certificate_days_left")] == [True, True]
 
+    # Both keys were made on the first member only. The page says so, to those who may know it.
+    service.wait(lambda: service.metric("keyfleet_group_member_read"))
+    assert service.metric("keyfleet_group_member_disagreements") == [0.0, 2.0]
+    status, page = service.ask("/", context=ours.client("monitor"))
+    assert status == 200 and "disagree on 2 keys" in page and "Keys that differ: <bdi>card, pin</bdi>" in page and "2 active" in page
+    status, page = service.ask("/", context=ours.client("somebody"))
+    assert status == 200 and "Healthy" in page and "payments" not in page and "primary" not in page
+
     # A renewed certificate is taken at a reload.
     renewed, key = other.issue("localhost")
     p12.write_bytes(pkcs12.serialize_key_and_certificates(b"gateway", key, renewed, None, NoEncryption()))
     service.probe()
-    service.wait(lambda: len(service.addresses()) == 4)
+    service.wait(lambda: len(service.addresses()) == 3)  # the one without TLS stays as it is
     assert service.ask("/health", context=trusting(other))[0] == 204
     assert service.stop() == 0 and "Traceback" not in service.log, service.log
 
@@ -323,8 +288,8 @@ def test_slow_and_many_clients_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> N
         runner = web.ServerRunner(web.Server(hello), **connections.LIMITS)
         await runner.setup()
         assert runner.server is not None
-        server = await asyncio.get_running_loop().create_server(connections.guarding(runner.server), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
+        (server,) = await connections.listen("127.0.0.1", 0, runner.server, None)
+        port = server.address[1]
         opened = [await asyncio.open_connection("127.0.0.1", port) for _client in range(4)]
         # The last of four is one too many, and one that sends a byte now and then gets no more time for it.
         assert await closed_after(opened[3][0]) < 0.3

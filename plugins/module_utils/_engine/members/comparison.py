@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,16 @@ class MemberReport:
         return {label for member in self.members for label in member.contents.repeated_labels()}
 
 
+def read_member(reached: Reached, scope: Scope, pending: Collection[str], *, several: bool = True) -> Member:
+    """What is on a member, while its session is open; of one that is alone, no keys to be compared. ``pending`` are the labels that dead
+    runs were making on it. Raises :class:`KeyfleetError`."""
+    token = reached.session.token
+    hidden = hidden_objects(token.model, token.serial)
+    contents = TokenContents(str(token), group_keys(reached.inventory.objects), pending, hidden)
+    found = member_keys(reached.session, reached.inventory, contents.compared(scope)) if several else []
+    return Member(reached.connection, reached.target, reached.shown, contents, found)
+
+
 class Members:
     """Reads the members one after the other, each in a session of its own: never two logins at once."""
 
@@ -80,11 +90,7 @@ class Members:
         The notes of dead runs are read while the token is held: later ones are of runs that are at work.
         """
         pending = frozenset(pending_keys.of_token(self.database, reached.target.token_id or 0))
-        token = reached.session.token
-        hidden = hidden_objects(token.model, token.serial)
-        contents = TokenContents(str(token), group_keys(reached.inventory.objects), pending, hidden)
-        found = member_keys(reached.session, reached.inventory, contents.compared(scope)) if self.several else []
-        return Member(reached.connection, reached.target, reached.shown, contents, found)
+        return read_member(reached, scope, pending, several=self.several)
 
     def compare(
         self,

@@ -21,11 +21,23 @@ _LAST_SEEN = ("slot_id", "label", "serial")
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """An error of a token, also after it is over. ``since`` is the first of the probes in a row that had it, ``last`` the last one."""
+
+    error: str
+    code: str
+    since: float
+    last: float
+
+
+@dataclass(frozen=True)
 class Seen:
-    """One token. ``slot`` is an entry of ``slots`` of hsm_status; ``healthy`` is what the last probe that says something about it said."""
+    """One token. ``slot`` is an entry of ``slots`` of hsm_status; ``healthy`` is what the last probe that says something about it said,
+    ``trouble`` the last error since the start."""
 
     slot: Slot
     healthy: bool = False
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,19 @@ def _unprobed(selector: TokenSelector) -> Slot:
     return TokenStatus(**known, error="not probed yet", code="not_probed").as_slot()
 
 
-def judged(before: Seen, slot: Slot) -> Seen:
+def judged(before: Seen, slot: Slot, now: float) -> Seen:
     """A token after a probe. What is the mistake of a caller, or was not asked at all, leaves its health as it was."""
     seen = {name: before.slot[name] if slot[name] is None else slot[name] for name in _LAST_SEEN}
     decided = slot["accessible"] or speaks_of_device(slot["code"], device_fault=slot["device_fault"])
-    return Seen({**slot, **seen}, slot["accessible"] if decided else before.healthy)
+    return Seen({**slot, **seen}, slot["accessible"] if decided else before.healthy, _trouble(before, slot, now))
+
+
+def _trouble(before: Seen, slot: Slot, now: float) -> Trouble | None:
+    if slot["accessible"]:
+        return before.trouble
+    old, code = before.trouble, str(slot["code"])
+    goes_on = old is not None and before.slot["code"] == code
+    return Trouble(str(slot["error"] or code), code, old.since if old is not None and goes_on else now, now)
 
 
 @dataclass
@@ -79,7 +99,7 @@ class Board:
     def note(self, name: str, slots: Sequence[Slot], *, now: float, took: float) -> list[tuple[int, Seen]]:
         """Enter what a probe found, in the order of the tokens. Those of which something else is known now, with their places."""
         entry = self.entries[name]
-        tokens = tuple(judged(before, slot) for before, slot in zip(entry.tokens, slots, strict=True))
+        tokens = tuple(judged(before, slot, now) for before, slot in zip(entry.tokens, slots, strict=True))
         self.entries[name] = Entry(entry.spec, entry.prefix, tokens, now, took, entry.probes + 1)
         return [
             (place, new)
@@ -95,15 +115,23 @@ class Board:
     def is_fresh(self, entry: Entry, now: float) -> bool:
         return entry.probed is not None and now - entry.probed <= self.stale_after
 
+    def works(self, name: str) -> bool:
+        """Whether the last probe of an instance found that all its tokens can be used."""
+        return all(seen.slot["accessible"] for seen in self.entries[name].tokens)
+
     def healthy(self, now: float) -> bool:
         """Whether every slot of every instance is healthy, by probes that are not too old."""
         entries = self.entries.values()
         return bool(entries) and all(self.is_fresh(entry, now) and all(seen.healthy for seen in entry.tokens) for entry in entries)
 
+    def ordered(self) -> list[Entry]:
+        """By prefix, as hsm_status has them."""
+        return sorted(self.entries.values(), key=lambda item: (prefix_order(item.prefix), item.spec.name))
+
     def status(self, now: float) -> list[dict[str, Any]]:
         """``instances`` of hsm_status, with ``healthy`` and ``age`` (seconds since the probe, None before the first) for each slot."""
         told = []
-        for entry in sorted(self.entries.values(), key=lambda item: (prefix_order(item.prefix), item.spec.name)):
+        for entry in self.ordered():
             fresh = self.is_fresh(entry, now)
             age = None if entry.probed is None else round(now - entry.probed, 1)
             slots = [{**seen.slot, "healthy": seen.healthy and fresh, "age": age} for seen in entry.tokens]

@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What limits a client that is slow, or many: aiohttp waits for a request's headers as long as they take."""
+"""What limits a client that is slow, or many: aiohttp waits for a request's headers as long as they take, and asyncio counts nobody."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 MOST = 512  # connections at a time, of one listener
+MOST_TLS = 128  # each has buffers of more than 256 KiB
 PATIENCE = 15.0  # seconds from a connection's beginning, or its last whole request, to the next whole one
 LIMITS: dict[str, Any] = {
     "keepalive_timeout": 10.0,
@@ -24,6 +28,8 @@ LIMITS: dict[str, Any] = {
 }
 HANDSHAKE = 10.0  # seconds
 BACKLOG = 1024
+_PAUSE = 0.1  # seconds
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class Discreet(web.RequestHandler):
@@ -40,8 +46,8 @@ class Discreet(web.RequestHandler):
 class Guarded(asyncio.Protocol):
     """A connection with a limit of time: everything goes on to aiohttp's own protocol until that is over."""
 
-    def __init__(self, inner: asyncio.Protocol, there: set[Guarded]) -> None:
-        self._inner, self._there = inner, there
+    def __init__(self, inner: asyncio.Protocol, lost: Callable[[], None]) -> None:
+        self._inner, self._lost = inner, lost
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -49,10 +55,6 @@ class Guarded(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
         self._inner.connection_made(transport)
-        if len(self._there) >= MOST:
-            self._end()
-            return
-        self._there.add(self)
         self.served()
 
     def served(self) -> None:
@@ -68,7 +70,7 @@ class Guarded(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._there.discard(self)
+        self._lost()
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -84,11 +86,74 @@ class Guarded(asyncio.Protocol):
         self._inner.resume_writing()
 
 
-def guarding(server: web.Server) -> Callable[[], Guarded]:
-    """Protocols for ``create_server`` around aiohttp's, which hand their requests to ``server``."""
-    there: set[Guarded] = set()
-    settings: dict[str, Any] = {**LIMITS, "access_log": None}
-    return lambda: Guarded(Discreet(server, loop=asyncio.get_running_loop(), **settings), there)
+class Listener:
+    """One listening socket, whose requests aiohttp's ``server`` gets. A client counts from the moment at which it is accepted: its TLS
+    handshake, too, takes memory and time."""
+
+    def __init__(self, listening: socket.socket, server: web.Server, context: ssl.SSLContext | None) -> None:
+        self._listening, self._server, self._context = listening, server, context
+        self._most = MOST if context is None else MOST_TLS
+        self._clients: set[socket.socket] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._listening.getsockname()[:2]
+        return host, port
+
+    def close(self) -> None:
+        """Nobody is accepted any more; who is connected stays."""
+        self._accepting.cancel()
+        self._listening.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _address = await loop.sock_accept(self._listening)
+            except OSError:  # the client is gone already, or no more files may be opened
+                await asyncio.sleep(_PAUSE)
+                continue
+            if len(self._clients) >= self._most:
+                client.close()
+                continue
+            self._clients.add(client)
+            task = loop.create_task(self._begin(client))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        settings: dict[str, Any] = {**LIMITS, "access_log": None}
+        limits: dict[str, Any] = {"ssl": self._context, "ssl_handshake_timeout": HANDSHAKE} if self._context is not None else {}
+
+        def protocol() -> Guarded:
+            return Guarded(Discreet(self._server, loop=loop, **settings), lambda: self._clients.discard(client))
+
+        try:
+            client.setblocking(False)
+            await loop.connect_accepted_socket(protocol, client, **limits)
+        except OSError:  # no handshake; ssl.SSLError is one. The socket is the transport's, which closes it
+            self._clients.discard(client)
+
+
+async def listen(host: str | None, port: int, server: web.Server, context: ssl.SSLContext | None) -> list[Listener]:
+    """On each address that ``host`` has, None for all of this host. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    opened: list[Listener] = []
+    for family, _kind, _protocol, _name, address in sorted(set(found)):
+        try:
+            listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        except OSError as error:
+            if error.errno in _NO_SUCH_FAMILY and len(set(found)) > 1:
+                continue  # a host without IPv6
+            for other in opened:
+                other.close()
+            raise
+        listening.setblocking(False)
+        opened.append(Listener(listening, server, context))
+    return opened
 
 
 def served(request: web.Request) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import ACTIVE
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import InstanceRecord, VirtualKey
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, InstanceRecord, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import groups, virtual_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import instances as table
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
@@ -25,12 +25,14 @@ from .memory import RUN
 @dataclass(frozen=True)
 class Facts:
     """``counts`` by instance, token, type and state. ``oldest_active`` by instance and token, and ``rotations`` by instance, group and
-    label, are seconds since 1970. ``readable`` is None where there is no registry to read.
+    label, are seconds since 1970. ``groups`` with several members have the names of these members' instances. ``readable`` is None where
+    there is no registry to read.
     """
 
     counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
     oldest_active: Mapping[tuple[str, str], float] = field(default_factory=dict)
     rotations: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     readable: bool | None = None
 
 
@@ -46,19 +48,21 @@ def read_facts(path: str | None, rotations: Sequence[Rotation]) -> Facts:
     try:
         with open_database(path, run=RUN, check_mode=True) as database:
             known = table.all_instances(database)
-            names = {group.id: group.name for group in groups.all_groups(database) if group.id is not None}
+            all_groups = groups.all_groups(database)
             tokens = [token.id for instance in known for token in instance.tokens if token.id is not None]
             keys = virtual_keys.of_tokens(database, tokens)
     except KeyfleetError:
         return Facts(readable=False)
-    return facts_of(known, names, keys, rotations)
+    return facts_of(known, all_groups, keys, rotations)
 
 
 def facts_of(
-    known: Iterable[InstanceRecord], groups_by_id: Mapping[str, str], keys: Iterable[VirtualKey], rotations: Sequence[Rotation]
+    known: Iterable[InstanceRecord], all_groups: Sequence[GroupRecord], keys: Iterable[VirtualKey], rotations: Sequence[Rotation]
 ) -> Facts:
     """Worked out from plain values."""
     owners = {token.id: (instance.name, token.named()) for instance in known for token in instance.tokens if token.id is not None}
+    groups_by_id = {group.id: group.name for group in all_groups}
+    members = {group.name: [owners[member][0] for member in group.members] for group in all_groups if len(group.members) > 1}
     counts: Counter[tuple[str, str, str, str]] = Counter()
     oldest: dict[tuple[str, str], float] = {}
     newest: dict[tuple[str, str, str], float] = {}
@@ -76,4 +80,4 @@ def facts_of(
             newest[place] = max(made, newest.get(place, made))
     wanted = {(one.instance or "", one.group or "", one.label): one.max_age for one in rotations}
     due = {place: newest[place] + age for place, age in wanted.items() if place in newest}
-    return Facts(dict(counts), oldest, due, True)
+    return Facts(dict(counts), oldest, due, members, True)

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -18,39 +16,21 @@ from prometheus_client.registry import Collector
 
 from .board import Board, Entry, named
 from .keys import Facts
+from .known import Compared, Known
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _DAY = 24 * 3600.0
 _PIN_STATES = ("ok", "low", "final_try", "locked", "not_initialized", "to_be_changed", "unknown")
 _TOKEN = ("instance", "prefix", "token")
 _INSTANCE = ("instance", "prefix")
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """Those on the tokens of an instance, each with ``token`` (its place), ``label``, ``id`` and ``end`` (seconds since 1970).
-
-    ``read`` is when they were read, by the monotonic clock.
-    """
-
-    read: float
-    found: Sequence[Mapping[str, Any]]
+_MEMBER = ("group", "instance", "token")
 
 
 class Metrics(Collector):
-    """Everything is asked for at each reading. ``certificate_end``: of this service's own, seconds since 1970, None for no certificate.
+    """Everything is asked for at each reading."""
 
-    ``certificates`` are by instance.
-    """
-
-    def __init__(
-        self,
-        board: Callable[[], Board],
-        facts: Callable[[], Facts],
-        certificate_end: Callable[[], float | None],
-        certificates: Callable[[], Mapping[str, Certificates]],
-    ) -> None:
-        self._board, self._facts, self._certificate_end, self._certificates = board, facts, certificate_end, certificates
+    def __init__(self, known: Known) -> None:
+        self._known = known
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -62,18 +42,19 @@ class Metrics(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        board, now = self._board(), time.monotonic()
+        known, now = self._known, time.monotonic()
+        board = known.board
         healthy = GaugeMetricFamily("keyfleet_healthy", "Whether every token of every instance is healthy, as GET /health says.")
         healthy.add_metric((), float(board.healthy(now)))
         yield healthy
         yield from _of_instances(board.entries.values(), now)
         yield from _of_tokens(board, board.entries.values(), now)
-        yield from _of_keys(self._facts(), time.time())
-        yield _of_certificates(board, self._certificates(), time.time())
-        end = self._certificate_end()
-        if end is not None:
+        yield from _of_keys(known.facts, time.time())
+        yield from _of_groups(known.groups, now)
+        yield _of_certificates(known, time.time())
+        if known.certificate_end is not None:
             left = GaugeMetricFamily("keyfleet_tls_certificate_days_left", "Days until the certificate of this service ends.")
-            left.add_metric((), (end - time.time()) / _DAY)
+            left.add_metric((), (known.certificate_end - time.time()) / _DAY)
             yield left
 
 
@@ -121,18 +102,28 @@ def _of_keys(facts: Facts, now: float) -> Iterator[Metric]:
     yield from (keys, oldest, due, read)
 
 
-def _of_certificates(board: Board, certificates: Mapping[str, Certificates], now: float) -> Metric:
-    """Of several with one label and CKA_ID on a token, the one that ends first."""
-    ends: dict[tuple[str, str, str, str], float] = {}
-    for name, read in certificates.items():
-        entry = board.entries[name]
-        for one in read.found:
-            place = one["token"]
-            labels = (name, named(entry.spec.tokens[place].selector, entry.tokens[place].slot), one["label"], one["id"])
-            ends[labels] = min(one["end"], ends.get(labels, one["end"]))
+def _of_groups(groups: Mapping[str, Compared], now: float) -> Iterator[Metric]:
+    found = GaugeMetricFamily(
+        "keyfleet_group_member_disagreements",
+        "Keys that the member lacks, or has in another way than the others of its group.",
+        labels=_MEMBER,
+    )
+    read = GaugeMetricFamily("keyfleet_group_member_read", "Whether the member's keys could be read for the comparison.", labels=_MEMBER)
+    age = GaugeMetricFamily("keyfleet_group_compared_age_seconds", "Seconds since the group's members were compared.", labels=("group",))
+    for name, compared in sorted(groups.items()):
+        age.add_metric((name,), now - compared.read)
+        for member in compared.members:
+            labels = (name, member.instance, member.token)
+            read.add_metric(labels, float(member.disagreements is not None))
+            if member.disagreements is not None:
+                found.add_metric(labels, member.disagreements)
+    yield from (found, read, age)
+
+
+def _of_certificates(known: Known, now: float) -> Metric:
     left = GaugeMetricFamily(
         "keyfleet_certificate_days_left", "Days until the certificate on the token ends.", labels=("instance", "token", "label", "id")
     )
-    for labels, end in sorted(ends.items()):
+    for labels, end in sorted(known.certificate_ends().items()):
         left.add_metric(labels, (end - now) / _DAY)
     return left

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One probe of one instance, in a process of its own: the engine of hsm_status, and nothing of ours.
+"""One probe of one instance, or one comparison of a group, in a process of its own: the engine of the modules, and nothing of ours.
 
 The request comes on standard input, the answer goes to standard output, both as JSON. No PIN is in either: the engine reads it from its
 file. Each probe loads and initialises the library anew, so nothing of an earlier device error is left.
@@ -31,6 +31,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import inst
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 
 from .certificates import certificate_ends
+from .members import compare
 from .memory import RUN
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -45,8 +46,13 @@ class ProbeError(Exception):
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """``slots`` of the instance, in the order of its tokens, or ``error`` and ``code``. ``certificates`` only where they are asked for."""
+    """``slots`` of the instance, in the order of its tokens, or ``error`` and ``code``. ``certificates`` only where they are asked for.
+
+    Of a group what :func:`compare` says.
+    """
     name_origins(request["origins"])
+    if "group" in request:
+        return compare(request)
     order = ProbeOrder(request["kind"], request["timeout"])
     try:
         record, slots = _probe(request, order)
@@ -80,7 +86,7 @@ def _corrected(record: InstanceRecord, slots: Sequence[Mapping[str, Any]]) -> bo
 
 
 async def ask(request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """``slots`` of an instance, and perhaps ``certificates``, from a process that has ``seconds`` for it.
+    """:func:`answer`, from a process that has ``seconds`` for it.
 
     It is ended with all its children then. Raises :class:`ProbeError`.
     """
@@ -106,7 +112,7 @@ async def ask(request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     except ValueError:
         last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise ProbeError(f"the probe ended with status {process.returncode}: {last or 'it said nothing'}", "probe_crashed") from None
-    if "slots" not in told:
+    if "error" in told:
         raise ProbeError(told["error"], told["code"])
     answered: dict[str, Any] = told
     return answered

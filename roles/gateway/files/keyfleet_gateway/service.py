@@ -11,6 +11,7 @@ import random
 import signal
 import ssl
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,23 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from . import origins, schedule
 from .board import Board, Seen, named
 from .config import Address, Config, ConfigError, path_of, read_config
-from .connections import BACKLOG, HANDSHAKE, guarding
+from .connections import Listener, listen
 from .journal import ERROR, INFO, NOTICE, WARNING, log
-from .keys import Facts, read_facts
+from .keys import read_facts
+from .known import Certificates, Compared, Known, Member
 from .memory import registry_path, remember
-from .metrics import Certificates, Metrics
+from .metrics import Metrics
 from .notify import notify, reloading, watchdog_seconds
+from .page import Page
 from .probe import ProbeError, ask
 from .tls import context_of, ends_at
 from .web import Site, application
 
 _FACTS_SECONDS = 60.0  # between two readings of the registry's copy
 _CERTIFICATES_SECONDS = 3600.0  # between two looks at the certificates of an instance
+_COMPARE_SECONDS = 2.0  # between two looks whether a group is due
+_GROUP_SECONDS, _GROUP_AGAIN_SECONDS = 3600.0, 300.0  # between two comparisons of a group: after one of all members, and after another
+_COMPARE_DEADLINE = 120.0  # seconds that a comparison has at least: it reads all keys
 _FEWEST_TOKEN_BYTES = 16
 _RANDOM = random.SystemRandom()
 
@@ -73,13 +79,11 @@ class Service:
 
     path: str
     ready: Ready
-    board: Board = field(default_factory=lambda: Board(0.0))
-    facts: Facts = field(default_factory=Facts)
-    certificate_end: float | None = None
-    certificates: dict[str, Certificates] = field(default_factory=dict)
+    known: Known = field(default_factory=lambda: Known(Board(0.0)))
+    page: Page = field(default_factory=Page)
     site: Site | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _servers: list[asyncio.AbstractServer] = field(default_factory=list)
+    _servers: dict[str, list[Listener]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises :class:`ConfigError`, OSError when it cannot start."""
@@ -92,7 +96,7 @@ class Service:
         try:
             await self._take(self.ready)
             await self._listen(runner)
-            notify("READY=1", f"STATUS=Probing {len(self.board.entries)} instances")
+            notify("READY=1", f"STATUS=Probing {len(self.known.board.entries)} instances")
             alive = asyncio.create_task(self._alive())
             while not stopping.is_set():
                 waiting: set[asyncio.Task[Any]] = {asyncio.create_task(event.wait()) for event in (stopping, reloads)}
@@ -109,7 +113,7 @@ class Service:
             alive.cancel()
         finally:
             await self._end_tasks()
-            self._close()
+            self._close("http", "https")
             await runner.cleanup()
         log(INFO, "stopped")
 
@@ -133,28 +137,27 @@ class Service:
             await asyncio.to_thread(remember, ready.config, path_of)
             self.ready = ready
             longest = max(_deadline(ready.config, len(spec.tokens)) for spec in ready.config.instances)
-            self.board = Board.of(ready.config.instances, schedule.stale_after(ready.config.interval, longest), self.board)
+            board = Board.of(ready.config.instances, schedule.stale_after(ready.config.interval, longest), self.known.board)
             end = ends_at(ready.config.https, path_of) if ready.config.https else None
-            self.certificate_end = end.timestamp() if end else None
-            metrics = Metrics(lambda: self.board, lambda: self.facts, lambda: self.certificate_end, lambda: self.certificates)
-            self.certificates = {}
-            self.site = Site(self.board, ready.config, metrics, ready.token)
+            self.known = Known(board, self.known.facts, certificate_end=end.timestamp() if end else None)
+            self.site = Site(self.known, ready.config, Metrics(self.known), self.page, ready.token)
         finally:
-            self._tasks = [asyncio.create_task(self._watch(name, place)) for place, name in enumerate(self.board.entries)]
+            self._tasks = [asyncio.create_task(self._watch(name, place)) for place, name in enumerate(self.known.board.entries)]
             self._tasks.append(asyncio.create_task(self._read_facts()))
+            self._tasks.append(asyncio.create_task(self._compare()))
 
     async def _reload(self, runner: web.AppRunner) -> None:
         """A configuration that is wrong changes nothing."""
         reloading()
         try:
             ready = await asyncio.to_thread(prepare, self.path)
-            listening = (self.ready.config.http, self.ready.config.https)
+            before = self.ready.config
             await self._take(ready)
-            # A certificate may be another one under the same name.
-            if listening != (ready.config.http, ready.config.https) or ready.context is not None:
-                self._close()
-                await self._listen(runner)
-            log(NOTICE, "reloaded", instances=len(self.board.entries))
+            # Clients of a listener that stays notice nothing. A certificate may be another one under the same name.
+            changed = {"http": before.http != ready.config.http, "https": before.https is not None or ready.config.https is not None}
+            self._close(*(scheme for scheme, is_changed in changed.items() if is_changed))
+            await self._listen(runner)
+            log(NOTICE, "reloaded", instances=len(self.known.board.entries))
         except ConfigError as error:
             for problem in error.problems:
                 log(ERROR, f"not reloaded: {problem}")
@@ -163,29 +166,28 @@ class Service:
         notify("READY=1")
 
     async def _listen(self, runner: web.AppRunner) -> None:
+        """On the addresses of each scheme that nobody listens on yet."""
         config = self.ready.config
-        for address in config.http:
-            await self._open(runner, address, "http", None)
-        for address in config.https.listen if config.https else ():
-            await self._open(runner, address, "https", self.ready.context)
+        wanted = {"http": config.http, "https": config.https.listen if config.https else ()}
+        for scheme, addresses in wanted.items():
+            if scheme not in self._servers:
+                self._servers[scheme] = []
+                for address in addresses:
+                    await self._open(runner, address, scheme, self.ready.context if scheme == "https" else None)
 
     async def _open(self, runner: web.AppRunner, address: Address, scheme: str, context: ssl.SSLContext | None) -> None:
-        limits: dict[str, Any] = {"ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
         server = runner.server
         if server is None:
             raise RuntimeError("the runner was not set up")
-        opened = await asyncio.get_running_loop().create_server(
-            guarding(server), address.host, address.port, ssl=context, backlog=BACKLOG, **limits
-        )
-        self._servers.append(opened)
-        for listening in opened.sockets:
-            host, port = listening.getsockname()[:2]
+        for listener in await listen(address.host, address.port, server, context):
+            self._servers[scheme].append(listener)
+            host, port = listener.address
             log(INFO, "listening", scheme=scheme, host=host, port=port)
 
-    def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers = []
+    def _close(self, *schemes: str) -> None:
+        for scheme in schemes:
+            for server in self._servers.pop(scheme, []):
+                server.close()
 
     async def _end_tasks(self) -> None:
         """A probe that is under way comes to its end: a SoftHSM2 whose login is cut off may lose its token."""
@@ -198,7 +200,7 @@ class Service:
     async def _read_facts(self) -> None:
         while True:
             config = self.ready.config
-            self.facts = await asyncio.to_thread(read_facts, config.registry, config.rotations)
+            self.known.facts = await asyncio.to_thread(read_facts, config.registry, config.rotations)
             await asyncio.sleep(_FACTS_SECONDS)
 
     async def _watch(self, name: str, place: int) -> None:
@@ -207,37 +209,65 @@ class Service:
         await asyncio.sleep(schedule.first_delay(place))
         while True:
             begun = time.monotonic()
-            probe = asyncio.create_task(self._probe(config, name))
-            try:
-                await asyncio.shield(probe)
-            except asyncio.CancelledError:
-                await asyncio.wait([probe])
-                raise
+            await _to_its_end(self._probe(config, name))
             await asyncio.sleep(schedule.next_delay(config.interval, time.monotonic() - begun, _RANDOM.random))
 
+    async def _compare(self) -> None:
+        """Compare the members of each group now and then, those whose tokens are known to work: no login is made in vain."""
+        config = self.ready.config
+        while True:
+            await asyncio.sleep(_COMPARE_SECONDS)
+            for group, instances in self.known.facts.groups.items():
+                before = self.known.groups.get(group)
+                pause = _GROUP_SECONDS if before is not None and before.whole else _GROUP_AGAIN_SECONDS
+                due = before is None or time.monotonic() - before.read > pause
+                if due and all(name in self.known.board.entries and self.known.board.works(name) for name in instances):
+                    await _to_its_end(self._compare_group(config, group, len(instances)))
+
+    async def _compare_group(self, config: Config, group: str, members: int) -> None:
+        request = {"group": group, "registry": registry_path(config), "copy": config.registry, "origins": self.ready.origins}
+        try:
+            told = await ask(request, max(_deadline(config, members), _COMPARE_DEADLINE))
+        except ProbeError as error:
+            self.known.groups[group] = Compared(time.monotonic(), error=str(error))
+        else:
+            members_told = tuple(Member(**member) for member in told["members"])
+            self.known.groups[group] = Compared(time.monotonic(), members_told, told["keys"], tuple(told["labels"]))
+
     async def _probe(self, config: Config, name: str) -> None:
+        read = self.known.certificates.get(name)
         request = {
             "registry": registry_path(config),
             "instance": name,
             "kind": config.kind,
             "timeout": config.timeout,
             "origins": self.ready.origins,
-            "certificates": name not in self.certificates or time.monotonic() - self.certificates[name].read > _CERTIFICATES_SECONDS,
+            "certificates": read is None or time.monotonic() - read.read > _CERTIFICATES_SECONDS,
         }
         begun = time.monotonic()
         try:
-            told = await ask(request, _deadline(config, len(self.board.entries[name].tokens)))
+            told = await ask(request, _deadline(config, len(self.known.board.entries[name].tokens)))
         except ProbeError as error:
             now = time.monotonic()
-            changes = self.board.note_failure(name, str(error), error.code, now=now, took=now - begun)
+            changes = self.known.board.note_failure(name, str(error), error.code, now=now, took=now - begun)
         else:
             now = time.monotonic()
-            changes = self.board.note(name, told["slots"], now=now, took=now - begun)
+            changes = self.known.board.note(name, told["slots"], now=now, took=now - begun)
             if "certificates" in told:
-                self.certificates[name] = Certificates(now, told["certificates"])
-        entry = self.board.entries[name]
+                self.known.certificates[name] = Certificates(now, told["certificates"])
+        entry = self.known.board.entries[name]
         for place, after in changes:
             _tell(entry.prefix, name, named(entry.spec.tokens[place].selector, after.slot), after)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Also when this task is cancelled: a login that is cut off may cost a SoftHSM2 its token."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _deadline(config: Config, tokens: int) -> float:

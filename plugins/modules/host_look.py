@@ -152,8 +152,8 @@ archive:
   sample: hold
 units:
   description:
-    - By name LoadState, ActiveState and UnitFileState, as systemd has them. V(null) without systemd. With O(units[].reads) also C(stale), whether a
-      file is younger than the process, V(null) where that cannot be told.
+    - By name LoadState, ActiveState and UnitFileState, as systemd has them. V(null) without systemd.
+    - With O(units[].reads) also C(stale), whether a file is younger than the process. V(null) where that cannot be told.
   returned: success
   type: dict
   sample: {cosmian_kms: {load: loaded, active: active, enabled: enabled}}

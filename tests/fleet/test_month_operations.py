@@ -15,9 +15,8 @@ from fleet_fixture import sound, text_of
 from month_fixture import ACCESS, CANARIES, MACHINE, NEXT_PIN, PIN, WRITES_AND_STARTS, WRONG_PIN, Month, refused
 from old_registry import downgrade
 
-
-# In the place of the open gateway's health service, which no host of the month has: it is given a PIN in the same way. When it is stopped, it
-# keeps what the PIN file holds then.
+# In the place of the open gateway's health service, which no host of the month has: it is given a PIN in the same way. When it is
+# stopped, it keeps what the PIN file holds then.
 HEALTH = """
 [Service]
 LoadCredential=pin:/etc/keyfleet/pins/standby

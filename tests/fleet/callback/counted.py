@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run costs, and what it does at once: for each host the number of tasks that were carried out on it, a loop is one; and the hosts that
-a throttled hsm_instance was at work for at the same moment.
+"""What a run costs, and what it does at once: for each host the number of tasks that were carried out on it, a loop is one; and the hosts
+that a throttled hsm_instance was at work for at the same moment.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def test_packages_and_services(monkeypatch: pytest.MonkeyPatch) -> None:
     archives = {path: look(monkeypatch, archive=path)["archive"] for path in ("/kept.deb", "/other.deb", "/broken.deb")}
     assert archives == {"/kept.deb": "hold", "/other.deb": None, "/broken.deb": None}
     kms = {"load": "loaded", "active": "active", "enabled": "enabled"}
-    assert look(monkeypatch, units=[{"name": "kms", "reads": []}, {"name": "old.timer", "reads": []}])["units"] == {"kms": kms, "old.timer": None}
+    units = [{"name": "kms", "reads": []}, {"name": "old.timer", "reads": []}]
+    assert look(monkeypatch, units=units)["units"] == {"kms": kms, "old.timer": None}
 
 
 def test_files_that_a_process_has_not_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from gateway_scene import APP, CLIENT, GATEWAYS, PIN, PYTHON, Scene, socket_of
+from machine import Room
 
 HERE = Path(__file__).resolve().parent
 FIRST, SECOND = GATEWAYS
@@ -44,6 +45,8 @@ FAULTS = {
         "systemctl start keyfleet-hsm@faulty",
         False,
     ),
+    # Of all processes of the first gateway: it takes connections, and answers nothing.
+    "host frozen": ("", "", False),
 }
 
 
@@ -108,11 +111,18 @@ def program(scene: Scene) -> Iterator[Signing]:
 @contextmanager
 def fault(scene: Scene, on: str, off: str) -> Iterator[float]:
     """When it began."""
-    scene.ssh(FIRST, f"sudo sh -ec '{on}'")
+    room = Room(scene.fleet.home)
+    if on:
+        scene.ssh(FIRST, f"sudo sh -ec '{on}'")
+    else:
+        room.podman("pause", f"{room.name}-{FIRST}")
     try:
         yield time.time()
     finally:
-        scene.ssh(FIRST, f"sudo sh -ec '{off}'")
+        if off:
+            scene.ssh(FIRST, f"sudo sh -ec '{off}'")
+        else:
+            room.podman("unpause", f"{room.name}-{FIRST}")
 
 
 def by(serial: str, tries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -146,7 +156,7 @@ def test_the_other_gateway_takes_over_until_the_first_is_back(
     try:
         program.wait("the first gateway signs", lambda: len(by(first, program.tries())) > 50)
         with fault(scene, on, off) as began:
-            before = float(scene.python(APP, PROBES.format(host=FIRST)))
+            before = float(scene.python(APP, PROBES.format(host=FIRST))) if told_by_health else 0
             program.wait("the second gateway signs", lambda: len(by(second, program.tries())) > 50)
             if told_by_health:
                 sick = program.wait(

@@ -165,6 +165,8 @@ def test_the_other_gateway_takes_over_until_the_first_is_back(
                 # One probe may have been under way when the fault came. The next one told.
                 assert sick["probes"]["faulty"] - before <= 2, (sick, before)
             assert scene.servers(BACKEND) == {FIRST: "DOWN", SECOND: "UP"}
+            # Other instances of a gateway whose health is good stay where they are.
+            assert scene.servers()[FIRST] == ("UP" if on and not told_by_health else "DOWN")
             assert {row["status"] for row in program.health(SECOND)} == {204}
         ended = time.time()
         if told_by_health:

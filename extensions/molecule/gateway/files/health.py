@@ -20,6 +20,7 @@ def ask(path: str, client: str | None = None) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", 4441, timeout=30)
     if client is not None:
         context = ssl.create_default_context(cafile=f"{pki}/gateways.pem")
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # these CAs leave out what Python 3.13 asks for
         context.load_cert_chain(f"{pki}/{client}.pem")
         connection = http.client.HTTPSConnection(host, 4440, timeout=30, context=context)
     connection.request("GET", path)

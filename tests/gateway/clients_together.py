@@ -89,6 +89,8 @@ def main(library: str, label: str, pin: str, number: str) -> None:
                 answers.append(client.recv())
         answers = answers or [client.recv() for client in clients]
         print(json.dumps(answers), flush=True)
+    for client in clients:
+        client.send("")
 
 
 if __name__ == "__main__":

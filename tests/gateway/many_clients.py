@@ -48,10 +48,8 @@ def clients(scene: Scene, host: str, socket: str, label: str, number: int) -> It
         try:
             yield Clients(process)
         finally:
-            if process.stdin:
-                process.stdin.close()
             try:
-                process.wait(15)
+                process.communicate(timeout=15)
             except subprocess.TimeoutExpired:
                 process.kill()
 

@@ -17,9 +17,10 @@ from many_clients import behind_client, clients
 
 GATEWAY = GATEWAYS[0]
 OTHERS = ("one", "many", "faulty")
-# One client of the token "turns", which says when it is in or out, and stays until its input ends.
+# One client of the token "turns", which says when it asks and when it is in or out, and stays until its input ends.
 HOLD = """
 import sys, time, pkcs11
+print("asking", flush=True)
 begun = time.monotonic()
 try:
     pkcs11.lib("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so").get_token(token_label="turns")
@@ -37,15 +38,18 @@ class Holder:
             scene.fleet.ssh_command(APP, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
+        self.out = self.process.stdout
+        assert self.out is not None
+        assert self.out.readline() == "asking\n"
+
     def seen(self) -> tuple[str, float]:
-        assert self.process.stdout is not None
-        word, seconds = self.process.stdout.readline().split()
+        assert self.out is not None
+        word, seconds = self.out.readline().split()
         return word, float(seconds)
 
     def leave(self) -> None:
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait(30)
+        if self.out and not self.out.closed:
+            self.process.communicate(timeout=30)
 
 
 @contextmanager

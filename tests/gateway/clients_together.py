@@ -64,7 +64,8 @@ def serve(orders: Connection, client: Client) -> None:
         word, _blank, argument = order.partition(" ")
         try:
             if word == "open":
-                orders.send(client.open())
+                client.open()
+                orders.send(None)
             elif word == "login":
                 orders.send(client.logins(int(argument)))
             else:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from .binding import pkcs11
+from .direct import UNDECODABLE, is_direct, read_at_once
 from .errors import rv_name
 
 # What a token answers for an attribute that an object does not have, or does not give. FUNCTION_FAILED is python-pkcs11's word for a
@@ -49,7 +50,7 @@ def _in_bulk(raw: Any, names: tuple[str, ...]) -> dict[str, Any]:
     wanted, numbers = _numbered(names)
     try:
         return {numbers[int(number)]: value for number, value in raw.get_attributes(wanted).items()}
-    except (pkcs11.PKCS11Error, ValueError, NotImplementedError):  # the last two: python-pkcs11 cannot decode one of them
+    except (pkcs11.PKCS11Error, *UNDECODABLE):  # python-pkcs11 cannot decode one of them
         return {}  # each is read by itself then, and a fault shows there
 
 
@@ -60,11 +61,12 @@ def read(raw: Any, names: Iterable[str], *, known_by: Collection[str] = ()) -> d
     left them out, and must not be missing because of a word that stands for a fault, too.
     """
     wanted = tuple(names)
-    found = _in_bulk(raw, wanted) if len(wanted) > 1 else {}
-    for name in [name for name in wanted if name not in found and (not found or name in known_by)]:
+    at_once = read_at_once(raw, wanted) if is_direct(raw) else None
+    found, doubtful = at_once or (_in_bulk(raw, wanted) if len(wanted) > 1 else {}, frozenset[str]())
+    for name in [name for name in wanted if name not in found and (not found or name in known_by or name in doubtful)]:
         try:
             found[name] = read_value(raw, name)
-        except (ValueError, NotImplementedError):  # there, and python-pkcs11 cannot decode it
+        except UNDECODABLE:  # there, and python-pkcs11 cannot decode it
             continue
         except pkcs11.PKCS11Error as error:
             if rv_name(error) not in (_ABSENT if name in known_by else _PERHAPS_ABSENT):

@@ -11,14 +11,10 @@ No search by an attribute finds them, python-pkcs11 cannot stand for them, and i
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Container
 
-from .function_list import DESTROY_OBJECT, FIND_OBJECTS, FIND_OBJECTS_FINAL, FIND_OBJECTS_INIT, check, function
+from .function_list import DESTROY_OBJECT, check
 from .session import Session
-
-_BATCH = 256
-_Ulong, _Ulongs = ctypes.c_ulong, ctypes.POINTER(ctypes.c_ulong)
 
 
 class Faceless:
@@ -30,8 +26,7 @@ class Faceless:
 
     def destroy(self) -> None:
         """C_DestroyObject. Raises :class:`Cryptoki`."""
-        rv, destroy = function(self.session.provider.library, DESTROY_OBJECT, _Ulong, _Ulong)
-        check(rv or destroy(self.session.raw.handle, self.handle), f"destroying the object with handle {self.handle}")
+        check(self.session.way.functions(DESTROY_OBJECT, self.handle), f"destroying the object with handle {self.handle}")
 
 
 def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
@@ -44,18 +39,4 @@ def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
 
 def handles(session: Session) -> list[int]:
     """The handles of all objects that this session sees, without a look at their attributes. Raises :class:`Cryptoki`."""
-    library, doing = session.provider.library, f"searching {session.token} for all objects"
-    rv, begin = function(library, FIND_OBJECTS_INIT, _Ulong, ctypes.c_void_p, _Ulong)
-    check(rv or begin(session.raw.handle, None, 0), doing)
-    _rv, find = function(library, FIND_OBJECTS, _Ulong, _Ulongs, _Ulong, _Ulongs)
-    _rv, end = function(library, FIND_OBJECTS_FINAL, _Ulong)
-    batch, count, found = (_Ulong * _BATCH)(), _Ulong(), []
-    try:
-        while True:
-            check(find(session.raw.handle, batch, _BATCH, ctypes.byref(count)), doing)
-            if count.value == 0:
-                break
-            found += list(batch[: count.value])
-    finally:
-        end(session.raw.handle)
-    return found
+    return session.way.handles(None, f"searching {session.token} for all objects")

@@ -39,6 +39,7 @@ from . import wrap_mechanisms
 from .allowed import packed
 from .binding import key_type, mechanism, pkcs11, type_attributes, typed
 from .errors import calling
+from .generating import generate_pair, generate_secret
 from .objects import Inventory, key_of
 from .passing import for_a_moment
 from .rungs import REFUSALS, Template, Templates, climb
@@ -104,28 +105,29 @@ def _named(spec: KeySpec, kind: str, on_token: bool) -> dict[Any, Any]:
     return {pkcs11.Attribute.ID: spec.id_of(kind), pkcs11.Attribute.LABEL: spec.label_of(kind)} if on_token else {}
 
 
+def _parameters(spec: KeySpec) -> dict[Any, Any]:
+    """What of a new pair the template of its public half says."""
+    attribute = pkcs11.Attribute
+    if spec.type == "RSA":
+        return {attribute.PUBLIC_EXPONENT: b"\1\0\1", attribute.MODULUS_BITS: spec.new_size}
+    if spec.type in PARAMETER_SETS:
+        return {attribute.PARAMETER_SET: PARAMETER_SETS[spec.type].number}
+    return {attribute.EC_PARAMS: CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID}
+
+
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
-    ckk = key_type(spec.key_type.ckk)
-    common = {"capabilities": 0, "mechanism": mechanism(spec.key_type.generate)}
+    attribute, how, doing = pkcs11.Attribute, mechanism(spec.key_type.generate), f"generating key '{spec.label}'"
     function = "C_GenerateKeyPair" if spec.key_type.is_pair else "C_GenerateKey"
 
     def make(given: Templates, on_token: bool) -> list[Any]:
         templates, names = {kind: _bare(template) for kind, template in given.items()}, _names(spec, on_token)
-        with calling(f"generating key '{spec.label}'", function, writes=on_token), uninterrupted():
+        with calling(doing, function, writes=on_token), uninterrupted():
             if not spec.key_type.is_pair:
-                if spec.type in FIXED_SIZES:
-                    templates[SECRET][pkcs11.Attribute.VALUE_LEN] = pkcs11.constants.DEFAULT
-                return [session.raw.generate_key(ckk, spec.new_size, template=templates[SECRET], **common, **names)]
-            halves = {"public_template": templates[PUBLIC] | _named(spec, PUBLIC, on_token), "private_template": templates[PRIVATE]}
-            if spec.type == "RSA":
-                return list(session.raw.generate_keypair(ckk, spec.new_size, **common, **names, **halves))
-            if spec.type in PARAMETER_SETS:
-                halves["public_template"][pkcs11.Attribute.PARAMETER_SET] = PARAMETER_SETS[spec.type].number
-                return list(session.raw.generate_keypair(ckk, **common, **names, **halves))
-            parameters = CURVES[spec.new_curve].der if spec.new_curve else ED25519_OID
-            domain = session.raw.create_domain_parameters(ckk, {pkcs11.Attribute.EC_PARAMS: parameters}, local=True)
-            return list(domain.generate_keypair(**common, **names, **halves))
+                size = {} if spec.type in FIXED_SIZES else {attribute.VALUE_LEN: (spec.new_size or 0) // 8}
+                return [generate_secret(session, how, names, size | templates[SECRET], doing)]
+            public = _parameters(spec) | templates[PUBLIC] | _named(spec, PUBLIC, on_token)
+            return generate_pair(session, how, names, public, templates[PRIVATE], doing)
 
     wanted = {kind: _attributes(spec, kind) for kind in spec.key_type.halves}
     return climb(session, inventory, spec.label, wanted, make, curve=spec.new_curve)

@@ -31,6 +31,7 @@ from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
 from .allowed import ATTRIBUTE, unpacked
 from .attributes import read, read_value
 from .binding import able, pkcs11
+from .direct import described, is_direct
 from .errors import calling
 from .faceless import find_faceless, handles
 from .public_key import public_key_der
@@ -62,7 +63,6 @@ _READ = (
 )
 _KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
-_SEARCH_BATCH = 256  # handles per C_FindObjects
 
 
 @dataclass
@@ -131,6 +131,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
     elif kind == PUBLIC and key_type == "RSA":
         size = read(raw, ["MODULUS_BITS"]).get("MODULUS_BITS")
     untold = tuple(operation for operation in operations_of(key_type, kind) if operation.upper() not in found)
+    if is_direct(raw):
+        described(raw, found["CLASS"], tuple(operation for operation in OPERATIONS if found.get(operation.upper())))
     able(raw, untold)
     allowed = found.get(ATTRIBUTE) if kind != PUBLIC else None
     return KeyObject(
@@ -160,6 +162,11 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
     )
 
 
+def _found(session: Session, wanted: Mapping[Any, Any]) -> list[Any]:
+    """The objects on the token that have these attributes, not read yet. Raises :class:`Cryptoki`."""
+    return [session.way.object(handle) for handle in session.way.handles(wanted, f"searching {session.token}")]
+
+
 def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
     """All key objects on the token, in one search. Raises :class:`Cryptoki`; an error is never an empty answer.
 
@@ -168,7 +175,7 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
     """
     inventory, seen = Inventory(), set()
     with calling(f"searching the keys of {session.token}"):
-        for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_SEARCH_BATCH)):
+        for raw in _found(session, {pkcs11.Attribute.TOKEN: True}):
             item = describe(raw, inventory.certified)
             seen.add(int(raw.handle))
             if item is not None:
@@ -176,7 +183,7 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
                 inventory.raw[item.handle] = raw
         inventory.objects = _with_public_keys(inventory.objects)
         if cut_off and session.token.model in CUT_OFF_WITHOUT_TOKEN:
-            for raw in list(session.raw.get_objects({pkcs11.Attribute.TOKEN: False}, batch_size=_SEARCH_BATCH)):
+            for raw in _found(session, {pkcs11.Attribute.TOKEN: False}):
                 item = describe(raw)
                 if item is not None:
                     inventory.cut_off.append(item)
@@ -251,7 +258,7 @@ def read_named(session: Session, label: str | None, key_id: bytes | None, found:
         names = [{attribute.LABEL: public_label(layout, label or "")} for layout in LAYOUTS]
     with calling(f"searching key '{label or (key_id or b'').hex()}' on {session.token}"):
         for name in names:
-            for raw in list(session.raw.get_objects({attribute.TOKEN: True, **name}, batch_size=_SEARCH_BATCH)):
+            for raw in _found(session, {attribute.TOKEN: True, **name}):
                 item = describe(raw) if int(raw.handle) not in inventory.raw else None
                 if item is not None:
                     inventory.objects.append(item)
@@ -268,7 +275,7 @@ def search_label(session: Session, inventory: Inventory, label: str, known: Cont
     attribute, new = pkcs11.Attribute, []
     with calling(f"searching for '{label}'"):
         for name in (label, public_label(EVIDEN, label), ""):
-            for raw in list(session.raw.get_objects({attribute.TOKEN: True, attribute.LABEL: name}, batch_size=_SEARCH_BATCH)):
+            for raw in _found(session, {attribute.TOKEN: True, attribute.LABEL: name}):
                 item = describe(raw) if int(raw.handle) not in known else None
                 if item is not None:
                     inventory.raw[item.handle] = raw

@@ -21,6 +21,7 @@ from .._model.keys.post_quantum import KEMS, PARAMETER_SETS, SIGNERS
 from .._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, GENERIC, HMACS, KEY_TYPES, ONE_HASH, PRIVATE, PUBLIC, SECRET
 from .attributes import read_value
 from .binding import key_type, mechanism, pkcs11, typed
+from .checking import gives_check_value
 from .errors import calling
 from .objects import Inventory
 from .passing import agree_by_capsule, agreed_secret, for_a_moment, guest_key
@@ -207,6 +208,8 @@ def use_once(session: Session, inventory: Inventory, key: Key) -> str | None:
     what = f"using key '{key.main.label}' once"
     raws = {part.kind: inventory.raw[part.handle] for part in key.objects}
     try:
+        if key.secret is not None and gives_check_value(session, key.secret, what):
+            return "encrypt"
         with calling(what):
             return _use(session, raws, key.main.type, key.operations, what, private=key.private)
     except Cryptoki as error:

@@ -134,8 +134,8 @@ def test_what_a_dead_run_set_out_to_make_needs_no_telling(primary: Hsm, half: st
 
 
 def failing(*uses: int) -> str:
-    """Faults for these uses of a key to encrypt. python-pkcs11 asks for the length first, so each use is two calls."""
-    return " ".join(f"C_Encrypt:{2 * use}:after={GENERAL_ERROR}" for use in uses)
+    """Faults for these uses of a key, which encrypts a block in one call."""
+    return " ".join(f"C_Encrypt:{use}:after={GENERAL_ERROR}" for use in uses)
 
 
 def unusable(faulty: Faulty, plan: str) -> None:
@@ -169,7 +169,7 @@ def test_a_passing_fault_or_a_sick_token_costs_no_key(faulty: Faulty, uses: tupl
 
 
 def test_a_device_error_is_no_proof(faulty: Faulty) -> None:
-    unusable(faulty, " ".join(f"C_Encrypt:{number}:after=0x30" for number in (2, 4, 6)))
+    unusable(faulty, " ".join(f"C_Encrypt:{number}:after=0x30" for number in (1, 2, 3)))
     assert "nothing is destroyed" in faulty.hsm.keys({"label": "dek", "type": "AES"}, repair=True)["msg"]
     assert faulty.labels() == ["dek"]
 
@@ -294,6 +294,39 @@ def test_a_run_that_ends_leaves_no_note(faulty: Faulty) -> None:
     with_plan(faulty, "")
     assert [entry["action"] for entry in ok(faulty.hsm.keys(*keys))["applied"]] == ["record", "create", "create"]
     assert notes(faulty.hsm) == 0
+
+
+def test_of_many_keys_that_a_dead_run_has_made_none_is_made_twice(faulty: Faulty) -> None:
+    """Records are written 64 at a time: the notes tell of the keys behind the last of them."""
+    keys = [{"label": f"k{number:02}", "type": "AES"} for number in range(70)]
+    with_plan(faulty, "C_GenerateKey:67:kill")
+    crashed(faulty.hsm.keys(*keys), "C_GenerateKey")
+    with closing(sqlite3.connect(faulty.hsm.registry)) as registry:
+        assert registry.execute("SELECT count(*) FROM virtual_key").fetchone()[0] == 64
+    assert notes(faulty.hsm) == 70 - 64
+    with_plan(faulty, "")
+    done = ok(faulty.hsm.keys(*keys))
+    assert [(entry["action"], entry["label"]) for entry in done["applied"]] == [
+        *(("record", f"k{number}") for number in (64, 65, 66)),
+        *(("create", f"k{number}") for number in (67, 68, 69)),
+    ]
+    assert len(faulty.labels()) == 70 and notes(faulty.hsm) == 0
+
+
+def test_keys_without_a_record_are_told_and_recorded_by_the_next_run(primary: Hsm) -> None:
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("CREATE TRIGGER full BEFORE INSERT ON virtual_key WHEN NEW.label = 'k1' BEGIN SELECT RAISE(FAIL, 'full'); END")
+    keys = [{"label": f"k{number}", "type": "AES"} for number in range(3)]
+    answer = primary.keys(*keys)
+    assert answer["failure"]["code"] == "registry_write_failed" and answer["changed"] is True
+    assert [(entry["label"], "the next run records it" in entry["error"]) for entry in answer["failed_keys"]] == [
+        (f"k{number}", True) for number in range(3)
+    ]
+    assert notes(primary) == 3
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("DROP TRIGGER full")
+    assert [entry["action"] for entry in ok(primary.keys(*keys))["applied"]] == ["record"] * 3
+    assert notes(primary) == 0
 
 
 def used(hsm: Hsm) -> dict[str, Any]:

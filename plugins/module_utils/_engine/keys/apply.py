@@ -4,7 +4,8 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""Carrying the plan out, step by step: each with its record, so that a run that dies is finished by the next."""
+"""Carrying the plan out, step by step: each with its record, or the note that it was begun, so that a run that dies is finished by the
+next."""
 
 from __future__ import annotations
 
@@ -21,7 +22,6 @@ from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError
-from ..._model.keys.layout import pair_label
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.spec import KeySpec
@@ -82,7 +82,7 @@ class Applier:
         cleared: set[int] = set()
         complaints: list[str] = []
         try:
-            self._begin(plans)
+            self.records.begin(plans, len(self.inventory.cut_off))
             self._clear([item for item, removed in left_overs if removed], cleared, complaints)
         except KeyfleetError as error:
             error.changed = error.changed or bool(cleared) or bool(self._finished)
@@ -92,15 +92,21 @@ class Applier:
             # What an entry brings along comes after its own key, and only when that is in place.
             if plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
                 continue
+            # Only keys that nothing else depends on wait for their records.
+            if (plan.action != CREATE or self.records.full) and not self._record_made():
+                break
             try:
                 self._apply_one(plan)
-                self._finished.add(plan.spec.label)
+                if plan.action != CREATE:
+                    self._finished.add(plan.spec.label)
             except KeyfleetError as error:
                 broken.add(plan.spec.index)
                 self._failures[plan.spec.label] = self._failure(plan, error)
                 if not isinstance(error, Cryptoki) or error.device:
                     break  # the device or the registry is in trouble: the rest is not attempted
-        self._end()
+        self._record_made()
+        left = {label for label, failure in self._failures.items() if failure.changed_hsm}
+        self.records.end(self._finished, left, self.inventory.objects)
         removed = tuple((item, item.handle in cleared) for item, _planned in left_overs)
         return Work(tuple(self._done(plan) for plan in plans), removed, tuple(complaints))
 
@@ -131,36 +137,6 @@ class Applier:
         text = f"{error.message}; the work in the HSM is done, and the next run records it" if unrecorded else error.message
         return Failure(error.code, text, unrecorded or plan.spec.label in self._destroyed or bool(error.details.get(CHANGED)))
 
-    # The note of what is about to be made
-
-    def _begin(self, plans: Sequence[KeyPlan]) -> None:
-        """Note what is about to be made, in one transaction, before the first call."""
-        token_id = self.target.token_id
-        making_now = [plan for plan in plans if plan.makes_key]
-        if not making_now or self.database is None or token_id is None:
-            return
-        before = len(self.inventory.cut_off)
-        with self.database.transaction(durable=True):
-            pending_keys.add(self.database, [self._note(plan, token_id, before) for plan in making_now])
-        self.records.begun = {plan.spec.label for plan in making_now}
-
-    def _note(self, plan: KeyPlan, token_id: int, before: int) -> PendingKey:
-        spec, replaces = plan.spec, plan.action == REPLACE or bool(plan.clear)
-        return PendingKey(token_id, spec.label, spec.key_id, spec.material is not None, replaces, before)
-
-    def _end(self) -> None:
-        """Take back the notes that no key stands behind: this run lives, and knows what it has left on the token."""
-        token_id = self.target.token_id
-        if self.database is None or token_id is None:
-            return
-        left = {label for label, failure in self._failures.items() if failure.changed_hsm}
-        settled = self.records.begun - self._finished - left - self.pending.keys()
-        there = {label for item in self.inventory.objects for label in (item.label, pair_label(item.label))}
-        settled |= {label for label in self.pending if label not in there and label not in self.records.begun}
-        if settled:
-            with self.database.transaction():
-                pending_keys.remove(self.database, token_id, settled)
-
     # Records
 
     def _record_known(self, plans: Sequence[KeyPlan]) -> None:
@@ -171,6 +147,17 @@ class Applier:
             for plan, key in found:
                 self.records.write(plan, key)
         self._finished |= {plan.spec.label for plan, _key in found}
+
+    def _record_made(self) -> bool:
+        """Record the new keys that wait for it. Whether the registry took them: each is told otherwise."""
+        made = self.records.waiting
+        try:
+            self.records.write_waiting()
+        except RegistryError as error:
+            self._failures |= {plan.spec.label: self._failure(plan, error) for plan, _key in made}
+            return False
+        self._finished |= {plan.spec.label for plan, _key in made}
+        return True
 
     # The steps
 
@@ -201,6 +188,9 @@ class Applier:
             if plan.spec.label in self._destroyed:
                 error.message += "; the key that was to be replaced is destroyed"
             raise
+        if plan.action == CREATE:
+            self.records.later(plan, key)
+            return
         with recording(self.database):
             self.records.write(plan, key, made=True)
 

@@ -18,6 +18,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects imp
 
 UTILS = Path(__file__).resolve().parents[5] / "plugins" / "module_utils"
 READER = UTILS / "_cryptoki" / "attributes.py"
+OBJECTS = READER.with_name("direct.py")  # objects like python-pkcs11's, which the reader reads
 ABSENT, REFUSED, EITHER = pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive, pkcs11.FunctionFailed
 UNREADABLE, DEVICE = ValueError, pkcs11.DeviceError
 
@@ -121,6 +122,6 @@ def _reads(tree: ast.AST) -> Iterator[int]:
 
 def test_nobody_else_reads_attributes() -> None:
     assert list(_reads(ast.parse(READER.read_text())))
-    paths = [path for layer in ("_cryptoki", "_engine") for path in (UTILS / layer).rglob("*.py") if path != READER]
+    paths = [path for layer in ("_cryptoki", "_engine") for path in (UTILS / layer).rglob("*.py") if path not in (READER, OBJECTS)]
     found = [f"{path.relative_to(UTILS)}:{line}" for path in paths for line in _reads(ast.parse(path.read_text()))]
     assert not found, f"use _cryptoki.attributes: {found}"

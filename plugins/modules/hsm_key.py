@@ -73,6 +73,9 @@ options:
       label:
         description:
           - Label of the key, its C(CKA_LABEL). Printable, and without a blank at either end.
+          - A range stands for many keys with the same options - V(dek-[001:500]) for C(dek-001) to C(dek-500), as in Ansible's
+            inventories, also with letters and with a step (V(dek-[0:500:10])). It has no O(keys[].source). What is done to its
+            keys is one line of the diff. With O(keys[].id) the label is taken as it is.
           - A label that ends with C(@) and a number is taken as it is. It is also how one earlier generation of a key is
             named.
           - Empty, together with O(keys[].id), for a key that is there without a label. It is looked at, taken out of use and
@@ -472,9 +475,8 @@ EXAMPLES = r"""
 - name: Have a hundred data keys with one login
   keyfleet.hsm.hsm_key:
     instance: primary
-    keys: "{{ dict(labels | product(['AES'])) | dict2items(key_name='label', value_name='type') }}"
-  vars:
-    labels: "{{ ['record-'] | product(range(1, 101)) | map('join') }}"
+    keys:
+      - {label: "record-[001:100]", type: AES}
 
 - name: Say which token is meant of an instance that has several
   keyfleet.hsm.hsm_key:
@@ -660,7 +662,7 @@ EXAMPLES = r"""
 RETURN = r"""
 key_results:
   description:
-    - One entry for each entry of O(keys), in the same order, as far as O(results) says. What exists was read from the token;
+    - One entry for each key of O(keys), in the same order, as far as O(results) says. What exists was read from the token;
       check mode predicts what would be made.
     - What the token does not report is as this module has set it, where the registry has that.
     - The same list comes back as C(keys), for playbooks that read it by that name. They write C(result['keys']), since
@@ -855,9 +857,17 @@ applied:
       returned: always
       type: int
     label:
-      description: Label of the key.
+      description: Label of the key. The range, for RV(applied[].keys).
       returned: always
       type: str
+    range:
+      description: The range in O(keys[].label) that the key is of.
+      returned: when it is of one and all keys are listed
+      type: str
+    keys:
+      description: Number of keys of a range of which the same was done.
+      returned: for ranges, when not all keys are listed
+      type: int
     action:
       description:
         - V(create), V(change), V(replace) or V(delete) for the key. V(create) is also an import.
@@ -975,6 +985,10 @@ failed_keys:
     label:
       description: Label of the key.
       returned: always
+      type: str
+    range:
+      description: The range in O(keys[].label) that the key is of.
+      returned: when it is of one
       type: str
     action:
       description: What was tried, one of the words of RV(applied[].action).

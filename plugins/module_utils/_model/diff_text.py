@@ -12,7 +12,7 @@ It is ``prepared``, as Ansible calls it. Of two mappings Ansible would make JSON
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,18 +50,31 @@ def prepared_diff(*sections: Section) -> dict[str, Any]:
     lines, left = [], SHOWN
     for section in changing:
         steps = [step for action in _MARKS for step in section.steps if step.action == action]
-        lines += [section.head, *map(_line, steps[:left])]
-        if len(steps) > left:
-            lines.append(f"... and {len(steps) - left:,} more")
-        left = max(0, left - len(steps))
+        alike = _alike(steps)
+        lines += [section.head, *(_line(together, section.noun) for together in alike[:left])]
+        if len(alike) > left:
+            lines.append(f"... and {sum(map(len, alike[left:])):,} more")
+        left = max(0, left - len(alike))
     return {"prepared": "".join(f"{line}\n" for line in lines)}
 
 
-def _line(step: Step) -> str:
+def _alike(steps: Iterable[Step]) -> list[list[Step]]:
+    """The steps of each line: those that were declared together, and of which there is the same to say."""
+    found: dict[Any, list[Step]] = {}
+    for number, step in enumerate(steps):
+        found.setdefault(number if step.part_of is None else (step.part_of, step.action, tuple(_fields(step))), []).append(step)
+    return list(found.values())
+
+
+def _line(steps: Sequence[Step], noun: str) -> str:
+    step = steps[0]
     texts = list(_fields(step))
     if step.action == REPLACE:
         texts.insert(0, "destroyed and made anew")
-    return one_line(f"{_MARKS[step.action]} {step.subject}{': ' * bool(texts)}{', '.join(texts)}")
+    subject = step.subject
+    if len(steps) > 1:
+        subject = f"{step.part_of} ({len(steps):,} {noun}s)"
+    return one_line(f"{_MARKS[step.action]} {subject}{': ' * bool(texts)}{', '.join(texts)}")
 
 
 def _fields(step: Step) -> Iterator[str]:

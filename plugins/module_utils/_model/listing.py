@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .keys.generations import split_label
 
 ALL, CHANGED, SUMMARY = "all", "changed", "summary"
 RESULTS = (ALL, CHANGED, SUMMARY)
@@ -42,15 +44,35 @@ def listed_keys(values: Mapping[str, Any], asked: str | None) -> dict[str, Any]:
     if asked == ALL or (asked is None and len(entries) <= FEW):
         # The older name, which Jinja2 cannot read with a dot.
         return {**values, "keys": entries}
-    touched = {entry["index"] for name in ("applied", "failed_keys", "not_attempted") for entry in values[name]}
-    changed = [entry for entry in entries if entry["index"] in touched or entry.get("mismatches")]
+    touched = {_key(entry) for name in ("applied", "failed_keys", "not_attempted") for entry in values[name]}
+    changed = [entry for entry in entries if _key(entry) in touched or entry.get("mismatches")]
     most = _most(asked)
     # Why a key failed is told in any case.
-    cut = {**{name: values[name][:most] for name in _OF_KEYS}, "failed_keys": values["failed_keys"][: FEW if asked == SUMMARY else most]}
+    cut = {
+        **{name: _together(values[name])[:most] for name in _OF_KEYS},
+        "failed_keys": values["failed_keys"][: FEW if asked == SUMMARY else most],
+    }
     # Of most keys three fields say nothing. The URI is made of others.
     left_out = {"pkcs11_uri"} if asked is None else set()
     shown = [{name: value for name, value in entry.items() if value not in (None, []) and name not in left_out} for entry in changed[:most]]
     return {**values, **cut, "key_results": shown}
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[int, str]:
+    """Which declared key an entry is of: its label may name a generation."""
+    return entry["index"], split_label(entry["label"])[0]
+
+
+def _together(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keys that were declared by one range, and of which the same was done, as one entry, which counts them."""
+    found: dict[Any, dict[str, Any]] = {}
+    for number, entry in enumerate(entries):
+        one = entry.get("range") is None
+        shown = dict(entry) if one else {"index": entry["index"], "label": entry["range"], "action": entry["action"], "keys": 0}
+        known = found.setdefault(number if one else (entry["range"], entry["index"], entry["action"]), shown)
+        if not one:
+            known["keys"] += 1
+    return list(found.values())
 
 
 def listed_sync(values: Mapping[str, Any], asked: str | None) -> dict[str, Any]:

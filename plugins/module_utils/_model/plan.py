@@ -17,12 +17,14 @@ CREATE, CHANGE, REPLACE, DELETE, KEEP = "create", "change", "replace", "delete",
 
 @dataclass(frozen=True)
 class Step:
-    """One subject of a plan. ``before`` and ``after`` are plain values for the diff; None: it is not there."""
+    """One subject of a plan. ``before`` and ``after`` are plain values for the diff; None: it is not there. ``part_of`` is the subject
+    that it was declared in together with others."""
 
     action: str
     subject: str
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
+    part_of: str | None = None
 
     @property
     def changes(self) -> bool:

@@ -364,6 +364,27 @@ def test_a_thousand_keys_in_one_login_and_one_search(hsm: Hsm) -> None:
     assert registered_bytes(refused) <= 4_000
 
 
+def test_a_range_is_many_keys_in_one_line(primary: Hsm) -> None:
+    keys = [{"label": "dek-[08:12]", "type": "AES"}, {"label": "kek", "type": "AES"}]
+    ok(primary.keys({"label": "dek-11", "type": "AES"}))
+    planned, done = (ok(primary.keys(*keys, check=check)) for check in (True, False))
+    assert planned["diff"] == done["diff"]
+    lines = [line.partition(":")[0] for line in done["diff"]["prepared"].splitlines() if "dek-" in line]
+    assert lines == ["+ key dek-[08"] and "dek-[08:12] (4 keys): " in done["diff"]["prepared"]
+    assert [(entry["index"], entry["label"]) for entry in done["key_results"]] == [
+        *((0, f"dek-{number:02}") for number in range(8, 13)),
+        (1, "kek"),
+    ]
+    assert {entry["state"] for entry in done["key_results"]} == {"present"} and len(done["applied"]) == 5
+    assert ok(primary.keys(*keys))["changed"] is False
+    # The other generations of one key of a range are no concern of the others.
+    rotated = ok(primary.keys({**keys[0], "generation": 2, "previous": "destroy"}))
+    assert rotated["summary"]["created"] == rotated["summary"]["deleted"] == 5
+    assert "+ key dek-[08:12]@2 (5 keys)" in rotated["diff"]["prepared"]
+    gone = ok(primary.keys({"label": "dek-[08:12]", "generation": 2, "state": "absent"}))
+    assert gone["summary"]["deleted"] == 5 and "- key dek-[08:12]@2 (5 keys)" in gone["diff"]["prepared"]
+
+
 def registered_bytes(answer: dict[str, Any]) -> int:
     """What a playbook that registers the result keeps of it: Ansible leaves the arguments out, and there is a diff only with --diff."""
     return len(json.dumps({name: value for name, value in answer.items() if name not in ("invocation", "diff", "_raw")}))

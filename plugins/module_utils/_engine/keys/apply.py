@@ -87,10 +87,10 @@ class Applier:
         except KeyfleetError as error:
             error.changed = error.changed or bool(cleared) or bool(self._finished)
             raise
-        broken: set[int] = set()
+        broken: set[tuple[int, str]] = set()
         for plan in plans:
             # What an entry brings along comes after its own key, and only when that is in place.
-            if plan.action in (KEEP, RECORD) or (plan.spec.index in broken and not plan.spec.lead):
+            if plan.action in (KEEP, RECORD) or (plan.spec.entry in broken and not plan.spec.lead):
                 continue
             # Only keys that nothing else depends on wait for their records.
             if (plan.action != CREATE or self.records.full) and not self._record_made():
@@ -100,7 +100,7 @@ class Applier:
                 if plan.action != CREATE:
                     self._finished.add(plan.spec.label)
             except KeyfleetError as error:
-                broken.add(plan.spec.index)
+                broken.add(plan.spec.entry)
                 self._failures[plan.spec.label] = self._failure(plan, error)
                 if not isinstance(error, Cryptoki) or error.device:
                     break  # the device or the registry is in trouble: the rest is not attempted

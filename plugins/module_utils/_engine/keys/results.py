@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..._cryptoki.public_key import to_pem
 from ..._model.diff_text import Section, prepared_diff
 from ..._model.grouping import grouped_texts
+from ..._model.keys.generations import split_label, stored_label
 from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
@@ -40,17 +42,21 @@ _NOT_HERE = ("absent", DESTROYED, "elsewhere")
 
 
 def _named(plan: KeyPlan) -> dict[str, Any]:
-    return {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
+    named = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
+    return named if plan.spec.range is None else {**named, "range": plan.spec.range}
 
 
 def _step(plan: KeyPlan, done: Done) -> Step:
     """The plan's line in the diff. Of one that failed half way, what was done of it."""
+    step, declared = plan.step, plan.spec.range
+    if declared is not None:
+        step = replace(step, part_of=f"key {stored_label(declared, split_label(plan.spec.label)[1] or 1)}")
     if done.finished or done.failure is None:
-        return plan.step
+        return step
     before, after = (describe_key(key) if key is not None else None for key in (plan.key, done.key))
     if before == after and not done.destroyed:
-        return Step(KEEP, plan.step.subject, before, after)
-    return Step(CREATE if before is None else DELETE if after is None else CHANGE, plan.step.subject, before, after)
+        return replace(step, action=KEEP, before=before, after=after)
+    return replace(step, action=CREATE if before is None else DELETE if after is None else CHANGE, before=before, after=after)
 
 
 class Results:

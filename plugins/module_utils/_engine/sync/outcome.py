@@ -119,7 +119,10 @@ def outcome_of(
     copies = repairs.steps if repairs is not None else ()
     moved = [step for one in relabelled for step in one.steps]
     recalled = [(addresses.of(after), fields_of(before, after)) for before, after in written.recalled.changes]
-    recalls = [Step(CHANGE, uid, *({name: of[which] for name, of in found.items()} for which in ("was", "is"))) for uid, found in recalled]
+    recalls = [
+        Step(CHANGE, uid, {name: of["was"] for name, of in found.items()}, {name: of["is"] for name, of in found.items()})
+        for uid, found in recalled
+    ]
     diff = prepared_diff(
         Section("key", steps, len(added) + known + len(missing)),
         Section("recalled key", recalls, len(recalls)),

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from .layout import PKCS11, pair_id, pair_label, public_id, public_label
 from .material import KeyMaterial, WrappedMaterial
 from .objects import KeyObject
 from .post_quantum import PARAMETER_SETS
+from .ranges import is_range, labels_in, range_size
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
 from .types import CURVES, KEY_TYPES, LEAST_HMAC_BITS, PUBLIC, WEAK_TYPES, KeyType, class_operations, is_short, ordered
@@ -39,6 +40,7 @@ class KeySpec:
     ``base`` is the label as it was given, ``label`` the CKA_LABEL of the
     generation that this spec is about. ``lead`` is false for the other generations that an entry brings along. ``max_age`` is
     in seconds, and so is ``ahead`` (the option ``lead``). ``material`` is what ``source`` held. ``layout`` is that of the token's instance.
+    ``range`` is the label that was given for many keys, of which this is one.
     """
 
     index: int
@@ -70,6 +72,12 @@ class KeySpec:
     unverifiable: str = "fail"
     allowed_mechanisms: tuple[str, ...] | None = None
     layout: str = PKCS11
+    range: str | None = None
+
+    @property
+    def entry(self) -> tuple[int, str]:
+        """What the generations of one declared key have in common, and no others."""
+        return self.index, self.base
 
     @property
     def where(self) -> str:
@@ -261,6 +269,31 @@ def _check_public_only(options: Mapping[str, Any], where: str, problems: list[st
         problems.append(f"{where}.state: {key_type.name} keys have no public half: public_only is for key pairs")
 
 
+def _each(entries: Sequence[Mapping[str, Any]], problems: list[str]) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """Every key of ``keys``: index and options of its entry, and its label. A range is many; with an id a label is taken as it is."""
+    ranges: dict[int, int] = {}
+    for index, options in enumerate(entries):
+        label = options["label"]
+        if not is_range(label) or options.get("id") is not None:
+            continue
+        try:
+            ranges[index] = range_size(label)
+        except ValueError as error:
+            ranges[index] = 0
+            problems.append(f"keys[{index}].label: {error}")
+        if options.get("source") is not None:
+            problems.append(f"keys[{index}].source: {quoted(label)} is many keys, which would all be one: give each its own entry")
+    total = len(entries) - len(ranges) + sum(ranges.values())
+    if total > MAX_KEYS:
+        problems.append(f"keys: holds {total} {'keys' if ranges else 'entries'}: give at most {MAX_KEYS} in one task")
+    for index, options in enumerate(entries):
+        if index not in ranges:
+            yield index, options, options["label"]
+        elif ranges[index] and total <= MAX_KEYS:
+            for label in labels_in(options["label"]):
+                yield index, options, label
+
+
 def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], list[str]]:
     """Specs of the good entries of the option ``keys``, in order, and every problem of the others, each naming its index.
 
@@ -269,21 +302,21 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
     problems: list[str] = []
     if not entries:
         problems.append("keys: is empty: name at least one key")
-    if len(entries) > MAX_KEYS:
-        problems.append(f"keys: holds {len(entries)} entries: give at most {MAX_KEYS} in one task")
     specs: list[KeySpec] = []
     by_name: dict[str, int] = {}
     by_id: dict[bytes, int] = {}
-    for index, options in enumerate(entries):
-        label = options["label"]
+    wrong: set[int] = set()  # one mistake of a range is not told of each of its keys
+    for index, options, label in _each(entries, problems):
+        if index in wrong:
+            continue
         nameless = label == "" and bool(options.get("id"))
         shown = f"id {options['id']}" if nameless else label
         where = f"keys[{index}]{bracketed(shown)}"
         before = len(problems)
-        (_check_nameless if nameless else _check_label)(options, where, problems)
+        (_check_nameless if nameless else _check_label)({**options, "label": label}, where, problems)
         state = options.get("state") or PRESENT
         generation = options.get("generation")
-        _check_generation(options, where, problems)
+        _check_generation({**options, "label": label}, where, problems)
         stored = stored_label(label, generation or 1)
         key_id, id_given = _parse_id(options.get("id"), stored, where, problems)
         if state in MADE and options.get("type") is None:
@@ -308,7 +341,9 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
             problems.append(f"{where}.id: keys[{by_id[key_id]}] has the same CKA_ID {key_id.hex()}: give each key its own")
         by_name.setdefault(stored, index)
         by_id.setdefault(key_id, index)
-        if len(problems) == before:
+        if len(problems) > before:
+            wrong.add(index)
+        else:
             operations = options.get("operations")
             specs.append(
                 KeySpec(
@@ -338,6 +373,7 @@ def parse_keys(entries: Sequence[Mapping[str, Any]]) -> tuple[list[KeySpec], lis
                     wrap_with_trusted=options.get("wrap_with_trusted"),
                     unverifiable=options.get("unverifiable") or "fail",
                     allowed_mechanisms=None if allowed is None else tuple(sorted(set(allowed))),
+                    range=options["label"] if label != options["label"] else None,
                 )
             )
     return specs, problems

@@ -117,16 +117,16 @@ def _narrowed(plan: KeyPlan, view: View) -> KeyPlan:
 def _unsafe(plans: Sequence[KeyPlan], view: View) -> Iterator[str]:
     """Earlier generations go only when the current one works, and is known for one without them."""
     going = [plan for plan in plans if not plan.spec.lead and plan.spec.state == ABSENT and plan.action != KEEP]
-    retired, destroyed = {plan.spec.index for plan in going}, {plan.spec.index for plan in going if plan.key is not None}
-    for plan in (plan for plan in plans if plan.spec.lead and plan.spec.index in retired):
+    retired, destroyed = {plan.spec.entry for plan in going}, {plan.spec.entry for plan in going if plan.key is not None}
+    for plan in (plan for plan in plans if plan.spec.lead and plan.spec.entry in retired):
         where = f"{plan.spec.where}.previous: the current generation '{plan.spec.label}'"
         known = plan.virtual.generation if plan.virtual is not None else 1
         of_others = view.scope.group is None and plan.virtual is not None and not view.scope.owns(plan.virtual)
-        if plan.mismatches and plan.spec.index in destroyed:
+        if plan.mismatches and plan.spec.entry in destroyed:
             yield f"{where} is not what is declared ({', '.join(plan.mismatches)}), so the earlier ones are not destroyed."
         elif view.circumstances.recorded and (plan.action == KEEP or of_others) and known < plan.generation:
             yield f"{where} is not recorded as one here, and only the earlier ones tell that it is, so they are not given up."
-        if plan.spec.index not in destroyed:
+        if plan.spec.entry not in destroyed:
             continue
         if plan.vanished:
             yield f"{where} was lost by the token, so the earlier ones are not destroyed. Say previous: keep, and look into it."

@@ -414,13 +414,14 @@ failure:
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.status_request import StatusRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.fetch import fetch
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_status, run
 
 
 def main() -> None:
     spec = options.merge(options.REGISTRY, options.STATUS, options.PIN_SAFETY)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), StatusRequest.parse, report, needs=libraries_for_status)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), StatusRequest.parse, report, needs=libraries_for_status, fetch=fetch)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from .._model.errors import Defect, InputError, KeyfleetError
 from .._model.plan import Context, Outcome
 from .._model.tokens.secret import mask
-from .fetch import fetch
 from .guarded import GuardedModule
 from .naming import naming
 from .runtime import require_python
@@ -73,10 +72,12 @@ def run(
     engine: Callable[[Request, Context], Outcome],
     *,
     needs: Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]] = PKCS11,
+    fetch: Callable[..., tuple[int, bytes]] | None = None,
 ) -> None:
     """Make a request of the parameters, hand it to ``engine`` and its outcome to Ansible. Does not return.
 
     ``parse`` raises :class:`InputError` for parameters that make no request. ``needs`` names the libraries to import.
+    ``fetch`` gets pages, for the modules that do: Ansible sends what it imports with every module that imports it.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a
     defect of ours: its traceback is shown, with the PINs of this call cut out.

@@ -13,31 +13,33 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import growth
+from . import growth, network
 from .measure import Failed
 from .report import machine, report
 from .rounds import QUICK, Settings, measure, memory, whole_loop
 
 
-def _settings() -> tuple[Settings, growth.Growth | None]:
-    """What to measure: hsm_key, or the growth of hsm_sync where that is asked for."""
+def _settings() -> tuple[Settings, growth.Growth | None, network.Network | None]:
+    """What to measure: hsm_key, or the growth of hsm_sync or an HSM that is far away where that is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description="hsm_key side by side with a bare loop, a task loop, and nothing to do.")
     parser.add_argument("--quick", action="store_true", help="one round with a few keys: only to see that it runs")
     parser.add_argument("--full", action="store_true", help="run the pkcs11-tool loop once with all its items too (minutes)")
     parser.add_argument("--sync", action="store_true", help="how hsm_sync grows up to 10,000 keys, instead of the rest")
+    parser.add_argument("--network", action="store_true", help="PKCS#11 calls a key, with a millisecond added to each, instead of the rest")
     parser.add_argument("--rounds", type=int, help="how often; 5 or more for figures to show")
     given = parser.parse_args()
     settings = QUICK if given.quick else Settings()
     sync = growth.QUICK if given.quick else growth.Growth()
+    far = network.QUICK if given.quick else network.Network()
     if given.rounds is not None:
         if given.rounds < 1:
             parser.error("--rounds: at least 1")
-        settings, sync = replace(settings, rounds=given.rounds), replace(sync, rounds=given.rounds)
-    return replace(settings, full=given.full), sync if given.sync else None
+        settings, sync, far = (replace(one, rounds=given.rounds) for one in (settings, sync, far))
+    return replace(settings, full=given.full), sync if given.sync else None, far if given.network else None
 
 
 def main() -> int:
-    settings, sync = _settings()
+    settings, sync, far = _settings()
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -49,6 +51,9 @@ def main() -> int:
         try:
             if sync is not None:
                 print(growth.report(growth.measure(sync, scratch, say), sync))
+                return 0
+            if far is not None:
+                print(network.report(network.measure(far, scratch, say), network.sizes(far, scratch), far))
                 return 0
             samples = measure(settings, scratch, say)
             peaks = memory(settings, scratch, say)

@@ -17,7 +17,7 @@ from typing import Any
 from hsm_fixture import PIN, Hsm
 
 from .hsm import INSTANCE, TOKEN
-from .measure import Failed, peak, run
+from .measure import Cost, Failed, cost, peak, run
 
 BARE = Path(__file__).with_name("bare.py")
 ANSIBLE_PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -29,7 +29,12 @@ _KEYS = "{{ dict(labels | product(['AES'])) | dict2items(key_name='label', value
 
 
 def _play(hsm: Hsm, task: dict[str, Any], changed: int) -> float:
-    """Seconds of a playbook with this one task; the default output, no facts. Raises :class:`Failed`."""
+    """Seconds of a playbook with this one task. Raises :class:`Failed`."""
+    return played(hsm, task, changed).seconds
+
+
+def played(hsm: Hsm, task: dict[str, Any], changed: int) -> Cost:
+    """What a playbook with this one task costs; the default output, no facts. Raises :class:`Failed`."""
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -49,10 +54,10 @@ def _play(hsm: Hsm, task: dict[str, Any], changed: int) -> float:
         "ANSIBLE_NOCOLOR": "1",
         **hsm.environment,
     }
-    seconds, output = run([ANSIBLE_PLAYBOOK, "-i", "localhost,", str(playbook)], settings, hsm.scratch)
+    used, output = cost([ANSIBLE_PLAYBOOK, "-i", "localhost,", str(playbook)], settings, hsm.scratch)
     if not re.search(rf"ok=1 +changed={changed} ", output):
         raise Failed(f"expected changed={changed}:\n{output[-4000:]}")
-    return seconds
+    return used
 
 
 def ping(hsm: Hsm) -> float:

@@ -21,6 +21,8 @@
  * gets that return value without the real call. FAULT_HIDE are numbers of attributes, separated by blanks: it answers that no object
  * has them.
  *
+ * FAULT_DELAY are microseconds that each call takes longer, as over a network.
+ *
  * FAULT_PINPAD makes it a double of a device with a PIN pad, which nobody here has: it names a file with the PIN that "the person types".
  * Every initialised token has CKF_PROTECTED_AUTHENTICATION_PATH, a C_Login with a PIN returns CKR_ARGUMENTS_BAD without the real call, and one
  * without a PIN makes the real call with what the file holds. Where there is no such file, nobody types: CKR_FUNCTION_CANCELED.
@@ -202,7 +204,7 @@ static ulong_t hide(struct attribute *wanted, ulong_t count, ulong_t rv)
 
 static ulong_t through(int index, const char *name, void *a, void *b, void *c, void *d, void *e, void *f, void *g, void *h)
 {
-    const char *path = getenv("FAULT_LOG"), *how, *end;
+    const char *path = getenv("FAULT_LOG"), *delay = getenv("FAULT_DELAY"), *how, *end;
     call_t call = (call_t)real->functions[index];
     FILE *log = path ? fopen(path, "a") : NULL;
     long number = counted();
@@ -212,6 +214,8 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
         fprintf(log, "%s\n", name);
         fclose(log);
     }
+    if (delay)
+        usleep((useconds_t)atoi(delay));
     if (is_dead(number) && strcmp(name, "C_Finalize"))
         return DEVICE_ERROR;
     how = planned(name, ++seen[index]);

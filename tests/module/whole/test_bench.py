@@ -74,6 +74,32 @@ def test_the_bare_loop_makes_the_same_keys(tmp_path: Path, monkeypatch: pytest.M
     assert len(made[0]) == 8
 
 
+def test_the_loop_in_c_makes_no_call_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TESTS)
+    from bench import network
+
+    far = network.Far.built(tmp_path)
+    hsm = far.hsm("theirs")
+    calls = [far.counted(lambda action=action: far.in_c(hsm, action, 3)).calls for action in ("make", "read")]
+    assert calls == [3 + 6, 3 + 10]  # with the start, the search for the token and the login
+    assert hsm.tool("--list-objects").count("Secret Key Object") == 3
+    # They are as hsm_key makes them: it has nothing to change in the HSM, and records them.
+    assert {entry["action"] for entry in hsm.keys({"label": "key-[1:3]", "type": "AES"})["applied"]} == {"record"}
+
+
+def test_calls_and_ratios_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TESTS)
+    from bench import network
+
+    costs = {network.KEYS: (9, 4021), network.AGAIN: (3, 1011), network.C_MAKE: (3, 1006), network.C_READ: (1, 1010), network.PING: (1, 0)}
+    rounds = [{name: network.Run(network.Cost(seconds, 1, 1), calls) for name, (seconds, calls) in costs.items()}]
+    lines = network.report(rounds, [["bytes", "of", "KiB"], ["payload", "ping", "165"]], network.Network()).splitlines()
+    cells = {tuple(re.split(r" {2,}", line)) for line in lines}
+    assert ("hsm_key", "9.00", "9.00 - 9.00", "1.00", "4021", "4.02", "at most 4.1", "met") in cells
+    assert ("hsm_key", "C, one call a key + ping play", "2.25", "2.25 - 2.25", "at most 2.2", "missed by 2 %") in cells
+    assert ("hsm_key again", "C, one read a key + ping play", "1.50", "1.50 - 1.50", "at most 1.3", "missed by 15 %") in cells
+
+
 @pytest.mark.parametrize(
     ("kind", "limit", "ratio", "verdict"),
     [

@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What Ansible sends to a host for one task. It follows every import of a file, also one inside a function.
+
+``payload.py COLLECTIONS MODULE...`` prints the bytes of each. For a process that has imported the collection in another way than Ansible's.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ansible.executor.module_common import modify_module
+from ansible.modules import __path__ as modules
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+
+
+def _path(name: str, collections: Path) -> Path:
+    namespace, collection, module = name.split(".")
+    if namespace == "ansible":
+        return Path(modules[0], f"{module}.py")
+    return collections / "ansible_collections" / namespace / collection / "plugins" / "modules" / f"{module}.py"
+
+
+def built(name: str, collections: Path) -> bytes:
+    """The script that Ansible sends for a task of this module without arguments."""
+    if AnsibleCollectionConfig.collection_finder is None:
+        init_plugin_loader([str(collections)])
+    made: Any = modify_module(
+        module_name=name,
+        module_path=str(_path(name, collections)),
+        module_args={},
+        templar=Templar(loader=DataLoader()),
+        task_vars={"ansible_python_interpreter": "/usr/bin/python3"},
+        module_compression="ZIP_DEFLATED",
+    )
+    data: bytes = getattr(made, "b_module_data", None) or made[0]  # a tuple before ansible-core 2.19
+    return data
+
+
+def sent(name: str, collections: Path) -> dict[str, int]:
+    """The files in it, with the bytes that each takes there."""
+    archive = base64.b64decode(max(re.findall(rb"[A-Za-z0-9+/=]{1000,}", built(name, collections)), key=len))
+    return {file.filename: file.compress_size for file in zipfile.ZipFile(io.BytesIO(archive)).infolist()}
+
+
+if __name__ == "__main__":
+    print(*(len(built(name, Path(sys.argv[1]))) for name in sys.argv[2:]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from .post_quantum import KEMS, PARAMETER_SETS, SIGNERS
 
@@ -144,6 +145,7 @@ def operations_of(key_type: str, kind: str) -> tuple[str, ...]:
     return known.halves.get(kind, ()) if known is not None else CLASS_OPERATIONS[kind]
 
 
+@cache  # asked for many times for each key
 def class_operations(key_type: str, kind: str) -> tuple[str, ...]:
     """What an object of this type and class has attributes for."""
     return ordered({*CLASS_OPERATIONS[kind], *operations_of(key_type, kind)})

@@ -424,7 +424,7 @@ options:
     description:
       - Of which keys RV(key_results) has an entry. V(all), those that were V(changed), failed or were kept with a mismatch, or with
         V(summary) none.
-      - By default all when O(keys) has up to 100 entries. Above, as with V(changed), each list has 100 entries at most, and
+      - By default all when O(keys) stands for up to 100 keys. Above, as with V(changed), each list has 100 entries at most, and
         RV(key_results[].pkcs11_uri) is left out.
       - Where not all keys are listed, fields that are null or an empty list are left out.
       - RV(summary) counts all keys in any case, and RV(failed_keys) has at least the first 100.

@@ -21,6 +21,8 @@
  * gets that return value without the real call. FAULT_HIDE are numbers of attributes, separated by blanks: it answers that no object
  * has them.
  *
+ * With FAULT_OWN_LISTS each C_GetFunctionList gives functions of its own, as p11-kit's does: those of a later one know of no C_Initialize.
+ *
  * FAULT_DELAY are microseconds that each call takes longer, as over a network.
  *
  * FAULT_PINPAD makes it a double of a device with a PIN pad, which nobody here has: it names a file with the PIN that "the person types".
@@ -257,8 +259,27 @@ static ulong_t through(int index, const char *name, void *a, void *b, void *c, v
     }
 FUNCTIONS(WRAP)
 
+static ulong_t not_initialized(void)
+{
+    return 0x190;
+}
+
+static struct function_list *another_list(void)
+{
+    struct function_list *list = calloc(1, sizeof *list);
+    int i;
+
+    for (i = 0; list && i < SLOTS; i++)
+        list->functions[i] = (void *)not_initialized;
+    return list;
+}
+
 ulong_t C_GetFunctionList(void **list)
 {
+    if (real && getenv("FAULT_OWN_LISTS")) {
+        *list = another_list();
+        return *list ? 0 : 2; /* CKR_HOST_MEMORY */
+    }
     if (!real) {
         /* NODELETE: the real library's exit handlers must not outlive its code. */
         void *loaded = dlopen(getenv("FAULT_REAL"), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);

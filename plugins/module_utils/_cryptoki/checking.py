@@ -28,16 +28,13 @@ def gives_check_value(session: Session, item: KeyObject, what: str) -> bool:
     """
     name, zeros = f"{item.type}_ECB", _ZEROS.get(item.type)
     known = item.check_value if item.check_value and len(item.check_value) == _CHECK_BYTES else None
-    if zeros is None or known is None or "encrypt" not in item.operations or name not in session.mechanisms():
+    way = session.way
+    if way is None or zeros is None or known is None or "encrypt" not in item.operations or name not in session.mechanisms():
         return False
     if item.allowed_mechanisms and name not in item.allowed_mechanisms:
         return False
-    call, how, block, length = (
-        session.way.functions,
-        Mechanism(int(mechanism(name)), None, 0),
-        ctypes.create_string_buffer(_ROOM),
-        Ulong(_ROOM),
-    )
+    call, how = way.functions, Mechanism(int(mechanism(name)), None, 0)
+    block, length = ctypes.create_string_buffer(_ROOM), Ulong(_ROOM)
     try:
         with calling(what, "C_Encrypt"):
             check(call(ENCRYPT_INIT, ctypes.byref(how), item.handle), what)

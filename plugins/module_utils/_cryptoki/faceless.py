@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from .errors import calling
 from .function_list import DESTROY_OBJECT, check
 from .session import Session
 
@@ -26,7 +27,8 @@ class Faceless:
 
     def destroy(self) -> None:
         """C_DestroyObject. Raises :class:`Cryptoki`."""
-        check(self.session.way.functions(DESTROY_OBJECT, self.handle), f"destroying the object with handle {self.handle}")
+        if self.session.way is not None:
+            check(self.session.way.functions(DESTROY_OBJECT, self.handle), f"destroying the object with handle {self.handle}")
 
 
 def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
@@ -39,4 +41,8 @@ def find_faceless(session: Session, known: Container[int]) -> list[Faceless]:
 
 def handles(session: Session) -> list[int]:
     """The handles of all objects that this session sees, without a look at their attributes. Raises :class:`Cryptoki`."""
-    return session.way.handles(None, f"searching {session.token} for all objects")
+    doing = f"searching {session.token} for all objects"
+    if session.way is not None:
+        return session.way.handles(None, doing)
+    with calling(doing):
+        return [int(raw.handle) for raw in session.raw.get_objects()]

@@ -117,6 +117,13 @@ _ARGUMENTS: dict[int, tuple[Any, ...]] = {
 }
 
 
+def is_shared(library: str) -> bool:
+    """Whether every caller gets the same functions. p11-kit gives each its own, and what python-pkcs11 has begun is not known by ours."""
+    lists = [ctypes.POINTER(_FunctionList)() for _call in range(2)]
+    asked = [int(ctypes.CDLL(library).C_GetFunctionList(ctypes.byref(one))) for one in lists]
+    return asked == [OK, OK] and ctypes.addressof(lists[0].contents) == ctypes.addressof(lists[1].contents)
+
+
 class SessionFunctions:
     """Calls of one session: they return what the library does."""
 

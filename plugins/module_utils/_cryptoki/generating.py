@@ -15,7 +15,9 @@ import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-from .binding import pkcs11
+from .._model.keys.spec import KeySpec
+from .binding import key_type, pkcs11
+from .binding import mechanism as by_name
 from .function_list import GENERATE_KEY, GENERATE_KEY_PAIR, Mechanism, Ulong, check
 from .session import Session
 
@@ -27,9 +29,12 @@ def _merged(usual: Template, given: Template) -> dict[Any, Any]:
     return {name: value for name, value in {**usual, **given}.items() if value is not pkcs11.constants.DEFAULT}
 
 
-def generate_secret(session: Session, mechanism: int, names: Mapping[str, Any], given: Template, doing: str) -> Any:
-    """A secret key that was not read yet. ``names``: id, label and store, as python-pkcs11 takes them."""
-    way, handle = session.way, Ulong()
+def generate_secret(session: Session, spec: KeySpec, names: Mapping[str, Any], given: Template, doing: str) -> Any:
+    """A secret key. ``names``: id, label and store, as python-pkcs11 takes them. Raises python-pkcs11's errors, too."""
+    way, handle, mechanism = session.way, Ulong(), by_name(spec.key_type.generate)
+    if way is None:
+        ckk = key_type(spec.key_type.ckk)
+        return session.raw.generate_key(ckk, spec.new_size, capabilities=0, mechanism=mechanism, template=given, **names)
     usual = way.mapper.secret_key_template(capabilities=0, **_spelt(names))
     template = way.packed(_merged(usual, given))
     how = Mechanism(int(mechanism), None, 0)
@@ -37,9 +42,12 @@ def generate_secret(session: Session, mechanism: int, names: Mapping[str, Any], 
     return way.object(handle.value)
 
 
-def generate_pair(session: Session, mechanism: int, names: Mapping[str, Any], public: Template, private: Template, doing: str) -> list[Any]:
-    """The public and the private half of a pair."""
-    way, handles = session.way, (Ulong(), Ulong())
+def generate_pair(session: Session, spec: KeySpec, names: Mapping[str, Any], public: Template, private: Template, doing: str) -> list[Any]:
+    """The public and the private half of a pair. Raises python-pkcs11's errors, too."""
+    way, handles, mechanism = session.way, (Ulong(), Ulong()), by_name(spec.key_type.generate)
+    if way is None:
+        common = {"capabilities": 0, "mechanism": mechanism, "public_template": public, "private_template": private}
+        return list(session.raw.generate_keypair(key_type(spec.key_type.ckk), spec.new_size, **common, **names))
     usual = [make(capabilities=0, **_spelt(names)) for make in (way.mapper.public_key_template, way.mapper.private_key_template)]
     templates = [way.packed(_merged(*both)) for both in zip(usual, (public, private), strict=True)]
     how = Mechanism(int(mechanism), None, 0)

@@ -117,17 +117,17 @@ def _parameters(spec: KeySpec) -> dict[Any, Any]:
 
 def generate(session: Session, inventory: Inventory, spec: KeySpec) -> Key:
     """Make the key on the token and read it back. Raises :class:`Cryptoki`, and then something may have been made all the same."""
-    attribute, how, doing = pkcs11.Attribute, mechanism(spec.key_type.generate), f"generating key '{spec.label}'"
+    doing = f"generating key '{spec.label}'"
     function = "C_GenerateKeyPair" if spec.key_type.is_pair else "C_GenerateKey"
 
     def make(given: Templates, on_token: bool) -> list[Any]:
         templates, names = {kind: _bare(template) for kind, template in given.items()}, _names(spec, on_token)
         with calling(doing, function, writes=on_token), uninterrupted():
             if not spec.key_type.is_pair:
-                size = {} if spec.type in FIXED_SIZES else {attribute.VALUE_LEN: (spec.new_size or 0) // 8}
-                return [generate_secret(session, how, names, size | templates[SECRET], doing)]
+                size = pkcs11.constants.DEFAULT if spec.type in FIXED_SIZES else (spec.new_size or 0) // 8
+                return [generate_secret(session, spec, names, {pkcs11.Attribute.VALUE_LEN: size, **templates[SECRET]}, doing)]
             public = _parameters(spec) | templates[PUBLIC] | _named(spec, PUBLIC, on_token)
-            return generate_pair(session, how, names, public, templates[PRIVATE], doing)
+            return generate_pair(session, spec, names, public, templates[PRIVATE], doing)
 
     wanted = {kind: _attributes(spec, kind) for kind in spec.key_type.halves}
     return climb(session, inventory, spec.label, wanted, make, curve=spec.new_curve)

@@ -62,6 +62,7 @@ _READ = (
     "PARAMETER_SET",
 )
 _KNOWN_BY = ("CLASS", "KEY_TYPE", "LABEL", "ID")
+_SEARCH_BATCH = 256  # handles per C_FindObjects
 _KINDS = {"SECRET_KEY": SECRET, "PRIVATE_KEY": PRIVATE, "PUBLIC_KEY": PUBLIC}
 
 
@@ -163,7 +164,9 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
 
 
 def _found(session: Session, wanted: Mapping[Any, Any]) -> list[Any]:
-    """The objects on the token that have these attributes, not read yet. Raises :class:`Cryptoki`."""
+    """The objects on the token that have these attributes. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
+    if session.way is None:
+        return list(session.raw.get_objects(wanted, batch_size=_SEARCH_BATCH))
     return [session.way.object(handle) for handle in session.way.handles(wanted, f"searching {session.token}")]
 
 

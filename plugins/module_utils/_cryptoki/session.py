@@ -23,7 +23,7 @@ from .binding import mechanism as by_name
 from .binding import mechanism_name, pkcs11
 from .direct import Way
 from .errors import calling, rv_name
-from .function_list import SessionFunctions
+from .function_list import SessionFunctions, is_shared
 from .locks import HostLock
 from .mapping import attribute_mapper
 from .provider import Provider, Token, read_token
@@ -56,7 +56,8 @@ def _check_length(provider: Provider, token: Token, pin: Secret, whose: str) -> 
 
 
 class Session:
-    """An open session. ``raw`` is python-pkcs11's; only this package touches it, and ``way``, which reaches objects in fewer calls."""
+    """An open session. ``raw`` is python-pkcs11's; only this package touches it, and ``way``, which reaches objects in fewer
+    calls; None for a library whose functions only python-pkcs11 can call."""
 
     def __init__(
         self, provider: Provider, token: Token, raw: Any, mapper: Any, user_pin: Pin | None = None, *, allow_low: bool = False
@@ -64,7 +65,8 @@ class Session:
         self.provider = provider
         self.token = token
         self.raw = raw
-        self.way = Way(SessionFunctions(provider.library, int(raw.handle)), raw, mapper)
+        shared = is_shared(provider.library)
+        self.way = Way(SessionFunctions(provider.library, int(raw.handle)), raw, mapper) if shared else None
         self._user_pin = user_pin  # what the user logged in with; None for the security officer and without a login
         self._allow_low = allow_low
         self._refused: PinError | Cryptoki | None = None  # by a key that wants the PIN at each use

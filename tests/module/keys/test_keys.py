@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from faulty import Faulty, with_plan
 from hsm_fixture import PIN, SO_PIN, Hsm, calls, four_steps, ok
 
 KEYS: dict[str, dict[str, Any]] = {
@@ -362,6 +363,21 @@ def test_a_thousand_keys_in_one_login_and_one_search(hsm: Hsm) -> None:
     refused = spied.keys(*({**key, "size": 128} for key in keys))
     assert "size is 256, asked for 128: dek-0000, dek-0001, " in refused["msg"] and "and 990 more" in refused["msg"]
     assert registered_bytes(refused) <= 4_000
+
+
+def test_functions_that_only_python_pkcs11_can_call_are_left_to_it(faulty: Faulty) -> None:
+    """p11-kit's client gives each caller functions of its own, and a session of one is unknown to the others."""
+    kinds = ("Ed25519", "DES3", "GENERIC_SECRET")
+    keys = [*(KEYS[name] for name in ("aes", "aes-kek", "aes-mac", "rsa", "ec", "ec-derive", "open")), {"label": "gone", "type": "AES"}]
+    keys[:0] = [{"label": kind, "type": kind} for kind in kinds]
+    with_plan(faulty, "", FAULT_OWN_LISTS="1")
+    planned, done = (ok(faulty.hsm.keys(*keys, check=check)) for check in (True, False))
+    assert planned["diff"] == done["diff"] and done["summary"]["created"] == len(keys)
+    assert ok(faulty.hsm.keys(*keys))["changed"] is False
+    assert ok(faulty.hsm.keys({"label": "gone", "state": "absent"}))["changed"] is True
+    with_plan(faulty, "")
+    again = ok(faulty.hsm.keys(*keys[:-1]))
+    assert again["changed"] is False and again["key_results"] == [entry for entry in done["key_results"] if entry["label"] != "gone"]
 
 
 def test_a_range_is_many_keys_in_one_line(primary: Hsm) -> None:

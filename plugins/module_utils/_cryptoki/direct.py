@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -32,6 +33,7 @@ from .function_list import (
 )
 
 UNDECODABLE = (ValueError, NotImplementedError, struct.error)
+_EMPTY = 0xA5  # what stands in buffers before a call: neither a truth value, nor a number that means anything
 _BATCH = 512  # handles per C_FindObjects
 _UNAVAILABLE = (1 << 8 * ctypes.sizeof(Ulong)) - 1  # CK_UNAVAILABLE_INFORMATION
 # Return values beside which all values that there are have been given (PKCS#11 3.1, section 5.7.5): OK, and that some are not there.
@@ -66,6 +68,8 @@ class Way:
     def __init__(self, functions: SessionFunctions, raw: Any, mapper: Any) -> None:
         self.functions, self.raw, self.mapper = functions, raw, mapper
         self._templates: dict[tuple[str, ...], _Template | None] = {}
+        self.believed = True  # as long as one call gave all that several give
+        self.confirmed: set[tuple[Any, ...]] = set()  # what was not given to one call, and to several neither
 
     def template(self, names: tuple[str, ...]) -> _Template | None:
         """None where one of the names has a value of unknown length."""
@@ -177,19 +181,44 @@ def described(raw: Any, kind: Any, operations: tuple[str, ...]) -> None:
 
 def read_at_once(raw: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], frozenset[str]] | None:
     """What one call gives, by name, and names of what may be there all the same. None where the call or the answer is not as it has to
-    be."""
-    template = raw.wrapper.way.template(names)
-    return None if template is None else template.read(raw.wrapper.way.functions, raw.wrapper.handle)
+    be. What one call has not given is asked for in python-pkcs11's way, once for each sort of object."""
+    way = raw.wrapper.way
+    template = way.template(names) if way.believed else None
+    found = None if template is None else template.read(way.functions, raw.wrapper.handle)
+    if found is None:
+        return None
+    missing = frozenset(name for name in names if name not in found)
+    doubtful = _doubtful(found) & missing
+    sort = (found.get("CLASS"), found.get("KEY_TYPE"), missing)
+    if missing > doubtful and sort not in way.confirmed:
+        try:
+            way.believed = not _gives(raw, missing - doubtful)
+        except pkcs11.PKCS11Error:
+            return None  # a fault that lasts shows where the object is read in the other way
+        if not way.believed:
+            return None
+        way.confirmed.add(sort)
+    return found, doubtful
+
+
+def _gives(raw: Any, names: frozenset[str]) -> bool:
+    """Whether python-pkcs11 gets any of these. NSS says that a number is not there where there is room for more than a number."""
+    try:
+        return bool(raw.get_attributes([pkcs11.Attribute[name] for name in sorted(names)]))
+    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
+        return False
+    except UNDECODABLE:
+        return True
 
 
 def _room(mapper: Any, name: str) -> int:
-    """Bytes for a value, more than the longest: a length that comes back as it went was not filled in. 0 where it can be of any length."""
+    """Bytes for a value: what a number or a truth value takes, and more than the longest of the others. 0 where there is no longest."""
     if name in _ROOM:
         return _ROOM[name]
     if name in _NUMBERS:
-        return ctypes.sizeof(Ulong) + 1
+        return ctypes.sizeof(Ulong)
     flag = import_module("pkcs11.attributes").handle_bool
-    return 2 if mapper.attribute_types.get(pkcs11.Attribute[name]) == flag else 0
+    return 1 if mapper.attribute_types.get(pkcs11.Attribute[name]) == flag else 0
 
 
 class _Template:
@@ -209,30 +238,25 @@ class _Template:
         self._before = bytes(self._template)
         self._fields = struct.Struct(f"@{3 * len(names)}L")
 
-    def read(self, functions: SessionFunctions, handle: int) -> tuple[dict[str, Any], frozenset[str]] | None:
-        ctypes.memset(self._buffer, 0, len(self._buffer))
+    def read(self, functions: SessionFunctions, handle: int) -> dict[str, Any] | None:
+        """The values that there are, by name. None for what no call leaves behind that went well."""
+        ctypes.memset(self._buffer, _EMPTY, len(self._buffer))
         ctypes.memmove(self._template, self._before, len(self._before))
         rv = functions(GET_ATTRIBUTE_VALUE, handle, self._template, len(self.names))
-        if rv not in _GIVEN:
+        lengths = self._fields.unpack(bytes(self._template))[2::3]
+        if rv not in _GIVEN or (rv == OK) is (_UNAVAILABLE in lengths):
             return None
-        return self._taken(self._fields.unpack(bytes(self._template))[2::3], all_there=rv == OK)
-
-    def _taken(self, lengths: tuple[int, ...], *, all_there: bool) -> tuple[dict[str, Any], frozenset[str]] | None:
-        """The values, by their lengths. None for what no call that went well leaves behind."""
         content, found = self._buffer.raw, {}
         for name, length, room, start, unpack in zip(self.names, lengths, self._rooms, self._starts, self._unpack, strict=True):
             if length == _UNAVAILABLE:
                 continue
-            if length >= room:
+            value = content[start : start + length]
+            # One that was not filled in is as it was before.
+            if length > room or (length == room and (name in _ROOM or value == bytes([_EMPTY]) * length)):
                 return None
-            try:
-                found[name] = unpack(content[start : start + length])
-            except UNDECODABLE:
-                continue
-        missing = [name for name, length in zip(self.names, lengths, strict=True) if length == _UNAVAILABLE]
-        if all_there is bool(missing):
-            return None
-        return found, _doubtful(found).intersection(missing)
+            with suppress(*UNDECODABLE):
+                found[name] = unpack(value)
+        return found
 
 
 def _doubtful(found: Mapping[str, Any]) -> frozenset[str]:

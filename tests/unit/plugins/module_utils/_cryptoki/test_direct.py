@@ -68,6 +68,14 @@ def token(told: dict[str, bytes], rv: int | None = None, *, leaves: tuple[str, .
     return call
 
 
+@pytest.fixture(autouse=True)
+def gives(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
+    """What python-pkcs11 was asked for: it has none of it."""
+    asked: list[frozenset[str]] = []
+    monkeypatch.setattr(direct, "_gives", lambda _raw, names: asked.append(names))
+    return asked
+
+
 def raw(functions: Any) -> Any:
     return Way(functions, None, attribute_mapper()).object(7)
 
@@ -107,6 +115,33 @@ def test_what_is_doubtful_is_asked_for_by_itself(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(attributes, "read_value", lambda _raw, name: asked.append(name) or "l" * 5000)
     item = raw(token({**SECRET, "LABEL": b"l" * 5000}))
     assert attributes.read(item, NAMES) == {**READ, "LABEL": "l" * 5000} and asked == ["LABEL"]
+
+
+def test_what_is_not_given_is_confirmed_once_for_each_sort_of_object(gives: list[frozenset[str]]) -> None:
+    way = Way(token(SECRET), None, attribute_mapper())  # type: ignore[arg-type]
+    for _object in range(3):
+        assert read_at_once(way.object(7), NAMES) == (READ, frozenset())
+    assert gives == [frozenset({"MODULUS", "EC_PARAMS", "EC_POINT"})]
+    way.functions = token({name: value for name, value in SECRET.items() if name != "ENCRYPT"})  # type: ignore[assignment]
+    assert read_at_once(way.object(7), NAMES) is not None and len(gives) == 2
+
+
+def test_a_token_that_gives_more_in_two_calls_is_not_asked_in_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NSS says that a number is not there where the room for it is larger than a number."""
+    way = Way(token({**SECRET, "MODULUS": b"m"}), None, attribute_mapper())  # type: ignore[arg-type]
+    monkeypatch.setattr(direct, "_gives", lambda _raw, names: "EC_POINT" in names)
+    assert read_at_once(way.object(7), NAMES) is None and not way.believed
+    way.functions = None  # type: ignore[assignment]
+    assert read_at_once(way.object(7), NAMES) is None
+
+
+def test_a_fault_of_that_second_look_is_left_to_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_raw: Any, _names: frozenset[str]) -> bool:
+        raise pkcs11.DeviceError
+
+    way = Way(token(SECRET), None, attribute_mapper())  # type: ignore[arg-type]
+    monkeypatch.setattr(direct, "_gives", failing)
+    assert read_at_once(way.object(7), NAMES) is None and way.believed
 
 
 def test_a_value_of_any_length_has_no_buffer_that_stays() -> None:

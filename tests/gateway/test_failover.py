@@ -4,7 +4,8 @@
 
 """A program signs through the balancer while the HSM of the first gateway fails on purpose, and comes back.
 
-What was counted is in ``failover.md`` of the scene's folder, from which the figures of docs/load_balancer.md are. Seconds are reported and never compared.
+What was counted is in ``failover.md`` of the scene's folder, from which the figures of docs/load_balancer.md are. Seconds are reported and
+never compared.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ GATEWAY: dict[str, Any] = {
     "port": 4442,
     "health_port": 4441,
     "priority": 1,
+    "ports": {},
     "certificate_name": "gw.example",
     "token_serial": "",
 }
-GATEWAY["ports"] = {}
 GATEWAYS = [{**GATEWAY, "name": "gw1"}, {**GATEWAY, "name": "gw2", "priority": 2}]
 VARIABLES: dict[str, Any] = {
     "group": "gateways",

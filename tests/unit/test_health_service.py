@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -180,3 +183,11 @@ def test_facts_of_keys() -> None:
 
 def test_journals_own_form() -> None:
     assert native({"MESSAGE": "a", "TRACE": "b\nc"}) == b"MESSAGE=a\nTRACE\n\x03\0\0\0\0\0\0\0b\nc\n"
+
+
+def test_probe_imports_no_more_than_it_needs() -> None:
+    """It starts anew for each instance, every few seconds."""
+    code = "import sys, keyfleet_gateway.probe; print(sorted({'aiohttp', 'asyncio', 'cryptography', 'jinja2', 'ssl'} & set(sys.modules)))"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -10,13 +10,9 @@ file. Each probe loads and initialises the library anew, so nothing of an earlie
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,28 +26,18 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connect
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import instances as table
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
 
-from .certificates import certificate_ends
-from .members import compare
 from .memory import RUN
-
-_MOST_BYTES = 16 * 1024 * 1024
-
-
-class ProbeError(Exception):
-    """A probe that gave nothing about the tokens. ``code`` as the failure codes of the modules."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """``slots`` of the instance, in the order of its tokens, or ``error`` and ``code``. ``certificates`` only where they are asked for.
 
-    Of a group what :func:`compare` says.
+    Of a group what :func:`.members.compare` says.
     """
     name_origins(request["origins"])
     if "group" in request:
+        from .members import compare  # seldom: a probe starts anew each time, and with all of it would take half as long again
+
         return compare(request)
     order = ProbeOrder(request["kind"], request["timeout"])
     try:
@@ -62,6 +48,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": error.message, "code": error.code}
     told: dict[str, Any] = {"slots": [{**slot, "login": token.login} for token, slot in zip(record.tokens, slots, strict=True)]}
     if request["certificates"] and all(slot["accessible"] for slot in slots):
+        from .certificates import certificate_ends
+
         told["certificates"] = certificate_ends(record, request["timeout"])
     return told
 
@@ -83,39 +71,6 @@ def _corrected(record: InstanceRecord, slots: Sequence[Mapping[str, Any]]) -> bo
     return bool(bad) and all(
         slot["code"] == "pin_count_low" and is_new_try(token, Tried(token.pin_file, token.user_type == "so")) for token, slot in bad
     )
-
-
-async def ask(request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """:func:`answer`, from a process that has ``seconds`` for it.
-
-    It is ended with all its children then. Raises :class:`ProbeError`.
-    """
-    isolated = ["-I"] if sys.flags.isolated else []
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *isolated, "-m", __spec__.name),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        limit=_MOST_BYTES,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(json.dumps(request).encode("utf-8")), seconds)
-    except asyncio.TimeoutError:
-        raise ProbeError(f"the probe gave no answer within {seconds:g} seconds", "probe_timeout") from None
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    try:
-        told = json.loads(out)
-    except ValueError:
-        last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise ProbeError(f"the probe ended with status {process.returncode}: {last or 'it said nothing'}", "probe_crashed") from None
-    if "error" in told:
-        raise ProbeError(told["error"], told["code"])
-    answered: dict[str, Any] = told
-    return answered
 
 
 if __name__ == "__main__":

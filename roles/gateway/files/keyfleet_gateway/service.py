@@ -20,6 +20,7 @@ from aiohttp import web
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 
 from . import origins, schedule
+from .asking import ProbeError, ask
 from .board import Board, Seen, named
 from .config import Address, Config, ConfigError, path_of, read_config
 from .connections import Listener, listen
@@ -30,7 +31,6 @@ from .memory import registry_path, remember
 from .metrics import Metrics
 from .notify import notify, reloading, watchdog_seconds
 from .page import Page
-from .probe import ProbeError, ask
 from .tls import context_of, ends_at
 from .web import Site, application
 

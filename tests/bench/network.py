@@ -11,24 +11,22 @@ Calls and bytes are exact, on any machine.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from faulty import build_fault_library
 from hsm_fixture import PIN, SOFTHSM, Hsm
+from payload import sent
 
 from . import variants
 from .hsm import INSTANCE, TOKEN, without_token
-from .measure import Cost, Failed, cost, run, spread
+from .measure import Cost, Failed, cost, spread
 from .report import AT_MOST, Aim, ratio_cells, table
 
-PAYLOAD = Path(__file__).resolve().parents[1] / "support" / "payload.py"
 DELAY = 1000  # microseconds
 KEYS, AGAIN, C_MAKE, C_READ, PING = "hsm_key", "hsm_key again", "C, one call a key", "C, one read a key", "ping play"
 VARIANTS = (KEYS, AGAIN, C_MAKE, C_READ, PING)
@@ -132,10 +130,8 @@ def measure(settings: Network, scratch: Path, say: Callable[[str], None]) -> lis
 
 def sizes(settings: Network, scratch: Path) -> list[list[str]]:
     """What goes to the host, and what a play that registers the answer keeps."""
-    collections = os.environ["ANSIBLE_COLLECTIONS_PATH"]
     rows = [["bytes", "of", "KiB"]]
-    printed = run([sys.executable, str(PAYLOAD), collections, *MODULES], {"ANSIBLE_COLLECTIONS_PATH": collections}, scratch)[1]
-    rows += [["payload of a task", name, f"{int(size) / 1024:.0f}"] for name, size in zip(MODULES, printed.split(), strict=True)]
+    rows += [["payload of a task", name, f"{payload['bytes'] / 1024:.0f}"] for name, payload in sent(*MODULES).items()]
     shutil.rmtree(scratch / "sizes", ignore_errors=True)
     hsm = without_token(scratch / "sizes")
     hsm.register(INSTANCE)

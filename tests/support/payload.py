@@ -4,14 +4,18 @@
 
 """What Ansible sends to a host for one task. It follows every import of a file, also one inside a function.
 
-``payload.py COLLECTIONS MODULE...`` prints the bytes of each. For a process that has imported the collection in another way than Ansible's.
+A program, since Ansible has to be the first to import the collection: ``payload.py COLLECTIONS MODULE...`` prints for each module the bytes
+of the script, and those that each file takes in it.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -22,7 +26,6 @@ from ansible.modules import __path__ as modules
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
-from ansible.utils.collection_loader import AnsibleCollectionConfig
 
 
 def _path(name: str, collections: Path) -> Path:
@@ -34,8 +37,6 @@ def _path(name: str, collections: Path) -> Path:
 
 def built(name: str, collections: Path) -> bytes:
     """The script that Ansible sends for a task of this module without arguments."""
-    if AnsibleCollectionConfig.collection_finder is None:
-        init_plugin_loader([str(collections)])
     made: Any = modify_module(
         module_name=name,
         module_path=str(_path(name, collections)),
@@ -48,11 +49,22 @@ def built(name: str, collections: Path) -> bytes:
     return data
 
 
-def sent(name: str, collections: Path) -> dict[str, int]:
-    """The files in it, with the bytes that each takes there."""
-    archive = base64.b64decode(max(re.findall(rb"[A-Za-z0-9+/=]{1000,}", built(name, collections)), key=len))
-    return {file.filename: file.compress_size for file in zipfile.ZipFile(io.BytesIO(archive)).infolist()}
+def in_it(script: bytes) -> dict[str, int]:
+    """The files, with the bytes that each takes."""
+    archive = base64.b64decode(max(re.findall(rb"[A-Za-z0-9+/=]{1000,}", script), key=len))
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        return {file.filename: file.compress_size for file in files.infolist()}
+
+
+def sent(*names: str) -> dict[str, Any]:
+    """The same, from a process of its own."""
+    collections = os.environ["ANSIBLE_COLLECTIONS_PATH"]
+    command = [sys.executable, __file__, collections, *names]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
 
 
 if __name__ == "__main__":
-    print(*(len(built(name, Path(sys.argv[1]))) for name in sys.argv[2:]))
+    init_plugin_loader([sys.argv[1]])
+    scripts = {name: built(name, Path(sys.argv[1])) for name in sys.argv[2:]}
+    print(json.dumps({name: {"bytes": len(script), "files": in_it(script)} for name, script in scripts.items()}))

@@ -65,21 +65,21 @@ def plan_keys(
     return [replace(plan, siblings=tuple(_siblings(plan, planned, view))) if plan.spec.lead else plan for plan in plans], problems
 
 
-def _still_used(specs: Iterable[KeySpec], view: View) -> dict[str, int]:
-    """Earlier generations that services use: each has a certificate, and the current generation has none yet. With their entries' index."""
+def _still_used(specs: Iterable[KeySpec], view: View) -> dict[str, tuple[int, str]]:
+    """Earlier generations that services use: each has a certificate, and the current generation has none yet. With their entries."""
     specs = list(specs)
-    current = {spec.index: view.meant(spec) for spec in specs if spec.lead and spec.ahead}
+    current = {spec.entry: view.meant(spec) for spec in specs if spec.lead and spec.ahead}
     used = {}
     for spec in (spec for spec in specs if spec.ahead and not spec.lead):
-        old, new = view.meant(spec), current.get(spec.index)
+        old, new = view.meant(spec), current.get(spec.entry)
         moved = isinstance(new, Key) and view.circumstances.neighbours.has_certificate(new)
         if isinstance(old, Key) and view.circumstances.neighbours.has_certificate(old) and not moved:
-            used[spec.label] = spec.index
+            used[spec.label] = spec.entry
     return used
 
 
-def _waiting(plan: KeyPlan, used: Mapping[str, int]) -> KeyPlan:
-    earlier = [label for label, index in used.items() if index == plan.spec.index] if plan.spec.lead else []
+def _waiting(plan: KeyPlan, used: Mapping[str, tuple[int, str]]) -> KeyPlan:
+    earlier = [label for label, entry in used.items() if entry == plan.spec.entry] if plan.spec.lead else []
     if not earlier:
         return plan
     text = f"key '{earlier[0]}' is older than max_age and stays as it is: it has a certificate, and '{plan.spec.label}' has none yet."

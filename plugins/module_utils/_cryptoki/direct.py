@@ -229,8 +229,10 @@ class _Template:
         self._attributes = [pkcs11.Attribute[name] for name in names]
         self._unpack = [mapper.attribute_types[attribute][1] for attribute in self._attributes]
         self._rooms = [_room(mapper, name) for name in names]
-        self._starts = [sum(self._rooms[:place]) for place in range(len(names))]
-        self._buffer = ctypes.create_string_buffer(sum(self._rooms))
+        word = ctypes.sizeof(Ulong)
+        whole = [-(-room // word) * word for room in self._rooms]  # libraries may write a number as such
+        self._starts = [sum(whole[:place]) for place in range(len(names))]
+        self._buffer = ctypes.create_string_buffer(sum(whole))
         self._template = (Attribute * len(names))()
         start = ctypes.addressof(self._buffer)
         for place, attribute, offset, room in zip(self._template, self._attributes, self._starts, self._rooms, strict=True):

@@ -86,6 +86,13 @@ options:
           - A key with CKA_ALWAYS_AUTHENTICATE gets the PIN once more for its signature. With a PIN pad that is not possible.
         type: bool
         default: true
+  holdings:
+    description:
+      - Also tell versions, the certificates on each token, and the keys that are recorded, for a report. The certificates are read in the
+        session of the probe, so that no login is added. Keys come from the registry.
+      - Needs cryptography on the target.
+    type: bool
+    default: false
   gateway_url:
     description:
       - URL of a gateway, or of an Eviden KMS, that serves the probed tokens, for example V(https://gateway.example.com:4440).

@@ -65,12 +65,14 @@ RETURN = r"""
 _value:
   description:
     - C(problems), one text for each. C(notes), what a person should know. C(declared), the names of all that shall be registered, as
-      O(keyfleet.hsm.hsm_status#module:declared) takes it. C(certificates), the calls of M(keyfleet.hsm.hsm_certificate).
+      O(keyfleet.hsm.hsm_status#module:declared) takes it. C(keys), of each declared key C(instance), C(group), C(label), C(state) and
+      C(max_age) in seconds. C(certificates), the calls of M(keyfleet.hsm.hsm_certificate).
   type: dict
   sample:
     problems: ["hsm_key: unknown variable, did you mean hsm_keys? If it is one of your own, list it in site_own_variables."]
     notes: []
     declared: {instances: [{name: primary, tokens: [{label: payments}]}], groups: []}
+    keys: [{instance: primary, group: null, label: dek-1, state: present, max_age: 7776000}]
     certificates: []
 """
 
@@ -120,6 +122,7 @@ def site_findings(variables: Any, names: Any, host: str = "") -> dict[str, Any]:
         "problems": [*unknown, *declaration.problems(), *certificates.problems],
         "notes": list(declaration.notes()),
         "declared": declaration.declared(),
+        "keys": declaration.keys(),
         "certificates": certificates.calls,
     }
 

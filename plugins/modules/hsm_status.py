@@ -227,6 +227,20 @@ instances:
               V(to_be_changed), or V(unknown) when they could not be read.
           returned: always
           type: str
+        versions:
+          description:
+            - C(library), its name and version. C(cryptoki), its version of PKCS#11. C(model), C(firmware) and C(hardware), as the token
+              reports them.
+            - Each is V(null) where it cannot be read, and all of it where the token was not found.
+          returned: with O(holdings)
+          type: dict
+        certificates:
+          description:
+            - The X.509 certificates on the token, each with C(label), C(id) in hex, C(subject), C(not_after) in UTC and C(fingerprint).
+            - V(null) where they could not be read.
+          returned: with O(holdings)
+          type: list
+          elements: dict
   sample:
     - prefix: hsm::softhsm2
       model: softhsm2
@@ -404,6 +418,34 @@ undeclared:
       type: list
       elements: str
   sample: {instances: [old], tokens: [{instance: primary, token: payments-2024}], groups: []}
+keys_recorded:
+  description:
+    - The virtual keys of all registered instances, from the registry.
+    - "Each has C(instance), C(token), C(group), C(label) without the generation, C(id) in hex, C(generation), C(kind), C(type), C(size),
+      C(curve) and C(state). Its age counts from C(since). C(found) tells that a sync found the key, so that it may be older."
+  returned: when the probe was made, with O(holdings)
+  type: list
+  elements: dict
+  sample:
+    - instance: primary
+      token: payments
+      group: null
+      label: dek-1
+      id: 64656b2d31
+      generation: 1
+      kind: secret
+      type: AES
+      size: 256
+      curve: null
+      state: active
+      since: "2026-11-29T20:15:00Z"
+      found: false
+groups:
+  description: The groups that are registered, each with its C(name), and C(instances) of its members.
+  returned: when the probe was made, with O(holdings)
+  type: list
+  elements: dict
+  sample: [{name: cards, instances: [primary, standby]}]
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure

@@ -105,6 +105,18 @@ undeclared:
   returned: when the probe was made
   type: dict
   sample: {instances: [old], tokens: [{instance: primary, token: payments-2024}], groups: []}
+keys_recorded:
+  description: The virtual keys that the registry has, see RV(keyfleet.hsm.hsm_status#module:keys_recorded).
+  returned: when the probe was made, with O(holdings)
+  type: list
+  elements: dict
+  sample: []
+groups:
+  description: The groups that are registered, each with its C(name), and C(instances) of its members.
+  returned: when the probe was made, with O(holdings)
+  type: list
+  elements: dict
+  sample: [{name: cards, instances: [primary, standby]}]
 failure:
   description: Why it failed, by its L(failure code,https://github.com/keyfleet/keyfleet.hsm/blob/main/docs/failure_codes.md).
   returned: failure

@@ -77,6 +77,13 @@ def _token(provider: Provider, slot: Any) -> dict[str, Any]:
     }
 
 
+def token_versions(token: Token) -> dict[str, str]:
+    """The token's firmware and hardware, as it reports them. Raises :class:`Cryptoki`."""
+    with calling(f"reading {token}", "C_GetTokenInfo"):
+        raw = token.slot.get_token()
+    return {"firmware": version(raw.firmware_version), "hardware": version(raw.hardware_version)}
+
+
 def read_mechanisms(token: Token) -> list[Any]:
     """The token's mechanisms in the order of their numbers: python-pkcs11's members, a bare number for those that it does not know.
 

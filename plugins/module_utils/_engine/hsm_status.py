@@ -15,13 +15,14 @@ from typing import Any
 from .._model.addresses import prefix_of
 from .._model.errors import KeyfleetError, Refused, TokenError
 from .._model.plan import Context, Outcome
-from .._model.records import InstanceRecord
+from .._model.records import InstanceRecord, VirtualKey
 from .._model.site.undeclared import told
 from .._model.status_request import StatusRequest
-from .._registry import groups
+from .._registry import groups, virtual_keys
 from .._registry import instances as table
-from .._registry.database import open_database
+from .._registry.database import Database, open_database
 from .status.gateway import ask_gateway
+from .status.holdings import members_of, recorded_keys
 from .status.probing import Probed, note_logins, probe_instances
 from .tokens.choice import find_instance
 
@@ -33,13 +34,14 @@ def report(request: StatusRequest, context: Context) -> Outcome:
     try:
         with open_database(request.registry, run=context.run, check_mode=True) as database:
             known, known_groups = table.all_instances(database), groups.all_groups(database)
+            records = _records(database, known) if request.order.holdings else []
     except KeyfleetError as error:
         # With nothing to probe there need not be one.
         if error.code != "registry_missing" or not (context.check_mode or request.instances == ()):
             raise
         if request.instances != ():
             context.warn(f"{error.message} In check mode there is nothing to probe yet.")
-        known, known_groups, request = [], [], replace(request, require="none")
+        known, known_groups, records, request = [], [], [], replace(request, require="none")
     undeclared = request.declared.undeclared(known, known_groups) if request.declared is not None else _NOTHING
     if text := told(undeclared):
         if request.refuses_undeclared:
@@ -61,7 +63,14 @@ def report(request: StatusRequest, context: Context) -> Outcome:
             context.warn(f"the gateway's status is not known: {gateway['error']}")
     outcome = _judge(request, probed, gateway)
     outcome.values |= {"instances": instances, "credentials": credentials, "undeclared": undeclared}
+    if request.order.holdings:
+        names = {group.id: group.name for group in known_groups}
+        outcome.values |= {"keys_recorded": recorded_keys(known, names, records), "groups": members_of(known, known_groups)}
     return outcome
+
+
+def _records(database: Database, known: Sequence[InstanceRecord]) -> list[VirtualKey]:
+    return virtual_keys.of_tokens(database, [token.id for instance in known for token in instance.tokens if token.id is not None])
 
 
 def _chosen(request: StatusRequest, known: list[InstanceRecord], context: Context) -> list[InstanceRecord]:

@@ -34,12 +34,13 @@ def time_problems(seconds: int) -> list[str]:
 @dataclass(frozen=True)
 class ProbeOrder:
     """How tokens are probed. ``kind`` is login or roundtrip; ``timeout`` is in seconds, for each token; ``expect`` are the credentials that
-    they are to have."""
+    they are to have. ``holdings``: versions and certificates are read in the same session."""
 
     kind: str = "roundtrip"
     timeout: float = 30
     login: Login = field(default_factory=Login)
     expect: tuple[Expectation, ...] = ()
+    holdings: bool = False
 
     def expected_of(self, record: InstanceRecord, token: TokenRecord) -> list[tuple[int, Expectation]]:
         """What this token is to have, with the place in ``expect``."""
@@ -65,7 +66,7 @@ class StatusRequest:
 
         hsm_status_info has no ``require`` and no ``undeclared``: it never fails because of what it finds.
         """
-        names, timeout = params["instances"], params["timeout"]
+        names, timeout, holdings = params["instances"], params["timeout"], params["holdings"]
         problems, expect = time_problems(timeout), []
         for number, entry in enumerate(params["expect"]):
             one, wrong = Expectation.parse(entry, f"expect[{number}]")
@@ -80,7 +81,7 @@ class StatusRequest:
         return cls(
             params["registry"],
             None if names is None else tuple(names),
-            ProbeOrder(params["probe"], timeout, Login(allow_low_pin_count=params["allow_low_pin_count"]), tuple(expect)),
+            ProbeOrder(params["probe"], timeout, Login(allow_low_pin_count=params["allow_low_pin_count"]), tuple(expect), holdings),
             params.get("require", "none"),
             None if params["declared"] is None else Declared.parse(params["declared"]),
             params.get("undeclared") == "refuse",

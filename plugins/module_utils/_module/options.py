@@ -140,6 +140,7 @@ STATUS_INFO: Spec = {
             "private_key": {"type": "bool", "default": True, "no_log": False},
         },
     },
+    "holdings": {"type": "bool", "default": False},
     "gateway_url": {"type": "str"},
     "gateway_token": {"type": "str", "no_log": True},
     "gateway_token_file": {"type": "path", "no_log": False},

@@ -36,7 +36,7 @@ def libraries_for_keys(params: Mapping[str, Any]) -> Sequence[str]:
 
 def libraries_for_status(params: Mapping[str, Any]) -> Sequence[str]:
     """What hsm_status needs: certificates are read with cryptography, and nothing else is."""
-    return (*PKCS11, CRYPTOGRAPHY) if params["expect"] else PKCS11
+    return (*PKCS11, CRYPTOGRAPHY) if params["expect"] or params["holdings"] else PKCS11
 
 
 def libraries_for_sync(params: Mapping[str, Any]) -> Sequence[str]:

@@ -13,7 +13,7 @@ must be known before it is tried again. All others go side by side.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from ..tokens.connection import instance_pin
 from ..tokens.probe import find_token, probe_token
 from ..tokens.refused_pins import Tried, note_login
 from ..tokens.side_by_side import Asking, side_by_side
+from .holdings import NOT_READ, certificates, versions
 
 _LOCK_SHARE = 0.8  # of the time of a token: waiting for another run may take this much, and then says so
 _OPENED: dict[str, Any] = {"opened": True}  # the first line of a child: the library answers, and was asked for its tokens
@@ -45,7 +46,8 @@ Probed = tuple[InstanceRecord, Slots]
 def probe_instances(known: Sequence[InstanceRecord], chosen: Sequence[InstanceRecord], order: ProbeOrder) -> list[Probed]:
     """Those ``chosen`` of all ``known`` instances, sorted by prefix, each with the answers of its tokens in their order. Never raises.
 
-    An answer is :meth:`TokenStatus.as_slot`, with ``credentials``: one entry for each of the order's expectations of this token. A PIN that
+    An answer is :meth:`TokenStatus.as_slot`, with ``credentials``: one entry for each of the order's expectations of this token, and with
+    ``versions`` and ``certificates`` where the order wants holdings. A PIN that
     one instance's token refused is not tried again through another instance of the same token; to remember it is :func:`note_logins`.
     """
     prefixes = prefix_of(known)
@@ -123,12 +125,17 @@ def _failed(record: InstanceRecord, token: TokenRecord, order: ProbeOrder, error
 
 
 def _slot(
-    record: InstanceRecord, token: TokenRecord, order: ProbeOrder, status: TokenStatus, checked: dict[int, dict[str, Any]]
+    record: InstanceRecord,
+    token: TokenRecord,
+    order: ProbeOrder,
+    status: TokenStatus,
+    checked: Mapping[int, Mapping[str, Any]],
+    held: Mapping[str, Any] = NOT_READ,
 ) -> dict[str, Any]:
     """The answer of one token. What of its credentials could not be ``checked`` is not there either."""
     wanted = order.expected_of(record, token)
     credentials = [{"expect": number, **checked.get(number, untold(one, status))} for number, one in wanted]
-    return {**status.as_slot(), "credentials": credentials}
+    return {**status.as_slot(), "credentials": credentials, **(held if order.holdings else {})}
 
 
 def _probe_tokens(record: InstanceRecord, order: ProbeOrder, refused: Sequence[TokenIdentity], first: int) -> Iterator[dict[str, Any]]:
@@ -158,14 +165,17 @@ class _Probing:
     def __init__(self, record: InstanceRecord, order: ProbeOrder, refused: Sequence[TokenIdentity], known: TokenRecord) -> None:
         self.record, self.order, self.refused, self.known = record, order, refused, known
         self.checked: dict[int, dict[str, Any]] = {}
+        self.held: dict[str, Any] = dict(NOT_READ)
 
     def of(self, provider: Provider, found: Token) -> dict[str, Any]:
         try:
+            if self.order.holdings:
+                self.held["versions"] = versions(provider, found)
             status = self._probe(provider, found)
         except KeyfleetError as error:
             state = pin_state(found.flags, so=self.known.user_type == "so")
             status = TokenStatus(found.slot_id, found.label, found.serial, **{**fault_fields(error), "pin_state": state})
-        return _slot(self.record, self.known, self.order, status, self.checked)
+        return _slot(self.record, self.known, self.order, status, self.checked, self.held)
 
     def _probe(self, provider: Provider, found: Token) -> TokenStatus:
         """Raises :class:`KeyfleetError` for a token that is not to be tried."""
@@ -194,7 +204,7 @@ class _Probing:
         )
 
     def _check(self, session: Session) -> None:
-        """The credentials, in the session of the probe. Raises :class:`KeyfleetError` for what is the token's fault."""
+        """Credentials and holdings, in the session of the probe. Raises :class:`KeyfleetError` for what is the token's fault."""
         wanted: list[tuple[int, Expectation]] = self.order.expected_of(self.record, self.known)
         if wanted:
             from .credentials import Credentials
@@ -202,3 +212,5 @@ class _Probing:
             credentials = Credentials(session, self.record.layout, login=self.known.login)
             for number, one in wanted:
                 self.checked[number] = credentials.check(one)
+        if self.order.holdings:
+            self.held["certificates"] = certificates(session)

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..declared import is_absent
+from ..durations import parse_duration
 from ..groups.spec import group_name_problem
 from ..quoting import listed
 from ..tokens.instance_spec import name_problem, read_login
@@ -197,6 +198,27 @@ class Declaration:
             ],
             "groups": [str(entry.get("name")) for _number, entry in self.of("hsm_groups")],
         }
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Where each declared key belongs, its label, state and greatest age in seconds. Nothing of what is imported is in it."""
+        return [
+            {
+                **{name: entry.get(name) for name in ("instance", "group")},
+                "label": str(key.get("label")),
+                "state": str(key.get("state", "present")),
+                "max_age": _seconds(key.get("max_age")),
+            }
+            for _number, entry in self.of("hsm_keys")
+            for _place, key in _entries(entry.get("keys"))
+        ]
+
+
+def _seconds(duration: Any) -> int | None:
+    """None where there is none, and for one that hsm_key will refuse."""
+    try:
+        return None if duration is None else parse_duration(str(duration))
+    except ValueError:
+        return None
 
 
 def _selectors(entry: Entry) -> list[dict[str, str]]:

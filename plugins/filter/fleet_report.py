@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.durations import parse_duration
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.answers import DAY, Answers
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.answers import DAY, Answers, text
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.findings import KINDS
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.report import STATES, WORDS, Report
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -111,7 +111,7 @@ def fleet_report(hosts: Any, found: Any, groups: Any, instances: Any, declared: 
     if problems or moment is None:
         raise AnsibleFilterError(f"keyfleet.hsm.fleet_report: {'; '.join(problems)}")
     answers = (
-        Answers(str(host), _mapping(one), _results(two), _results(three), _mapping(four), moment, soon / DAY)
+        Answers(text(host), _mapping(one), _results(two), _results(three), _mapping(four), moment, soon / DAY)
         for host, one, two, three, four in zip(hosts, found, groups, instances, declared, strict=True)
     )
     report = Report(sorted((answer.report() for answer in answers), key=lambda one: one.name), moment)

@@ -19,7 +19,11 @@ from typing import Any
 from ansible_collections.keyfleet.hsm.plugins.filter.fleet_report import fleet_report
 
 NOW = datetime(2026, 11, 29, 20, 0, tzinfo=timezone.utc)
-MODELS = (("SoftHSM 2.6", "SoftHSM v2", "2.6"), ("Utimaco PKCS11 6.3", "CryptoServer", "6.1"), ("Utimaco PKCS11 6.2", "CryptoServer", "5.3"))
+MODELS = (
+    ("SoftHSM 2.6", "SoftHSM v2", "2.6"),
+    ("Utimaco PKCS11 6.3", "CryptoServer", "6.1"),
+    ("Utimaco PKCS11 6.2", "CryptoServer", "5.3"),
+)
 Lists = tuple[list[str], list[Any], list[Any], list[Any], list[Any]]
 
 
@@ -57,7 +61,9 @@ def made_up(count: int, keys: int = 20) -> Lists:
         versions = {"library": library, "cryptoki": "2.40", "model": model, "firmware": firmware, "hardware": "1.0"}
         fate = chance.random()
         if fate < 0.01:
-            looks.append({"unreachable": True, "msg": "Failed to connect to the host via ssh: ssh: connect to host port 22: No route to host"})
+            looks.append(
+                {"unreachable": True, "msg": "Failed to connect to the host via ssh: ssh: connect to host port 22: No route to host"}
+            )
             groups.append({})
             synced.append({})
             declared.append({"problems": [], "keys": []})
@@ -76,7 +82,9 @@ def made_up(count: int, keys: int = 20) -> Lists:
         groups.append({"results": [{"item": {"name": "cards"}, "members": [lacks] if fate > 0.98 else [], "unread": []}]})
         drift = [{"uid": "hsm::softhsm2::7::dek-3", "field": "operations", "virtual": ["sign", "verify"], "hsm": ["sign"]}]
         synced.append({"results": [{"item": "primary", "drift": drift if 0.95 < fate < 0.97 else []}, {"item": "standby"}]})
-        rotated = [{"instance": "primary", "group": None, "label": f"dek-{place}", "state": "present", "max_age": 900 * 86400} for place in (1, 2)]
+        rotated = [
+            {"instance": "primary", "group": None, "label": f"dek-{place}", "state": "present", "max_age": 900 * 86400} for place in (1, 2)
+        ]
         declared.append({"problems": [], "keys": rotated, "certificates": [], "declared": {}})
     return hosts, looks, groups, synced, declared
 

@@ -93,7 +93,12 @@ def test_a_fleet_is_looked_at_and_nothing_stops_it(hsm: Hsm) -> None:
     assert found[("well", "not_covered")]["what"] == "group cards: dek-1"
     assert [one["what"] for one in document["due"]] == ["primary: web-tls", "primary/payments: web-tls"]
     [versions] = document["versions"]
-    assert versions["token"].startswith("SoftHSM v2") and "PKCS11" in versions["library"] and versions["tokens"] == 4 and versions["hosts"] == 3
+    assert (
+        versions["token"].startswith("SoftHSM v2")
+        and "PKCS11" in versions["library"]
+        and versions["tokens"] == 4
+        and versions["hosts"] == 3
+    )
     assert page.index("To do") < page.index("<svg") and "3 of 4 hosts gave an answer" in page
     for secret in (PIN, SO_PIN, WRONG_PIN):
         assert secret not in done.stdout + page + json.dumps(document)

@@ -101,7 +101,7 @@ class Answers:
         findings += [found for due in dues if (found := due.as_finding(self.host)) is not None]
         findings += [*self._tokens(), *self._registered(), *self._compared()]
         active = [age for key in self._keys() if key["state"] == ACTIVE and (age := self._age(key.get("since"))) is not None]
-        counts = Counter((str(key["type"]), str(key["state"])) for key in self._keys())
+        counts = Counter((text(key["type"]), text(key["state"])) for key in self._keys())
         tokens = tuple(_token(instance, slot) for instance, slot in self._slots())
         unique = tuple(dict.fromkeys(findings))
         return HostReport(self.host, True, unique, tokens, tuple(sorted(active)), counts, dues, tuple(self._groups()))
@@ -196,7 +196,7 @@ class Answers:
                 yield Finding("unrecorded", self.host, text(uid))
             for drift in _list(result, "drift"):
                 other = drift.get("field") in ("fingerprint", "state", "kind")
-                differs = f"{drift.get('field')}: recorded {_short(drift.get('virtual'))}, the HSM has {_short(drift.get('hsm'))}"
+                differs = f"{text(drift.get('field'))}: recorded {_short(drift.get('virtual'))}, the HSM has {_short(drift.get('hsm'))}"
                 yield Finding("exchanged" if other else "differs", self.host, text(drift.get("uid")), differs)
             for weak in _list(result, "weak"):
                 exposed = ", ".join(text(key.get("label")) for key in _list(weak, "exposes")[:5])

@@ -11,7 +11,7 @@ N = 3
 DEBIAN = bookworm
 OFFLINE = 0
 
-.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults providers real-kms gateway clean
+.PHONY: help demo demo-clean quick test lint docs-lint sanity matrix build quickstart unit fleet molecule hosts-up hosts-down bench faults providers real-kms gateway alerts clean
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
@@ -33,6 +33,7 @@ help:
 	@echo "make providers   one play on every PKCS#11 provider of Debian 12 (root, PROVIDERS_ARGS='--only NSS' for one)"
 	@echo "make real-kms    the Eviden server itself on our files and keys (KEYFLEET_KMS_SERVER names its binary)"
 	@echo "make gateway     open gateways, their clients and load balancer, with faults and under load (root, GATEWAY_ARGS=tests/gateway/FILE for one)"
+	@echo "make alerts      Prometheus' promtool reads the alerting rules and plays each of them (PROMTOOL names it)"
 	@echo "make clean       deletes what these targets made"
 
 demo:
@@ -94,6 +95,9 @@ real-kms:
 
 gateway:
 	tools/run.sh gateway
+
+alerts:
+	tools/run.sh alerts
 
 clean:
 	tools/hosts.sh clean

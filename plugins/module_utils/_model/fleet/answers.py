@@ -16,6 +16,7 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..export_document import plain_text
+from ..keys.generations import split_label
 from ..keys.spec import PRESENT
 from ..keys.states import ACTIVE, DESTROYED
 from .findings import BAD, NOTE, WARN, Finding
@@ -131,7 +132,7 @@ class Answers:
             yield Finding("absent", self.host, "", "no token is registered")
 
     def _rotations(self) -> Iterator[Due]:
-        """Of each declared key with max_age, by its newest active generation."""
+        """Of each declared key with max_age, by its newest active generation: the next one is made ``lead`` before that age."""
         newest: dict[tuple[str, str, str], float] = {}
         for key in self._keys():
             age = self._age(key.get("since"))
@@ -142,16 +143,19 @@ class Answers:
         for key in _list(self.declared, "keys"):
             place = (key.get("instance") or "", key.get("group") or "", key["label"])
             if key.get("max_age") is not None and place in newest:
-                yield Due("rotation", _key_name(key, key["label"]), key["max_age"] / DAY - newest[place], self.soon)
+                days = (key["max_age"] - (key.get("lead") or 0)) / DAY
+                yield Due("rotation", _key_name(key, key["label"]), days - newest[place], self.soon)
 
     def _certificates(self) -> Iterator[Due]:
-        """Of several with one label and CKA_ID on a token, the one that ends last serves."""
+        """Of several with one label and CKA_ID on a token, and of the generations of a key, the one that ends last serves."""
+        later = {(key["instance"], key["label"]) for key in self._keys() if key["generation"] > 1}
         ends: dict[tuple[str, str, str], float] = {}
         for instance, slot in self._slots():
             for one in _list(slot, "certificates"):
-                age = self._age(one.get("not_after"))
+                age, base = self._age(one.get("not_after")), split_label(one["label"])[0]
                 if age is not None:
-                    what = (_place(instance, slot), one["label"], one["id"])
+                    of_key = (instance.get("name"), base) in later
+                    what = (_place(instance, slot), base if of_key else one["label"], "" if of_key else one["id"])
                     ends[what] = max(-age, ends.get(what, -age))
         wanted = {str(one.get("key_label")): _days(one.get("renew_before")) for one in _list(self.declared, "certificates")}
         for (place, label, _key_id), days in ends.items():

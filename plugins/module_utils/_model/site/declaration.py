@@ -200,13 +200,14 @@ class Declaration:
         }
 
     def keys(self) -> list[dict[str, Any]]:
-        """Where each declared key belongs, its label, state and greatest age in seconds. Nothing of what is imported is in it."""
+        """Where each declared key belongs, its label, state, greatest age and lead in seconds. Nothing of what is imported is in it."""
         return [
             {
                 **{name: entry.get(name) for name in ("instance", "group")},
                 "label": str(key.get("label")),
                 "state": str(key.get("state", "present")),
                 "max_age": _seconds(key.get("max_age")),
+                "lead": _seconds(key.get("lead")),
             }
             for _number, entry in self.of("hsm_keys")
             for _place, key in _entries(entry.get("keys"))

@@ -103,9 +103,28 @@ def test_rotations_go_by_the_newest_active_generation() -> None:
         ("absent", "primary: new", ""),
     ]
     assert [kind for kind, _what, _text in told(look, declared={"keys": wanted}, due="5d")] == ["rotation_overdue", "absent"]
+    early = [{**wanted[0], "lead": 11 * 86400}]
+    assert told(look, declared={"keys": early}) == [("rotation_overdue", "primary: dek", "1 days ago")]
     document = report(look, declared={"keys": wanted})["document"]
     assert [(one["what"], one["days_left"]) for one in document["due"]] == [("group cards: shared", -1.0), ("primary: dek", 10.0)]
     assert document["hosts"][0]["oldest_active_key_days"] == 100
+
+
+def test_certificates_go_by_what_ends_last_of_a_key() -> None:
+    """Of its generations, too; and a declared renew_before counts in the place of ours."""
+    held = [
+        {"label": label, "id": key_id, "not_after": moment(days)}
+        for label, key_id, days in (("a", "01", -5), ("a", "01", 50), ("a", "02", 20))
+    ]
+    look = found(slot("t", certificates=held))
+    assert told(look) == [("certificate_due", "primary/t: a", "20 days left")]
+    assert told(look, declared={"certificates": [{"key_label": "a", "renew_before": "60d"}]}) == [
+        ("certificate_due", "primary/t: a", "20 days left"),
+        ("certificate_due", "primary/t: a", "50 days left"),
+    ]
+    turned = [{"label": "a", "id": "01", "not_after": moment(-5)}, {"label": "a@2", "id": "02", "not_after": moment(50)}]
+    assert told(found(slot("t", certificates=turned), keys=[key("a", 1), key("a", 1, generation=2)])) == []
+    assert [kind for kind, _what, _text in told(found(slot("t", certificates=turned)))] == ["certificate_ended"]
 
 
 def test_what_a_comparison_tells_once() -> None:

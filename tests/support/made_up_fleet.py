@@ -54,7 +54,8 @@ def found(*slots: dict[str, Any], keys: list[dict[str, Any]] | None = None, **fi
 def made_up(count: int, keys: int = 20) -> Lists:
     """What ``count`` hosts with about ``keys`` keys each answered."""
     chance = random.Random(count)  # noqa: S311
-    hosts, looks, groups, synced, declared = [], [], [], [], []
+    lists: Lists = ([], [], [], [], [])
+    hosts, looks, groups, synced, declared = lists
     for number in range(count):
         hosts.append(f"hsm{number:04}.example.com")
         library, model, firmware = chance.choice(MODELS)
@@ -86,7 +87,7 @@ def made_up(count: int, keys: int = 20) -> Lists:
             {"instance": "primary", "group": None, "label": f"dek-{place}", "state": "present", "max_age": 900 * 86400} for place in (1, 2)
         ]
         declared.append({"problems": [], "keys": rotated, "certificates": [], "declared": {}})
-    return hosts, looks, groups, synced, declared
+    return lists
 
 
 def main() -> None:

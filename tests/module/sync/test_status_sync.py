@@ -54,6 +54,12 @@ def test_a_round_trip_is_made_and_leaves_nothing(hsm: Hsm) -> None:
     ok(spied.run("hsm_status", probe="roundtrip"))
     tripped = calls(log)
     assert tripped["C_Login"] == 1 and tripped["C_Encrypt"] >= 1 and tripped["C_Decrypt"] >= 1
+    log.unlink()
+    held = ok(spied.run("hsm_status_info", holdings=True))
+    assert calls(log)["C_Login"] == 1 and calls(log)["C_CreateObject"] == 0
+    [slot] = slots(held)
+    assert slot["certificates"] == [] and slot["versions"]["model"] == "SoftHSM v2" and slot["versions"]["firmware"] == "2.6"
+    assert held["keys_recorded"] == [] and held["groups"] == []
     assert "Object" not in spied.tool("--list-objects")
 
 

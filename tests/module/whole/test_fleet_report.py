@@ -17,6 +17,7 @@ from hsm_fixture import PIN, SO_PIN, Hsm, ok
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 WRONG_PIN = "718839052"
+BROKEN = "{{ lookup('ansible.builtin.file', '/nowhere') }}"
 KEY = {"label": "dek-1", "type": "AES", "extractable": True}
 
 
@@ -64,7 +65,8 @@ def test_a_fleet_is_looked_at_and_nothing_stops_it(hsm: Hsm) -> None:
         "well": well.declared(
             hsm_groups=[{"name": "cards", "connections": [{"instance": "primary"}, {"instance": "standby"}]}], hsm_keys=keys
         ),
-        **{host.name: host.declared() for host in wrong},
+        # What cannot be read of one host's variables is that host's alone, and what nobody asks for is nobody's.
+        **{host.name: host.declared(hsm_keys=BROKEN, unused=BROKEN) for host in wrong},
         "dead": {**well.declared(), "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1},
     }
     common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
@@ -83,7 +85,7 @@ def test_a_fleet_is_looked_at_and_nothing_stops_it(hsm: Hsm) -> None:
     assert found.keys() == {
         ("dead", "unreachable"),
         *((host.name, "pin") for host in wrong),
-        *((host.name, "not_compared") for host in wrong),
+        *((host.name, kind) for host in wrong for kind in ("not_compared", "declaration")),
         *(("well", kind) for kind in ("not_covered", "certificate_due", "rotation_due", "absent")),
     }
     # Of hosts that share a token the second one sees that a wrong PIN was tried.

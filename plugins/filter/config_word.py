@@ -32,6 +32,8 @@ options:
       - V(systemd) is a quoted word of a unit or a drop-in. V(systemd_line) are words of it that are not quoted.
       - V(environment_file) is a value in a file for C(EnvironmentFile=). V(softhsm2) is a value in C(softhsm2.conf).
         V(haproxy) is a word of C(haproxy.cfg).
+      - V(shell) is a word of a shell script. V(double_quoted) is a text between double quotes for nginx and for HCL. V(plain) is a word
+        that no program would want quoted, such as a path, and everything else is refused.
     type: str
     required: true
     choices:
@@ -40,6 +42,9 @@ options:
       - environment_file
       - softhsm2
       - haproxy
+      - shell
+      - plain
+      - double_quoted
 seealso:
   - plugin: keyfleet.hsm.variable_problems
     plugin_type: filter

@@ -56,12 +56,34 @@ def _haproxy(text: str) -> str:
     return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
 
 
+def _shell(text: str) -> str:
+    """A word of a shell script, sh(1)."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _plain(text: str) -> str:
+    """A word that no program would want quoted, such as a path."""
+    if not re.fullmatch(r"[A-Za-z0-9_./:@+,=-]+", text):
+        raise ValueError("is empty, or has another character in it than letters, digits and _ . / : @ + , = -")
+    return text
+
+
+def _double_quoted(text: str) -> str:
+    """A text between double quotes where nothing in it has a meaning: nginx's and HCL's."""
+    if re.search(r'["\\$]|%\{', text):
+        raise ValueError("has a double quote, a backslash, $ or %{ in it")
+    return f'"{text}"'
+
+
 _FORMATS: dict[str, Callable[[str], str]] = {
     "systemd": _systemd,
     "systemd_line": _systemd_line,
     "environment_file": _environment_file,
     "softhsm2": _softhsm2,
     "haproxy": _haproxy,
+    "shell": _shell,
+    "plain": _plain,
+    "double_quoted": _double_quoted,
 }
 FORMATS = tuple(_FORMATS)
 

@@ -1,0 +1,226 @@
+#!/bin/sh
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# For the units of a service whose private key is in an HSM. Runs as root. Arguments: what to do, and the name of the consumer.
+#
+#   due     prints restart or reload where the service has not opened its key since its files, or the file with its PIN, changed
+#   guard   before the service opens its key: looks at the token, then makes the copy of the PIN and proves it, once. A third argument,
+#           reload, says that the process stays as it is
+#   add     gives the agent of sshd the keys of its token
+#   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
+#   forget  takes the copy of the PIN away
+#
+# A PIN that was refused is not tried again: the token's flags tell, and the file halt does where a token does not flag it.
+set -eu
+action=$1 name=$2
+folder=/etc/keyfleet-consumers/$name
+run=/run/keyfleet-consumers/$name
+halt=/var/lib/keyfleet-consumers/$name.halt
+# The token was not there when the service was to start.
+waiting=$run/waiting
+LIBRARY='' TOKEN='' KIND='' PIN_FILE='' KEYS='' UNIT='' HELD_BY='' CHECK='' CHECK_NAME='' INTERVAL=5 WAY='' SOCKET='' SEAL_PIN=''
+# shellcheck source=/dev/null
+. "$folder/settings"
+# shellcheck source=/dev/null
+. "$folder/keys"
+
+say() {
+  printf '%s: %s\n' "$name" "$*" >&2
+}
+
+die() {
+  say "$@"
+  exit 1
+}
+
+# The labels and flags of the tokens, a line each, without a login.
+tokens() {
+  seen=$(timeout 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
+  printf '%s\n' "$seen" | sed -n 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
+}
+
+# flags: those of the token. Fails where it is not there.
+flags() {
+  listed=$(tokens) || return 1
+  printf '%s\n' "$listed" | awk -v want="$TOKEN" '
+    /^label / { here = substr($0, 7) == want }
+    /^flags / && here { print substr($0, 7); found = 1 }
+    END { exit !found }'
+}
+
+# may_log_in: whether a PIN may be tried. Says why not.
+may_log_in() {
+  case $found in
+    *'user PIN locked'*) say "the user PIN of token '$TOKEN' is locked: nothing was tried" ;;
+    *'final user PIN try'* | *'user PIN count low'*)
+      say "a wrong PIN was tried on token '$TOKEN' since the last good login: nothing was tried. Find out which PIN is right" ;;
+    *)
+      if [ -e "$halt" ] && [ ! "$PIN_FILE" -nt "$halt" ]; then
+        say "the key could not be opened with the PIN in $PIN_FILE, and it is not tried again: run the role, or write that file anew"
+      else
+        return 0
+      fi ;;
+  esac
+  return 1
+}
+
+# failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
+failed() {
+  # What runs goes on with the PIN that it has.
+  if [ -e "$run/pin.before" ]; then
+    mv -f "$run/pin.before" "$run/pin"
+  fi
+  if flags >/dev/null; then
+    mkdir -p "${halt%/*}"
+    : >"$halt"
+    die "$1"
+  fi
+  : >"$waiting"
+  die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
+}
+
+# Without the newline at its end, which OpenSSL's engine takes for a part of the PIN. printf is the shell's own: no process gets it.
+copy_pin() {
+  newline='
+'
+  pin=$(cat "$PIN_FILE" && echo .) || die "$PIN_FILE cannot be read"
+  pin=${pin%.}
+  pin=${pin%"$newline"}
+  umask 077
+  if [ -z "$SEAL_PIN" ]; then
+    printf %s "$pin" >"$run/pin.new"
+    [ ! -e "$run/pin" ] || cp -p "$run/pin" "$run/pin.before"
+    mv -f "$run/pin.new" "$run/pin"
+  else
+    case $pin in
+      *[!A-Za-z0-9_./:@+,=-]*) die "the PIN has a character that an environment file of systemd would have to quote" ;;
+    esac
+    printf '%s=%s\n' "$SEAL_PIN" "$pin" >"$run/environment.new"
+    mv -f "$run/environment.new" "$run/environment"
+  fi
+  pin=''
+  umask 022
+}
+
+# public FILE URI: the public half of a private key, by the way in which the service opens it.
+public() {
+  if [ "$WAY" = provider ]; then
+    timeout 60 openssl pkey -in "$folder/$1.pem.key" -pubout </dev/null
+  else
+    timeout 60 openssl pkey -engine pkcs11 -inform engine -in "$2?pin-source=file:$run/pin" -pubout </dev/null
+  fi
+}
+
+prove() {
+  set -f
+  for key in $KEYS; do
+    file=${key%%=*}
+    opened=$(public "$file" "${key#*=}" 2>"$run/said") || {
+      tail -n 5 "$run/said" >&2
+      failed "key ${key#*=} cannot be opened"
+    }
+    [ ! -e "$folder/$file.pem" ] || [ "$opened" = "$(openssl x509 -in "$folder/$file.pem" -noout -pubkey)" ] ||
+      die "the certificate in $folder/$file.pem is not that of the key ${key#*=}"
+  done
+}
+
+# What a process has got from its start on, and what it reads again at a reload.
+made_of() {
+  cat "$folder/settings" "$folder/openssl.cnf" "$UNIT" 2>/dev/null | sha256sum
+}
+
+reads() {
+  find "$folder" -type f -exec sha256sum {} + | sort
+  stat --format=%y "$PIN_FILE"
+}
+
+due() {
+  if ! [ "$(made_of)" = "$(cat "$run/made_of" 2>/dev/null)" ]; then
+    echo restart
+  elif [ "$KIND" = sshd ]; then
+    works || echo restart
+  elif ! [ "$(reads | sha256sum)" = "$(cat "$run/reads" 2>/dev/null)" ]; then
+    echo reload
+  fi
+}
+
+guard() {
+  install -d -m 0755 "${run%/*}" "$run"
+  found=$(flags) || {
+    : >"$waiting"
+    die "token '$TOKEN' is not to be seen in $LIBRARY: is the gateway, or the HSM, up?"
+  }
+  rm -f "$waiting"
+  # ssh-add hands the PIN to every token of the library.
+  [ "$KIND" != sshd ] || [ "$(tokens | grep -c '^label ')" = 1 ] || die "$LIBRARY shows several tokens, and ssh-add would try the PIN on each"
+  may_log_in || exit 1
+  copy_pin
+  [ -z "$WAY" ] || prove
+  rm -f "$halt" "$run/pin.before"
+  reads | sha256sum >"$run/reads"
+  [ "$1" = reload ] || made_of >"$run/made_of"
+}
+
+add() {
+  tries=0
+  until [ -S "$SOCKET" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || die "the agent has not made $SOCKET"
+    sleep 0.1
+  done
+  # ssh-add asks for the PIN by a program, and gets it from the copy.
+  SSH_AUTH_SOCK=$SOCKET SSH_ASKPASS=$folder/askpass SSH_ASKPASS_REQUIRE=force timeout 60 ssh-add -q -s "$LIBRARY" </dev/null || {
+    rm -f "$run/pin"
+    failed "the agent has not got the keys of token '$TOKEN'"
+  }
+  rm -f "$run/pin"
+}
+
+# works: whether the service uses its key.
+works() {
+  if [ "$KIND" = sshd ]; then
+    SSH_AUTH_SOCK=$SOCKET timeout 20 ssh-add -q -T "$folder/host.pub" 2>/dev/null
+  else
+    # With the host's OpenSSL, as any client.
+    env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null >/dev/null 2>&1
+  fi
+}
+
+watch() {
+  pause=$INTERVAL
+  while sleep "$pause"; do
+    if systemctl is-active --quiet "$HELD_BY"; then
+      if works; then
+        pause=$INTERVAL
+        continue
+      fi
+    elif [ ! -e "$waiting" ]; then
+      pause=$INTERVAL
+      continue
+    fi
+    found=$(flags) || continue
+    may_log_in || {
+      pause=60
+      continue
+    }
+    say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
+    if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
+      # It goes on with what it has until the new processes are there.
+      systemctl reload "$HELD_BY" || true
+      sleep 1
+    else
+      systemctl reset-failed "$HELD_BY" 2>/dev/null || true
+      systemctl restart "$HELD_BY" || true
+    fi
+    # Where it does not help, something else is wrong, which more logins do not mend.
+    works && pause=$INTERVAL || pause=$((pause < 300 ? pause * 2 : 600))
+  done
+}
+
+case $action in
+  due | guard | add | watch) "$action" "${3:-}" ;;
+  forget) rm -f "$run/pin" "$run/pin.before" "$run/environment" ;;
+  *) die "unknown: $action" ;;
+esac

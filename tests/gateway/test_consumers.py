@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""nginx and sshd of an application host use keys that are behind the gateway: they go on after its restart, and through a rotation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_scene import GATEWAYS, PIN, PYTHON, Scene
+
+HERE = Path(__file__).resolve().parent
+PLAY = HERE / "consumers.yml"
+SERVERS = ("host2", "host3")  # Debian 13, which opens keys with OpenSSL's provider, and Debian 12, with its engine
+LOOP = "/opt/keyfleet-test/connect_in_a_loop.py"
+GOOD_LOGIN = f"""
+import pkcs11
+with pkcs11.lib("/usr/lib/softhsm/libsofthsm2.so").get_token(token_label="many").open(user_pin="{PIN}"):
+    pass
+"""
+PIN_FILE = "/etc/keyfleet/pins/of-consumers"
+
+
+@pytest.fixture(scope="module")
+def served(scene: Scene) -> Iterator[Scene]:
+    run = scene.play(PLAY)
+    assert run.code == 0, run.failures()
+    for host in SERVERS:
+        scene.ssh(host, "sudo mkdir -p /opt/keyfleet-test")
+        scene.put(host, LOOP, (HERE / "connect_in_a_loop.py").read_text())
+    yield scene
+    for host in SERVERS:
+        scene.ssh(host, "sudo systemctl stop keyfleet-watch-web keyfleet-watch-shell nginx", sure=False)
+
+
+def certificate(scene: Scene, label: str) -> str:
+    """The fingerprint of what the token's key was given."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert((scene.folder / f"{label}.pem").read_text())).hexdigest()
+
+
+def log_in_by_ssh(scene: Scene, host: str) -> subprocess.CompletedProcess[str]:
+    """With the key of the token as the only one that this client knows, and as its only algorithm."""
+    listed = scene.ssh(GATEWAYS[0], "sudo ssh-keygen -D /usr/lib/softhsm/libsofthsm2.so").stdout
+    known = scene.folder / f"known_{host}"
+    variables = scene.fleet.variables()[host]
+    known.write_text("".join(f"{variables['ansible_host']} {line}\n" for line in listed.splitlines() if line.endswith(" shell")))
+    options = ["HostKeyAlgorithms=ecdsa-sha2-nistp256", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "BatchMode=yes"]
+    command = ["ssh", "-F", "/dev/null", "-v", "-i", variables["ansible_ssh_private_key_file"]]
+    for option in options:
+        command += ["-o", option]
+    return subprocess.run([*command, f"admin@{variables['ansible_host']}", "true"], capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
+def handshakes(scene: Scene) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """The loop on each server, and what came of it so far."""
+    for host in SERVERS:
+        command = f"{PYTHON} {LOOP} 127.0.0.1 /opt/keyfleet-test/connected"
+        scene.ssh(host, f"sudo systemd-run --quiet --collect --unit=keyfleet-test-connect {command}")
+    try:
+        yield lambda host: [
+            json.loads(line)
+            for line in scene.ssh(host, "sudo cat /opt/keyfleet-test/connected").stdout.splitlines(True)
+            if line.endswith("\n")
+        ]
+    finally:
+        for host in SERVERS:
+            scene.ssh(host, "sudo systemctl stop keyfleet-test-connect", sure=False)
+
+
+def main_process(scene: Scene, host: str) -> str:
+    return scene.ssh(host, "systemctl show --property=MainPID nginx").stdout
+
+
+def in_vain(scene: Scene, host: str) -> int:
+    """How often a PIN, or a key, was tried in vain for nginx."""
+    return scene.ssh(host, "sudo journalctl -o cat -u nginx").stdout.count("cannot be opened")
+
+
+def wait(what: str, seen: Callable[[str], Any], host: str, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not seen(host):
+        assert time.monotonic() < until, (host, what)
+        time.sleep(0.5)
+
+
+def pins_in_sight(scene: Scene, host: str) -> str:
+    """Files of the consumers with the PIN that others than root may read, and processes that show it."""
+    return scene.ssh(
+        host,
+        "sudo sh -c 'find /etc/keyfleet-consumers /etc/systemd/system /etc/nginx /etc/ssh /var/lib/keyfleet-consumers -type f "
+        "-exec grep -l 271828 {} +; find /run/keyfleet-consumers -type f -perm /077 -exec grep -l 271828 {} +; "
+        'for each in /proc/[0-9]*; do ! tr "\\0" " " <$each/cmdline 2>/dev/null | grep 271828 | grep -v grep; done; '
+        "journalctl --no-pager -u nginx -u keyfleet-agent-shell -u keyfleet-watch-web -u keyfleet-watch-shell | grep 271828; true'",
+    ).stdout
+
+
+@pytest.mark.parametrize("host", SERVERS)
+def test_tls_and_ssh_with_keys_behind_the_gateway(served: Scene, host: str) -> None:
+    said = served.ssh(host, "openssl s_client -connect 127.0.0.1:443 </dev/null 2>&1").stdout
+    assert re.search(r"TLSv1\.3, Cipher", said) and "CN" in said and "web" in said, said
+    done = log_in_by_ssh(served, host)
+    assert done.returncode == 0 and "is known and matches the ECDSA host key" in done.stderr, done.stderr
+    assert pins_in_sight(served, host) == ""
+
+
+def test_a_second_run_changes_nothing(served: Scene) -> None:
+    run = served.play(PLAY)
+    assert run.code == 0, run.failures()
+    assert run.changed() == dict.fromkeys(("host1", *SERVERS), 0), {host: run.tasks(host, "changed") for host in SERVERS}
+
+
+def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
+    def good(host: str) -> bool:
+        last = [row for row in rows(host) if row["at"] > restarted][-20:]
+        return len(last) == 20 and all("certificate" in row for row in last)
+
+    with handshakes(served) as rows:
+        for host in SERVERS:
+            wait("the loop runs", lambda name: len(rows(name)) > 10, host)
+        # Connections of all clients end with it.
+        served.ssh(GATEWAYS[0], "sudo systemctl restart keyfleet-hsm@many")
+        restarted = time.time()
+        for host in SERVERS:
+            wait("twenty good ones in a row", good, host)
+            wait("ssh", lambda name: log_in_by_ssh(served, name).returncode == 0, host)
+    again = {host: served.ssh(host, "sudo journalctl -o cat -u keyfleet-watch-web -u keyfleet-watch-shell").stdout for host in SERVERS}
+    assert all("keyfleet-agent-shell cannot use its key" in text for text in again.values()), again
+
+
+def test_no_handshake_fails_in_a_rotation(served: Scene) -> None:
+    with handshakes(served) as rows:
+        for host in SERVERS:
+            wait("the loop runs", lambda name: len(rows(name)) > 10, host)
+        before = {host: main_process(served, host) for host in SERVERS}
+        run = served.play(PLAY, generation=2)
+        assert run.code == 0, run.failures()
+        new = certificate(served, "web@2")
+        for host in SERVERS:
+            wait("the new certificate", lambda name: [row for row in rows(name)[-10:] if row.get("certificate") == new], host)
+        found = {host: rows(host) for host in SERVERS}
+    for host in SERVERS:
+        assert [row for row in found[host] if "error" in row] == []
+        assert {row["certificate"] for row in found[host]} == {certificate(served, "web"), new}
+        assert main_process(served, host) == before[host]
+
+
+@pytest.mark.parametrize("host", SERVERS)
+def test_a_wrong_pin_is_tried_once_and_what_runs_goes_on(served: Scene, host: str) -> None:
+    served.ssh(host, f"sudo cp -p {PIN_FILE} {PIN_FILE}.kept; printf 141421 | sudo tee {PIN_FILE} >/dev/null")
+    before = in_vain(served, host)
+    try:
+        refused = served.ssh(host, "sudo systemctl reload nginx", sure=False)
+        again = served.ssh(host, "sudo systemctl reload nginx", sure=False)
+        journal = served.ssh(host, "sudo journalctl -o cat -u nginx -n 30").stdout
+        assert refused.returncode and again.returncode
+        assert in_vain(served, host) == before + 1, journal
+        assert "nothing was tried" in journal or "it is not tried again" in journal, journal
+        assert served.ssh(host, "openssl s_client -connect 127.0.0.1:443 </dev/null", sure=False).returncode == 0
+    finally:
+        served.ssh(host, f"sudo mv {PIN_FILE}.kept {PIN_FILE}; sudo touch {PIN_FILE}")
+    # A person finds out which PIN is right, and logs in with it once.
+    served.python(GATEWAYS[0], GOOD_LOGIN)
+    wait("it is taken again", lambda name: served.ssh(name, "sudo systemctl reload nginx", sure=False).returncode == 0, host)

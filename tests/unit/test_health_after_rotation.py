@@ -23,13 +23,13 @@ def failed(code: str, *, changed: bool = False) -> dict[str, Any]:
     return {"site_one": "shared", "failed": True, "changed": changed, "failure": {"code": code}}
 
 
-def sure(first: dict[str, Any] | None, other: dict[str, Any] | None, waits: Any = GONE, **facts: Any) -> list[bool]:
+def sure(first: dict[str, Any] | None, other: dict[str, Any] | None, waits: Any = None, **facts: Any) -> list[bool]:
     """Of the host that changes the PIN, and of one that shares the token: whether the service starts."""
     (play,) = yaml.safe_load(PLAYBOOK.read_text())
     told = []
     for mine in (first, other):
         host = {"rotate_pin_unfinished": facts.get("unfinished", [])}
-        hostvars = {"one": host | {"rotate_pin_left": waits} | ({"site_instance": {"results": [first]}} if first else {})}
+        hostvars = {"one": host | {"rotate_pin_left": waits or GONE} | ({"site_instance": {"results": [first]}} if first else {})}
         values = {"site_name": "shared", "hostvars": hostvars, "rotate_pin_turn": "one", **host, "rotate_pin_others_unfinished": False}
         values |= {
             "rotate_pin_is_first": mine is first,

@@ -121,7 +121,7 @@ def _failed(record: InstanceRecord, token: TokenRecord, order: ProbeOrder, error
     status = replace(_last_seen(token), **fault_fields(error))
     if error.code == "no_token" and token.serial is not None:
         status = replace(status, device_fault=True)  # it was there: what CKR_TOKEN_NOT_PRESENT says
-    return _slot(record, token, order, status, {})
+    return _slot(record, token, order, status, {}, NOT_READ)
 
 
 def _slot(
@@ -130,7 +130,7 @@ def _slot(
     order: ProbeOrder,
     status: TokenStatus,
     checked: Mapping[int, Mapping[str, Any]],
-    held: Mapping[str, Any] = NOT_READ,
+    held: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The answer of one token. What of its credentials could not be ``checked`` is not there either."""
     wanted = order.expected_of(record, token)

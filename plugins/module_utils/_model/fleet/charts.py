@@ -58,7 +58,7 @@ class Chart:
     @property
     def said(self) -> str:
         """What the chart says, for who does not see it."""
-        return ", ".join(f"{bar.label}: {bar.count:,}" for bar in self.bars)
+        return ", ".join(f"{one.label}: {one.count:,}" for one in self.bars)
 
 
 def chart(counts: Sequence[tuple[str, int, str]]) -> Chart:

@@ -212,9 +212,9 @@ def test_the_order_of_hosts_does_not_matter() -> None:
 
 def test_bars_have_the_lengths_of_their_counts() -> None:
     drawn = chart([("a", 10, "good"), ("b", 5, "bad"), ("c", 0, "bad"), ("d", 1, "bad")])
-    assert [bar.width for bar in drawn.bars] == [280, 140, 0, 28] and drawn.said == "a: 10, b: 5, c: 0, d: 1"
-    assert all(bar.x + bar.width < WIDTH for bar in drawn.bars) and len({bar.y for bar in drawn.bars}) == 4
-    assert [bar.width for bar in chart([("a", 100_000, ""), ("b", 1, "")]).bars] == [280, 2]
+    assert [one.width for one in drawn.bars] == [280, 140, 0, 28] and drawn.said == "a: 10, b: 5, c: 0, d: 1"
+    assert all(one.x + one.width < WIDTH for one in drawn.bars) and len({one.y for one in drawn.bars}) == 4
+    assert [one.width for one in chart([("a", 100_000, ""), ("b", 1, "")]).bars] == [280, 2]
     assert [count for _label, count, _tone in by_age([-1, 0, 29.9, 30, 89, 90, 364, 365, 800])] == [3, 2, 1, 1, 1, 1]
 
 

@@ -857,14 +857,14 @@ applied:
       returned: always
       type: int
     label:
-      description: Label of the key. The range, for RV(applied[].keys).
+      description: Label of the key. The range, for RV(applied[].count).
       returned: always
       type: str
     range:
       description: The range in O(keys[].label) that the key is of.
       returned: when it is of one and all keys are listed
       type: str
-    keys:
+    count:
       description: Number of keys of a range of which the same was done.
       returned: for ranges, when not all keys are listed
       type: int

@@ -68,10 +68,10 @@ def _together(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for number, entry in enumerate(entries):
         one = entry.get("range") is None
-        shown = dict(entry) if one else {"index": entry["index"], "label": entry["range"], "action": entry["action"], "keys": 0}
+        shown = dict(entry) if one else {"index": entry["index"], "label": entry["range"], "action": entry["action"], "count": 0}
         known = found.setdefault(number if one else (entry["range"], entry["index"], entry["action"]), shown)
         if not one:
-            known["keys"] += 1
+            known["count"] += 1
     return list(found.values())
 
 

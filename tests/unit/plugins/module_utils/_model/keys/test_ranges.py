@@ -97,8 +97,8 @@ def test_a_long_result_has_one_entry_for_what_is_alike() -> None:
     values = {"key_results": entries, "applied": applied, "failed_keys": [], "not_attempted": [], "left_overs": []}
     shown = listed_keys(values, None)
     assert shown["applied"] == [
-        {"index": 0, "label": "dek-[001:300]", "action": "create", "keys": 2},
-        {"index": 0, "label": "dek-[001:300]", "action": "record", "keys": 1},
+        {"index": 0, "label": "dek-[001:300]", "action": "create", "count": 2},
+        {"index": 0, "label": "dek-[001:300]", "action": "record", "count": 1},
         {"index": 1, "label": "kek", "action": "create"},
     ]
     assert [entry["label"] for entry in shown["key_results"]] == ["dek-001", "dek-002", "dek-300"]

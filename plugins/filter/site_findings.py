@@ -77,7 +77,7 @@ _value:
 """
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-_OPTION = re.compile(r"^      (\w+):$", re.MULTILINE)  # of an argument spec, which all have this indentation
+_OPTION = re.compile(r"^      (\w+):(?: &\w+)?$", re.MULTILINE)  # of an argument spec, which all have this indentation
 _REGISTERED = re.compile(r"^ +register: (\w+)$", re.MULTILINE)
 _FACTS = re.compile(r"^( *)(?:- )?ansible\.builtin\.set_fact:\n((?:\1 {2,}.*\n)+)", re.MULTILINE)
 _FACT = re.compile(r"^ +(\w+):", re.MULTILINE)

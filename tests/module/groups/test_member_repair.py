@@ -473,9 +473,9 @@ def test_a_key_without_a_value_under_a_note_is_replaced(apart: Members, library:
     apart.make(AES)
     apart.make(AES, instance="right")
     apart.note(name_of(AES))
-    with_faults(apart, library, f"C_Encrypt:4:after={GENERAL_ERROR} C_Encrypt:6:after={GENERAL_ERROR}")
+    with_faults(apart, library, f"C_Encrypt:3:after={GENERAL_ERROR} C_Encrypt:4:after={GENERAL_ERROR}")
     assert apart.codes(name_of(AES), check_mode=True) == ["copied"]
-    plan = " ".join(f"C_Encrypt:{number}:after={GENERAL_ERROR}" for number in (4, 6, 12, 14))
+    plan = " ".join(f"C_Encrypt:{number}:after={GENERAL_ERROR}" for number in (3, 4, 9, 10))
     with_faults(apart, library, plan)
     found = apart.copy(name_of(AES))
     assert [item["code"] for item in found] == ["copied"], found

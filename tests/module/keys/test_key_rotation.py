@@ -221,7 +221,7 @@ def test_earlier_generations_stay_when_the_current_one_cannot_be_used(faulty: Fa
     hsm, key = faulty.hsm, {"label": "dek", "type": "AES"}
     ok(hsm.keys(key))
     ok(hsm.keys({**key, "generation": 2}))
-    with_plan(faulty, "C_Encrypt:2:after=0x5")
+    with_plan(faulty, "C_Encrypt:1:after=0x5")
     answer = hsm.keys({**key, "generation": 2, "previous": "destroy"})
     assert "cannot be used (CKR_GENERAL_ERROR), so the earlier ones are not destroyed" in answer["msg"]
     assert faulty.labels() == ["dek", "dek@2"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .config_words import has_control
+from .der import SEQUENCE, UTF8_STRING, der_value
 from .pkcs11_uri import pkcs11_uri
 
 # The unit of each kind, where it has a usual one.
@@ -30,6 +31,7 @@ FOLDER = "/etc/keyfleet-consumers"
 RUN = "/run/keyfleet-consumers"
 UNITS = "/etc/systemd/system"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+_VISIBLE_STRING = 0x1A  # a tag of DER
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\Z")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _PATH = re.compile(r"/[A-Za-z0-9_./@:+,=-]+\Z")
@@ -251,16 +253,7 @@ def uri_pem(uri: str) -> str:
 
     A sequence of two strings, what the file is and the URI, as the provider's own tool uri2pem.py writes it.
     """
-    der = _tlv(0x30, _tlv(0x1A, b"PKCS#11 Provider URI v1.0") + _tlv(0x0C, uri.encode()))
+    der = der_value(SEQUENCE, der_value(_VISIBLE_STRING, b"PKCS#11 Provider URI v1.0") + der_value(UTF8_STRING, uri.encode()))
     text = base64.b64encode(der).decode()
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     return "\n".join(["-----BEGIN PKCS#11 PROVIDER URI-----", *lines, "-----END PKCS#11 PROVIDER URI-----", ""])
-
-
-def _tlv(tag: int, value: bytes) -> bytes:
-    """DER's tag, length and value."""
-    size = len(value)
-    length = (
-        bytes([size]) if size < 0x80 else bytes([0x80 | (size.bit_length() + 7) // 8]) + size.to_bytes((size.bit_length() + 7) // 8, "big")
-    )
-    return bytes([tag]) + length + value

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import ACTIVE
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.quoting import one_line
 
 from .advice import advice
 from .board import Board, Entry, Seen, named
@@ -146,7 +147,7 @@ class View:
 
 def plain(text: object) -> str:
     """A text of others on one line: what is not to be seen (and turns what follows around, for example) is spelled out."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in str(text))
+    return one_line(str(text))
 
 
 def moment(seconds: float) -> str:

@@ -29,7 +29,8 @@ def sure(first: dict[str, Any] | None, other: dict[str, Any] | None, waits: Any 
     told = []
     for mine in (first, other):
         host = {"rotate_pin_unfinished": facts.get("unfinished", [])}
-        hostvars = {"one": host | {"rotate_pin_left": waits or GONE} | ({"site_instance": {"results": [first]}} if first else {})}
+        left = {"rotate_pin_left": GONE if waits is None else waits}
+        hostvars = {"one": host | left | ({"site_instance": {"results": [first]}} if first else {})}
         values = {"site_name": "shared", "hostvars": hostvars, "rotate_pin_turn": "one", **host, "rotate_pin_others_unfinished": False}
         values |= {
             "rotate_pin_is_first": mine is first,

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model import config_words
 
 DOCUMENTATION = r"""
 name: config_word
@@ -66,6 +65,9 @@ _value:
 
 def config_word(value: Any, format: Any) -> str:
     """The value as one word of a file."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model import config_words
+
     if format not in config_words.FORMATS:
         raise AnsibleFilterError(f"keyfleet.hsm.config_word: format: {format!r} is unknown: use one of {', '.join(config_words.FORMATS)}")
     try:

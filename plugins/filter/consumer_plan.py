@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumers import consumer_plan as build
 
 DOCUMENTATION = r"""
 name: consumer_plan
@@ -80,6 +79,9 @@ _value:
 
 def consumer_plan(consumers: Any, hsms: Any, client_library: Any, way: Any, run: Any = "/run/keyfleet-client") -> dict[str, Any]:
     """Problems, consumers, and the PINs to prove."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumers import consumer_plan as build
+
     if not isinstance(consumers, (list, tuple)) or not all(isinstance(one, Mapping) for one in consumers):
         raise AnsibleFilterError("keyfleet.hsm.consumer_plan: the input is not a list of mappings: give client_consumers")
     if way not in ("engine", "provider"):

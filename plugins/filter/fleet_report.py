@@ -9,14 +9,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.durations import parse_duration
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.answers import DAY, Answers, text
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.findings import KINDS
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.report import STATES, WORDS, Report
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.report import Report
 
 DOCUMENTATION = r"""
 name: fleet_report
@@ -95,6 +94,11 @@ _TEMPLATES = Path(__file__).resolve().parents[2] / "playbooks" / "templates" / "
 
 def fleet_report(hosts: Any, found: Any, groups: Any, instances: Any, declared: Any, now: Any, due: Any = "30d") -> dict[str, Any]:
     """``document`` and ``page``."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.durations import parse_duration
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.answers import DAY, Answers, text
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.report import Report
+
     lists = {"the input": hosts, "found": found, "groups": groups, "instances": instances, "declared": declared}
     problems = [f"{name}: is not a list" for name, value in lists.items() if not isinstance(value, (list, tuple))]
     if not problems and len({len(value) for value in lists.values()}) > 1:
@@ -129,6 +133,9 @@ def _results(value: Any) -> Sequence[Mapping[str, Any]]:
 
 def page_of(report: Report) -> str:
     """The page. Every value is escaped by the environment; style and script are let through by their hashes."""
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.findings import KINDS
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.report import STATES, WORDS
+
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     style, script = ((_TEMPLATES / name).read_text() for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(

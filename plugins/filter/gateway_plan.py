@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.gateway_front import common_names, dns_names, fingerprints, front_plan
 
 DOCUMENTATION = r"""
 name: gateway_plan
@@ -81,6 +80,9 @@ _NEEDED = {"instance", "ports", "listen_port", "clients", "client_ca_source"}
 
 def gateway_plan(instances: Any, variables: Any, architecture: Any = "x86_64") -> dict[str, Any]:
     """Problems, instances, and the clients by the way in which they are known."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.gateway_front import common_names, dns_names, fingerprints, front_plan
+
     if not isinstance(instances, (list, tuple)) or not all(isinstance(one, Mapping) for one in instances):
         raise AnsibleFilterError("keyfleet.hsm.gateway_plan: the input is not a list of mappings: give hsm_instances")
     if not isinstance(variables, Mapping) or (lacking := _NEEDED - variables.keys()):

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.vendors import default_libraries
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem
 
 DOCUMENTATION = r"""
 name: hsm_library
@@ -61,6 +59,10 @@ _value:
 
 def hsm_library(model: Any, architecture: Any) -> list[str]:
     """Candidate paths of the library of ``model`` on a machine of that architecture."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.vendors import default_libraries
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem
+
     problems = []
     for what, value in (("the model", model), ("architecture", architecture)):
         if not isinstance(value, str) or not value:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem, prefixes
 
 DOCUMENTATION = r"""
 name: hsm_prefixes
@@ -67,6 +65,10 @@ _value:
 
 def hsm_prefixes(instances: Any) -> list[str | None]:
     """The prefix of each instance in the list."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import model_problem, prefixes
+
     if not isinstance(instances, (list, tuple)):
         raise AnsibleFilterError(
             f"keyfleet.hsm.hsm_prefixes: the input is a {type(instances).__name__}: give a list of instances, as in hsm_instances"

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent, without_secrets
 
 DOCUMENTATION = r"""
 name: hsm_present
@@ -64,6 +63,9 @@ _value:
 
 def hsm_present(entries: Any, secrets: bool = True) -> list[Any]:
     """The entries that shall be there, in their order."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.declared import is_absent, without_secrets
+
     if not isinstance(entries, (list, tuple)):
         raise AnsibleFilterError(f"keyfleet.hsm.hsm_present: the input is a {type(entries).__name__}: give a list, as in hsm_instances")
     present = [entry for entry in entries if not is_absent(entry)]

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import parse_slot
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import uid
 
 DOCUMENTATION = r"""
 name: hsm_uid
@@ -60,6 +58,10 @@ _value:
 
 def hsm_uid(prefix: Any, slot: Any, key_id: Any) -> str:
     """``<prefix>::<slot>::<key_id>``, the slot in decimal."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import parse_slot
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.uids import uid
+
     for name, value in (("the prefix", prefix), ("key_id", key_id)):
         if not isinstance(value, str):
             raise AnsibleFilterError(f"keyfleet.hsm.hsm_uid: {name}: is a {type(value).__name__}: give text")

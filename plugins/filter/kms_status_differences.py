@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import InputError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.status import status_differences
 
 DOCUMENTATION = r"""
 name: kms_status_differences
@@ -77,6 +75,10 @@ _value:
 
 def kms_status_differences(served: Any, probed: Any) -> list[dict[str, Any]]:
     """The slots on which the server's answer and the probe differ."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import InputError
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.status import status_differences
+
     try:
         return status_differences(served, probed)
     except InputError as error:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.pkcs11_uri import URI_TYPES
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.pkcs11_uri import pkcs11_uri as build
 
 DOCUMENTATION = r"""
 name: pkcs11_uri
@@ -80,6 +78,10 @@ _value:
 
 def pkcs11_uri(token: Any, serial: Any = "", label: Any = "", id: Any = "", type: Any = "") -> str:
     """``pkcs11:token=…;serial=…;id=…;object=…;type=…``, without what is empty."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.pkcs11_uri import URI_TYPES
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.pkcs11_uri import pkcs11_uri as build
+
     given = {"the token's label": token, "serial": serial, "label": label, "id": id, "type": type}
     problems = [f"{name}: is not text: put it in quotes" for name, value in given.items() if not isinstance(value, str)]
     if not problems:

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.quoting import listed
 
 DOCUMENTATION = r"""
 name: shared_keys
@@ -62,66 +60,17 @@ _value:
     - "gw2: token 'payments' lacks 'web-tls', which gw1 has"
 """
 
-_UID = re.compile(r"hsm::[^:]+::[0-9]+::")
-
-
-def _shown(text: Any, pattern: re.Pattern[str] = _UID) -> str:
-    """A UID without prefix and slot, which differ from host to host."""
-    return pattern.sub("", str(text), count=1)
-
-
-def _names(document: Mapping[str, Any]) -> set[str]:
-    """Labels of the keys; of those that cannot be declared the label or else the CKA_ID."""
-    declared = [key["label"] + (f"@{key['generation']}" if key.get("generation", 1) > 1 else "") for key in document["keys"]]
-    return {*declared, *(other["label"] or other["id"] for other in document["others"])}
-
-
-def _fingerprints(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {_shown(uid): value for uid, value in document["fingerprints"].items()}
-
-
-def _unread(token: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the answer of one token by itself."""
-    answer, place = token["answer"], f"{token['host']}: token '{token['label']}'"
-    if not answer.get("document"):
-        yield f"{place}: its keys cannot be read: {answer.get('msg', 'no answer')}"
-        return
-    if answer["missing"]:
-        yield f"{place} does not have {listed([_shown(uid) for uid in answer['missing']])}, which the registry of this host has recorded"
-    if other := sorted({_shown(row["uid"]) for row in answer["drift"] if row["field"] == "fingerprint"}):
-        yield f"{place} has another key than the one that is recorded as {listed(other)}"
-
-
-def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    ours, theirs = one["answer"]["document"], other["answer"]["document"]
-    for here, there, host, has in ((ours, theirs, other, one), (theirs, ours, one, other)):
-        if lacking := sorted(_names(here) - _names(there)):
-            yield f"{host['host']}: token '{host['label']}' lacks {listed(lacking)}, which {has['host']} has"
-    known, seen = _fingerprints(ours), _fingerprints(theirs)
-    if different := sorted(name for name in known.keys() & seen.keys() if known[name] != seen[name]):
-        yield f"{other['host']}: token '{other['label']}' has another key than {one['host']} as {listed(different)}"
-    if (moved := sorted(known.keys() ^ seen.keys())) and _names(ours) == _names(theirs):
-        yield f"{other['host']}: token '{other['label']}' has keys of other CKA_IDs than {one['host']}: {listed(moved)}"
-
 
 def shared_keys(tokens: Any) -> list[str]:
     """All problems, each as one text."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.shared_keys import problems
+
     if not isinstance(tokens, (list, tuple)) or not all(
         isinstance(one, Mapping) and {"host", "label", "answer"} <= one.keys() for one in tokens
     ):
         raise AnsibleFilterError("keyfleet.hsm.shared_keys: the input is not a list of mappings: give host, label and answer of each token")
-    problems = [problem for token in tokens for problem in _unread(token)]
-    first: dict[str, Mapping[str, Any]] = {}
-    for token in _read(tokens):
-        if token["label"] in first:
-            problems += _compared(first[token["label"]], token)
-        else:
-            first[token["label"]] = token
-    return problems
-
-
-def _read(tokens: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [token for token in tokens if token["answer"].get("document")]
+    return problems(tokens)
 
 
 class FilterModule:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site import sharing
 
 DOCUMENTATION = r"""
 name: sharing_hosts
@@ -54,6 +53,9 @@ _value:
 
 def sharing_hosts(declared: Any) -> list[str]:
     """The hosts that share a token with another one."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site import sharing
+
     if not isinstance(declared, Mapping):
         raise AnsibleFilterError("keyfleet.hsm.sharing_hosts: the input is not a mapping: give hsm_instances of each host by its name")
     return sharing.sharing_hosts(declared)

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.declaration import Declaration
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.variables import SITE, variable_name_problems
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options, site_certificates
 
 DOCUMENTATION = r"""
 name: site_findings
@@ -81,16 +78,6 @@ _OPTION = re.compile(r"^      (\w+):(?: &\w+)?$", re.MULTILINE)  # of an argumen
 _REGISTERED = re.compile(r"^ +register: (\w+)$", re.MULTILINE)
 _FACTS = re.compile(r"^( *)(?:- )?ansible\.builtin\.set_fact:\n((?:\1 {2,}.*\n)+)", re.MULTILINE)
 _FACT = re.compile(r"^ +(\w+):", re.MULTILINE)
-# By the place where they stand. What is not handed over would be ignored in silence, and a test compares these with the tasks.
-FIELDS = {
-    "hsm_instances": [*options.INSTANCE, *options.DECLARED],
-    "hsm_instances.tokens": list(options.TOKEN),
-    "hsm_groups": [name for name in options.GROUP if name != "exclusive"],
-    "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
-    "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *options.KEYS) if name not in ("pin", "pin_file")],
-    "hsm_keys.keys": list(options.KEYS["keys"]["options"]),
-    site_certificates.VARIABLE: site_certificates.FIELDS,
-}
 
 
 @functools.cache
@@ -105,14 +92,36 @@ def role_variables() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(known), frozenset(noted)
 
 
+@functools.cache
+def fields() -> dict[str, list[str]]:
+    """What each list takes, by the place where it stands. What is not handed over would be ignored in silence, and a test compares these
+    with the tasks."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options, site_certificates
+
+    return {
+        "hsm_instances": [*options.INSTANCE, *options.DECLARED],
+        "hsm_instances.tokens": list(options.TOKEN),
+        "hsm_groups": [name for name in options.GROUP if name != "exclusive"],
+        "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
+        "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *options.KEYS) if name not in ("pin", "pin_file")],
+        "hsm_keys.keys": list(options.KEYS["keys"]["options"]),
+        site_certificates.VARIABLE: site_certificates.FIELDS,
+    }
+
+
 def site_findings(variables: Any, names: Any, host: str = "") -> dict[str, Any]:
     """Problems, notes, what is declared, and calls for certificates."""
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.declaration import Declaration
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.site.variables import SITE, variable_name_problems
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._module import site_certificates
+
     if not isinstance(variables, Mapping):
         raise AnsibleFilterError("keyfleet.hsm.site_findings: the input is not a mapping: give one by names of variables")
     if not isinstance(names, (list, tuple)):
         raise AnsibleFilterError("keyfleet.hsm.site_findings: names: not a list: give the names of variables")
     lists = ("hsm_instances", "hsm_groups", "hsm_keys", "hsm_certificates", "hsm_sync_refresh", "site_own_variables")
-    declaration = Declaration({**dict.fromkeys(SITE), **{name: [] for name in lists}, **variables}, FIELDS)
+    declaration = Declaration({**dict.fromkeys(SITE), **{name: [] for name in lists}, **variables}, fields())
     certificates = site_certificates.Certificates(declaration, host)
     known, noted = role_variables()
     own = declaration.variables["site_own_variables"]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.toml_values import plain
 
 DOCUMENTATION = r"""
 name: to_toml
@@ -65,6 +64,9 @@ _value:
 
 def to_toml(value: Any) -> str:
     """TOML text of a mapping."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.toml_values import plain
+
     try:
         import tomli_w
     except ImportError as error:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model import variable_rules
 
 DOCUMENTATION = r"""
 name: variable_problems
@@ -61,6 +60,9 @@ _value:
 
 def variable_problems(variables: Any, kinds: Any) -> list[str]:
     """All problems, each as one text."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model import variable_rules
+
     for name, value in (("input", variables), ("kinds", kinds)):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError(f"keyfleet.hsm.variable_problems: {name}: is no mapping: give one by names of variables")

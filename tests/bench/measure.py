@@ -10,7 +10,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +28,13 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
-def _run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+def _run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str) -> subprocess.CompletedProcess[str]:
     surroundings = environment(extra)
     os.sync()  # so that what was written before this is not written on its time
-    begun = time.perf_counter()
     done = subprocess.run(command, env=surroundings, cwd=folder, input=given, capture_output=True, text=True, check=False, timeout=TOO_LONG)
-    seconds = time.perf_counter() - begun
     if done.returncode:
         raise Failed(f"{' '.join(command)[:200]}: exit {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
-    return seconds, done
-
-
-def run(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[float, str]:
-    """Seconds that the command took, and its output. Raises :class:`Failed`."""
-    seconds, done = _run(command, extra, folder, given)
-    return seconds, done.stdout
+    return done
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class Cost:
 
 def cost(command: Sequence[str], extra: Mapping[str, str], folder: Path, given: str = "") -> tuple[Cost, str]:
     """What the command cost, and its output. Raises :class:`Failed`."""
-    done = _run([sys.executable, "-I", "-S", str(PEAK), *command], extra, folder, given)[1]
+    done = _run([sys.executable, "-I", "-S", str(PEAK), *command], extra, folder, given)
     kib, cpu, seconds = map(float, done.stdout.split())
     return Cost(seconds, cpu, kib / 1024), done.stderr
 

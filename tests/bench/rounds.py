@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from . import variants
 from .hsm import fresh, without_token
-from .measure import Spread, spread
+from .measure import Cost, Spread, spread
 
 PING, BARE, KEYS, WRITTEN_OUT, AGAIN, ENUMERATION, LOOP = (
     "ping play",
@@ -40,8 +40,8 @@ class Settings:
 
 QUICK = Settings(sizes=(3,), rounds=1, main=3, large=3, loop_items=1, judged=False)
 
-# Seconds of one round, by number of keys and variant.
-Round = dict[tuple[int, str], float]
+# What one round cost, by number of keys and variant.
+Round = dict[tuple[int, str], Cost]
 
 
 @dataclass
@@ -54,14 +54,18 @@ class Samples:
         """A figure worked out within each round, so that what is compared ran side by side."""
         return spread(figure(found) for found in self.rounds)
 
-    def seconds(self, size: int, *names: str) -> Spread:
-        """Of one variant, or of several together."""
-        return self.each_round(lambda at: sum(at[size, name] for name in names))
+    def used(self, part: str, size: int, *names: str) -> Spread:
+        """Of one variant, or of several together: ``seconds``, or seconds of CPU time (``cpu``)."""
+        return self.each_round(lambda at: sum(getattr(at[size, name], part) for name in names))
+
+    def ratio(self, part: str, size: int, what: str, against: Sequence[str]) -> Spread:
+        """Of one variant to others together, which ran in the same round."""
+        return self.each_round(lambda at: getattr(at[size, what], part) / sum(getattr(at[size, name], part) for name in against))
 
 
-def _one_size(size: int, turn: int, settings: Settings, scratch: Path) -> dict[str, float]:
+def _one_size(size: int, turn: int, settings: Settings, scratch: Path) -> dict[str, Cost]:
     """Every variant once with ``size`` keys. Each round begins with another, so that none is always the first."""
-    found: dict[str, float] = {}
+    found: dict[str, Cost] = {}
 
     def ping() -> None:
         found[PING] = variants.ping(without_token(scratch / "ping"))
@@ -87,7 +91,8 @@ def _one_size(size: int, turn: int, settings: Settings, scratch: Path) -> dict[s
         part()
     if LOOP in found:
         # One play and as many items as there are keys, each as fast as in a token that is nearly empty.
-        found[LOOP] = found[PING] + (found[LOOP] - found[PING]) / settings.loop_items * size
+        items = size / settings.loop_items
+        found[LOOP] = Cost(*(once + (some - once) * items for once, some in zip(astuple(found[PING]), astuple(found[LOOP]), strict=True)))
     return found
 
 
@@ -97,12 +102,13 @@ def measure(settings: Settings, scratch: Path, say: Callable[[str], None]) -> Sa
         variants.ping(without_token(scratch / "ping"))  # not counted: Python compiles what it imports for the first time
     samples = Samples()
     for turn in range(settings.rounds):
-        seconds: Round = {}
+        used: Round = {}
         for size in settings.sizes:
             found = _one_size(size, turn, settings, scratch)
-            say(f"round {turn + 1} of {settings.rounds}, {size} keys: " + "; ".join(f"{name} {found[name]:.2f} s" for name in found))
-            seconds |= {(size, name): taken for name, taken in found.items()}
-        samples.rounds.append(seconds)
+            taken = "; ".join(f"{name} {cost.seconds:.2f} s" for name, cost in found.items())
+            say(f"round {turn + 1} of {settings.rounds}, {size} keys: {taken}")
+            used |= {(size, name): cost for name, cost in found.items()}
+        samples.rounds.append(used)
     return samples
 
 
@@ -132,4 +138,4 @@ def whole_loop(settings: Settings, scratch: Path, say: Callable[[str], None]) ->
     if not settings.full:
         return None
     say(f"the pkcs11-tool loop with all {settings.main} items: this takes minutes")
-    return variants.tool_loop(fresh(scratch / "loop"), settings.main)
+    return variants.tool_loop(fresh(scratch / "loop"), settings.main).seconds

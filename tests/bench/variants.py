@@ -17,7 +17,7 @@ from typing import Any
 from hsm_fixture import PIN, Hsm
 
 from .hsm import INSTANCE, TOKEN
-from .measure import Cost, Failed, cost, peak, run
+from .measure import Cost, Failed, cost, peak
 
 BARE = Path(__file__).with_name("bare.py")
 ANSIBLE_PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -26,11 +26,6 @@ MODULE = "ansible_collections.keyfleet.hsm.plugins.modules.hsm_key"
 # As the module's own examples have many keys.
 _LABELS = "{{{{ ['key-'] | product(range(1, {end})) | map('join') }}}}"
 _KEYS = "{{ dict(labels | product(['AES'])) | dict2items(key_name='label', value_name='type') }}"
-
-
-def _play(hsm: Hsm, task: dict[str, Any], changed: int) -> float:
-    """Seconds of a playbook with this one task. Raises :class:`Failed`."""
-    return played(hsm, task, changed).seconds
 
 
 def played(hsm: Hsm, task: dict[str, Any], changed: int) -> Cost:
@@ -60,46 +55,46 @@ def played(hsm: Hsm, task: dict[str, Any], changed: int) -> Cost:
     return used
 
 
-def ping(hsm: Hsm) -> float:
+def ping(hsm: Hsm) -> Cost:
     """What Ansible itself costs."""
-    return _play(hsm, {"ansible.builtin.ping": None}, 0)
+    return played(hsm, {"ansible.builtin.ping": None}, 0)
 
 
-def hsm_key(hsm: Hsm, number: int, *, again: bool = False) -> float:
+def hsm_key(hsm: Hsm, number: int, *, again: bool = False) -> Cost:
     """One hsm_key task for all keys; ``again`` when they are there already."""
     task = {"keyfleet.hsm.hsm_key": {"registry": hsm.registry, "instance": INSTANCE, "keys": _KEYS}}
-    return _play(hsm, {**task, "vars": {"labels": _LABELS.format(end=number + 1)}}, 0 if again else 1)
+    return played(hsm, {**task, "vars": {"labels": _LABELS.format(end=number + 1)}}, 0 if again else 1)
 
 
-def hsm_key_written_out(hsm: Hsm, number: int) -> float:
+def hsm_key_written_out(hsm: Hsm, number: int) -> Cost:
     """The same with a playbook that holds every key, each with its options."""
     options = {"type": "AES", "size": 256, "operations": ["encrypt", "decrypt"]}
     keys = [{"label": f"key-{index}", **options} for index in range(1, number + 1)]
-    return _play(hsm, {"keyfleet.hsm.hsm_key": {"registry": hsm.registry, "instance": INSTANCE, "keys": keys}}, 1)
+    return played(hsm, {"keyfleet.hsm.hsm_key": {"registry": hsm.registry, "instance": INSTANCE, "keys": keys}}, 1)
 
 
-def tool_loop(hsm: Hsm, number: int) -> float:
+def tool_loop(hsm: Hsm, number: int) -> Cost:
     """What people do without the collection: a task that calls pkcs11-tool once for each key."""
     argv = ["pkcs11-tool", "--module", hsm.library, "--token-label", TOKEN, "--login", "--pin", PIN, "--keygen", "--key-type", "AES:32"]
     argv += ["--usage-decrypt", "--sensitive", "--private", "--label", "key-{{ item }}", "--id", "{{ '%08x' | format(item) }}"]
-    return _play(hsm, {"ansible.builtin.command": {"argv": argv}, "loop": f"{{{{ range(1, {number + 1}) | list }}}}"}, 1)
+    return played(hsm, {"ansible.builtin.command": {"argv": argv}, "loop": f"{{{{ range(1, {number + 1}) | list }}}}"}, 1)
 
 
 def _bare(hsm: Hsm, action: str, *more: str) -> list[str]:
     return [sys.executable, str(BARE), action, hsm.library, TOKEN, PIN, *more]
 
 
-def bare_loop(hsm: Hsm, number: int) -> float:
+def bare_loop(hsm: Hsm, number: int) -> Cost:
     """The same keys with python-pkcs11 alone, in one session."""
-    return run(_bare(hsm, "make", str(number)), hsm.environment, hsm.scratch)[0]
+    return cost(_bare(hsm, "make", str(number)), hsm.environment, hsm.scratch)[0]
 
 
-def enumeration(hsm: Hsm, number: int) -> float:
+def enumeration(hsm: Hsm, number: int) -> Cost:
     """One login and one look at every object on the token, with python-pkcs11 alone. Checks that ``number`` are there."""
-    seconds, output = run(_bare(hsm, "list"), hsm.environment, hsm.scratch)
+    used, output = cost(_bare(hsm, "list"), hsm.environment, hsm.scratch)
     if int(output) != number:
         raise Failed(f"{output.strip()} objects on the token instead of {number}")
-    return seconds
+    return used
 
 
 def _module(hsm: Hsm, number: int) -> tuple[Sequence[str], str]:

@@ -194,3 +194,11 @@ def test_no_file_is_two_subjects() -> None:
     for path in FILES:
         if layer_of(path) not in ("modules", "doc_fragments"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+
+@pytest.mark.parametrize("path", sorted((PLUGINS / "filter").glob("*.py")), ids=lambda path: path.stem)
+def test_a_filter_is_loaded_without_what_it_uses(path: Path) -> None:
+    """To find one filter Ansible loads all of a collection, in the process of each task, and compiles what they import."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert not any(name.startswith(ROOT) for _line, name in imported(path, ast.unparse(node))), ast.unparse(node)

@@ -69,7 +69,7 @@ def climb(session: Session, inventory: Inventory, label: str, wanted: Templates,
     given are ever destroyed. Raises :class:`Cryptoki`. Then something may have been made all the same; with ``NOT_AS_ASKED`` among the
     details it is not the key.
     """
-    known, first = set(inventory.raw), None
+    first: Cryptoki | None = None
     for dropped in _rungs(wanted):
         given = {kind: _without(template, dropped[kind]) for kind, template in wanted.items()}
         try:
@@ -83,7 +83,7 @@ def climb(session: Session, inventory: Inventory, label: str, wanted: Templates,
                 error.message = f"{session.token} {text}"
                 error.device, error.details["attribute"] = False, "CKA_ALLOWED_MECHANISMS"
                 raise
-            if error.rv not in REFUSALS or _may_be_left(session, inventory, label, known):
+            if error.rv not in REFUSALS or _may_be_left(session, inventory, label):
                 raise
             if error.rv == _UNCERTAIN and _is_taken(make, given):
                 error.details[NOT_STORED] = True
@@ -152,10 +152,10 @@ def _without(template: Template, dropped: Iterable[str]) -> Template:
     return {**template, **{pkcs11.Attribute[name]: pkcs11.constants.DEFAULT for name in dropped}}
 
 
-def _may_be_left(session: Session, inventory: Inventory, label: str, known: set[int]) -> bool:
+def _may_be_left(session: Session, inventory: Inventory, label: str) -> bool:
     """Whether a failed call left something: whoever asked for the key looks once more, and says so."""
     try:
-        return any(search_label(session, inventory, label, known))
+        return any(search_label(session, inventory, label, set(inventory.raw)))
     except Cryptoki:
         return True  # nobody can tell
 

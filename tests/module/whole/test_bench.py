@@ -34,6 +34,9 @@ def test_a_quick_run_gives_every_row() -> None:
         ("(b)", "pkcs11-tool loop", "hsm_key"),
         ("(b)", "pkcs11-tool loop, every item", "hsm_key"),
         ("(c)", "hsm_key again", "enumeration + ping play"),
+        # CPU seconds of the same.
+        ("(a)", "hsm_key", "bare loop + ping play"),
+        ("(c)", "hsm_key again", "enumeration + ping play"),
     ]
     assert [row[0] for row in rows if row[0].startswith("(d)")] == [
         "(d) milliseconds per key",

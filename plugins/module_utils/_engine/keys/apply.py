@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
@@ -329,11 +330,12 @@ class Applier:
 
     def _made(self, label: str, halves: Collection[str], make: Callable[[], Key]) -> Key:
         """What ``make`` makes. After an error the token is searched: these halves may be there all the same, or a part of them."""
-        before = set(self.inventory.raw)
+        known = len(self.inventory.raw)
         try:
             return make()
         except Cryptoki as error:
-            return self._made_all_the_same(label, halves, before, error)
+            # What was made in between was put at the end.
+            return self._made_all_the_same(label, halves, set(islice(self.inventory.raw, known)), error)
 
     def _make_object(self, spec: KeySpec) -> Key:
         material = spec.material

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of Ansible share the modules that they have packed.
+"""Runs of Ansible share the modules that they have packed, and look less often whether a host is done.
 
 Ansible packs a module with the sixty files that it imports, once a run, and finds these by parsing all of them: a quarter of what a run
 costs. Its own cache of what is packed ends with the run. Here it is kept, under a hash of what goes into it.
@@ -32,6 +32,8 @@ def share(_callback: object, _playbook: object) -> None:
     kept = Path(os.environ.get("KEYFLEET_PACKED") or constants.ANSIBLE_HOME, f"packed-modules-{state()}")
     kept.mkdir(parents=True, exist_ok=True)
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
+    # It would look a thousand times a second whether a host is done. No variable of the environment says so.
+    constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
 
 
 CallbackModule = type(

@@ -69,7 +69,12 @@ def play(hsm: Hsm, playbook: Path, *options: str, **variables: Any) -> subproces
     given.write_text(json.dumps({"quickstart_pin": PIN, "quickstart_so_pin": SO_PIN, **variables}))
     given.chmod(0o600)
     command = [str(Path(sys.executable).parent / "ansible-playbook"), str(playbook), "-vvv", "--diff", "-e", f"@{given}", *options]
-    environment = {**os.environ, "ANSIBLE_HOME": str(hsm.scratch / "ansible"), "ANSIBLE_LOG_PATH": str(hsm.scratch / "ansible.log")}
+    environment = {
+        **os.environ,
+        "ANSIBLE_HOME": str(hsm.scratch / "ansible"),
+        "ANSIBLE_LOG_PATH": str(hsm.scratch / "ansible.log"),
+        "ANSIBLE_PIPELINING": "0",
+    }
     return subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
 
 

@@ -185,7 +185,12 @@ def test_no_secret_in_a_playbook_that_is_asked_for_everything(hsm: Hsm) -> None:
     values.write_text(json.dumps({"given": given}))
     with system_log() as log:
         command = [str(Path(sys.executable).parent / "ansible-playbook"), str(playbook), "-vvvv", "--diff", "-e", f"@{values}"]
-        environment = {**os.environ, "ANSIBLE_HOME": str(hsm.scratch / "ansible"), "ANSIBLE_LOG_PATH": str(hsm.scratch / "ansible.log")}
+        environment = {
+            **os.environ,
+            "ANSIBLE_HOME": str(hsm.scratch / "ansible"),
+            "ANSIBLE_LOG_PATH": str(hsm.scratch / "ansible.log"),
+            "ANSIBLE_PIPELINING": "0",
+        }
         done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=300)
     assert f"ignored={len(tasks)}".encode() in done.stdout, done.stdout.decode()[-3000:]
     files = b"".join(path.read_bytes() for path in hsm.scratch.rglob("*") if path.is_file() and path != values)

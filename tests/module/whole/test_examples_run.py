@@ -123,7 +123,6 @@ def run_plays(plays: Sequence[dict[str, Any]], hsm: Hsm) -> subprocess.Completed
         "ANSIBLE_DEPRECATION_WARNINGS": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
-        "ANSIBLE_PIPELINING": "1",
         # As in the virtual environment of who runs it.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }

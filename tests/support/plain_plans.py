@@ -28,6 +28,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import plan_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.in_use import InUse
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.layout import PKCS11
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.material import KeyMaterial, WrappedMaterial
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject
@@ -149,6 +150,7 @@ class World:
     on_elsewhere: str = "fail"
     on_unreachable: str = "fail"
     layout: str = PKCS11
+    in_use: Mapping[str, Any] = field(default_factory=dict)  # as the option
 
     @property
     def scope(self) -> Scope:
@@ -173,7 +175,10 @@ class World:
     def plan(self, *wishes: Mapping[str, Any], check: bool = False) -> Answer:
         """What is planned for these entries; the label is ``k`` unless it is given."""
         neighbours, notes = Neighbours(self.objects, self.certified), {pending.label: pending for pending in self.notes}
-        more: dict[str, Any] = {"others": self.members, "on_elsewhere": self.on_elsewhere, "on_unreachable": self.on_unreachable}
+        used, wrong = InUse.parse(self.in_use)
+        assert wrong == []
+        more: dict[str, Any] = {"in_use": used, "token": None if self.group else "here"}
+        more |= {"others": self.members, "on_elsewhere": self.on_elsewhere, "on_unreachable": self.on_unreachable}
         circumstances = Circumstances(self.recorded, self.repair, notes, self.look, neighbours, self.scope, check, **more)
         specs = [replace(spec, layout=self.layout) for spec in entries(*wishes)]
         return Answer(*plan_keys(specs, self.objects, circumstances, NOW))

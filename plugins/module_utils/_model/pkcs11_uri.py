@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from .tokens.identity import TokenIdentity
 
@@ -40,3 +40,12 @@ def pkcs11_uri(token: str = "", serial: str = "", label: str = "", key_id: bytes
 def uri_in(token: TokenIdentity, label: str, key_id: bytes, kind: str) -> str:
     """The URI of an object of this token: with the token's label, and with its serial number where that tells it from others."""
     return pkcs11_uri(token.label, token.serial if token.serial_tells else "", label, key_id, kind)
+
+
+def uri_parts(uri: str) -> dict[str, str] | None:
+    """The attributes of a URI's path, decoded. None where it is not one."""
+    scheme, _colon, path = uri.strip().partition(":")
+    pairs = [part.partition("=") for part in path.partition("?")[0].split(";") if part]
+    if scheme != "pkcs11" or any(not equals for _name, equals, _value in pairs):
+        return None
+    return {name: unquote(value, errors="surrogateescape") for name, _equals, value in pairs}

@@ -272,6 +272,7 @@ KEYS: Spec = {
             },
         },
     },
+    "in_use": {"type": "dict"},
     "repair": {"type": "bool", "default": False},
     "on_elsewhere": {"type": "str", "choices": ["fail", "adopt"], "default": "fail"},
     "on_unreachable": {"type": "str", "choices": ["fail", "generate"], "default": "fail"},

@@ -10,14 +10,18 @@
 #           reload, says that the process stays as it is
 #   add     gives the agent of sshd the keys of its token
 #   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
+#   settle  once the service is seen to use the keys that it is given, notes that it uses no other
 #   forget  takes the copy of the PIN away
 #
 # A PIN that was refused is not tried again: the token's flags tell, and the file halt does where a token does not flag it.
+# The file uses has the URIs of all keys that the service may use: before it opens another one that is noted, and what it used before goes
+# from there when it was seen to use the other. Who deactivates a key asks there first.
 set -eu
 action=$1 name=$2
 folder=/etc/keyfleet-consumers/$name
 run=/run/keyfleet-consumers/$name
 halt=/var/lib/keyfleet-consumers/$name.halt
+uses=/var/lib/keyfleet-consumers/$name.uses
 # The token was not there when the service was to start.
 waiting=$run/waiting
 LIBRARY='' TOKEN='' KIND='' PIN_FILE='' KEYS='' UNIT='' HELD_BY='' CHECK='' CHECK_NAME='' INTERVAL=5 WAY='' SOCKET='' SEAL_PIN=''
@@ -126,6 +130,56 @@ prove() {
   done
 }
 
+# The keys that the service is given, a line each.
+given() {
+  set -f
+  for key in $KEYS; do
+    printf '%s\n' "${key#*=}"
+  done | sort -u
+}
+
+# note LINES: the keys that the service may use.
+note() {
+  printf '%s\n' "$1" | sort -u >"$uses.new"
+  mv -f "$uses.new" "$uses"
+}
+
+# shown: whether the service shows a certificate of its keys. Its old processes may still be the ones that answer.
+shown() {
+  served=$(env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null 2>/dev/null |
+    env -u OPENSSL_CONF openssl x509 -noout -pubkey 2>/dev/null) || return 1
+  certified=''
+  for key in $KEYS; do
+    file=$folder/${key%%=*}.pem
+    [ -e "$file" ] || continue
+    certified=yes
+    [ "$served" != "$(env -u OPENSSL_CONF openssl x509 -in "$file" -noout -pubkey)" ] || return 0
+  done
+  [ -z "$certified" ]
+}
+
+settled() {
+  systemctl is-active --quiet "$HELD_BY" || return 1
+  if [ "$KIND" = sshd ]; then
+    works
+  elif [ -n "$CHECK" ]; then
+    shown
+  fi
+}
+
+settle() {
+  tries=0
+  while ! given | cmp -s - "$uses"; do
+    if settled; then
+      note "$(given)"
+    else
+      tries=$((tries + 1))
+      [ "$tries" -lt "${1:-50}" ] || break
+      sleep 0.2
+    fi
+  done
+}
+
 # What a process has got from its start on, and what it reads again at a reload.
 made_of() {
   cat "$folder/settings" "$folder/openssl.cnf" "$UNIT" 2>/dev/null | sha256sum
@@ -156,6 +210,9 @@ guard() {
   # ssh-add hands the PIN to every token of the library.
   [ "$KIND" != sshd ] || [ "$(tokens | grep -c '^label ')" = 1 ] || die "$LIBRARY shows several tokens, and ssh-add would try the PIN on each"
   may_log_in || exit 1
+  known=$([ ! -e "$uses" ] || cat "$uses") || die "$uses cannot be read"
+  note "$(given)${known:+
+$known}"
   copy_pin
   [ -z "$WAY" ] || prove
   rm -f "$halt" "$run/pin.before"
@@ -193,6 +250,8 @@ watch() {
   while sleep "$pause"; do
     if systemctl is-active --quiet "$HELD_BY"; then
       if works; then
+        # As they are given now: this process knows those of its start.
+        "$0" settle "$name" 1
         pause=$INTERVAL
         continue
       fi
@@ -220,7 +279,7 @@ watch() {
 }
 
 case $action in
-  due | guard | add | watch) "$action" "${3:-}" ;;
+  due | guard | add | watch | settle) "$action" "${3:-}" ;;
   forget) rm -f "$run/pin" "$run/pin.before" "$run/environment" ;;
   *) die "unknown: $action" ;;
 esac

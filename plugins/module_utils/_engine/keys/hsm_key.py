@@ -195,6 +195,8 @@ class _Batch:
             others,
             self.request.on_elsewhere,
             self.request.on_unreachable,
+            self.request.in_use,
+            None if scope.group is not None else session.token.identity.label,
         )
         plans = self._plan(circumstances, target.layout)
         if others is None and any(generates(plan, circumstances) for plan in plans):

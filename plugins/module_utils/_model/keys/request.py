@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..tokens.connection_request import ConnectionRequest
+from .in_use import InUse
 from .spec import KeySpec, parse_keys
 from .states import DEACTIVATED, STATES
 
@@ -33,12 +34,15 @@ class KeyRequest:
     on_unreachable: str
     results: str | None = None
     problems: tuple[str, ...] = ()
+    in_use: InUse = field(default_factory=InUse)
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> KeyRequest:
         """The request that ``params``, the module's options, make."""
         connection, problems = ConnectionRequest.parse(params)
         specs, found = parse_keys(params["keys"])
+        problems += found
+        in_use, found = InUse.parse(params["in_use"])
         problems += found
         if connection.library:
             problems += _unrecorded_problems(specs)
@@ -51,6 +55,7 @@ class KeyRequest:
             params["on_unreachable"],
             params["results"],
             tuple(problems),
+            in_use,
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...._model.errors import Cryptoki
+from ...._model.keys.in_use import InUse
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.records import PendingKey
@@ -63,6 +64,7 @@ class Circumstances:
 
     ``others`` is what the other members of the group have, None where they were not asked yet. ``on_elsewhere`` (fail, adopt) and
     ``on_unreachable`` (fail, generate) say what follows from it.
+    ``in_use`` is what other hosts say of keys, and ``token`` the label by which they know the token.
     """
 
     recorded: bool
@@ -75,3 +77,6 @@ class Circumstances:
     others: OtherMembers | None = None
     on_elsewhere: str = "fail"
     on_unreachable: str = "fail"
+    in_use: InUse = field(default_factory=InUse)
+    # None for any: the members of a group may be called differently.
+    token: str | None = None

@@ -59,7 +59,9 @@ def plan_keys(
     claims = Claims(scope, circumstances.look)
     used = _still_used(specs, view)
     found = [_planned(spec, view, claims, doomed) for spec in specs if spec.label not in used]
-    plans = [_waiting(plan, used) for plan in found if isinstance(plan, KeyPlan)]
+    plans = [plan for plan in found if isinstance(plan, KeyPlan)]
+    told = _told_in_use(plans, view)
+    plans = [_waiting(plan, used, told) for plan in plans if plan.spec.label not in told]
     problems += [*(refusal.problem for refusal in found if isinstance(refusal, Refusal)), *_unsafe(plans, view), *_one_id(plans)]
     planned = {plan.spec.label for plan in plans}
     return [replace(plan, siblings=tuple(_siblings(plan, planned, view))) if plan.spec.lead else plan for plan in plans], problems
@@ -78,12 +80,30 @@ def _still_used(specs: Iterable[KeySpec], view: View) -> dict[str, tuple[int, st
     return used
 
 
-def _waiting(plan: KeyPlan, used: Mapping[str, tuple[int, str]]) -> KeyPlan:
-    earlier = [label for label, entry in used.items() if entry == plan.spec.entry] if plan.spec.lead else []
-    if not earlier:
+def _told_in_use(plans: Sequence[KeyPlan], view: View) -> dict[str, tuple[tuple[int, str], str]]:
+    """Earlier generations that ``previous`` would end now, and that another host uses or may use. With their entries, and why."""
+    leads = {plan.spec.entry for plan in plans if plan.spec.lead and plan.spec.state in MADE and plan.spec.previous != "keep"}
+    told = {}
+    for plan in plans:
+        if not plan.spec.lead and plan.spec.entry in leads and plan.key is not None and plan.action != KEEP:
+            reason = view.circumstances.in_use.reason(plan.spec.label, view.circumstances.token)
+            if reason is not None:
+                told[plan.spec.label] = (plan.spec.entry, reason)
+    return told
+
+
+def _waiting(plan: KeyPlan, used: Mapping[str, tuple[int, str]], told: Mapping[str, tuple[tuple[int, str], str]]) -> KeyPlan:
+    if not plan.spec.lead:
         return plan
-    text = f"key '{earlier[0]}' is older than max_age and stays as it is: it has a certificate, and '{plan.spec.label}' has none yet."
-    return replace(plan, warnings=(*plan.warnings, f"{text} Have one issued, and let the services use it."))
+    warnings = [
+        f"key '{label}' stays as it is until services use '{plan.spec.label}': {reason}."
+        for label, (entry, reason) in told.items()
+        if entry == plan.spec.entry
+    ]
+    if earlier := [label for label, entry in used.items() if entry == plan.spec.entry]:
+        text = f"key '{earlier[0]}' is older than max_age and stays as it is: it has a certificate, and '{plan.spec.label}' has none yet."
+        warnings.append(f"{text} Have one issued, and let the services use it.")
+    return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
 
 
 def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec]) -> KeyPlan | Refusal:

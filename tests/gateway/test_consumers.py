@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_fixture import Run, text_of
 from gateway_scene import GATEWAYS, PIN, PYTHON, Scene
 
 HERE = Path(__file__).resolve().parent
@@ -139,16 +140,51 @@ def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     assert all("keyfleet-agent-shell cannot use its key" in text for text in again.values()), again
 
 
-def test_no_handshake_fails_in_a_rotation(served: Scene) -> None:
+def end_the_first(scene: Scene, users: str) -> tuple[Run, str]:
+    """The generation before, by site, which asks ``users`` first: the run, and the state of that key afterwards."""
+    keys = [{"label": "web", "type": "EC", "curve": "P-256", "operations": ["sign", "verify"], "previous": "deactivate", "enforce": True}]
+    run = scene.play(
+        "keyfleet.hsm.site",
+        *("-i", "gone,", "--tags", "keys"),
+        hsm_hosts=GATEWAYS[0],
+        hsm_application_hosts=users,
+        hsm_keys=[{"instance": "many", "keys": keys}],
+    )
+    return run, state_of(scene, "web")
+
+
+def state_of(scene: Scene, label: str) -> str:
+    """In the registry."""
+    code = f"""
+import sqlite3
+rows = sqlite3.connect("/var/lib/keyfleet/registry.db").execute(
+    "SELECT DISTINCT state FROM virtual_keys WHERE label = ? AND kind = 'private'", ({label!r},)).fetchall()
+print(",".join(row[0] for row in rows))
+"""
+    return scene.python(GATEWAYS[0], code).strip()
+
+
+def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_that_uses_it(served: Scene) -> None:
+    first, last = SERVERS
     with handshakes(served) as rows:
         for host in SERVERS:
             wait("the loop runs", lambda name: len(rows(name)) > 10, host)
         before = {host: main_process(served, host) for host in SERVERS}
+        run = served.play(PLAY, "--limit", f"{GATEWAYS[0]},{first}", generation=2)
+        assert run.code == 0, run.failures()
+        run, state = end_the_first(served, f"{first}:{last}")
+        waits = "key 'web' stays as it is until services use 'web@2': "
+        assert state == "active" and f"{waits}services of '{last}' use it." in text_of(run), run.output
         run = served.play(PLAY, generation=2)
         assert run.code == 0, run.failures()
+        # Silence is no consent.
+        run, state = end_the_first(served, f"{first}:{last}:gone")
+        assert state == "active" and f"{waits}nobody knows whether services of 'gone' use it." in text_of(run), run.output
+        run, state = end_the_first(served, f"{first}:{last}")
+        assert state == "deactivated" and run.code == 0, run.failures()
         new = certificate(served, "web@2")
         for host in SERVERS:
-            wait("the new certificate", lambda name: [row for row in rows(name)[-10:] if row.get("certificate") == new], host)
+            wait("the new certificate", lambda name: {row.get("certificate") for row in rows(name)[-10:]} == {new}, host)
         found = {host: rows(host) for host in SERVERS}
     for host in SERVERS:
         assert [row for row in found[host] if "error" in row] == []
@@ -173,3 +209,47 @@ def test_a_wrong_pin_is_tried_once_and_what_runs_goes_on(served: Scene, host: st
     # A person finds out which PIN is right, and logs in with it once.
     served.python(GATEWAYS[0], GOOD_LOGIN)
     wait("it is taken again", lambda name: served.ssh(name, "sudo systemctl reload nginx", sure=False).returncode == 0, host)
+
+
+def made(scene: Scene, host: str) -> set[str]:
+    """What is on the host of consumers: files by their names, and units that systemd knows."""
+    names = r"-path '*keyfleet-consumer*' -o -path '*/keyfleet/consumer' -o -name 'keyfleet-watch-*' -o -name 'keyfleet-agent-*'"
+    found = scene.ssh(
+        host, rf"sudo find /etc /usr/local/lib /var/lib /run -path /run/systemd -prune -o \( {names} \) -print"
+    ).stdout.split()
+    units = scene.ssh(
+        host, "systemctl list-units --all --plain --no-legend 'keyfleet-watch-*' 'keyfleet-agent-*' | cut -d' ' -f1"
+    ).stdout.split()
+    return {*found, *units}
+
+
+def test_what_is_not_declared_any_more_goes_and_nothing_else(served: Scene) -> None:
+    before = {host: made(served, host) for host in SERVERS}
+    refused = served.play(PLAY, "--limit", f"{GATEWAYS[0]},{SERVERS[0]}", generation=2, wanted=["shell"], site_stays=True)
+    assert refused.code and "Take the include out first. Nothing was changed." in text_of(refused), refused.output[-3000:]
+    assert made(served, SERVERS[0]) == before[SERVERS[0]]
+    checked = served.play(PLAY, "--check", generation=2, wanted=["shell"])
+    assert checked.code == 0, checked.failures()
+    run = served.play(PLAY, generation=2, wanted=["shell"])
+    assert run.code == 0, run.failures()
+    for host in SERVERS:
+        gone = before[host] - made(served, host)
+        assert gone and all("shell" not in path and "sshd" not in path for path in gone), gone
+        taken = [task for task in run.tasks(host, "changed") if task != "Site"]
+        assert taken and set(taken) == {task for task in checked.tasks(host, "changed") if task != "Site"}, (
+            taken,
+            checked.tasks(host, "changed"),
+        )
+        assert not [path for path in made(served, host) if "web" in path or "nginx" in path]
+        assert (
+            "here"
+            in served.ssh(host, f"{PYTHON} -c 'from urllib.request import urlopen; print(urlopen(\"http://127.0.0.1/\").read())'").stdout
+        )
+        assert log_in_by_ssh(served, host).returncode == 0
+    run = served.play(PLAY, generation=2, wanted=[])
+    assert run.code == 0, run.failures()
+    for host in SERVERS:
+        assert made(served, host) == set() and served.ssh(host, f"sudo ls {PIN_FILE}").stdout.strip() == PIN_FILE
+        assert "ssh_host_" in served.ssh(host, "sudo sshd -T | grep -i hostkey").stdout
+    again = served.play(PLAY, generation=2, wanted=[])
+    assert again.changed() == dict.fromkeys(("host1", *SERVERS), 0), {host: again.tasks(host, "changed") for host in SERVERS}

@@ -21,7 +21,12 @@ from ansible_collections.keyfleet.hsm.plugins.filter.consumer_plan import consum
 TEMPLATES = Path(__file__).resolve().parents[2] / "roles/client/templates/consumers"
 UNITS = "/etc/systemd/system"
 COMMON: dict[str, Any] = {"hsm": "payments", "token": "card payments; rm", "pin_file": "/etc/keyfleet/pins/payments"}
-WEB = {**COMMON, "name": "web", "kind": "nginx", "keys": [{"label": "web-tls@2", "certificate": "/srv/a"}, {"label": "b", "name": "b", "certificate": "/srv/b"}]}
+WEB = {
+    **COMMON,
+    "name": "web",
+    "kind": "nginx",
+    "keys": [{"label": "web-tls@2", "certificate": "/srv/a"}, {"label": "b", "name": "b", "certificate": "/srv/b"}],
+}
 SHELL = {**COMMON, "name": "shell", "kind": "sshd", "keys": [{"label": "host key"}]}
 MAIL = {**COMMON, "name": "mail", "kind": "openssl", "service": "postfix", "check": "127.0.0.1:465", "keys": [{"label": "mail"}]}
 BAO = {**COMMON, "name": "bao", "kind": "openbao", "hsm": None, "library": "/opt/hsm/lib.so", "environment": {"HSM_CONF": "/etc/a b"}}
@@ -29,10 +34,14 @@ BAO |= {"keys": [{"label": "unseal"}], "seal_options": {"mechanism": "0x1085"}}
 ALL = (WEB, SHELL, MAIL, BAO)
 # What is made for each beside settings, keys and the notes of its state.
 MADE = {
-    "web": ["openssl.cnf", "tls.conf", "tls.pem", "b.conf", "b.pem", "/etc/nginx/modules-enabled/60-keyfleet-consumer.conf"]
-    + [f"{UNITS}/nginx.service.d/keyfleet-consumer.conf", f"{UNITS}/keyfleet-watch-web.service"],
-    "shell": ["askpass", "host.pub", "/etc/ssh/sshd_config.d/10-keyfleet-consumer.conf", f"{UNITS}/ssh.service.d/keyfleet-consumer.conf"]
-    + [f"{UNITS}/keyfleet-agent-shell.service", f"{UNITS}/keyfleet-watch-shell.service"],
+    "web": [
+        *("openssl.cnf", "tls.conf", "tls.pem", "b.conf", "b.pem", "/etc/nginx/modules-enabled/60-keyfleet-consumer.conf"),
+        *(f"{UNITS}/nginx.service.d/keyfleet-consumer.conf", f"{UNITS}/keyfleet-watch-web.service"),
+    ],
+    "shell": [
+        *("askpass", "host.pub", "/etc/ssh/sshd_config.d/10-keyfleet-consumer.conf", f"{UNITS}/ssh.service.d/keyfleet-consumer.conf"),
+        *(f"{UNITS}/keyfleet-agent-shell.service", f"{UNITS}/keyfleet-watch-shell.service"),
+    ],
     "mail": ["openssl.cnf", f"{UNITS}/postfix.service.d/keyfleet-consumer.conf", f"{UNITS}/keyfleet-watch-mail.service"],
     "bao": ["seal.hcl", f"{UNITS}/openbao.service.d/keyfleet-consumer.conf"],
 }
@@ -100,13 +109,18 @@ def test_openssl_and_nginx_get_the_library_and_the_key(way: str) -> None:
     section = read["provider_pkcs11" if way == "provider" else "engine_pkcs11"]
     assert "/usr/lib/p11-kit-client.so" in (section.get("pkcs11-module-path"), section.get("module_path"))
     first = rendered("nginx_key.conf", web, client_key=web["keys"][0])
+    uri = "pkcs11:token=card%20payments%3B%20rm;object=web-tls%402;type=private"
     key = {
         "provider": "/etc/keyfleet-consumers/web/tls.pem.key",
-        "engine": '"engine:pkcs11:pkcs11:token=card%20payments%3B%20rm;object=web-tls%402;type=private?pin-source=file:/run/keyfleet-consumers/web/pin"',
+        "engine": f'"engine:pkcs11:{uri}?pin-source=file:/run/keyfleet-consumers/web/pin"',
     }[way]
     assert first.splitlines()[1:] == ["ssl_certificate /etc/keyfleet-consumers/web/tls.pem;", f"ssl_certificate_key {key};"]
     environment = rendered("nginx_environment.conf", web).splitlines()
-    assert environment[1:] == ["# nginx leaves its workers no variables but those that it is told of.", "env OPENSSL_CONF;", "env P11_KIT_SERVER_ADDRESS;"]
+    assert environment[1:] == [
+        "# nginx leaves its workers no variables but those that it is told of.",
+        "env OPENSSL_CONF;",
+        "env P11_KIT_SERVER_ADDRESS;",
+    ]
 
 
 def test_a_seal_has_all_but_the_pin() -> None:
@@ -161,7 +175,10 @@ def test_another_name_another_key_and_another_service() -> None:
     ("text", "problem"),
     [
         ("KIND=nginx\nSERVICE=nginx\n", "settings was not written by this role: move the folder away"),
-        ("# Written by the role keyfleet.hsm.client.\nKIND=nginx\nSERVICE='ngi", "settings does not tell what was made: declare web for one run more"),
+        (
+            "# Written by the role keyfleet.hsm.client.\nKIND=nginx\nSERVICE='ngi",
+            "settings does not tell what was made: declare web for one run more",
+        ),
     ],
 )
 def test_what_is_not_understood_is_not_touched(text: str, problem: str) -> None:

@@ -30,6 +30,11 @@ import pkcs11
 with pkcs11.lib("/usr/lib/softhsm/libsofthsm2.so").get_token(token_label="many").open(user_pin="{PIN}"):
     pass
 """
+STATE = """
+import sqlite3
+found = sqlite3.connect("/var/lib/keyfleet/registry.db").execute("SELECT state FROM virtual_key WHERE label = 'web'")
+print(",".join(sorted({state for state, in found})))
+"""
 PIN_FILE = "/etc/keyfleet/pins/of-consumers"
 
 
@@ -150,18 +155,7 @@ def end_the_first(scene: Scene, users: str) -> tuple[Run, str]:
         hsm_application_hosts=users,
         hsm_keys=[{"instance": "many", "keys": keys}],
     )
-    return run, state_of(scene, "web")
-
-
-def state_of(scene: Scene, label: str) -> str:
-    """In the registry."""
-    code = f"""
-import sqlite3
-rows = sqlite3.connect("/var/lib/keyfleet/registry.db").execute(
-    "SELECT DISTINCT state FROM virtual_keys WHERE label = ? AND kind = 'private'", ({label!r},)).fetchall()
-print(",".join(row[0] for row in rows))
-"""
-    return scene.python(GATEWAYS[0], code).strip()
+    return run, scene.python(GATEWAYS[0], STATE).strip()
 
 
 def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_that_uses_it(served: Scene) -> None:

@@ -31,9 +31,11 @@ class InUse:
             if uris is None:
                 hosts[str(host)] = None
                 continue
-            named = [uri_parts(uri) if isinstance(uri, str) else None for uri in (uris if isinstance(uris, (list, tuple)) else [uris])]
-            if bad := [uri for uri, parts in zip(uris, named) if not parts or not parts.get("object")]:
-                problems.append(f"in_use.{host}: {bad[0]!r} is not a PKCS#11 URI that names an object: give those of keys, or null")
+            given = list(uris) if isinstance(uris, (list, tuple)) else [uris]
+            named = [uri_parts(uri) if isinstance(uri, str) else None for uri in given]
+            bad = [number for number, parts in enumerate(named) if not parts or not parts.get("object")]
+            if bad:
+                problems.append(f"in_use.{host}: {given[bad[0]]!r} is not a PKCS#11 URI that names an object: give those of keys, or null")
                 continue
             hosts[str(host)] = frozenset((parts.get("token", ""), parts["object"]) for parts in named if parts)
         return cls(hosts), problems

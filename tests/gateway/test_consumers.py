@@ -48,6 +48,7 @@ def served(scene: Scene) -> Iterator[Scene]:
     yield scene
     for host in SERVERS:
         scene.ssh(host, "sudo systemctl stop keyfleet-watch-web keyfleet-watch-shell nginx", sure=False)
+    scene.ssh(GATEWAYS[0], "sudo systemctl stop keyfleet-watch-web nginx", sure=False)
 
 
 def certificate(scene: Scene, label: str) -> str:
@@ -119,6 +120,13 @@ def test_tls_and_ssh_with_keys_behind_the_gateway(served: Scene, host: str) -> N
     done = log_in_by_ssh(served, host)
     assert done.returncode == 0 and "is known and matches the ECDSA host key" in done.stderr, done.stderr
     assert pins_in_sight(served, host) == ""
+
+
+def test_a_key_in_the_hsm_of_the_host_itself(served: Scene) -> None:
+    said = served.ssh(GATEWAYS[0], "openssl s_client -connect 127.0.0.1:443 </dev/null 2>&1").stdout
+    assert re.search(r"TLSv1\.3, Cipher", said) and re.search(r"subject=CN ?= ?own", said), said
+    assert "pkcs11:token=own;object=own;type=private" in served.ssh(GATEWAYS[0], "cat /var/lib/keyfleet-consumers/web.uses").stdout
+    assert pins_in_sight(served, GATEWAYS[0]) == ""
 
 
 def test_a_second_run_changes_nothing(served: Scene) -> None:
@@ -242,6 +250,7 @@ def test_what_is_not_declared_any_more_goes_and_nothing_else(served: Scene) -> N
         assert log_in_by_ssh(served, host).returncode == 0
     run = served.play(PLAY, generation=2, wanted=[])
     assert run.code == 0, run.failures()
+    assert made(served, GATEWAYS[0]) == set()
     for host in SERVERS:
         assert made(served, host) == set() and served.ssh(host, f"sudo ls {PIN_FILE}").stdout.strip() == PIN_FILE
         assert "ssh_host_" in served.ssh(host, "sudo sshd -T | grep -i hostkey").stdout

@@ -245,6 +245,16 @@ works() {
   fi
 }
 
+# A reload returns before the new processes are there, and a process may have to log in again for its first handshake.
+recovered() {
+  tries=0
+  until works; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 20 ] || return 1
+    sleep 0.5
+  done
+}
+
 watch() {
   pause=$INTERVAL
   while sleep "$pause"; do
@@ -268,13 +278,12 @@ watch() {
     if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
       # It goes on with what it has until the new processes are there.
       systemctl reload "$HELD_BY" || true
-      sleep 1
     else
       systemctl reset-failed "$HELD_BY" 2>/dev/null || true
       systemctl restart "$HELD_BY" || true
     fi
     # Where it does not help, something else is wrong, which more logins do not mend.
-    works && pause=$INTERVAL || pause=$((pause < 300 ? pause * 2 : 600))
+    recovered && pause=$INTERVAL || pause=$((pause < 300 ? pause * 2 : 600))
   done
 }
 

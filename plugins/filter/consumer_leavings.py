@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumer_leavings import leavings
 
 DOCUMENTATION = r"""
 name: consumer_leavings
@@ -85,6 +84,9 @@ _value:
 
 def consumer_leavings(consumers: Any, paths: Any, texts: Any) -> dict[str, Any]:
     """What goes, as lists of names and paths."""
+    # Here and not above: to find one filter Ansible loads them all, in the process of each task.
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumer_leavings import leavings
+
     if not isinstance(consumers, (list, tuple)) or not isinstance(texts, Mapping):
         raise AnsibleFilterError("keyfleet.hsm.consumer_leavings: give the consumers of consumer_plan, and texts as a mapping")
     return asdict(leavings([str(path) for path in paths], {str(path): str(text) for path, text in texts.items()}, consumers))

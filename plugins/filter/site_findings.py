@@ -97,15 +97,15 @@ def fields() -> dict[str, list[str]]:
     """What each list takes, by the place where it stands. What is not handed over would be ignored in silence, and a test compares these
     with the tasks."""
     # Here and not above: to find one filter Ansible loads them all, in the process of each task.
-    from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options, site_certificates
+    from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options, site_certificates
 
     return {
         "hsm_instances": [*options.INSTANCE, *options.DECLARED],
         "hsm_instances.tokens": list(options.TOKEN),
         "hsm_groups": [name for name in options.GROUP if name != "exclusive"],
         "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
-        "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *options.KEYS) if name not in ("pin", "pin_file", "in_use")],
-        "hsm_keys.keys": list(options.KEYS["keys"]["options"]),
+        "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *key_options.KEYS) if name not in ("pin", "pin_file", "in_use")],
+        "hsm_keys.keys": list(key_options.KEYS["keys"]["options"]),
         site_certificates.VARIABLE: site_certificates.FIELDS,
     }
 

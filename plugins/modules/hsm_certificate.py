@@ -431,7 +431,7 @@ failure:
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import CertificateRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.request import CertificateRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run

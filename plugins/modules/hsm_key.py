@@ -1040,13 +1040,13 @@ failure:
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.request import KeyRequest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_keys, run
 
 
 def main() -> None:
-    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PROVIDER, options.PIN_SAFETY, options.KEYS)
+    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PROVIDER, options.PIN_SAFETY, key_options.KEYS)
     run(GuardedModule(argument_spec=spec, supports_check_mode=True), KeyRequest.parse, apart(converge), needs=libraries_for_keys)
 
 

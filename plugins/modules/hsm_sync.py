@@ -680,13 +680,13 @@ failure:
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import SyncRequest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_sync, run
 
 
 def main() -> None:
-    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, options.SYNC)
+    spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, key_options.SYNC)
     run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, apart(converge), needs=libraries_for_sync)
 
 

@@ -13,19 +13,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import growth, network
+from . import growth, network, payloads
 from .measure import Failed
 from .report import machine, report
 from .rounds import QUICK, Settings, measure, memory, whole_loop
 
 
-def _settings() -> tuple[Settings, growth.Growth | None, network.Network | None]:
-    """What to measure: hsm_key, or the growth of hsm_sync or an HSM that is far away where that is asked for."""
+def _settings() -> tuple[Settings, growth.Growth | None, network.Network | None, list[str] | None]:
+    """What to measure: hsm_key, or the growth of hsm_sync, an HSM that is far away or what a task sends where that is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description="hsm_key side by side with a bare loop, a task loop, and nothing to do.")
     parser.add_argument("--quick", action="store_true", help="one round with a few keys: only to see that it runs")
     parser.add_argument("--full", action="store_true", help="run the pkcs11-tool loop once with all its items too (minutes)")
     parser.add_argument("--sync", action="store_true", help="how hsm_sync grows up to 10,000 keys, instead of the rest")
     parser.add_argument("--network", action="store_true", help="PKCS#11 calls a key, with a millisecond added to each, instead of the rest")
+    parser.add_argument(
+        "--payload", nargs="*", choices=payloads.MODULES, metavar="MODULE", help="what a task of each module sends, and by which imports"
+    )
     parser.add_argument("--rounds", type=int, help="how often; 5 or more for figures to show")
     given = parser.parse_args()
     settings = QUICK if given.quick else Settings()
@@ -35,11 +38,14 @@ def _settings() -> tuple[Settings, growth.Growth | None, network.Network | None]
         if given.rounds < 1:
             parser.error("--rounds: at least 1")
         settings, sync, far = (replace(one, rounds=given.rounds) for one in (settings, sync, far))
-    return replace(settings, full=given.full), sync if given.sync else None, far if given.network else None
+    return replace(settings, full=given.full), sync if given.sync else None, far if given.network else None, given.payload
 
 
 def main() -> int:
-    settings, sync, far = _settings()
+    settings, sync, far, modules = _settings()
+    if modules is not None:
+        print(payloads.report(modules))
+        return 0
     begun = time.monotonic()
 
     def say(text: str) -> None:

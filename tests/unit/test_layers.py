@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-ROOT = "ansible_collections.keyfleet.hsm.plugins"
+from imports import PLUGINS, ROOT, imported
 
 # What each layer may import from the project, itself apart.
 MAY: dict[str, set[str]] = {
@@ -68,20 +66,6 @@ ALONE = {
 def layer_of(path: Path) -> str:
     parts = path.relative_to(PLUGINS).parts
     return parts[1] if parts[0] == "module_utils" else parts[0]
-
-
-def imported(path: Path, source: str) -> Iterator[tuple[int, str]]:
-    """Every import of a file, also those inside functions, as absolute names."""
-    package = [ROOT, *path.relative_to(PLUGINS).parts[:-1]]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            stem = ".".join(filter(None, [base, node.module or ""]))
-            for alias in node.names:
-                yield node.lineno, f"{stem}.{alias.name}"
 
 
 def room_of(parts: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._model.errors import Cryptoki
-from .._model.keys.misfits import CertificateName, Names
+from .._model.keys.object_names import CertificateName, Names
 from .attributes import read
 from .binding import pkcs11
 from .errors import calling

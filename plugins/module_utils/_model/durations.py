@@ -4,7 +4,7 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""A span of time as people write it: ``30d``, ``1w2d``, ``36h``."""
+"""A span of time as people write it: ``30d``, ``1w2d``, ``36h``; and how long a probe may take."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from .quoting import quoted
 # Seconds in each unit. Months and years are left out: they are not always equally long.
 UNITS = {"w": 7 * 24 * 3600, "d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
 MAX_SECONDS = 36_525 * 24 * 3600  # a hundred years: dates stay within what certificates and registries can hold
+
+MOST_SECONDS = 86_400  # of a probe
 
 # Largest unit first, each at most once. A pattern of digits only, so that no other alphabet's digits count.
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in UNITS) + r"\Z")
@@ -34,3 +36,10 @@ def parse_duration(text: str) -> int:
     if seconds > MAX_SECONDS:
         raise ValueError(f"{quoted(text)} is more than a hundred years: give a shorter one")
     return seconds
+
+
+def time_problems(seconds: int) -> list[str]:
+    """What is wrong with the option ``timeout`` of a probe."""
+    if seconds <= 0:
+        return [f"timeout: {seconds} is too short: give seconds above 0"]
+    return [f"timeout: {seconds} is too long: give at most {MOST_SECONDS} seconds, which is a day"] if seconds > MOST_SECONDS else []

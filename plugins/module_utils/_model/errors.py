@@ -13,6 +13,8 @@ from typing import Any
 
 from .grouping import told
 
+_UNREACHABLE = ("library_missing", "library_invalid", "library_init_failed", "no_token")
+
 
 class KeyfleetError(Exception):
     """Base of every error that is meant for a person.
@@ -76,3 +78,8 @@ class Defect(Exception):
         super().__init__(text)
         self.text = text
         self.trace = trace
+
+
+def is_unreachable(error: KeyfleetError) -> bool:
+    """Whether the token cannot be reached at all, so that another member may serve in its place. One that is busy can be."""
+    return error.code in _UNREACHABLE or (isinstance(error, Cryptoki) and error.device and error.rv != "CKR_SESSION_COUNT")

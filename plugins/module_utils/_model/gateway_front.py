@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .config_words import config_word, has_control
-from .tokens.instance_spec import name_problem
+from .tokens.instance_names import name_problem
 from .tokens.vendors import default_libraries
 
 HEALTH_PORTS = (4440, 4441)

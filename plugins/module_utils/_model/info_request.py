@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .durations import time_problems
 from .errors import InputError
-from .status_request import time_problems
 from .tokens.connection_request import ConnectionRequest, Login
 from .tokens.selectors import TokenSelector
 from .tokens.starting import Starting

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .durations import time_problems
 from .errors import InputError
 from .expectation import Expectation
 from .gateway_status import GatewayRequest
@@ -20,15 +21,6 @@ from .quoting import quoted
 from .records import InstanceRecord, TokenRecord
 from .site.undeclared import Declared
 from .tokens.connection_request import Login
-
-MOST_SECONDS = 86_400
-
-
-def time_problems(seconds: int) -> list[str]:
-    """What is wrong with the option ``timeout`` of a probe."""
-    if seconds <= 0:
-        return [f"timeout: {seconds} is too short: give seconds above 0"]
-    return [f"timeout: {seconds} is too long: give at most {MOST_SECONDS} seconds, which is a day"] if seconds > MOST_SECONDS else []
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from .._model.certificates.spec import parse_certificate
+from .._model.certificates.request import parse_certificate
 from .._model.declared import is_absent
 from .._model.site.declaration import Declaration
 from . import options

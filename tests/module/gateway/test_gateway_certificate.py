@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import writing
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway import gateway_certificate as engine
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.p12_file import GIVEN, SELF_SIGNED
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest
@@ -600,7 +600,7 @@ def test_a_write_that_fails_leaves_the_old_file(place: Place, monkeypatch: pytes
     def broken(*_args: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(private_files.os, call, broken)
+    monkeypatch.setattr(writing.os, call, broken)
     with pytest.raises(KeyfleetError, match="cannot be written: Read-only file system") as caught:
         converge({"path": str(place.path), "common_name": "new"})
     assert (caught.value.code, caught.value.changed) == ("path_unwritable", False)
@@ -646,11 +646,11 @@ def test_a_run_that_is_killed_leaves_the_old_file(place: Place) -> None:
     old = ok(place.run())
     program = (
         "import os, signal, sys, json\n"
-        "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files\n"
+        "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import writing\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest\n"
         "from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context\n"
-        "private_files.os.replace = lambda *_args: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "writing.os.replace = lambda *_args: os.kill(os.getpid(), signal.SIGKILL)\n"
         "request = GatewayCertificateRequest.parse(json.load(sys.stdin))\n"
         "converge(request, Context(check_mode=False, run='r', warn=print))\n"
     )

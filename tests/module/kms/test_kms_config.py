@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import private_files
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import writing
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files.toml_text import parse
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms import kms_config as engine
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
@@ -504,7 +504,7 @@ def test_a_write_that_fails_leaves_the_old_file(hsm: Hsm, monkeypatch: pytest.Mo
     def broken(*_args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_files.os, call, broken)
+    monkeypatch.setattr(writing.os, call, broken)
     with pytest.raises(KeyfleetError, match="cannot be written: No space left on device") as caught:
         converge(hsm, entry(hsm, admins=["new"]))
     assert caught.value.code == "config_unwritable"

@@ -16,8 +16,9 @@ from ..._cryptoki import certificates as cryptoki
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
+from ..._model.certificates.request import CertificateRequest
 from ..._model.certificates.scheme import Scheme
-from ..._model.certificates.spec import CertificateRequest, CertificateSpec
+from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, Refused, RegistryError
 from ..._model.keys.generations import own_id
 from ..._model.keys.layout import EVIDEN, PKCS11, certificate_id
@@ -37,8 +38,9 @@ from ..x509.building import build_self_signed
 from ..x509.bundle import certificates_in
 from ..x509.reading import FoundCertificate, is_due, iso
 from .key import CertifiedKey, find_key, keys_called, later_generations, several
-from .plan import CertificatePlan, Stored, of_key, plan_absent, plan_import, plan_nothing, plan_self_signed
+from .plan import CertificatePlan, plan_absent, plan_import, plan_nothing, plan_self_signed
 from .request_file import RequestPlan, check_folder, plan_request, write_request
+from .stored import Stored, of_key
 
 _MAX_BYTES = 1024 * 1024
 _VALUES = ("certificate", "fingerprint", "not_before", "not_after", "serial_number", "subject")

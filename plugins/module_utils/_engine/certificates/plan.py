@@ -13,23 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..._cryptoki.certificates import CertificateObject
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import Refused
-from ..._model.keys.layout import certificate_ids
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Step
 from ..x509.building import wanted_profile
-from ..x509.reading import FoundCertificate, is_due, key_fingerprint, read_certificate
+from ..x509.reading import FoundCertificate, is_due, key_fingerprint
 from .key import CertifiedKey
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A certificate on the token, and what it says."""
-
-    item: CertificateObject
-    found: FoundCertificate
+from .stored import Stored, age, by_age
 
 
 @dataclass(frozen=True)
@@ -49,33 +40,6 @@ class CertificatePlan:
     @property
     def changes(self) -> bool:
         return self.stores or bool(self.remove)
-
-
-def of_key(objects: Sequence[CertificateObject], label: str, key_id: bytes | None, spki: bytes | None = None) -> list[Stored]:
-    """The certificates with this label and, unless it is None, the CKA_ID that those of this key have, in any layout; with ``spki`` also
-    those of this public key, whatever theirs is. Others are nobody's business here.
-
-    That of a key without a label is known by the CKA_ID alone: it may have a label.
-    """
-    ids = certificate_ids(key_id) if key_id is not None else ()
-    found = [Stored(item, read_certificate(item.der)) for item in objects if item.label == label or (not label and item.key_id in ids)]
-    return [
-        one
-        for one in found
-        if one.item.key_id in ids or (label and key_id is None) or (label and spki is not None and one.found.spki == spki)
-    ]
-
-
-def by_age(stored: Sequence[Stored]) -> tuple[Stored, ...]:
-    """The one that lives longest first. In the same order in each run, whatever that of the token's search is."""
-
-    return tuple(sorted(stored, key=lambda one: _age(one.found)))
-
-
-def _age(found: FoundCertificate) -> tuple[bool, float, str]:
-    """Least for the certificate that lives longest; of equal ones the same each time."""
-    end = found.not_after
-    return end is None, 0.0 if end is None else -end.timestamp(), found.fingerprint
 
 
 def _steps(spec: CertificateSpec, after: dict[str, Any] | None, kept: Stored | None, remove: Sequence[Stored]) -> tuple[Step, ...]:
@@ -119,7 +83,7 @@ def plan_import(
         mine = [one for one in given if one.spki == key.spki]
         if not mine:
             raise _mismatch(spec, given, key)
-        chosen = min(mine, key=_age)
+        chosen = min(mine, key=age)
     for one in stored:
         if one.item.der == chosen.der:
             return _keep(spec, one, stored)

@@ -21,7 +21,7 @@ from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError, Refused
 from ..._model.plan import CHANGE, CREATE, KEEP, Step
-from ..files.private_files import write_private
+from ..files.writing import write_private
 from ..x509.building import build_request, wanted_profile
 from ..x509.reading import key_fingerprint, profile, spki_of, unreadable
 from .key import CertifiedKey

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..._model.certificates.gateway_request import key_words
 from ..._model.errors import KeyfleetError
-from ..files.private_files import write_private
+from ..files.writing import write_private
 from ..x509.reading import FoundCertificate, iso, read_certificate, spki_of, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called

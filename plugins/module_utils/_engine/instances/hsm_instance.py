@@ -14,7 +14,7 @@ from typing import Any
 
 from ..._cryptoki.provider import Provider, Token, open_provider
 from ..._model.addresses import check_addresses, prefix_of, renumberings
-from ..._model.errors import InputError, KeyfleetError, Refused
+from ..._model.errors import InputError, KeyfleetError, Refused, is_unreachable
 from ..._model.plan import CHANGE, CREATE, DELETE, KEEP, Context, Outcome, Step, diff_of
 from ..._model.records import InstanceRecord, TokenRecord, identity_in
 from ..._model.tokens.identity import TokenIdentity
@@ -25,7 +25,6 @@ from ..._registry import instances as table
 from ..._registry import references, virtual_keys
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_any_login, with_refusals
-from ..tokens.serving import is_unreachable
 from . import token_setup
 from .in_use import described, reasons_of_files, reasons_of_tokens, refuse
 from .plan import Access, Look, TokenPlan, plan_token

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ..._model.errors import PinError
 from ..._model.tokens.instance_spec import TokenSpec
+from ..._model.tokens.pin_state import pin_missing
 from ..._model.tokens.secret import Secret
 from ..files.private_files import pin_of, read_pin, usable_pin_of
-from ..tokens.probe import pin_missing
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import open_session
 from ..._model.errors import KeyfleetError, PinError
 from ..._model.tokens.instance_spec import TokenSpec
-from ..._model.tokens.pin_state import NOT_SET, pin_state
+from ..._model.tokens.pin_state import NOT_SET, pin_missing, pin_state
 from ..._model.tokens.secret import TYPED, Secret
 from ..._model.tokens.selectors import TokenSelector
-from ..files.private_files import usable_pin_of, write_pin
-from ..tokens.probe import pin_missing, probe_token
+from ..files.private_files import usable_pin_of
+from ..files.writing import write_pin
+from ..tokens.probe import probe_token
 from .pins import Pins, pending_file, read_pins
 from .plan import Access, Found, Look, TokenPlan
 

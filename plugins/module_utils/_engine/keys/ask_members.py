@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..._model.errors import KeyfleetError
+from ..._model.errors import KeyfleetError, is_unreachable
 from ..._model.keys.objects import group_keys
 from ..._model.records import GroupRecord
 from ..._model.tokens.connection_request import Login
 from ..._registry import instances as table
 from ..._registry.database import Database
 from ..files.softhsm import hidden_objects
-from ..tokens.serving import Connection, connections_of, is_unreachable, reach
+from ..tokens.serving import Connection, connections_of, reach
 from .planning.member_answers import MemberAnswer, OtherMembers
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..._model.keys.objects import Key, KeyObject
 from ..._model.plan import DELETE
-from .planning.circumstances import Look
+from .planning.looking import Look
 from .planning.plan import KeyPlan
 
 LeftOver = tuple[KeyObject, bool]  # an object that holds nothing usable, and whether it is removed

@@ -40,12 +40,12 @@ from .ask_members import other_members
 from .done import nothing_done
 from .look import EmptyToken, TokenLook
 from .planning.circumstances import Circumstances
+from .planning.looking import is_hollow
 from .planning.member_answers import OtherMembers
 from .planning.neighbours import Neighbours
 from .planning.other_members import generates
 from .planning.plan import KeyPlan
 from .planning.planner import not_for_eviden, plan_keys
-from .planning.repair import is_hollow
 from .results import Results
 
 

@@ -37,8 +37,8 @@ from ..._model.toml_values import same
 from ..._registry import events, groups, references, virtual_keys
 from ..._registry import instances as table
 from ..._registry.database import Database, open_database, registry_exists
-from ..files.private_files import replacing
 from ..files.toml_text import parse, render
+from ..files.writing import replacing
 from . import tokens as kms_tokens
 from .existing import Existing, read_existing
 from .file_probe import probe_file

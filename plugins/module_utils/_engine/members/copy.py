@@ -33,9 +33,10 @@ from ..._model.records import PendingKey
 from ..._model.uids import key_id_text, uid
 from ..._registry import events, pending_keys
 from ..._registry.database import Database
-from ..tokens.child import Talk, error_of
+from ..tokens.child import error_of
 from ..tokens.connection import Target
 from ..tokens.refused_pins import note_login
+from ..tokens.talk import Talk
 from .copy_sides import PRESENT, UNSURE, Destination, Source, key_of_answer, serve
 
 SECONDS = 120.0  # for one answer of a token; making an RSA pair is the slowest

@@ -29,7 +29,7 @@ from ..._model.keys.objects import Key, KeyName, KeyObject, group_keys, laid_out
 from ..._model.keys.post_quantum import PARAMETER_SETS
 from ..._model.keys.types import CLASS_OPERATIONS, KEY_TYPES, PRIVATE, PUBLIC
 from ..keys.look import TokenLook
-from ..keys.planning.repair import is_hollow
+from ..keys.planning.looking import is_hollow
 from ..tokens.child import error_fields
 from ..tokens.connection import Target, open_target
 

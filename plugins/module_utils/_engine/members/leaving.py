@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from ..._model.errors import InputError, KeyfleetError
+from ..._model.errors import InputError, KeyfleetError, is_unreachable
 from ..._model.groups.member_comparison import Disagreement
 from ..._model.groups.spec import ConnectionSpec
 from ..._model.records import GroupRecord, InstanceRecord, VirtualKey
 from ..._registry.database import Database
 from ..tokens.choice import chosen_tokens, find_instance
-from ..tokens.serving import is_unreachable
 from ..virtual_keys.identity import facts_of_keys, facts_of_record
 from .comparison import Member, MemberReport
 from .repair import Repairs

@@ -31,7 +31,7 @@ from ..._model.faults import ends_probe
 from ..._model.keys.layout import EVIDEN
 from ..._model.keys.objects import Key, group_keys
 from ..certificates.key import CertifiedKey
-from ..certificates.plan import Stored, by_age, of_key
+from ..certificates.stored import Stored, by_age, of_key
 from ..x509.reading import FoundCertificate, iso, spki_of, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called

@@ -21,7 +21,7 @@ from typing import Any
 from ..._model.errors import KeyfleetError, Refused
 from ..._model.export_document import FAMILY
 from ..._model.plan import CHANGE, CREATE, KEEP, Step
-from ..files.private_files import write_private
+from ..files.writing import write_private
 from ..files.yaml_text import read_yaml, to_nice_yaml
 
 MODE = 0o644

@@ -25,7 +25,8 @@ from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, RegistryError
 from ..._model.keys.layout import EVIDEN
-from ..._model.keys.misfits import ANEW, DROP, PUBLIC_KEY, RENAME, RESTORE, LayoutNote, Misfit, Names, misfits
+from ..._model.keys.misfits import ANEW, DROP, PUBLIC_KEY, RENAME, RESTORE, LayoutNote, Misfit, misfits
+from ..._model.keys.object_names import Names
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.plan import CHANGE, CREATE, DELETE, Step
 from ..._registry import events, pending_layouts

@@ -17,15 +17,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..._model import underway
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, TokenError
 
 END = b"end"  # what a child writes behind its last answer
-_GOODBYE = 10.0  # seconds to close a session after the last request
 
 
 def write_line(pipe: int, value: Any) -> None:
@@ -89,7 +87,7 @@ def how_it_ended(status: int, page: underway.Page) -> str:
     return f"{what}{call} (signal {-code})"
 
 
-def _read(pipe: int, seconds: float) -> tuple[bytes, bool]:
+def read_all(pipe: int, seconds: float) -> tuple[bytes, bool]:
     """What the child wrote, and whether the time ran out."""
     deadline = time.monotonic() + seconds
     parts: list[bytes] = []
@@ -117,7 +115,7 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
         run_here(work, writing, page)
     os.close(writing)
     try:
-        data, late = _read(reading, seconds)
+        data, late = read_all(reading, seconds)
     finally:
         os.close(reading)
         # It is done, or its time is up, or we are being interrupted: in no case does it live on.
@@ -131,77 +129,3 @@ def run_in_child(work: Callable[[], Iterable[Any]], seconds: float, what: str) -
         text = f"{what} gave no answer within {seconds:g} seconds (timeout): it hung{page.read()}."
         return answers, KeyfleetError(text, code="probe_timeout")
     return answers, KeyfleetError(f"{what}: {how_it_ended(status, page)}. Look at the vendor's log.", code="probe_crashed")
-
-
-class Talk:
-    """A child that answers requests, one line of JSON each way (bytes are hex), until it is closed or this process is gone.
-
-    ``serve`` gets the requests and gives one answer to each; it must not raise. What it holds in memory before the fork, PINs for
-    example, passes through no argument, environment or pipe. It ends by itself when this process dies: the pipes that the children
-    before it hold are named by ``others``, so that no child keeps another's open.
-    """
-
-    def __init__(self, serve: Callable[[Iterator[Any]], Iterable[Any]], what: str, others: Sequence[Talk] = ()) -> None:
-        self.what = what
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        self._alive, self._status = True, 0
-        self._page = underway.Page()
-        self._child = os.fork()
-        if self._child == 0:
-            for descriptor in (self._requests, self._answers, *(pipe for talk in others for pipe in (talk._requests, talk._answers))):
-                os.close(descriptor)
-            run_here(lambda: serve(_requests_of(requests)), answers, self._page)
-        os.close(requests)
-        os.close(answers)
-
-    def ask(self, request: Any, seconds: float | None) -> Any:
-        """The answer to a request; ``seconds`` None waits as long as it takes.
-
-        Raises :class:`KeyfleetError` with code ``exchange_timeout`` or ``exchange_crashed``, and then the child is dead.
-        """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        parts: list[bytes] = []
-        try:
-            write_line(self._requests, request)
-            while not (parts and b"\n" in parts[-1]):
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not select.select([self._answers], [], [], left)[0]:
-                    self._kill()
-                    text = f"{self.what} gave no answer within {seconds:g} seconds (timeout): it hung{self._page.read()}."
-                    raise KeyfleetError(text, code="exchange_timeout")
-                part = os.read(self._answers, 65536)
-                if not part:
-                    raise BrokenPipeError
-                parts.append(part)
-        except BrokenPipeError:
-            text = f"{self.what}: {how_it_ended(self._kill(), self._page)}. Look at the vendor's log."
-            raise KeyfleetError(text, code="exchange_crashed") from None
-        return parsed(b"".join(parts).partition(b"\n")[0])  # a child that is done says so behind its last answer
-
-    def _kill(self) -> int:
-        """Its wait status: where it had ended before, how it did."""
-        if self._alive:
-            self._alive = False
-            os.kill(self._child, signal.SIGKILL)
-            _child, self._status = os.waitpid(self._child, 0)
-        return self._status
-
-    def __enter__(self) -> Talk:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """No more requests: the child closes its session and ends. One that does not is killed."""
-        os.close(self._requests)
-        try:
-            if self._alive:
-                _read(self._answers, _GOODBYE)
-        finally:
-            os.close(self._answers)
-            self._kill()
-
-
-def _requests_of(pipe: int) -> Iterator[Any]:
-    with os.fdopen(pipe, "rb") as lines:
-        for line in lines:
-            yield parsed(line)

@@ -19,6 +19,7 @@ from ..._model.errors import InputError, PinError, TokenError
 from ..._model.keys.layout import PKCS11
 from ..._model.records import InstanceRecord, TokenRecord
 from ..._model.tokens.connection_request import ConnectionRequest, Login
+from ..._model.tokens.pin_state import pin_missing
 from ..._model.tokens.secret import TYPED, Pin, Secret
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.tokens.starting import Starting
@@ -26,7 +27,6 @@ from ..._registry import instances as table
 from ..._registry.database import Database
 from ..files.private_files import read_pin
 from .choice import chosen_token, find_instance
-from .probe import pin_missing
 from .refused_pins import Tried, check_not_refused, note_login
 
 

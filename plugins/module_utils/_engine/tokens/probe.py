@@ -14,16 +14,11 @@ from typing import Any
 from ..._cryptoki.probing import probe as round_trip
 from ..._cryptoki.provider import Provider, Token
 from ..._cryptoki.session import Session, open_session
-from ..._model.errors import Cryptoki, KeyfleetError, PinError, TokenError
-from ..._model.tokens.pin_state import pin_state
+from ..._model.errors import Cryptoki, KeyfleetError, TokenError
+from ..._model.tokens.pin_state import pin_missing, pin_state
 from ..._model.tokens.secret import Pin
 from ..._model.tokens.selectors import TokenSelector
 from ..._model.tokens.status import TokenStatus, fault_fields
-
-
-def pin_missing(token: object) -> PinError:
-    """No PIN is known for a token that wants a login."""
-    return PinError(f"{token}: no PIN is known for it. Give pin or pin_file.", code="pin_missing")
 
 
 def probe_token(

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
-from ..._model.errors import Cryptoki, InputError, KeyfleetError, TokenError
+from ..._model.errors import InputError, KeyfleetError, TokenError, is_unreachable
 from ..._model.plan import Context
 from ..._model.records import GroupRecord, InstanceRecord, TokenRecord
 from ..._model.tokens.connection_request import Login
@@ -28,8 +28,6 @@ from ..._registry import instances as table
 from ..._registry.database import Database
 from .choice import find_named
 from .connection import Target, open_target, target_of
-
-_UNREACHABLE = ("library_missing", "library_invalid", "library_init_failed", "no_token")
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,6 @@ class Reached:
     @property
     def shown(self) -> dict[str, Any]:
         return self.connection.shown(self.session.token.slot_id)
-
-
-def is_unreachable(error: KeyfleetError) -> bool:
-    """Whether the token cannot be reached at all, so that another member may serve in its place. One that is busy can be."""
-    return error.code in _UNREACHABLE or (isinstance(error, Cryptoki) and error.device and error.rv != "CKR_SESSION_COUNT")
 
 
 def find_group(database: Database, name: str) -> GroupRecord:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..quoting import quoted
-from ..tokens.instance_spec import name_problem
+from ..tokens.instance_names import name_problem
 from ..tokens.selectors import TokenSelector
 
 _SELECTORS = ("token_label", "token_serial", "slot")

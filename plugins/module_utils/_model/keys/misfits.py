@@ -13,30 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .layout import EVIDEN, certificate_id, public_id, public_label
+from .object_names import CertificateName, Names
 from .objects import Key, KeyObject
 from .types import KEY_TYPES
 
 PUBLIC_KEY, CERTIFICATE = "public_key", "certificate"
 # How: write the names, make it anew and destroy the old one, destroy the old one, make it again from a note.
 RENAME, ANEW, DROP, RESTORE = "rename", "anew", "drop", "restore"
-
-
-class Names(NamedTuple):
-    """CKA_ID and CKA_LABEL of an object."""
-
-    id: bytes
-    label: str
-
-    def shown(self) -> dict[str, str]:
-        return {"id": self.id.hex(), "label": self.label}
-
-
-class CertificateName(NamedTuple):
-    """A certificate on a token. ``value`` is its DER."""
-
-    handle: int
-    names: Names
-    value: bytes
 
 
 class Problem(NamedTuple):

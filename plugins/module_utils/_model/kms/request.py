@@ -18,7 +18,8 @@ from typing import Any
 
 from ..declared import is_absent
 from ..quoting import bracketed, quoted
-from ..tokens.instance_spec import name_problem, parse_instance, read_login
+from ..tokens.instance_names import name_problem
+from ..tokens.instance_spec import parse_instance, read_login
 from ..tokens.secret import PINPAD
 from ..toml_values import plain
 from ..uids import model_problem

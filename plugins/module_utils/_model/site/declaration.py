@@ -21,7 +21,8 @@ from ..declared import is_absent
 from ..durations import parse_duration
 from ..groups.spec import group_name_problem
 from ..quoting import listed
-from ..tokens.instance_spec import name_problem, read_login
+from ..tokens.instance_names import name_problem
+from ..tokens.instance_spec import read_login
 from ..tokens.secret import PINPAD
 
 Entry = Mapping[str, Any]

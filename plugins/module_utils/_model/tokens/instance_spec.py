@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -17,13 +16,11 @@ from ..errors import InputError, KeyfleetError
 from ..keys.layout import PKCS11
 from ..quoting import quoted
 from ..uids import model_problem
+from .instance_names import name_problem
 from .secret import PINPAD, Secret, option_problems
 from .selectors import TokenSelector
 from .starting import Starting
 from .vendors import LIBRARIES, default_libraries
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-
 
 # Ansible's words for booleans.
 _TRUE, _FALSE = frozenset({"y", "yes", "on", "1", "true", "t", "1.0"}), frozenset({"n", "no", "off", "0", "false", "f", "0.0"})
@@ -76,13 +73,6 @@ class InstanceSpec:
     def libraries(self) -> tuple[str, ...]:
         """Where to look for the provider, best first."""
         return (self.library,) if self.library else default_libraries(self.model)
-
-
-def name_problem(name: str) -> str | None:
-    """Why ``name`` cannot be an instance's name, or None."""
-    if not _NAME.match(name):
-        return f"{quoted(name)} is no instance name: begin with a letter or digit and use letters, digits, '.', '_' and '-'"
-    return None
 
 
 def read_login(value: object) -> bool | str | None:

@@ -65,3 +65,8 @@ def check_login_allowed(flags: Collection[str], token: str, *, so: bool = False,
             code="pin_final_try" if state == FINAL_TRY else "pin_count_low",
             details={"pin_state": state},
         )
+
+
+def pin_missing(token: object) -> PinError:
+    """No PIN is known for a token that wants a login."""
+    return PinError(f"{token}: no PIN is known for it. Give pin or pin_file.", code="pin_missing")

@@ -18,7 +18,7 @@ from ...._model.plan import CHANGE, CREATE, DELETE, KEEP, REPLACE
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
 from ...virtual_keys.identity import PAIR, facts, is_another, known_as
-from .circumstances import Look
+from .looking import Look
 from .plan import RECORD, REMOVE_PRIVATE, REPAIR, AttributeChange, KeyPlan, Refusal, unless
 
 _BY_NAME = {name.upper() for name in OPERATIONS}

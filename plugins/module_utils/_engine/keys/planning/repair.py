@@ -21,23 +21,13 @@ from ...._model.keys.layout import EVIDEN, public_id
 from ...._model.keys.material import KeyMaterial
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
-from ...._model.keys.types import KEY_TYPES, PUBLIC
+from ...._model.keys.types import PUBLIC
 from ...._model.records import VirtualKey
-from .circumstances import Circumstances, Look
+from .circumstances import Circumstances
+from .looking import is_hollow
 from .plan import REPAIR, KeyPlan, Refusal
 
 _REPAIR = "say repair: true"
-
-
-def is_hollow(item: KeyObject, look: Look) -> bool:
-    """Whether a key object of a type that we make holds nothing usable, for certain. What cannot be told is not hollow."""
-    if item.type == "unknown":
-        return True
-    if item.type not in KEY_TYPES:
-        return False
-    if item.kind == PUBLIC:
-        return item.public_key is None
-    return item.empty or look.empty(Key(**{item.kind: item}))
 
 
 def _ours(spec: KeySpec, items: Iterable[KeyObject], circumstances: Circumstances) -> bool:

@@ -16,8 +16,9 @@ from ...._model.keys.spec import MADE, KeySpec
 from ...._model.keys.types import PRIVATE, PUBLIC
 from ...._model.records import VirtualKey
 from ...._model.scope import Scope
-from .circumstances import Circumstances, Look
+from .circumstances import Circumstances
 from .key_index import KeyIndex
+from .looking import Look
 from .plan import Refusal
 from .record_index import RecordIndex
 from .unverified import remembered

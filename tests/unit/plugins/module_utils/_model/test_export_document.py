@@ -30,7 +30,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types imp
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import KEEP
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.scope import Scope
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import KEYS
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.key_options import KEYS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import KEY_TYPES
-from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.arguments import Check
 from argument_specs import MODULES, arguments, places, spec_of
 
-SPEC = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.KEYS)
+SPEC = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, key_options.KEYS)
 TOKENS = options.merge(options.INSTANCE)
 TYPES = ", ".join(KEY_TYPES)
 CURVES = "P-256, P-384, P-521, secp256k1, brainpoolP256r1, brainpoolP384r1, brainpoolP512r1"

@@ -16,7 +16,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.groups.spec im
     in_order,
     selector_options,
 )
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import name_problem
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_names import name_problem
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import GROUP
 from hypothesis import given

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.misfits import CertificateName, LayoutNote, Names, misfits
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.misfits import LayoutNote, misfits
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.object_names import CertificateName, Names
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key, KeyObject, group_keys, laid_out
 from plain_keys import half, named, pair, secret
 

@@ -9,12 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import (
-    EXTENDED_KEY_USAGES,
-    KEY_USAGES,
-    CertificateRequest,
-    parse_certificate,
-)
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.request import CertificateRequest, parse_certificate
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import EXTENDED_KEY_USAGES, KEY_USAGES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.connection_request import ConnectionRequest, Login
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.options import CERTIFICATE, CONNECTION, PIN_SAFETY, PROVIDER, merge

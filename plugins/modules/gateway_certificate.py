@@ -240,16 +240,21 @@ failure:
   sample: {code: path_foreign, details: {}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.gateway_request import GatewayCertificateRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import CRYPTOGRAPHY, run
 
 
 def main() -> None:
+    def engine(request: GatewayCertificateRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.gateway.gateway_certificate import converge
+
+        return converge(request, context)
+
     module = GuardedModule(argument_spec=options.GATEWAY_CERTIFICATE, supports_check_mode=True)
-    run(module, GatewayCertificateRequest.parse, converge, needs=(CRYPTOGRAPHY,))
+    run(module, GatewayCertificateRequest.parse, engine, needs=(CRYPTOGRAPHY,))
 
 
 if __name__ == "__main__":

@@ -429,9 +429,8 @@ failure:
       key: 0c9a4f7d2b1e6a8c3d5f7091b2a4c6e8f0d1b3a5978c6e4d2f0a1b3c5d7e9f01
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.request import CertificateRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
@@ -441,8 +440,14 @@ NEEDS = ("pkcs11", "cryptography.x509.verification")
 
 
 def main() -> None:
+    def engine(request: CertificateRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.hsm_certificate import converge
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+
+        return apart(converge)(request, context)
+
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, options.PIN_SAFETY, options.CERTIFICATE)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), CertificateRequest.parse, apart(converge), needs=NEEDS)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), CertificateRequest.parse, engine, needs=NEEDS)
 
 
 if __name__ == "__main__":

@@ -428,16 +428,21 @@ failure:
   sample: {code: no_token, details: {}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_info import look
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.info_request import InfoRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
+    def engine(request: InfoRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_info import look
+
+        return look(request, context)
+
     spec = options.merge(options.REGISTRY, options.INFO, options.PIN_SAFETY)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), InfoRequest.parse, look)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), InfoRequest.parse, engine)
 
 
 if __name__ == "__main__":

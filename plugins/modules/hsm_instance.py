@@ -409,8 +409,7 @@ failure:
   sample: {code: pin_incorrect, details: {device_fault: false, pin_state: low, serial: e00b4b43d3881a0c}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances.hsm_instance import converge
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -418,12 +417,18 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import ru
 
 
 def main() -> None:
+    def engine(request: InstanceRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances.hsm_instance import converge
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+
+        return apart(converge, InstanceRequest.without_library)(request, context)
+
     spec = options.merge(options.REGISTRY, options.INSTANCE, options.INSTANCE_STATE, options.PIN_SAFETY)
     required_if = [("state", "present", ("model", "tokens"))]
     run(
         GuardedModule(argument_spec=spec, required_if=required_if, supports_check_mode=True),
         InstanceRequest.parse,
-        apart(converge, InstanceRequest.without_library),
+        engine,
     )
 
 

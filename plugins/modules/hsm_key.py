@@ -1037,17 +1037,22 @@ failure:
           Use another label, on_mismatch: keep to leave it, or on_mismatch: replace to destroy it and make another.
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.request import KeyRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import libraries_for_keys, run
 
 
 def main() -> None:
+    def engine(request: KeyRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.hsm_key import converge
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+
+        return apart(converge)(request, context)
+
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PROVIDER, options.PIN_SAFETY, key_options.KEYS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KeyRequest.parse, apart(converge), needs=libraries_for_keys)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KeyRequest.parse, engine, needs=libraries_for_keys)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ failure:
   sample: {code: no_instance, details: {registered: [primary]}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.status_request import StatusRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.fetch import fetch
@@ -133,8 +133,13 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import li
 
 
 def main() -> None:
+    def engine(request: StatusRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.hsm_status import report
+
+        return report(request, context)
+
     spec = options.merge(options.REGISTRY, options.STATUS_INFO, options.PIN_SAFETY)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), StatusRequest.parse, report, needs=libraries_for_status, fetch=fetch)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), StatusRequest.parse, engine, needs=libraries_for_status, fetch=fetch)
 
 
 if __name__ == "__main__":

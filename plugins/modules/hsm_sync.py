@@ -677,8 +677,7 @@ failure:
   sample: {code: token_changed, details: {}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.sync_request import SyncRequest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
@@ -686,8 +685,14 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import li
 
 
 def main() -> None:
+    def engine(request: SyncRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.sync.hsm_sync import converge
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.tokens.apart import apart
+
+        return apart(converge)(request, context)
+
     spec = options.merge(options.REGISTRY, options.CONNECTION, options.IN_GROUP, options.PIN_SAFETY, key_options.SYNC)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, apart(converge), needs=libraries_for_sync)
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), SyncRequest.parse, engine, needs=libraries_for_sync)
 
 
 if __name__ == "__main__":

@@ -293,16 +293,21 @@ failure:
   sample: {code: renumbering, details: {}}
 """
 
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms.kms_config import converge
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.kms.request import KmsConfigRequest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import Context, Outcome
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import GuardedModule
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.run import run
 
 
 def main() -> None:
+    def engine(request: KmsConfigRequest, context: Context) -> Outcome:
+        from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.kms.kms_config import converge
+
+        return converge(request, context)
+
     spec = options.merge(options.REGISTRY, options.PIN_SAFETY, options.KMS)
-    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KmsConfigRequest.parse, converge, needs=("pkcs11", "tomli_w"))
+    run(GuardedModule(argument_spec=spec, supports_check_mode=True), KmsConfigRequest.parse, engine, needs=("pkcs11", "tomli_w"))
 
 
 if __name__ == "__main__":

@@ -166,6 +166,14 @@ def test_modules_are_thin() -> None:
         assert (functions[0].end_lineno or 0) - functions[0].lineno < 20, path.name
 
 
+def test_a_module_that_goes_on_in_another_python_has_not_imported_its_engine_before() -> None:
+    """To compile it takes longer than all else that a Python does which only finds the one with the libraries."""
+    for path in (PLUGINS / "modules").glob("*.py"):
+        source = path.read_text()
+        early = [node.module for node in ast.parse(source).body if isinstance(node, ast.ImportFrom) and "._engine." in (node.module or "")]
+        assert bool(early) is ("needs=()" in source), path.name
+
+
 def test_no_parameter_is_read_by_name_below_the_edge() -> None:
     """A module's parameters become one frozen request, in ``_model``: below it nobody sees them."""
     for path in FILES:

@@ -76,7 +76,8 @@ def run(
 ) -> None:
     """Make a request of the parameters, hand it to ``engine`` and its outcome to Ansible. Does not return.
 
-    ``parse`` raises :class:`InputError` for parameters that make no request. ``needs`` names the libraries to import.
+    ``parse`` raises :class:`InputError` for parameters that make no request. ``needs`` names the libraries to import. ``engine`` imports
+    what it uses when it is called: the Python that Ansible starts may only be there to find the one that has the libraries.
     ``fetch`` gets pages, for the modules that do: Ansible sends what it imports with every module that imports it.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a

@@ -104,7 +104,9 @@ def fields() -> dict[str, list[str]]:
         "hsm_instances.tokens": list(options.TOKEN),
         "hsm_groups": [name for name in options.GROUP if name != "exclusive"],
         "hsm_groups.connections": list(options.GROUP["connections"]["options"]),
-        "hsm_keys": [name for name in (*options.IN_GROUP, *options.CONNECTION, *key_options.KEYS) if name not in ("pin", "pin_file", "in_use")],
+        "hsm_keys": [
+            name for name in (*options.IN_GROUP, *options.CONNECTION, *key_options.KEYS) if name not in ("pin", "pin_file", "in_use")
+        ],
         "hsm_keys.keys": list(key_options.KEYS["keys"]["options"]),
         site_certificates.VARIABLE: site_certificates.FIELDS,
     }

@@ -5,7 +5,7 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-# Options in BENCH_ARGS: --quick, --full, --rounds N.
+# Options in BENCH_ARGS: --quick, --full, --sync, --network, --payload, --rounds N.
 
 read -ra args <<<"${BENCH_ARGS:-}"
 export PYTHONPATH=$BUILD/collections:$ROOT/tests:$ROOT/tests/support

@@ -28,6 +28,7 @@ MOST = {
     "kms_config": 174,
 }
 _LOOSE = 8
+FOLDER = "ansible_collections/keyfleet/hsm/plugins/"
 # Whether what fetches pages goes along.
 FETCHES = {"hsm_key": False, "hsm_status_info": True}
 
@@ -49,7 +50,18 @@ def test_what_is_sent_does_not_grow_unseen(name: str) -> None:
 
 def test_this_is_what_ansible_sends() -> None:
     for name, payload in sent(*(f"keyfleet.hsm.{name}" for name in FETCHES)).items():
-        module, folder = name.rpartition(".")[2], "ansible_collections/keyfleet/hsm/plugins/"
-        ours = {file.removeprefix(folder): size for file, size in payload["files"].items() if file.startswith(folder)}
+        module = name.rpartition(".")[2]
+        ours = {file.removeprefix(FOLDER): size for file, size in payload["files"].items() if file.startswith(FOLDER)}
         assert {file: size for file, size in ours.items() if not file.endswith("__init__.py")} == compressed(module)
         assert ("ansible/module_utils/urls.py" in payload["files"]) is FETCHES[module], name
+
+
+def test_an_import_is_charged_with_what_it_alone_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PLUGINS.parent / "tests")
+    from bench import payloads
+
+    files = {f"{FOLDER}{name}": size for name, size in compressed("host_look").items()}
+    brought = {(row[2], row[3]): int(row[1]) for row in payloads.heaviest("host_look", files)[1:]}
+    assert brought["modules/host_look.py", "_engine/host_look.py"] == 1
+    assert brought["modules/host_look.py", "_module/run.py"] == 3  # with naming and runtime, which nothing else imports
+    assert ("_module/run.py", "_module/guarded.py") not in brought  # the module imports it, too

@@ -197,6 +197,9 @@ due() {
     works || echo restart
   elif ! [ "$(reads | sha256sum)" = "$(cat "$run/reads" 2>/dev/null)" ]; then
     echo reload
+  elif [ -e "$run/worked" ] && systemctl is-active --quiet "$HELD_BY" && ! works; then
+    # A gateway was restarted, and nobody watched.
+    echo reload
   fi
 }
 
@@ -255,35 +258,43 @@ recovered() {
   done
 }
 
+# One look of the watch, which sets the pause until the next.
+look() {
+  if systemctl is-active --quiet "$HELD_BY"; then
+    if works; then
+      : >"$run/worked"
+      # As they are given now: this process knows those of its start.
+      "$0" settle "$name" 1
+      pause=$INTERVAL
+      return
+    fi
+  elif [ ! -e "$waiting" ]; then
+    pause=$INTERVAL
+    return
+  fi
+  found=$(flags) || return 0
+  may_log_in || {
+    pause=60
+    return
+  }
+  say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
+  if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
+    # It goes on with what it has until the new processes are there.
+    systemctl reload "$HELD_BY" || true
+  else
+    systemctl reset-failed "$HELD_BY" 2>/dev/null || true
+    systemctl restart "$HELD_BY" || true
+  fi
+  # Where it does not help, something else is wrong, which more logins do not mend.
+  recovered && pause=$INTERVAL || pause=$((pause < 300 ? pause * 2 : 600))
+}
+
+# Begins with a look: the key may have been lost while nobody watched.
 watch() {
   pause=$INTERVAL
+  look
   while sleep "$pause"; do
-    if systemctl is-active --quiet "$HELD_BY"; then
-      if works; then
-        # As they are given now: this process knows those of its start.
-        "$0" settle "$name" 1
-        pause=$INTERVAL
-        continue
-      fi
-    elif [ ! -e "$waiting" ]; then
-      pause=$INTERVAL
-      continue
-    fi
-    found=$(flags) || continue
-    may_log_in || {
-      pause=60
-      continue
-    }
-    say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
-    if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
-      # It goes on with what it has until the new processes are there.
-      systemctl reload "$HELD_BY" || true
-    else
-      systemctl reset-failed "$HELD_BY" 2>/dev/null || true
-      systemctl restart "$HELD_BY" || true
-    fi
-    # Where it does not help, something else is wrong, which more logins do not mend.
-    recovered && pause=$INTERVAL || pause=$((pause < 300 ? pause * 2 : 600))
+    look
   done
 }
 

@@ -54,13 +54,14 @@ def test_a_crash_in_a_change_of_the_pin(faulty: Faulty) -> None:
 
 
 DEFECT = """
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.instances import hsm_instance as engine
 from ansible_collections.keyfleet.hsm.plugins.modules import hsm_instance
 
 def a_defect(request, context):
     context.warn("before it")
     raise RuntimeError("with " + request.spec.tokens[0].pin.reveal())
 
-hsm_instance.converge = a_defect
+engine.converge = a_defect
 hsm_instance.main()
 """
 

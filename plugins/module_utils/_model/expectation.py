@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .certificates.spec import label_problem
-from .quoting import quoted
+from .certificates.spec import label_problem, parse_key_id
 from .records import InstanceRecord, TokenRecord
 from .tokens.selectors import TokenSelector
 from .tokens.status import TokenStatus
@@ -37,18 +36,12 @@ class Expectation:
     def parse(cls, options: Mapping[str, Any], where: str) -> tuple[Expectation, list[str]]:
         """The entry, and what is wrong with it, in words that begin with ``where``."""
         problems: list[str] = []
-        label, text, key_id, selector = options["label"], options["id"], None, None
+        label, text, selector = options["label"], options["id"], None
         if label is None and text is None:
             problems.append(f"{where}: give label, id or both")
         if label is not None and (problem := label_problem(label)):
             problems.append(f"{where}.label: {problem}")
-        if text is not None:
-            try:
-                key_id = bytes.fromhex(text)
-            except ValueError:
-                key_id = b""
-            if not key_id:
-                problems.append(f"{where}.id: {quoted(text)} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
+        key_id = parse_key_id(text, f"{where}.id", problems)
         if not (options["certificate"] or options["private_key"]):
             problems.append(f"{where}: certificate and private_key are both false, so nothing is expected")
         if any(options[name] is not None for name in _SELECTORS):

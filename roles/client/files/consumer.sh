@@ -144,10 +144,14 @@ note() {
   mv -f "$uses.new" "$uses"
 }
 
+# greeted: what a client sees that connects, with the host's OpenSSL, as any client.
+greeted() {
+  env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null 2>/dev/null
+}
+
 # shown: whether the service shows a certificate of its keys. Its old processes may still be the ones that answer.
 shown() {
-  served=$(env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null 2>/dev/null |
-    env -u OPENSSL_CONF openssl x509 -noout -pubkey 2>/dev/null) || return 1
+  served=$(greeted | env -u OPENSSL_CONF openssl x509 -noout -pubkey 2>/dev/null) || return 1
   certified=''
   for key in $KEYS; do
     file=$folder/${key%%=*}.pem
@@ -243,8 +247,7 @@ works() {
   if [ "$KIND" = sshd ]; then
     SSH_AUTH_SOCK=$SOCKET timeout 20 ssh-add -q -T "$folder/host.pub" 2>/dev/null
   else
-    # With the host's OpenSSL, as any client.
-    env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null >/dev/null 2>&1
+    greeted >/dev/null
   fi
 }
 

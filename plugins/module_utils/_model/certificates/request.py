@@ -20,7 +20,7 @@ from ..tokens.connection_request import ConnectionRequest
 from .alt_names import parse_alt_names
 from .names import parse_subject
 from .oids import is_oid
-from .spec import EXTENDED_KEY_USAGES, KEY_USAGES, CertificateSpec, label_problem
+from .spec import EXTENDED_KEY_USAGES, KEY_USAGES, CertificateSpec, label_problem, parse_key_id
 
 _OLD_USAGES = {"nonRepudiation": "contentCommitment"}  # the old name
 _MAX_PATH_LENGTH = 255
@@ -135,19 +135,6 @@ def _time_problems(params: Mapping[str, Any], problems: list[str]) -> tuple[int 
     return days, before
 
 
-def _key_id(params: Mapping[str, Any], problems: list[str]) -> bytes | None:
-    text = params.get("key_id")
-    if text is None:
-        return None
-    try:
-        key_id = bytes.fromhex(text)
-    except ValueError:
-        key_id = b""
-    if not key_id:
-        problems.append(f"key_id: {quoted(text)} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
-    return key_id
-
-
 def _current_problems(params: Mapping[str, Any]) -> list[str]:
     named = split_label(params["key_label"])[1]
     reasons = {
@@ -165,7 +152,7 @@ def parse_certificate(params: Mapping[str, Any]) -> tuple[CertificateSpec, list[
     """
     label, state = params["key_label"], params.get("state") or "present"
     problems: list[str] = []
-    key_id = _key_id(params, problems)
+    key_id = parse_key_id(params.get("key_id"), "key_id", problems)
     if (label or key_id is None) and (problem := label_problem(label)):
         problems.append(f"key_label: {problem}")
     current = params.get("generation") == "current"

@@ -113,3 +113,16 @@ def label_problem(label: str) -> str | None:
     if label != label.strip():
         return f"{quoted(label)} begins or ends with a blank"
     return None
+
+
+def parse_key_id(text: str | None, option: str, problems: list[str]) -> bytes | None:
+    """The CKA_ID that an option gives. Empty where it is none, which ``problems`` then say."""
+    if text is None:
+        return None
+    try:
+        key_id = bytes.fromhex(text)
+    except ValueError:
+        key_id = b""
+    if not key_id:
+        problems.append(f"{option}: {quoted(text)} is not hex: give CKA_ID as pairs of hex digits, for example 0a1b")
+    return key_id

@@ -39,6 +39,8 @@ class Trial:
     def __init__(self, site: Site, state: State) -> None:
         self.site, self.state = site, state
         self.args = set_up(site, state)
+        # A copy of the tokens, as every trial has one: SoftHSM lists objects and slots in the order of their files in the folder.
+        site.restore()
         self.before = site.look()
         first = self._run("")
         assert first.values and not first.failed, first

@@ -21,11 +21,13 @@ from typing import Any
 
 from .binding import pkcs11
 from .function_list import (
+    DESTROY_OBJECT,
     FIND_OBJECTS,
     FIND_OBJECTS_FINAL,
     FIND_OBJECTS_INIT,
     GET_ATTRIBUTE_VALUE,
     OK,
+    SET_ATTRIBUTE_VALUE,
     Attribute,
     SessionFunctions,
     Ulong,
@@ -129,12 +131,6 @@ class _Handle:
     def __getitem__(self, attribute: Any) -> Any:
         return self.real[attribute]
 
-    def __setitem__(self, attribute: Any, value: Any) -> None:
-        self.real[attribute] = value
-
-    def destroy(self) -> None:
-        self.real.destroy()
-
 
 class _Copied:
     """What python-pkcs11 takes for the copy of an object, and makes an object of: the handle that there is."""
@@ -172,6 +168,24 @@ def _class(kind: Any, operations: tuple[str, ...]) -> Any:
 
 def is_direct(raw: Any) -> bool:
     return isinstance(getattr(raw, "wrapper", None), _Handle)
+
+
+def destroy(raw: Any, doing: str) -> None:
+    """C_DestroyObject, and nothing before it. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
+    if is_direct(raw):
+        check(raw.wrapper.way.functions(DESTROY_OBJECT, raw.wrapper.handle), doing)
+    else:
+        raw.destroy()
+
+
+def write(raw: Any, name: str, value: Any, doing: str) -> None:
+    """C_SetAttributeValue of one attribute (its name without ``CKA_``), and nothing before it. Raises as :func:`destroy`."""
+    attribute = pkcs11.Attribute[name]
+    if is_direct(raw):
+        way = raw.wrapper.way
+        check(way.functions(SET_ATTRIBUTE_VALUE, raw.wrapper.handle, way.packed({attribute: value}), 1), doing)
+    else:
+        raw[attribute] = value
 
 
 def described(raw: Any, kind: Any, operations: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from .._model.faults import is_device_fault, number_name
 
 # Places in CK_FUNCTION_LIST: a version (two bytes, padded to a pointer) and then the functions in the order of PKCS#11 3.1, section 5.
 INITIALIZE, FINALIZE, GET_INFO, GET_TOKEN_INFO, INIT_TOKEN, DESTROY_OBJECT = 0, 1, 2, 6, 9, 22
-GET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL = 24, 26, 27, 28
+GET_ATTRIBUTE_VALUE, SET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT, FIND_OBJECTS, FIND_OBJECTS_FINAL = range(24, 29)
 ENCRYPT_INIT, ENCRYPT, ENCRYPT_FINAL, GENERATE_KEY, GENERATE_KEY_PAIR = 29, 30, 32, 58, 59
 
 OK, BUFFER_TOO_SMALL = 0, 0x150
@@ -106,6 +106,7 @@ _Attributes, _Bytes = ctypes.POINTER(Attribute), ctypes.c_char_p
 _ARGUMENTS: dict[int, tuple[Any, ...]] = {
     DESTROY_OBJECT: (Ulong,),
     GET_ATTRIBUTE_VALUE: (Ulong, _Attributes, Ulong),
+    SET_ATTRIBUTE_VALUE: (Ulong, _Attributes, Ulong),
     FIND_OBJECTS_INIT: (_Attributes, Ulong),
     FIND_OBJECTS: (Ulongs, Ulong, Ulongs),
     FIND_OBJECTS_FINAL: (),

@@ -28,6 +28,7 @@ from .._model.keys.types import (
     operations_of,
 )
 from .._model.tokens.vendors import CUT_OFF_WITHOUT_TOKEN
+from . import direct
 from .allowed import ATTRIBUTE, unpacked
 from .attributes import read, read_value
 from .binding import able, pkcs11
@@ -193,10 +194,9 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
                     inventory.raw[item.handle] = raw
                 seen.add(int(raw.handle))
             for faceless in find_faceless(session, seen):
-                inventory.cut_off.append(
-                    KeyObject(handle=faceless.handle, kind="unknown", label="", key_id=b"", type="unknown", empty=True)
-                )
-                inventory.raw[faceless.handle] = faceless
+                handle = int(faceless.handle)
+                inventory.cut_off.append(KeyObject(handle=handle, kind="unknown", label="", key_id=b"", type="unknown", empty=True))
+                inventory.raw[handle] = faceless
     return inventory
 
 
@@ -227,27 +227,28 @@ def read_back(inventory: Inventory, key: Key) -> Key:
 
 def destroy(session: Session, inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
-    with writing(f"destroying the {item.kind} key '{item.label}'", "C_DestroyObject", lambda: item.handle not in handles(session)):
-        inventory.raw[item.handle].destroy()
+    doing = f"destroying the {item.kind} key '{item.label}'"
+    with writing(doing, "C_DestroyObject", lambda: item.handle not in handles(session)):
+        direct.destroy(inventory.raw[item.handle], doing)
     del inventory.raw[item.handle]  # the handle may be another's next
 
 
 def set_attribute(inventory: Inventory, item: KeyObject, name: str, value: bool) -> None:
     """Write one boolean attribute (its name without ``CKA_``). Called only where the value differs: providers rewrite the
     whole object, and a crash in the middle may cost the key."""
-    raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
+    raw = inventory.raw[item.handle]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}' to {str(value).lower()}"
     with writing(doing, "C_SetAttributeValue", lambda: bool(read_value(raw, name)) is value):
-        raw[attribute] = value
+        direct.write(raw, name, value, doing)
 
 
 def set_name(inventory: Inventory, item: KeyObject, name: str, value: bytes | str) -> None:
     """Write CKA_ID or CKA_LABEL of an object (the name without ``CKA_``). A crash in the middle may cost the object. Raises
     :class:`Cryptoki`."""
-    raw, attribute = inventory.raw[item.handle], pkcs11.Attribute[name]
+    raw = inventory.raw[item.handle]
     doing = f"setting CKA_{name} of the {item.kind} key '{item.label}'"
     with writing(doing, "C_SetAttributeValue", lambda: bool(read_value(raw, name) == value)):
-        raw[attribute] = value
+        direct.write(raw, name, value, doing)
 
 
 def read_named(session: Session, label: str | None, key_id: bytes | None, found: Inventory | None = None) -> Inventory:

@@ -19,6 +19,7 @@ from typing import Any
 
 from .._model.errors import Cryptoki
 from .._model.keys.objects import Key, KeyObject
+from . import direct
 from .allowed import ATTRIBUTE, unpacked
 from .attributes import read
 from .binding import pkcs11
@@ -103,8 +104,8 @@ def _is_taken(make: Make, given: Templates) -> bool:
     except Cryptoki:
         return False
     for raw in raws:
-        with suppress(pkcs11.PKCS11Error):
-            raw.destroy()
+        with suppress(pkcs11.PKCS11Error, Cryptoki):
+            direct.destroy(raw, "destroying a key of the session")
     return True
 
 
@@ -203,9 +204,9 @@ def _destroy(session: Session, inventory: Inventory, label: str, raws: Iterable[
     """Destroy what was made in this moment, by its handles: nothing else is lost with it. ``error`` says what came of it."""
     try:
         for raw in raws:
-            handle = int(raw.handle)
-            with writing(f"destroying key '{label}', which is not as asked", "C_DestroyObject", partial(_is_gone, session, handle)):
-                raw.destroy()
+            handle, doing = int(raw.handle), f"destroying key '{label}', which is not as asked"
+            with writing(doing, "C_DestroyObject", partial(_is_gone, session, handle)):
+                direct.destroy(raw, doing)
             inventory.raw.pop(handle, None)  # the handle may be another's next
     except Cryptoki as failure:
         error.details[CHANGED] = True

@@ -365,6 +365,23 @@ def test_a_thousand_keys_in_one_login_and_one_search(hsm: Hsm) -> None:
     assert registered_bytes(refused) <= 4_000
 
 
+def test_a_change_and_a_removal_are_one_call_each_whatever_was_read_before(hsm: Hsm) -> None:
+    """Handles come in any order, and the first of a sort is asked more than the others: the number of calls is the same."""
+    spied, log = hsm.spied()
+    spied.register()
+    keys = [{"label": f"dek-{number}", "type": "AES"} for number in range(12)]
+    ok(spied.keys(*keys))
+    for change, wanted, reads in (
+        ({"operations": ["encrypt"]}, {"C_SetAttributeValue": 12}, 2 * 12),  # looked at, and read back
+        ({"state": "absent"}, {"C_DestroyObject": 12}, 12),
+    ):
+        log.unlink()
+        ok(spied.keys(*({**key, **change} for key in keys)))
+        made = calls(log)
+        assert {name: made[name] for name in wanted} == wanted
+        assert made["C_GetAttributeValue"] <= reads + 5
+
+
 def test_functions_that_only_python_pkcs11_can_call_are_left_to_it(faulty: Faulty) -> None:
     """p11-kit's client gives each caller functions of its own, and a session of one is unknown to the others."""
     kinds = ("Ed25519", "DES3", "GENERIC_SECRET")

@@ -15,8 +15,14 @@ import pkcs11
 import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki import attributes, direct
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.direct import Way, read_at_once
-from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.function_list import GET_ATTRIBUTE_VALUE, Attribute
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.function_list import (
+    DESTROY_OBJECT,
+    GET_ATTRIBUTE_VALUE,
+    SET_ATTRIBUTE_VALUE,
+    Attribute,
+)
 from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.mapping import attribute_mapper
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import Cryptoki
 
 NAMES = ("CLASS", "KEY_TYPE", "LABEL", "ID", "ENCRYPT", "VALUE_LEN", "MODULUS", "EC_PARAMS", "EC_POINT")
 NONE, OK, SENSITIVE, TYPE_INVALID, BUFFER_TOO_SMALL, DEVICE_ERROR = 2**64 - 1, 0, 0x11, 0x12, 0x150, 0x30
@@ -162,3 +168,24 @@ def test_an_object_has_the_methods_of_its_operations() -> None:
     direct.described(item, pkcs11.ObjectClass.SECRET_KEY, ("encrypt",))
     assert isinstance(item, pkcs11.SecretKey) and hasattr(item, "encrypt") and not hasattr(item, "decrypt")
     assert item.handle == 7
+
+
+def test_an_object_is_written_and_destroyed_in_one_call() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def call(index: int, handle: int, template: Any = (), count: int = 0) -> int:
+        asked.append((index, handle, count, *((place.type, place.value) for place in template)))
+        return OK
+
+    item = raw(call)
+    direct.write(item, "ENCRYPT", False, "setting it")
+    direct.destroy(item, "destroying it")
+    assert asked == [(SET_ATTRIBUTE_VALUE, 7, 1, (int(pkcs11.Attribute.ENCRYPT), b"")), (DESTROY_OBJECT, 7, 0)]
+
+
+def test_a_write_that_is_refused_names_the_cause() -> None:
+    item = raw(lambda *_arguments: DEVICE_ERROR)
+    for write in (lambda: direct.write(item, "LABEL", "new", "naming it"), lambda: direct.destroy(item, "naming it")):
+        with pytest.raises(Cryptoki, match="naming it failed: CKR_DEVICE_ERROR") as caught:
+            write()
+        assert caught.value.device

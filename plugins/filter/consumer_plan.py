@@ -51,6 +51,11 @@ options:
       - Folder of the sockets of the connections to gateways.
     type: str
     default: /run/keyfleet-client
+  current:
+    description:
+      - Labels of the generations that keys with C(generation=current) follow, as P(keyfleet.hsm.consumer_generations#filter) returns them.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -77,7 +82,9 @@ _value:
 """
 
 
-def consumer_plan(consumers: Any, hsms: Any, client_library: Any, way: Any, run: Any = "/run/keyfleet-client") -> dict[str, Any]:
+def consumer_plan(
+    consumers: Any, hsms: Any, client_library: Any, way: Any, run: Any = "/run/keyfleet-client", current: Any = None
+) -> dict[str, Any]:
     """Problems, consumers, and the PINs to prove."""
     # Here and not above: to find one filter Ansible loads them all, in the process of each task.
     from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumers import consumer_plan as build
@@ -86,7 +93,7 @@ def consumer_plan(consumers: Any, hsms: Any, client_library: Any, way: Any, run:
         raise AnsibleFilterError("keyfleet.hsm.consumer_plan: the input is not a list of mappings: give client_consumers")
     if way not in ("engine", "provider"):
         raise AnsibleFilterError(f"keyfleet.hsm.consumer_plan: way: {way!r} is unknown: use engine or provider")
-    plan = build(consumers, [str(name) for name in hsms], str(client_library), str(way), str(run))
+    plan = build(consumers, [str(name) for name in hsms], str(client_library), str(way), str(run), current or {})
     return {"problems": plan.problems, "consumers": plan.consumers, "proofs": plan.proofs}
 
 

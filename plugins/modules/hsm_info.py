@@ -88,6 +88,12 @@ options:
         the token refused before, and remembers one that is refused now. It is never created.
     type: path
     default: /var/lib/keyfleet/registry.db
+  labels:
+    description:
+      - Labels of keys. Of the token's objects only theirs are returned, those of all generations among them, as C(web@2) for V(web).
+      - By default all are.
+    type: list
+    elements: str
   timeout:
     description:
       - How many seconds everything together may take. A smart card may need a minute for an RSA key.
@@ -335,7 +341,8 @@ capabilities:
   sample:
     - {capability: encrypt, type: AES, mechanism: AES_GCM, works: true, code: null, error: null}
 objects:
-  description: The objects on the token that the session sees, at most 200. Values are never read.
+  description:
+    - The objects on the token that the session sees, at most 200, or those of O(labels). Values are never read.
   returned: when the library was called
   type: list
   elements: dict
@@ -364,6 +371,10 @@ objects:
     curve:
       description: Name of the curve.
       returned: for keys
+      type: str
+    fingerprint:
+      description: SHA-256 of the public key's DER in hex. V(null) where the token does not give the key.
+      returned: for public keys
       type: str
     operations:
       description: What it may be used for.

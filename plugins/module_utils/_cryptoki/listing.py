@@ -8,20 +8,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from itertools import islice
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from .._model.errors import Cryptoki
+from .._model.keys.generations import split_label
+from .._model.keys.objects import fingerprint_of
 from .._model.keys.types import PRIVATE, PUBLIC, SECRET, class_operations
 from .attributes import read
 from .binding import pkcs11
 from .errors import calling
-from .objects import describe
+from .objects import describe, found_objects
 from .session import Session
 
-_BATCH = 256  # handles per C_FindObjects
 _LONGEST = 200  # characters of a text that a token gives
 # Which flags each class of object has: PKCS#11 3.1, sections 4.4 (storage), 4.7 (keys) and 4.8 to 4.10.
 _EVERY = ("PRIVATE", "MODIFIABLE", "COPYABLE", "DESTROYABLE", "LOCAL")
@@ -33,27 +32,37 @@ _FLAGS = {
 }
 
 
-def show_objects(session: Session, most: int) -> Iterator[dict[str, Any] | None]:
+def show_objects(session: Session, most: int, labels: Collection[str] = ()) -> Iterator[dict[str, Any] | None]:
     """A line for each of the first ``most`` objects on the token that this session sees; None behind them where there are more.
 
-    What is wrong with one is its answer. Raises :class:`Cryptoki` where the search itself fails.
+    ``labels``: only those of these keys, in every generation; none means all. What is wrong with one is its answer, also where it cannot
+    be told whose it is. Raises :class:`Cryptoki` where the search itself fails.
     """
-    search = session.raw.get_objects({pkcs11.Attribute.TOKEN: True}, batch_size=_BATCH)
-    with calling(f"searching the objects of {session.token}", "C_FindObjects"), closing(search):
-        found = list(islice(search, most + 1))  # the search must be over before anything else is asked
-    for raw in found[:most]:
+    with calling(f"searching the objects of {session.token}", "C_FindObjects"):
+        found = found_objects(session, {pkcs11.Attribute.TOKEN: True})
+    shown = 0
+    for raw in found:
         try:
             with calling(f"reading an object of {session.token}", "C_GetAttributeValue"):
-                entry = show_object(raw)
+                if labels and not _is_of(raw, labels):
+                    continue
+                entry = show_object(raw) if shown < most else None
         except Cryptoki as error:
-            entry = {"class": None, "code": error.code}
+            entry = {"class": None, "code": error.code} if shown < most else None
         yield entry
-    if len(found) > most:
-        yield None
+        shown += 1
+        if entry is None:
+            return
+
+
+def _is_of(raw: Any, labels: Collection[str]) -> bool:
+    label = str(read(raw, ("CLASS", "LABEL"), known_by=("LABEL",)).get("LABEL", ""))
+    return label in labels or split_label(label)[0] in labels
 
 
 def show_object(raw: Any) -> dict[str, Any]:
     """A key's class, type, size, curve, label, CKA_ID in hex, permitted operations and flags; of another object class and label.
+    ``fingerprint`` is that of a public key, None where the token does not give it.
 
     ``not_reported`` has the operations and flags of this class that the token does not report: they are neither true nor false.
     Raises :class:`Cryptoki`, or python-pkcs11's errors.
@@ -74,6 +83,7 @@ def show_object(raw: Any) -> dict[str, Any]:
         "type": item.type,
         "size": item.size,
         "curve": item.curve,
+        **({"fingerprint": item.public_key and fingerprint_of(item.public_key)} if item.kind == PUBLIC else {}),
         "operations": [name for name in operations if reported.get(name.upper())],
         "flags": {name.lower(): bool(reported[name]) for name in flags if name in reported},
         "not_reported": [name.lower() for name in (*operations, *flags) if name.upper() not in reported],

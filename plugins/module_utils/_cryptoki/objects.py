@@ -164,8 +164,8 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
     )
 
 
-def _found(session: Session, wanted: Mapping[Any, Any]) -> list[Any]:
-    """The objects on the token that have these attributes. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
+def found_objects(session: Session, wanted: Mapping[Any, Any]) -> list[Any]:
+    """The objects that have these attributes, none of them read yet. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
     if session.way is None:
         return list(session.raw.get_objects(wanted, batch_size=_SEARCH_BATCH))
     return [session.way.object(handle) for handle in session.way.handles(wanted, f"searching {session.token}")]
@@ -179,7 +179,7 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
     """
     inventory, seen = Inventory(), set()
     with calling(f"searching the keys of {session.token}"):
-        for raw in _found(session, {pkcs11.Attribute.TOKEN: True}):
+        for raw in found_objects(session, {pkcs11.Attribute.TOKEN: True}):
             item = describe(raw, inventory.certified)
             seen.add(int(raw.handle))
             if item is not None:
@@ -187,7 +187,7 @@ def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:
                 inventory.raw[item.handle] = raw
         inventory.objects = _with_public_keys(inventory.objects)
         if cut_off and session.token.model in CUT_OFF_WITHOUT_TOKEN:
-            for raw in _found(session, {pkcs11.Attribute.TOKEN: False}):
+            for raw in found_objects(session, {pkcs11.Attribute.TOKEN: False}):
                 item = describe(raw)
                 if item is not None:
                     inventory.cut_off.append(item)
@@ -262,7 +262,7 @@ def read_named(session: Session, label: str | None, key_id: bytes | None, found:
         names = [{attribute.LABEL: public_label(layout, label or "")} for layout in LAYOUTS]
     with calling(f"searching key '{label or (key_id or b'').hex()}' on {session.token}"):
         for name in names:
-            for raw in _found(session, {attribute.TOKEN: True, **name}):
+            for raw in found_objects(session, {attribute.TOKEN: True, **name}):
                 item = describe(raw) if int(raw.handle) not in inventory.raw else None
                 if item is not None:
                     inventory.objects.append(item)
@@ -279,7 +279,7 @@ def search_label(session: Session, inventory: Inventory, label: str, known: Cont
     attribute, new = pkcs11.Attribute, []
     with calling(f"searching for '{label}'"):
         for name in (label, public_label(EVIDEN, label), ""):
-            for raw in _found(session, {attribute.TOKEN: True, attribute.LABEL: name}):
+            for raw in found_objects(session, {attribute.TOKEN: True, attribute.LABEL: name}):
                 item = describe(raw) if int(raw.handle) not in known else None
                 if item is not None:
                     inventory.raw[item.handle] = raw

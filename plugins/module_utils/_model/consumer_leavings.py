@@ -104,7 +104,7 @@ def _of_host(name: str, texts: Mapping[str, str]) -> Made | str:
         text = texts.get(f"{FOLDER}/{name}/{part}", "")
         if part == "settings" and _OURS not in text:
             return "settings was not written by this role: move the folder away"
-        told.update(_assignments(text))
+        told.update(assignments(text))
     kind, service = told.get("KIND", ""), told.get("SERVICE", "")
     if not kind or not service:
         return f"settings does not tell what was made: declare {name} for one run more"
@@ -136,7 +136,7 @@ def _outside(name: str, kind: str, service: str, watched: bool) -> tuple[frozens
     return frozenset(parts), frozenset(units)
 
 
-def _assignments(text: str) -> dict[str, str]:
+def assignments(text: str) -> dict[str, str]:
     """The variables of a file that a shell reads, as the role writes it."""
     found = {}
     for line in text.splitlines():

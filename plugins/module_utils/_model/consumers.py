@@ -17,6 +17,7 @@ from typing import Any
 
 from .config_words import has_control
 from .der import SEQUENCE, UTF8_STRING, der_value
+from .keys.generations import split_label
 from .pkcs11_uri import pkcs11_uri
 
 # The unit of each kind, where it has a usual one.
@@ -43,6 +44,8 @@ _NO_HAPROXY = (
     "kind: the distributions' HAProxy cannot open a key in an HSM: Debian 12 builds it without USE_ENGINE, and that of Debian 13 aborts "
     "when OpenSSL's provider opens the key: put nginx in front"
 )
+# Of a key: the one that its label names, or the one whose certificate is given.
+GENERATIONS = ("named", "current")
 # What belongs to this file: a PIN in a stanza would be in a file and in a diff.
 _SEAL_OWN = ("lib", "token_label", "key_label", "pin")
 
@@ -57,11 +60,19 @@ class ConsumerPlan:
     problems: list[str] = field(default_factory=list)
 
 
-def consumer_plan(declared: Sequence[Mapping[str, Any]], hsms: Sequence[str], client_library: str, way: str, run: str) -> ConsumerPlan:
+def consumer_plan(
+    declared: Sequence[Mapping[str, Any]],
+    hsms: Sequence[str],
+    client_library: str,
+    way: str,
+    run: str,
+    current: Mapping[str, Mapping[str, str]] | None = None,
+) -> ConsumerPlan:
     """The plan for ``declared`` consumers.
 
     ``hsms`` are the names in client_hsms, ``client_library`` is p11-kit's, ``way`` is how OpenSSL opens keys here, ``engine`` or
-    ``provider``, and ``run`` the folder of the connections' sockets.
+    ``provider``, and ``run`` the folder of the connections' sockets. ``current`` are labels of the generations that keys follow, by the
+    names of the consumer and the key, as far as they are known.
     """
     plan = ConsumerPlan()
     for position, one in enumerate(declared):
@@ -69,7 +80,7 @@ def consumer_plan(declared: Sequence[Mapping[str, Any]], hsms: Sequence[str], cl
         problems = [*_problems(one, hsms)]
         plan.problems += [f"client_consumers: {name}: {problem}" for problem in problems]
         if not problems:
-            plan.consumers.append(_consumer(one, client_library, way, run))
+            plan.consumers.append(_consumer(one, client_library, way, run, (current or {}).get(name, {})))
     for what in ("name", "service"):
         counts = Counter(consumer[what] for consumer in plan.consumers)
         plan.problems += [
@@ -87,10 +98,17 @@ def _proofs(consumers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         where = (one["library"], *map(str, sorted(one["environment"].items())), one["token"], one["pin_file"])
         proof = found.setdefault(
             where,
-            {**{option: one[option] for option in ("library", "environment", "token", "pin_file")}, "names": [], "alone": [], "labels": []},
+            {
+                **{option: one[option] for option in ("library", "environment", "token", "pin_file")},
+                "names": [],
+                "alone": [],
+                "labels": [],
+                "follows": [],
+            },
         )
         proof["names"].append(one["name"])
-        proof["labels"] += [key["label"] for key in one["keys"]]
+        proof["labels"] += [key["label"] for key in one["keys"] if not key["follows"]]
+        proof["follows"] += [key["follows"] for key in one["keys"] if key["follows"]]
         if one["kind"] == "sshd":
             proof["alone"].append(one["name"])
     return list(found.values())
@@ -185,11 +203,24 @@ def _keys(one: Mapping[str, Any], kind: str) -> Iterator[str]:
             yield f"keys: {label}: certificate: is missing: give a PEM file on the controller, with the chain"
         if key.get("certificate") and kind not in BY_OPENSSL:
             yield f"keys: {label}: certificate: {kind} has no use for it: leave it out"
+        yield from _generation(key, kind, label)
     names = Counter(str(key.get("name") or "tls") for key in keys)
     yield from (f"keys: {times} have the name {name}: give each its own" for name, times in names.items() if times > 1)
 
 
-def _consumer(one: Mapping[str, Any], client_library: str, way: str, run: str) -> dict[str, Any]:
+def _generation(key: Mapping[str, Any], kind: str, label: str) -> Iterator[str]:
+    wanted = key.get("generation") or "named"
+    if wanted not in GENERATIONS:
+        yield f"keys: {label}: generation: invalid {wanted!r}: use {' or '.join(GENERATIONS)}. A label names a generation, as in web@2"
+    elif wanted == "current" and kind not in BY_OPENSSL:
+        yield f"keys: {label}: generation: current follows a certificate, and {kind} has none: give the label of one, as in web@2"
+    elif wanted == "current" and not key.get("certificate"):
+        yield f"keys: {label}: generation: current follows the certificate: give certificate, or the label of the generation, as in web@2"
+    elif wanted == "current" and split_label(label)[1] is not None:
+        yield f"keys: {label}: generation: current is any: give the label {split_label(label)[0]}"
+
+
+def _consumer(one: Mapping[str, Any], client_library: str, way: str, run: str, current: Mapping[str, str]) -> dict[str, Any]:
     name, kind, hsm = one["name"], one["kind"], one.get("hsm") or ""
     library = client_library if hsm else one["library"]
     environment = (
@@ -200,7 +231,7 @@ def _consumer(one: Mapping[str, Any], client_library: str, way: str, run: str) -
     folder = f"{FOLDER}/{name}"
     service = one.get("service") or SERVICES[kind]
     agent = f"keyfleet-agent-{name}" if kind == "sshd" else ""
-    keys = [_key(key, one["token"], folder) for key in one["keys"]]
+    keys = [_key(key, one["token"], folder, current) for key in one["keys"]]
     check = one.get("check") or ("127.0.0.1:443" if kind == "nginx" else "")
     return {
         "name": name,
@@ -234,12 +265,16 @@ def _consumer(one: Mapping[str, Any], client_library: str, way: str, run: str) -
     }
 
 
-def _key(key: Mapping[str, Any], token: str, folder: str) -> dict[str, Any]:
+def _key(key: Mapping[str, Any], token: str, folder: str, current: Mapping[str, str]) -> dict[str, Any]:
     name = key.get("name") or "tls"
-    uri = pkcs11_uri(token=token, label=key["label"], kind="private")
+    follows = key["label"] if key.get("generation") == "current" else ""
+    label = current.get(name, key["label"]) if follows else key["label"]
+    uri = pkcs11_uri(token=token, label=label, kind="private")
     return {
         "name": name,
-        "label": key["label"],
+        "label": label,
+        # The key whose current generation this is.
+        "follows": follows,
         "certificate": key.get("certificate") or "",
         "uri": uri,
         "pem": uri_pem(uri),

@@ -21,7 +21,8 @@ from .tokens.starting import Starting
 
 @dataclass(frozen=True)
 class InfoRequest:
-    """``library`` and ``registry`` are paths on the target. Without ``selector`` the tokens are listed. ``timeout`` is in seconds."""
+    """``library`` and ``registry`` are paths on the target. Without ``selector`` the tokens are listed. ``timeout`` is in seconds.
+    ``labels`` are those of keys whose objects are wanted; none means all."""
 
     library: str
     starting: Starting
@@ -29,6 +30,7 @@ class InfoRequest:
     login: Login
     registry: str
     timeout: int
+    labels: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> InfoRequest:
@@ -37,6 +39,13 @@ class InfoRequest:
         option = connection.login.option
         if option and connection.selector is None and not problems:
             problems.append(f"{option}: a PIN is tried on one token only: name it with token_label, token_serial or slot")
+        labels = params["labels"]
+        if labels is not None and connection.selector is None and not problems:
+            problems.append("labels: objects are those of one token: name it with token_label, token_serial or slot")
+        if labels is not None and not (labels and all(labels)):
+            problems.append(
+                "labels: an empty label is that of no key: leave it out" if labels else "labels: is empty: leave it out for all objects"
+            )
         problems += time_problems(params["timeout"])
         if problems:
             raise InputError(problems)
@@ -47,4 +56,5 @@ class InfoRequest:
             connection.login,
             params["registry"],
             params["timeout"],
+            frozenset(labels or ()),
         )

@@ -197,6 +197,7 @@ INFO: Spec = {
     **PROVIDER,
     **ONE_TOKEN,
     "library": {"type": "path", "required": True},
+    "labels": {"type": "list", "elements": "str", "no_log": False},
     "timeout": {"type": "int", "default": 120},
 }
 

@@ -69,6 +69,26 @@ def test_from_the_slots_to_the_keys(primary: Hsm) -> None:
     assert files(primary) == before and Path(primary.registry).read_bytes() == registry
 
 
+def test_only_the_keys_that_are_wanted_in_every_generation(primary: Hsm) -> None:
+    made = ok(primary.keys(*({"label": label, "type": "EC"} for label in ("web", "webs", "sig")), {"label": "dek", "type": "AES"}))
+    second = ok(primary.keys({"label": "web", "type": "EC", "generation": 2}))
+    prints = {key["label"]: key["fingerprint"] for key in made["key_results"]} | {"web@2": second["key_results"][0]["fingerprint"]}
+    spied, log = primary.spied()
+    for pin, classes in (({}, ["public"]), ({"pin": PIN}, ["private", "public"])):
+        found = ok(info(spied, token_label="payments", labels=["web", "gone"], **pin))["objects"]
+        assert sorted((item["label"], item["class"]) for item in found) == [(label, one) for label in ("web", "web@2") for one in classes]
+        assert {item["label"]: item["fingerprint"] for item in found if item["class"] == "public"} == {
+            label: prints[label] for label in ("web", "web@2")
+        }
+    assert [item["label"] for item in ok(info(spied, token_label="payments", labels=["web@2"]))["objects"]] == ["web@2"]
+    # An object that nobody wants is read once, for its name.
+    assert calls(log)["C_FindObjectsInit"] == 3
+    refused = info(primary, labels=["web"])
+    assert "labels: objects are those of one token: name it with token_label" in refused["msg"]
+    for empty in ([], [""]):
+        assert "labels: " in info(primary, token_label="payments", labels=empty)["msg"]
+
+
 @pytest.mark.parametrize("registered", [True, False])
 def test_no_try_that_can_be_seen_to_fail(hsm: Hsm, registered: bool) -> None:
     """What the registry remembers, of a registered token or another, and then the flags. A registry that is not there is not made."""

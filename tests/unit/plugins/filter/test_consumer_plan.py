@@ -26,13 +26,25 @@ WEB: dict[str, Any] = {
 SHELL: dict[str, Any] = {**WEB, "name": "shell", "kind": "sshd", "keys": [{"label": "host"}]}
 
 
-def plan(*consumers: dict[str, Any], way: str = "provider") -> dict[str, Any]:
-    return consumer_plan(list(consumers), hsms=["payments"], client_library=CLIENT, way=way)
+def plan(*consumers: dict[str, Any], way: str = "provider", current: dict[str, Any] | None = None) -> dict[str, Any]:
+    return consumer_plan(list(consumers), hsms=["payments"], client_library=CLIENT, way=way, current=current)
 
 
 def problems(**changed: Any) -> list[str]:
     found: list[str] = plan({**WEB, **changed})["problems"]
     return found
+
+
+def test_a_key_that_follows_its_certificate() -> None:
+    following = {**WEB, "keys": [{"label": "web-tls", "certificate": "/srv/web.pem", "generation": "current"}]}
+    for current, label in (({}, "web-tls"), ({"web": {"tls": "web-tls@3"}}, "web-tls@3"), ({"other": {"tls": "web-tls@3"}}, "web-tls")):
+        found = plan(following, current=current)
+        [key] = found["consumers"][0]["keys"]
+        assert (key["label"], key["follows"]) == (label, "web-tls") and label.replace("@", "%40") in key["uri"]
+        # It is looked for, and that of no generation has to be there.
+        assert (found["proofs"][0]["labels"], found["proofs"][0]["follows"]) == ([], ["web-tls"])
+    # What is named stays so.
+    assert plan(WEB, current={"web": {"tls": "web-tls@3"}})["consumers"][0]["keys"][0]["label"] == "web-tls@2"
 
 
 def test_a_web_server_and_a_host_key_behind_a_gateway_with_one_pin_to_prove() -> None:
@@ -111,6 +123,22 @@ def test_the_file_that_stands_for_a_key_is_a_sequence_of_two_strings(label: str)
         (
             {"kind": "sshd", "keys": [{"label": "a"}, {"label": "b", "name": "b"}]},
             "client_consumers: web: keys: give one key: sshd has no use for 2",
+        ),
+        (
+            {"keys": [{"label": "a", "certificate": "/c", "generation": 2}]},
+            "client_consumers: web: keys: a: generation: invalid 2: use named or current",
+        ),
+        (
+            {"keys": [{"label": "a@2", "certificate": "/c", "generation": "current"}]},
+            "client_consumers: web: keys: a@2: generation: current is any: give the label a",
+        ),
+        (
+            {"kind": "sshd", "keys": [{"label": "a", "generation": "current"}]},
+            "client_consumers: web: keys: a: generation: current follows a certificate, and sshd has none",
+        ),
+        (
+            {"kind": "openssl", "service": "mail", "keys": [{"label": "a", "generation": "current"}]},
+            "client_consumers: web: keys: a: generation: current follows the certificate: give certificate",
         ),
         ({"check": "443"}, "client_consumers: web: check: give an address and a port"),
         ({"check_interval": 0.5}, "client_consumers: web: check_interval: give 1 to 9999 seconds"),

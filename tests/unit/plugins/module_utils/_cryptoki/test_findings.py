@@ -71,6 +71,7 @@ class Shows:
     """A session with these objects."""
 
     token = "token"
+    way = None  # python-pkcs11's own
 
     def __init__(self, *objects: Object) -> None:
         self.objects, self.raw, self.ended = objects, self, False

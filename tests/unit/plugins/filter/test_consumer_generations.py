@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which generation of its key a service uses, by its certificate, from plain values. What nobody knows is never guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keyfleet.hsm.plugins.filter.consumer_generations import consumer_generations
+
+FOLDER = "/etc/keyfleet-consumers/web"
+KEY = {"name": "tls", "follows": "web", "certificate": "/srv/web.pem"}
+WEB: dict[str, Any] = {"name": "web", "folder": FOLDER, "keys": [KEY, {"name": "b", "follows": "", "certificate": "/srv/b.pem"}]}
+
+
+def public(label: str, fingerprint: str | None, **more: Any) -> dict[str, Any]:
+    return {"class": "public", "label": label, "fingerprint": fingerprint, "code": None, **more}
+
+
+BOTH = [public("web", "11"), public("web@2", "22"), {"class": "private", "label": "web", "code": None}]
+
+
+def look(*objects: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"item": {"names": ["shell", "web"]}, "login": True, "left_off": [], "objects": list(objects), **more}
+
+
+def followed(answer: dict[str, Any], fingerprint: str = "22", texts: dict[str, str] | None = None) -> dict[str, Any]:
+    return consumer_generations([WEB], [{**look(), "item": {"names": ["other"]}}, answer], {"/srv/web.pem": fingerprint}, texts)
+
+
+@pytest.mark.parametrize(("fingerprint", "label"), [("11", "web"), ("22", "web@2")])
+def test_the_certificate_tells_the_generation(fingerprint: str, label: str) -> None:
+    wanted = {"current": {"web": {"tls": label}}, "unseen": [], "problems": []}
+    assert followed(look(*BOTH), fingerprint) == wanted
+    # Public keys that were seen without a login, and what matters to nobody here.
+    assert followed(look(*BOTH, login=False, problems=[{"step": "capabilities"}]), fingerprint) == wanted
+
+
+@pytest.mark.parametrize(
+    ("objects", "fingerprint", "said"),
+    [
+        (BOTH, "33", "is of no generation of web on the token. Public keys of it there: web, web@2. Give the certificate of one of them."),
+        ([], "22", "is of no generation of web on the token. Public keys of it there: none."),
+        # Nothing is read of a certificate: it is not that of a key of which nothing is read.
+        ([public("web", None)], "", "is of no generation of web on the token."),
+        ([public("web@2", "22"), public("web@3", "22")], "22", "is that of web@2 and web@3: give the label of one, without generation"),
+        # Another key's, whatever it is called.
+        ([public("webs", "22"), public("web@02", "22")], "22", "is of no generation of web on the token. Public keys of it there: none."),
+    ],
+)
+def test_what_is_refused(objects: list[dict[str, Any]], fingerprint: str, said: str) -> None:
+    found = followed(look(*objects), fingerprint)
+    assert found["current"] == {} and found["unseen"] == []
+    [problem] = found["problems"]
+    assert problem.startswith(f"client_consumers: web: keys: web: the certificate in /srv/web.pem {said}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"item": {"names": ["web"]}, "failed": False, "msg": "the library cannot be loaded"},
+        look(*BOTH, left_off=["objects"]),
+        look(*BOTH, {"class": None, "code": "device_error"}),
+        look(*BOTH, problems=[{"step": "objects"}]),
+        look(login=False),  # perhaps it shows public keys after a login only
+    ],
+)
+def test_where_nobody_knows_it_stays_as_it_is(answer: dict[str, Any]) -> None:
+    def after(*lines: str) -> Any:
+        found = followed(answer, texts={f"{FOLDER}/keys": "# Written by the role.\n" + "\n".join(lines)})
+        assert (found["unseen"], found["problems"]) == (["web: web"], [])
+        return found["current"]["web"]["tls"]
+
+    assert after("KEYS='b=pkcs11:token=t;object=b;type=private tls=pkcs11:token=t;object=web%402;type=private'") == "web@2"
+    assert after("KEYS='tls=pkcs11:token=t;object=another;type=private'") == "web"
+    assert after("KEYS='tls=pkcs11:tok") == after() == "web"
+
+
+def test_input_that_is_none() -> None:
+    with pytest.raises(AnsibleFilterError, match="give the consumers of consumer_plan"):
+        consumer_generations("web", [], {})

@@ -15,7 +15,7 @@ OFFLINE = 0
 
 help:
 	@echo "make demo        the quickstart with SoftHSM2 in .demo (make demo-clean deletes that folder)"
-	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is about hsm_sync)"
+	@echo "make bench       how fast many keys go, in about ten minutes (BENCH_ARGS=--full adds the longest loop, --sync is hsm_sync, --peer beside OpenTofu)"
 	@echo "make quick       lint, types, the tests with plain values, every module once on a real token; under three minutes"
 	@echo "make test        all of these: lint, build, quickstart, unit; beside them sanity, and molecule and fleet (root)"
 	@echo "make lint        $(LINTS)"

@@ -6,6 +6,7 @@
 
 ``make bench BENCH_ARGS=--sync`` asks instead whether a key costs hsm_sync more where there are more of them.
 ``--network`` counts PKCS#11 calls and bytes, and shows what a run costs where each call takes a millisecond longer.
+``--peer`` runs OpenTofu with terraform-provider-pkcs11 beside it, where somebody has both and names them.
 
 Times of different moments mean little on a machine that does other work, so every variant runs in each round, and what is
 compared is what ran in the same round.

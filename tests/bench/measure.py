@@ -23,8 +23,8 @@ class Failed(Exception):
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what somebody has set for Ansible and for Python, and ``extra``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHON"))}
+    """This process's environment without what somebody has set for what is measured, and ``extra``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PKCS11_", "PYTHON", "TF_"))}
     return {**kept, **extra}
 
 

@@ -5,7 +5,8 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-# Options in BENCH_ARGS: --quick, --full, --sync, --network, --payload, --rounds N.
+# Options in BENCH_ARGS: --quick, --full, --sync, --network, --peer, --payload, --rounds N.
+# --peer wants KEYFLEET_TOFU and KEYFLEET_TOFU_PROVIDER, which name two binaries.
 
 read -ra args <<<"${BENCH_ARGS:-}"
 export PYTHONPATH=$BUILD/collections:$ROOT/tests:$ROOT/tests/support

@@ -103,6 +103,16 @@ def test_calls_and_ratios_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("hsm_key again", "C, one read a key + ping play", "1.50", "1.50 - 1.50", "at most 1.3", "missed by 15 %") in cells
 
 
+def test_a_peer_that_nobody_named_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("KEYFLEET_TOFU", "KEYFLEET_TOFU_PROVIDER"):
+        monkeypatch.delenv(variable, raising=False)
+    done = bench("--peer", "--quick")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        "--peer: KEYFLEET_TOFU is not set: set it to OpenTofu's or Terraform's binary; KEYFLEET_TOFU_PROVIDER is not set: " in done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "limit", "ratio", "verdict"),
     [

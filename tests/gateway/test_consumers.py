@@ -135,6 +135,15 @@ def test_a_second_run_changes_nothing(served: Scene) -> None:
     assert run.changed() == dict.fromkeys(("host1", *SERVERS), 0), {host: run.tasks(host, "changed") for host in SERVERS}
 
 
+def test_a_certificate_of_another_key_is_refused_and_nothing_is_changed(served: Scene) -> None:
+    follows = [{"label": "web", "generation": "current", "certificate": str(served.folder / "own.pem")}]
+    for check in ((), ("--check",)):
+        run = served.play(PLAY, *check, "--limit", SERVERS[0], web_keys=follows)
+        said = "own.pem is of no generation of web on the token. Public keys of it there: web. Give the certificate of one of them."
+        assert run.code and said in text_of(run), run.output[-3000:]
+        assert run.tasks(SERVERS[0], "changed") == []
+
+
 def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     def good(host: str) -> bool:
         last = [row for row in rows(host) if row["at"] > restarted][-20:]
@@ -177,8 +186,13 @@ def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_tha
         run, state = end_the_first(served, f"{first}:{last}")
         waits = "key 'web' stays as it is until services use 'web@2': "
         assert state == "active" and f"{waits}services of '{last}' use it." in text_of(run), run.output
+        # The declaration is as it was: the certificate is another one.
+        checked = served.play(PLAY, "--check", "--diff", "--limit", f"{GATEWAYS[0]},{last}", generation=2)
+        assert checked.code == 0 and re.search(r"^\+KEYS=.*object=web%402", checked.output, re.MULTILINE), checked.output[-3000:]
         run = served.play(PLAY, generation=2)
         assert run.code == 0, run.failures()
+        planned = checked.tasks(last, "changed")
+        assert planned and [task for task in run.tasks(last, "changed") if task in planned] == planned, (planned, run.tasks(last, "changed"))
         # Silence is no consent.
         run, state = end_the_first(served, f"{first}:{last}:gone")
         assert state == "active" and f"{waits}nobody knows whether services of 'gone' use it." in text_of(run), run.output

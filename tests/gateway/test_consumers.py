@@ -192,7 +192,7 @@ def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_tha
         run = served.play(PLAY, generation=2)
         assert run.code == 0, run.failures()
         planned = checked.tasks(last, "changed")
-        assert planned and [task for task in run.tasks(last, "changed") if task in planned] == planned, (planned, run.tasks(last, "changed"))
+        assert planned and [task for task in run.tasks(last, "changed") if task in planned] == planned, run.tasks(last, "changed")
         # Silence is no consent.
         run, state = end_the_first(served, f"{first}:{last}:gone")
         assert state == "active" and f"{waits}nobody knows whether services of 'gone' use it." in text_of(run), run.output

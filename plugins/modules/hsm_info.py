@@ -90,10 +90,16 @@ options:
     default: /var/lib/keyfleet/registry.db
   labels:
     description:
-      - Labels of keys. Of the token's objects only theirs are returned, those of all generations among them, as C(web@2) for V(web).
-      - By default all are.
+      - Return the objects with these labels alone. By default all are.
     type: list
     elements: str
+  generations:
+    description:
+      - Return also the objects of all generations of the keys in O(labels), as C(web@2) for V(web). For this the label
+        of each object on the token is read, in one call, and in four behind p11-kit.
+      - An object that cannot be read is returned as well, since nobody knows whose it is.
+    type: bool
+    default: false
   timeout:
     description:
       - How many seconds everything together may take. A smart card may need a minute for an RSA key.
@@ -342,7 +348,7 @@ capabilities:
     - {capability: encrypt, type: AES, mechanism: AES_GCM, works: true, code: null, error: null}
 objects:
   description:
-    - The objects on the token that the session sees, at most 200, or those of O(labels). Values are never read.
+    - The objects on the token that the session sees, or those of O(labels), at most 200. Values are never read.
   returned: when the library was called
   type: list
   elements: dict

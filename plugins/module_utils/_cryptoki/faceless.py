@@ -29,12 +29,17 @@ def find_faceless(session: Session, known: Container[int]) -> list[Any]:
 
 def handles(session: Session) -> list[int]:
     """The handles of all objects that this session sees, without a look at their attributes. Raises :class:`Cryptoki`."""
+    if session.way is not None:
+        return session.way.handles(None, _doing(session))
     return [int(raw.handle) for raw in _all(session)]
 
 
 def _all(session: Session) -> list[Any]:
-    doing = f"searching {session.token} for all objects"
     if session.way is not None:
-        return [session.way.object(handle) for handle in session.way.handles(None, doing)]
-    with calling(doing):
+        return [session.way.object(handle) for handle in handles(session)]
+    with calling(_doing(session)):
         return list(session.raw.get_objects())
+
+
+def _doing(session: Session) -> str:
+    return f"searching {session.token} for all objects"

@@ -32,19 +32,20 @@ _FLAGS = {
 }
 
 
-def show_objects(session: Session, most: int, labels: Collection[str] = ()) -> Iterator[dict[str, Any] | None]:
+def show_objects(
+    session: Session, most: int, labels: Collection[str] = (), *, generations: bool = False
+) -> Iterator[dict[str, Any] | None]:
     """A line for each of the first ``most`` objects on the token that this session sees; None behind them where there are more.
 
-    ``labels``: only those of these keys, in every generation; none means all. What is wrong with one is its answer, also where it cannot
-    be told whose it is. Raises :class:`Cryptoki` where the search itself fails.
+    ``labels``: only objects with one of these, and with ``generations`` those of all generations of these keys, for which the label of
+    every object is read. No label means all objects. What is wrong with one is its answer, also where it cannot be told whose it is.
+    Raises :class:`Cryptoki` where the search itself fails.
     """
-    with calling(f"searching the objects of {session.token}", "C_FindObjects"):
-        found = found_objects(session, {pkcs11.Attribute.TOKEN: True})
     shown = 0
-    for raw in found:
+    for raw in _searched(session, most, labels, generations=generations):
         try:
             with calling(f"reading an object of {session.token}", "C_GetAttributeValue"):
-                if labels and not _is_of(raw, labels):
+                if generations and not _is_of(raw, labels):
                     continue
                 entry = show_object(raw) if shown < most else None
         except Cryptoki as error:
@@ -53,6 +54,16 @@ def show_objects(session: Session, most: int, labels: Collection[str] = ()) -> I
         shown += 1
         if entry is None:
             return
+
+
+def _searched(session: Session, most: int, labels: Collection[str], *, generations: bool) -> list[Any]:
+    attribute = pkcs11.Attribute
+    wanted = [{}] if generations or not labels else [{attribute.LABEL: label} for label in sorted(labels)]
+    with calling(f"searching the objects of {session.token}", "C_FindObjects"):
+        # The search must be over before anything else is asked.
+        return [
+            raw for names in wanted for raw in found_objects(session, {attribute.TOKEN: True, **names}, None if generations else most + 1)
+        ]
 
 
 def _is_of(raw: Any, labels: Collection[str]) -> bool:

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -164,11 +166,14 @@ def describe(raw: Any, certified: set[bytes] | None = None) -> KeyObject | None:
     )
 
 
-def found_objects(session: Session, wanted: Mapping[Any, Any]) -> list[Any]:
-    """The objects that have these attributes, none of them read yet. Raises :class:`Cryptoki`, or python-pkcs11's errors."""
+def found_objects(session: Session, wanted: Mapping[Any, Any], most: int | None = None) -> list[Any]:
+    """The objects that have these attributes, none of them read yet, and at most ``most``. Raises :class:`Cryptoki`, or python-pkcs11's
+    errors."""
     if session.way is None:
-        return list(session.raw.get_objects(wanted, batch_size=_SEARCH_BATCH))
-    return [session.way.object(handle) for handle in session.way.handles(wanted, f"searching {session.token}")]
+        # It asks for each object that it goes through.
+        with closing(session.raw.get_objects(wanted, batch_size=_SEARCH_BATCH)) as search:
+            return list(islice(search, most))
+    return [session.way.object(handle) for handle in session.way.handles(wanted, f"searching {session.token}")[:most]]
 
 
 def read_inventory(session: Session, *, cut_off: bool = False) -> Inventory:

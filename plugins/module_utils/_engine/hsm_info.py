@@ -163,7 +163,8 @@ class _Look:
     def _inside(self, session: Session) -> Iterator[Line]:
         yield line("step", "objects")
         try:
-            for entry in show_objects(session, _MOST["objects"], self.request.labels):
+            wanted = self.request.labels
+            for entry in show_objects(session, _MOST["objects"], wanted, generations=self.request.generations):
                 yield line("objects", entry)
         except Cryptoki as error:
             yield _problem(error)

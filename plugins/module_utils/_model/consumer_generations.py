@@ -18,6 +18,7 @@ from .consumer_leavings import assignments
 from .keys.generations import split_label
 
 _NO_MATTER = ("mechanisms", "probe", "capabilities")  # steps of hsm_info
+_NOTHING = "Nothing of the consumers was changed."
 _OBJECT = re.compile(r";object=([^;]+)")
 
 
@@ -43,50 +44,54 @@ def follow(
     """
     found = Followed()
     for one in consumers:
+        look = next((look for look in looks if one["name"] in look["item"]["names"]), {})
         for key in one["keys"]:
             if not key["follows"]:
                 continue
-            objects = _objects(looks, one["name"])
-            label: str | list[str]
-            if objects is None:
-                found.unseen.append(f"{one['name']}: {key['follows']}")
-                label = _before(one, key, texts)
-            else:
-                label = _label(key, fingerprints.get(key["certificate"], ""), objects)
-            if isinstance(label, str):
-                found.current.setdefault(one["name"], {})[key["name"]] = label
-            else:
+            label = _label(key, fingerprints.get(key["certificate"], ""), look)
+            if isinstance(label, list):
                 found.problems += [f"client_consumers: {one['name']}: keys: {key['follows']}: {text}" for text in label]
+                continue
+            if label is None:
+                found.unseen.append(f"{one['name']}: {key['follows']}")
+            found.current.setdefault(one["name"], {})[key["name"]] = label or _before(one, key, texts)
     return found
 
 
-def _objects(looks: Sequence[Mapping[str, Any]], name: str) -> Sequence[Mapping[str, Any]] | None:
-    """What is on the consumer's token of its keys; None where nobody knows all of it."""
-    for look in looks:
-        if name not in look["item"]["names"]:
-            continue
-        objects: Sequence[Mapping[str, Any]] = look.get("objects", [])
-        # Some tokens show public keys after a login only.
-        told = "objects" in look and (look["login"] or bool(objects))
-        broken = [problem for problem in look.get("problems", []) if problem["step"] not in _NO_MATTER]
-        if told and not broken and "objects" not in look["left_off"] and all(item["code"] is None for item in objects):
-            return objects
-    return None
+def _is_whole(look: Mapping[str, Any]) -> bool:
+    """Whether hsm_info has told of all objects."""
+    broken = [problem for problem in look.get("problems", []) if problem["step"] not in _NO_MATTER]
+    told = "objects" in look and not broken and "objects" not in look["left_off"]
+    return told and all(item["code"] is None for item in look["objects"])
 
 
-def _label(key: Mapping[str, Any], fingerprint: str, objects: Sequence[Mapping[str, Any]]) -> str | list[str]:
-    """The label, or what is wrong."""
-    public = [item for item in objects if item["class"] == "public" and split_label(item["label"])[0] == key["follows"]]
-    labels = sorted({str(item["label"]) for item in public if item["fingerprint"] == fingerprint})
-    if len(labels) == 1:
-        return labels[0]
+def _label(key: Mapping[str, Any], fingerprint: str, look: Mapping[str, Any]) -> str | list[str] | None:
+    """The label, or what is wrong. None where nobody can tell: without a login some tokens show no public keys, or not all."""
+    if not fingerprint or not _is_whole(look):
+        return None
+    follows, certificate = key["follows"], key["certificate"]
+    public = {(item["label"], item["fingerprint"]) for item in look["objects"] if item["class"] == "public" and _is_of(item, follows)}
+    labels: list[str] = sorted(label for label, found in public if found == fingerprint)
+    private = {item["label"] for item in look["objects"] if item["class"] == "private"}
+    if not labels and not look["login"]:
+        return None
+    if len(labels) > 1:
+        return [f"the certificate in {certificate} is that of {' and '.join(labels)}: give the label of one, without generation"]
+    if labels and look["login"] and labels[0] not in private:
+        return [f"the token has no private key {labels[0]}, which the certificate in {certificate} is of. {_NOTHING}"]
     if labels:
-        return [f"the certificate in {key['certificate']} is that of {' and '.join(labels)}: give the label of one, without generation"]
-    there = ", ".join(sorted({str(item["label"]) for item in public})) or "none"
+        return labels[0]
+    if hidden := sorted(label for label, found in public if found is None):
+        return [f"the token does not give the public key of {', '.join(hidden)}: give the label of one, without generation"]
+    there = ", ".join(sorted({label for label, _found in public})) or "none"
     return [
-        f"the certificate in {key['certificate']} is of no generation of {key['follows']} on the token. Public keys of it there: {there}. "
-        "Give the certificate of one of them. Nothing of the consumers was changed."
+        f"the certificate in {certificate} matches no generation of {follows} on the token. Public keys of it there: {there}. Give the "
+        f"certificate of one of them. {_NOTHING}"
     ]
+
+
+def _is_of(item: Mapping[str, Any], follows: str) -> bool:
+    return split_label(item["label"])[0] == follows
 
 
 def _before(one: Mapping[str, Any], key: Mapping[str, Any], texts: Mapping[str, str]) -> str:

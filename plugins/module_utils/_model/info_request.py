@@ -22,7 +22,7 @@ from .tokens.starting import Starting
 @dataclass(frozen=True)
 class InfoRequest:
     """``library`` and ``registry`` are paths on the target. Without ``selector`` the tokens are listed. ``timeout`` is in seconds.
-    ``labels`` are those of keys whose objects are wanted; none means all."""
+    ``labels`` are those of objects that are wanted, with ``generations`` of all generations of these keys; none means all."""
 
     library: str
     starting: Starting
@@ -31,6 +31,7 @@ class InfoRequest:
     registry: str
     timeout: int
     labels: frozenset[str] = frozenset()
+    generations: bool = False
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> InfoRequest:
@@ -42,10 +43,12 @@ class InfoRequest:
         labels = params["labels"]
         if labels is not None and connection.selector is None and not problems:
             problems.append("labels: objects are those of one token: name it with token_label, token_serial or slot")
-        if labels is not None and not (labels and all(labels)):
-            problems.append(
-                "labels: an empty label is that of no key: leave it out" if labels else "labels: is empty: leave it out for all objects"
-            )
+        if labels == []:
+            problems.append("labels: empty list: leave it out for all objects")
+        elif not all(labels or ["any"]):
+            problems.append("labels: empty label: remove it")
+        if params["generations"] and not labels:
+            problems.append("generations: of which keys? Name them with labels")
         problems += time_problems(params["timeout"])
         if problems:
             raise InputError(problems)
@@ -57,4 +60,5 @@ class InfoRequest:
             params["registry"],
             params["timeout"],
             frozenset(labels or ()),
+            params["generations"],
         )

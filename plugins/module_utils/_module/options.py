@@ -198,6 +198,7 @@ INFO: Spec = {
     **ONE_TOKEN,
     "library": {"type": "path", "required": True},
     "labels": {"type": "list", "elements": "str", "no_log": False},
+    "generations": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 120},
 }
 

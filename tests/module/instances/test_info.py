@@ -74,19 +74,30 @@ def test_only_the_keys_that_are_wanted_in_every_generation(primary: Hsm) -> None
     second = ok(primary.keys({"label": "web", "type": "EC", "generation": 2}))
     prints = {key["label"]: key["fingerprint"] for key in made["key_results"]} | {"web@2": second["key_results"][0]["fingerprint"]}
     spied, log = primary.spied()
+
+    def found(**options: Any) -> list[dict[str, Any]]:
+        log.unlink(missing_ok=True)
+        objects: list[dict[str, Any]] = ok(info(spied, token_label="payments", **options))["objects"]
+        return objects
+
     for pin, classes in (({}, ["public"]), ({"pin": PIN}, ["private", "public"])):
-        found = ok(info(spied, token_label="payments", labels=["web", "gone"], **pin))["objects"]
-        assert sorted((item["label"], item["class"]) for item in found) == [(label, one) for label in ("web", "web@2") for one in classes]
-        assert {item["label"]: item["fingerprint"] for item in found if item["class"] == "public"} == {
+        both = found(labels=["web", "gone"], generations=True, **pin)
+        assert sorted((item["label"], item["class"]) for item in both) == [(label, one) for label in ("web", "web@2") for one in classes]
+        assert {item["label"]: item["fingerprint"] for item in both if item["class"] == "public"} == {
             label: prints[label] for label in ("web", "web@2")
         }
-    assert [item["label"] for item in ok(info(spied, token_label="payments", labels=["web@2"]))["objects"]] == ["web@2"]
-    # An object that nobody wants is read once, for its name.
+    assert calls(log)["C_FindObjectsInit"] == 1
+    assert [item["label"] for item in found(labels=["web", "web@2", "gone"])] == ["web", "web@2"]
     assert calls(log)["C_FindObjectsInit"] == 3
+    assert [item["label"] for item in found(labels=["web"])] == ["web"]
     refused = info(primary, labels=["web"])
     assert "labels: objects are those of one token: name it with token_label" in refused["msg"]
-    for empty in ([], [""]):
-        assert "labels: " in info(primary, token_label="payments", labels=empty)["msg"]
+    for given, said in (
+        ({"labels": []}, "labels: empty list"),
+        ({"labels": [""]}, "labels: empty label"),
+        ({"generations": True}, "of which keys?"),
+    ):
+        assert said in info(primary, token_label="payments", **given)["msg"]
 
 
 @pytest.mark.parametrize("registered", [True, False])

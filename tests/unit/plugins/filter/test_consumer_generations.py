@@ -21,7 +21,11 @@ def public(label: str, fingerprint: str | None, **more: Any) -> dict[str, Any]:
     return {"class": "public", "label": label, "fingerprint": fingerprint, "code": None, **more}
 
 
-BOTH = [public("web", "11"), public("web@2", "22"), {"class": "private", "label": "web", "code": None}]
+def private(label: str) -> dict[str, Any]:
+    return {"class": "private", "label": label, "code": None}
+
+
+BOTH = [public("web", "11"), public("web@2", "22"), private("web"), private("web@2")]
 
 
 def look(*objects: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -37,26 +41,42 @@ def test_the_certificate_tells_the_generation(fingerprint: str, label: str) -> N
     wanted = {"current": {"web": {"tls": label}}, "unseen": [], "problems": []}
     assert followed(look(*BOTH), fingerprint) == wanted
     # Public keys that were seen without a login, and what matters to nobody here.
-    assert followed(look(*BOTH, login=False, problems=[{"step": "capabilities"}]), fingerprint) == wanted
+    assert followed(look(*BOTH[:2], login=False, problems=[{"step": "capabilities"}]), fingerprint) == wanted
 
 
 @pytest.mark.parametrize(
     ("objects", "fingerprint", "said"),
     [
-        (BOTH, "33", "is of no generation of web on the token. Public keys of it there: web, web@2. Give the certificate of one of them."),
-        ([], "22", "is of no generation of web on the token. Public keys of it there: none."),
-        # Nothing is read of a certificate: it is not that of a key of which nothing is read.
-        ([public("web", None)], "", "is of no generation of web on the token."),
-        ([public("web@2", "22"), public("web@3", "22")], "22", "is that of web@2 and web@3: give the label of one, without generation"),
+        (
+            BOTH,
+            "33",
+            "the certificate in /srv/web.pem matches no generation of web on the token. Public keys of it there: web, web@2. Give the",
+        ),
+        ([], "22", "the certificate in /srv/web.pem matches no generation of web on the token. Public keys of it there: none."),
+        ([public("web@2", "22")], "22", "the token has no private key web@2, which the certificate in /srv/web.pem is of. Nothing"),
+        (
+            [*BOTH, public("web@3", None)],
+            "33",
+            "the token does not give the public key of web@3: give the label of one, without generation",
+        ),
+        (
+            [public("web@2", "22"), public("web@3", "22")],
+            "22",
+            "the certificate in /srv/web.pem is that of web@2 and web@3: give the label of one, without generation",
+        ),
         # Another key's, whatever it is called.
-        ([public("webs", "22"), public("web@02", "22")], "22", "is of no generation of web on the token. Public keys of it there: none."),
+        (
+            [public("webs", "22"), public("web@02", "22")],
+            "22",
+            "the certificate in /srv/web.pem matches no generation of web on the token. Public",
+        ),
     ],
 )
 def test_what_is_refused(objects: list[dict[str, Any]], fingerprint: str, said: str) -> None:
     found = followed(look(*objects), fingerprint)
     assert found["current"] == {} and found["unseen"] == []
     [problem] = found["problems"]
-    assert problem.startswith(f"client_consumers: web: keys: web: the certificate in /srv/web.pem {said}")
+    assert problem.startswith(f"client_consumers: web: keys: web: {said}")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +86,9 @@ def test_what_is_refused(objects: list[dict[str, Any]], fingerprint: str, said: 
         look(*BOTH, left_off=["objects"]),
         look(*BOTH, {"class": None, "code": "device_error"}),
         look(*BOTH, problems=[{"step": "objects"}]),
-        look(login=False),  # perhaps it shows public keys after a login only
+        # Perhaps it shows public keys after a login only, or some of them.
+        look(login=False),
+        look(public("web", "11"), {"class": "certificate", "label": "web", "code": None}, login=False),
     ],
 )
 def test_where_nobody_knows_it_stays_as_it_is(answer: dict[str, Any]) -> None:
@@ -78,6 +100,10 @@ def test_where_nobody_knows_it_stays_as_it_is(answer: dict[str, Any]) -> None:
     assert after("KEYS='b=pkcs11:token=t;object=b;type=private tls=pkcs11:token=t;object=web%402;type=private'") == "web@2"
     assert after("KEYS='tls=pkcs11:token=t;object=another;type=private'") == "web"
     assert after("KEYS='tls=pkcs11:tok") == after() == "web"
+
+
+def test_a_certificate_that_could_not_be_read_matches_nothing() -> None:
+    assert followed(look(*BOTH, public("web@3", "")), "")["unseen"] == ["web: web"]
 
 
 def test_input_that_is_none() -> None:

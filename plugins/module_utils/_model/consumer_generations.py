@@ -48,9 +48,9 @@ def follow(
         for key in one["keys"]:
             if not key["follows"]:
                 continue
-            label = _label(key, fingerprints.get(key["certificate"], ""), look)
-            if isinstance(label, list):
-                found.problems += [f"client_consumers: {one['name']}: keys: {key['follows']}: {text}" for text in label]
+            label, problem = _label(key, fingerprints.get(key["certificate"], ""), look)
+            if problem:
+                found.problems.append(f"client_consumers: {one['name']}: keys: {key['follows']}: {problem}")
                 continue
             if label is None:
                 found.unseen.append(f"{one['name']}: {key['follows']}")
@@ -65,29 +65,29 @@ def _is_whole(look: Mapping[str, Any]) -> bool:
     return told and all(item["code"] is None for item in look["objects"])
 
 
-def _label(key: Mapping[str, Any], fingerprint: str, look: Mapping[str, Any]) -> str | list[str] | None:
-    """The label, or what is wrong. None where nobody can tell: without a login some tokens show no public keys, or not all."""
+def _label(key: Mapping[str, Any], fingerprint: str, look: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The label, and what is wrong. Neither where nobody can tell: without a login some tokens show no public keys, or not all."""
     if not fingerprint or not _is_whole(look):
-        return None
+        return None, ""
     follows, certificate = key["follows"], key["certificate"]
     public = {(item["label"], item["fingerprint"]) for item in look["objects"] if item["class"] == "public" and _is_of(item, follows)}
     labels: list[str] = sorted(label for label, found in public if found == fingerprint)
     private = {item["label"] for item in look["objects"] if item["class"] == "private"}
     if not labels and not look["login"]:
-        return None
+        return None, ""
     if len(labels) > 1:
-        return [f"the certificate in {certificate} is that of {' and '.join(labels)}: give the label of one, without generation"]
+        return None, f"the certificate in {certificate} is that of {' and '.join(labels)}: give the label of one, without generation"
     if labels and look["login"] and labels[0] not in private:
-        return [f"the token has no private key {labels[0]}, which the certificate in {certificate} is of. {_NOTHING}"]
+        return None, f"the token has no private key {labels[0]}, which the certificate in {certificate} is of. {_NOTHING}"
     if labels:
-        return labels[0]
+        return labels[0], ""
     if hidden := sorted(label for label, found in public if found is None):
-        return [f"the token does not give the public key of {', '.join(hidden)}: give the label of one, without generation"]
+        return None, f"the token does not give the public key of {', '.join(hidden)}: give the label of one, without generation"
     there = ", ".join(sorted({label for label, _found in public})) or "none"
-    return [
+    return None, (
         f"the certificate in {certificate} matches no generation of {follows} on the token. Public keys of it there: {there}. Give the "
         f"certificate of one of them. {_NOTHING}"
-    ]
+    )
 
 
 def _is_of(item: Mapping[str, Any], follows: str) -> bool:

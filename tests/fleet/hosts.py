@@ -22,10 +22,11 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import images
-from machine import MACHINE_LOCK, Problem, Room, call, check, locked, within
+from machine import MACHINE_LOCK, Problem, Room, call, check, locked, settle, within
 
 LABEL = "keyfleet.host"
 # From start to an answer over SSH. Takes two seconds where nothing else runs.
@@ -79,8 +80,8 @@ class Fleet:
         self._remove([name for name, stamp in self._all().items() if stamps.get(name) != stamp])
         here = self._all()
         for container in here:
-            # Starts one that someone stopped.
-            self.room.podman("start", container)
+            # Starts one that someone stopped. One that reboots ends meanwhile.
+            settle(partial(self.room.podman, "start", container))
         missing = [host for host in hosts if self.container(host) not in here]
         if missing:
             # From the choice of free addresses until the first host holds them, nobody else may choose.
@@ -101,7 +102,7 @@ class Fleet:
                 self.room.open()
                 self._remove(list(self._all()))
                 for network in self.room.podman("network", "ls", "--quiet", "--filter", f"label={LABEL}").splitlines():
-                    self.room.podman("network", "rm", network)
+                    settle(partial(self.room.podman, "network", "rm", "--force", network))
             self.room.close()
         for folder in ("ssh", "networks", *(["storage"] if everything else [])):
             if (self.home / folder).exists():
@@ -120,7 +121,8 @@ class Fleet:
     def _remove(self, containers: list[str]) -> None:
         for container in containers:
             print(f"Removing {container.removeprefix(self.room.name + '-')}", flush=True)
-            self.room.podman("rm", "--force", "--time", "0", container)
+            # One that is gone although its removal failed is what was wanted.
+            settle(partial(self.room.podman, "rm", "--force", "--ignore", "--time", "0", container))
         if containers:
             self.room.hang_up()
 
@@ -128,7 +130,7 @@ class Fleet:
         """Both networks. One without a host is made anew, since others may have taken its addresses meanwhile."""
         for network, used in ((self.inside, bool(here)), (self.outside, any(not host.offline for host in here))):
             if not used:
-                self.room.podman("network", "rm", "--force", network)
+                settle(partial(self.room.podman, "network", "rm", "--force", network))
                 # Names are those of the inside alone: a host that had two addresses would not be the one of the inventory.
                 kind = "--internal" if network == self.inside else "--disable-dns"
                 self.room.podman("network", "create", "--label", LABEL, kind, network)

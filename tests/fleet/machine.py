@@ -12,11 +12,15 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 MACHINE_LOCK = Path("/run/lock/keyfleet-hosts.lock")
+# How long what is ending may take to be gone. The kernel needs moments, a machine under load a few seconds.
+SETTLING = 30.0
 
 # Run inside the new namespace. $1: the folder of the run, $2: the type of file system at /sys/fs/cgroup.
 FURNISH = """
@@ -32,6 +36,9 @@ mount -t tmpfs -o mode=0755 keyfleet "$1/podman"
 # would serve another's hosts, and keep this namespace when its own hosts are gone.
 mkdir -p /run/containers
 mount -t tmpfs -o mode=0755 keyfleet /run/containers
+# crun's state of this run, which a removal that failed half-way leaves behind: gone with the namespace as well.
+mkdir -p /run/crun
+mount -t tmpfs -o mode=0700 keyfleet /run/crun
 # podman keeps its locks here, the same for every store of a machine. Ours are our own.
 mount -t tmpfs -o mode=1777 keyfleet /dev/shm
 """
@@ -50,6 +57,23 @@ def call(command: Sequence[str], *, stdin: bytes | None = None, timeout: float |
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-15:]
         raise Problem("\n".join([f"{' '.join(command[:6])} ... failed ({done.returncode}):", *words]))
     return done.stdout.decode(errors="replace").strip()
+
+
+def settle(attempt: Callable[[], object]) -> None:
+    """Make an attempt again until it succeeds: one that may fail only because something ends beside it.
+
+    A container ends while it is removed, a process of it while its group is, a mount of it while the one below is: crun,
+    rmdir and umount then fail, and do not a moment later. A Problem that stays for SETTLING seconds is raised.
+    """
+    deadline = time.monotonic() + SETTLING
+    while True:
+        try:
+            attempt()
+            return
+        except Problem:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 @contextmanager
@@ -135,13 +159,14 @@ class Room:
         if self.is_open():
             group = Path("/sys/fs/cgroup") / self.name
             # systemd leaves groups behind when it is killed.
-            self.enter(["sh", "-ec", 'test ! -d "$1" || find "$1" -depth -type d -exec rmdir {} +', "sh", str(group)])
+            empty = ["sh", "-ec", 'test ! -d "$1" || find "$1" -depth -type d -exec rmdir {} +', "sh", str(group)]
+            settle(lambda: self.enter(empty))
         self._forget()
 
     def _forget(self) -> None:
         for path in (self.door, self.run):
             while mounted(path):
-                call(["umount", str(path)])
+                settle(partial(call, ["umount", str(path)]))
         self.hang_up()
         for path in (self.run, self.sockets):
             shutil.rmtree(path, ignore_errors=True)

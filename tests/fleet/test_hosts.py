@@ -190,7 +190,26 @@ def traces(name: str, networks: set[str]) -> dict[str, list[str]]:
     }
 
 
-def test_two_checkouts_do_not_collide_and_hosts_down_leaves_nothing(fleet: Fleet, another: Fleet) -> None:
+# What crun says when a container ends between its look at it and its signal. That window cannot be hit on purpose.
+LATE_CRUN = """#!/bin/sh
+if [ "$1 $2" = "delete --force" ] && mkdir "{folder}/failed" 2>"{folder}/again"; then
+  echo 'open pidfd: No such file or directory' >&2
+  exit 1
+fi
+exec "{folder}/crun" "$@"
+"""
+
+
+def fail_a_removal(room: str, folder: Path) -> None:
+    """Let crun fail the first time that it is to delete a container of these hosts, and of no others."""
+    shutil.copy2("/usr/bin/crun", folder / "crun")
+    (folder / "late").write_text(LATE_CRUN.format(folder=folder))
+    (folder / "late").chmod(0o755)
+    bind = ["mount", "--bind", str(folder / "late"), "/usr/bin/crun"]
+    subprocess.run(["nsenter", f"--mount=/run/{room}/namespace", *bind], check=True)
+
+
+def test_two_checkouts_do_not_collide_and_hosts_down_leaves_nothing(fleet: Fleet, another: Fleet, tmp_path: Path) -> None:
     before = started(fleet)
     another.hosts("up", "--hosts", "1", "--offline", "1")
     others = another.addresses()
@@ -205,6 +224,9 @@ def test_two_checkouts_do_not_collide_and_hosts_down_leaves_nothing(fleet: Fleet
     assert len(networks) == 2
     here = traces(name, networks)
     assert all(here.values()), here
+    # crun's own state is within the namespace, which takes it away.
+    states = [path.read_text() for path in Path("/run/crun").glob("*/status")]
+    assert not any(name in state for state in states), states
 
     # More, then fewer: the first one stays what it was.
     kept = started(another)["host1"]
@@ -213,7 +235,9 @@ def test_two_checkouts_do_not_collide_and_hosts_down_leaves_nothing(fleet: Fleet
     another.hosts("up", "--hosts", "1")
     assert started(another) == {"host1": kept}
 
+    fail_a_removal(name, tmp_path)
     another.hosts("down")
+    assert (tmp_path / "failed").is_dir()
     assert not any(traces(name, networks).values()), traces(name, networks)
     assert sorted(path.name for path in another.home.iterdir()) == ["lock", "storage"]
     assert started(fleet) == before

@@ -391,6 +391,7 @@ options:
       - What the services of other hosts use, by host. A list of PKCS#11 URIs of private keys, or V(null) for a host that said nothing.
       - What O(keys[].previous) would do to a generation waits as long as a host has a URI with its label, and with the label of the token
         where there is one and O(group) is not given. It also waits for a host that said nothing. A warning tells which.
+      - Services of the host that has the module are asked in any case, as C(this host), by the notes of P(keyfleet.hsm.client#role).
       - The playbook C(keyfleet.hsm.site) asks the application hosts, whose role P(keyfleet.hsm.client#role) keeps a note of it.
     type: dict
     version_added: 0.1.0

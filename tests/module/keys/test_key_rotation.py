@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,3 +361,18 @@ def test_without_a_registry_only_what_the_hsm_keeps_is_possible(primary: Hsm) ->
     )
     problems = answer["failure"]["details"]["problems"]
     assert len(problems) == 3 and all("give instance instead of library" in problem for problem in problems)
+
+
+def test_what_a_service_beside_its_hsm_uses_is_not_ended(primary: Hsm, tmp_path: Path) -> None:
+    rotated = {**KEK, "generation": 2, "previous": "destroy"}
+    ok(primary.keys(KEK))
+    # The note of the role client, on a host of its own.
+    (tmp_path / "web.uses").write_text("pkcs11:token=payments;object=kek;type=private\n")
+    there = 'mount -t tmpfs none /var/lib && mkdir /var/lib/keyfleet-consumers && cp "$0" /var/lib/keyfleet-consumers && exec "$@"'
+    own_host = ["unshare", "--mount", "sh", "-ec", there, str(tmp_path / "web.uses")]
+    arguments = {"registry": primary.registry, "instance": "primary", "keys": [rotated]}
+    for check, made in ((True, [("kek@2", "create")]), (False, [("kek@2", "create")]), (True, []), (False, [])):
+        answer = ok(primary.finish(primary.start("hsm_key", arguments, check=check, by=own_host)))
+        assert did(answer) == made and answer["changed"] is bool(made)
+        assert "key 'kek' stays as it is until services use 'kek@2': services of 'this host' use it." in answer["_raw"]
+    assert did(steps(primary, rotated)) == [("kek", "delete")]

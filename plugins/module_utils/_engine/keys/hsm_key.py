@@ -17,6 +17,7 @@ from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.session import Session
 from ..._model.errors import InputError, KeyfleetError
 from ..._model.grouping import grouped_problems, grouped_texts, told
+from ..._model.keys.in_use import InUse
 from ..._model.keys.layout import EVIDEN
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
@@ -39,6 +40,7 @@ from .apply import Applier
 from .ask_members import other_members
 from .done import nothing_done
 from .look import EmptyToken, TokenLook
+from .own_services import with_own_services
 from .planning.circumstances import Circumstances
 from .planning.looking import is_hollow
 from .planning.member_answers import OtherMembers
@@ -170,6 +172,10 @@ class _Batch:
         """Whether objects that were cut off are looked for: after a run that died, or when that was asked for."""
         return bool(self.request.repair or self._pending(target))
 
+    def _in_use(self) -> InUse:
+        # A run that ends no earlier generation asks nobody.
+        return with_own_services(self.request.in_use) if any(spec.previous != "keep" for spec in self.specs) else self.request.in_use
+
     def _pending(self, target: Target) -> dict[str, PendingKey]:
         if self.database is None or target.token_id is None:
             return {}
@@ -195,7 +201,7 @@ class _Batch:
             others,
             self.request.on_elsewhere,
             self.request.on_unreachable,
-            self.request.in_use,
+            self._in_use(),
             None if scope.group is not None else session.token.identity.label,
         )
         plans = self._plan(circumstances, target.layout)

@@ -4,11 +4,11 @@
 
 # Private to keyfleet.hsm: it may change in any release.
 
-"""What other hosts say of the keys that their services use."""
+"""What hosts say of the keys that their services use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,11 @@ class InUse:
                 continue
             hosts[str(host)] = frozenset((parts.get("token", ""), parts["object"]) for parts in named if parts)
         return cls(hosts), problems
+
+    def of_this_host(self, uris: Sequence[str] | None) -> InUse:
+        """With what the host that has the module says. What is no URI of a key says nothing."""
+        said, problems = InUse.parse({"this host": uris})
+        return InUse({**self.hosts, **({"this host": None} if problems else said.hosts)})
 
     def reason(self, label: str, token: str | None) -> str | None:
         """Why the key is not to be ended yet. Without ``token`` it counts on any."""

@@ -127,6 +127,12 @@ def test_a_key_in_the_hsm_of_the_host_itself(served: Scene) -> None:
     assert re.search(r"TLSv1\.3, Cipher", said) and re.search(r"subject=CN ?= ?own", said), said
     assert "pkcs11:token=own;object=own;type=private" in served.ssh(GATEWAYS[0], "cat /var/lib/keyfleet-consumers/web.uses").stdout
     assert pins_in_sight(served, GATEWAYS[0]) == ""
+    # Nobody else is asked about it: the module reads the note itself.
+    rotated = [{"label": "own", "type": "EC", "generation": 2, "previous": "destroy"}]
+    given = json.dumps({"registry": "/var/lib/keyfleet-own/registry.db", "instance": "own", "keys": rotated})
+    done = served.fleet.ansible(GATEWAYS[0], "--become", "--check", "-m", "keyfleet.hsm.hsm_key", "-a", given)
+    told = "key 'own' stays as it is until services use 'own@2': services of 'this host' use it."
+    assert told in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
 
 
 def test_a_second_run_changes_nothing(served: Scene) -> None:

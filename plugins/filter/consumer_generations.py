@@ -40,9 +40,14 @@ options:
     required: true
   texts:
     description:
-      - What an earlier run has written for the services, by path. It counts where a token could not be looked at.
+      - What an earlier run has written for the services, by path. It counts in a preview, where nobody knows better.
     type: dict
     default: {}
+  preview:
+    description:
+      - Whether the answers are those of check mode, which tries no PIN. What they leave open is then C(unseen), and a problem otherwise.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -61,21 +66,22 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(current), labels by the names of the service and the key. C(unseen), the keys of tokens of which nobody knows what is there.
+    - C(current), labels by the names of the service and the key. C(unseen), the keys of which a preview cannot tell.
     - C(problems), one text for each.
   type: dict
   sample: {current: {web: {tls: web-tls@2}}, unseen: [], problems: []}
 """
 
 
-def consumer_generations(consumers: Any, looks: Any, fingerprints: Any, texts: Any = None) -> dict[str, Any]:
+def consumer_generations(consumers: Any, looks: Any, fingerprints: Any, texts: Any = None, preview: bool = False) -> dict[str, Any]:
     """Labels, and what is wrong."""
     # Here and not above: to find one filter Ansible loads them all, in the process of each task.
     from ansible_collections.keyfleet.hsm.plugins.module_utils._model.consumer_generations import follow
 
     if not all(isinstance(given, (list, tuple)) for given in (consumers, looks)) or not isinstance(fingerprints, Mapping):
         raise AnsibleFilterError("keyfleet.hsm.consumer_generations: give the consumers of consumer_plan, a list of looks, and a mapping")
-    return asdict(follow(consumers, looks, {str(path): str(value) for path, value in fingerprints.items()}, texts or {}))
+    prints = {str(path): str(value) for path, value in fingerprints.items()}
+    return asdict(follow(consumers, looks, prints, texts or {}, preview=bool(preview)))
 
 
 class FilterModule:

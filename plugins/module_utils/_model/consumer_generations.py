@@ -19,12 +19,13 @@ from .keys.generations import split_label
 
 _NO_MATTER = ("mechanisms", "probe", "capabilities")  # steps of hsm_info
 _NOTHING = "Nothing of the consumers was changed."
+_DOUBT = "the token has more generations of it than are shown, or one cannot be read. Give the label of the generation, without generation."
 _OBJECT = re.compile(r";object=([^;]+)")
 
 
 @dataclass
 class Followed:
-    """``current`` are labels by the names of consumer and key. ``unseen`` are the keys of tokens that could not be looked at."""
+    """``current`` are labels by the names of consumer and key. ``unseen`` are the keys of which a preview cannot tell."""
 
     current: dict[str, dict[str, str]] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
@@ -36,11 +37,14 @@ def follow(
     looks: Sequence[Mapping[str, Any]],
     fingerprints: Mapping[str, str],
     texts: Mapping[str, str],
+    *,
+    preview: bool,
 ) -> Followed:
     """For each key of ``consumers``, those of the plan, that follows its certificate: the label of the generation that this is of.
 
     ``looks`` are hsm_info's answers, each with the names of its consumers in ``item.names``. ``fingerprints`` are those of the public keys
-    of certificates, by the files of these. ``texts`` are what an earlier run has written: it counts where nobody knows better.
+    of certificates, by the files of these. ``texts`` are what an earlier run has written: it counts in a ``preview``, which looks without a
+    login, where nobody knows better. Otherwise what nobody knows is a problem.
     """
     found = Followed()
     for one in consumers:
@@ -49,6 +53,8 @@ def follow(
             if not key["follows"]:
                 continue
             label, problem = _label(key, fingerprints.get(key["certificate"], ""), look)
+            if label is None and not preview:
+                problem = problem or _DOUBT
             if problem:
                 found.problems.append(f"client_consumers: {one['name']}: keys: {key['follows']}: {problem}")
                 continue

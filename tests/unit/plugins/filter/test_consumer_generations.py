@@ -25,6 +25,7 @@ def private(label: str) -> dict[str, Any]:
     return {"class": "private", "label": label, "code": None}
 
 
+DOUBT = "the token has more generations of it than are shown, or one cannot be read. Give the label of the generation, without generation."
 BOTH = [public("web", "11"), public("web@2", "22"), private("web"), private("web@2")]
 
 
@@ -32,8 +33,8 @@ def look(*objects: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"item": {"names": ["shell", "web"]}, "login": True, "left_off": [], "objects": list(objects), **more}
 
 
-def followed(answer: dict[str, Any], fingerprint: str = "22", texts: dict[str, str] | None = None) -> dict[str, Any]:
-    return consumer_generations([WEB], [{**look(), "item": {"names": ["other"]}}, answer], {"/srv/web.pem": fingerprint}, texts)
+def followed(answer: dict[str, Any], fingerprint: str = "22", **more: Any) -> dict[str, Any]:
+    return consumer_generations([WEB], [{**look(), "item": {"names": ["other"]}}, answer], {"/srv/web.pem": fingerprint}, **more)
 
 
 @pytest.mark.parametrize(("fingerprint", "label"), [("11", "web"), ("22", "web@2")])
@@ -74,6 +75,7 @@ def test_the_certificate_tells_the_generation(fingerprint: str, label: str) -> N
 )
 def test_what_is_refused(objects: list[dict[str, Any]], fingerprint: str, said: str) -> None:
     found = followed(look(*objects), fingerprint)
+    assert found == followed(look(*objects), fingerprint, preview=True)
     assert found["current"] == {} and found["unseen"] == []
     [problem] = found["problems"]
     assert problem.startswith(f"client_consumers: web: keys: web: {said}")
@@ -91,9 +93,13 @@ def test_what_is_refused(objects: list[dict[str, Any]], fingerprint: str, said: 
         look(public("web", "11"), {"class": "certificate", "label": "web", "code": None}, login=False),
     ],
 )
-def test_where_nobody_knows_it_stays_as_it_is(answer: dict[str, Any]) -> None:
+def test_where_nobody_knows_a_preview_shows_it_as_it_is_and_a_run_refuses(answer: dict[str, Any]) -> None:
     def after(*lines: str) -> Any:
-        found = followed(answer, texts={f"{FOLDER}/keys": "# Written by the role.\n" + "\n".join(lines)})
+        texts = {f"{FOLDER}/keys": "# Written by the role.\n" + "\n".join(lines)}
+        refused = followed(answer, texts=texts)
+        assert (refused["current"], refused["unseen"]) == ({}, [])
+        assert refused["problems"] == [f"client_consumers: web: keys: web: {DOUBT}"]
+        found = followed(answer, texts=texts, preview=True)
         assert (found["unseen"], found["problems"]) == (["web: web"], [])
         return found["current"]["web"]["tls"]
 
@@ -103,7 +109,7 @@ def test_where_nobody_knows_it_stays_as_it_is(answer: dict[str, Any]) -> None:
 
 
 def test_a_certificate_that_could_not_be_read_matches_nothing() -> None:
-    assert followed(look(*BOTH, public("web@3", "")), "")["unseen"] == ["web: web"]
+    assert followed(look(*BOTH, public("web@3", "")), "", preview=True)["unseen"] == ["web: web"]
 
 
 def test_input_that_is_none() -> None:

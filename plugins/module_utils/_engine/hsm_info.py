@@ -13,7 +13,6 @@ crash or a hang is not lost.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -93,7 +92,7 @@ class _Look:
         except KeyfleetError as error:
             yield _problem(error)
         except Exception as error:  # pylint: disable=broad-exception-caught
-            yield line("defect", [f"{type(error).__name__}: {error}", traceback.format_exc()])
+            yield line("defect", Defect.of(error).told)
 
     def _library(self, provider: Provider) -> Iterator[Line]:
         try:

@@ -50,8 +50,8 @@ def report(request: StatusRequest, context: Context) -> Outcome:
     chosen = _chosen(request, known, context)
     _check_expected(request, known, chosen, context)
     probed = probe_instances(known, chosen, request.order)
-    if not context.check_mode:
-        note_logins(request.registry, context.run, probed)
+    # A refused PIN has cost its try in check mode as well.
+    note_logins(request.registry, context.run, probed)
     prefixes = prefix_of(known)
     instances = [described(record, prefixes[record.name], slots) for record, slots in probed]
     credentials = [entry for record, slots in probed for entry in _credentials(record, slots)]

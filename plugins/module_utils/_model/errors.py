@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from traceback import format_exc
 from typing import Any
 
 from .grouping import told
@@ -72,12 +73,24 @@ class Cryptoki(KeyfleetError):
 
 
 class Defect(Exception):
-    """An error that is meant for nobody, of another process: ``text`` with its type, and its ``trace`` back."""
+    """An error that is meant for nobody. It goes from one process to another as ``told``."""
 
-    def __init__(self, text: str, trace: str) -> None:
+    def __init__(self, code: str, text: str, trace: str) -> None:
         super().__init__(text)
+        self.told = [code, text, trace]
+        self.code = code
         self.text = text
         self.trace = trace
+
+    @classmethod
+    def of(cls, error: Exception) -> Defect:
+        """Of the error that is being handled. An OSError of which nobody could say more is the host's: a full disk, no more open files."""
+        if isinstance(error, Defect):
+            return error
+        if isinstance(error, OSError):
+            where = f": {error.filename}" if error.filename else ""
+            return cls("host_refused", f"the host refused: {error.strerror or error}{where}. Look at it, and run again.", format_exc())
+        return cls("unexpected", f"an unexpected error, please report it: {type(error).__name__}: {error}", format_exc())
 
 
 def is_unreachable(error: KeyfleetError) -> bool:

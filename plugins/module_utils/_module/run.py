@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -81,7 +80,7 @@ def run(
     ``fetch`` gets pages, for the modules that do: Ansible sends what it imports with every module that imports it.
 
     Every error that is meant for a person becomes a failure with ``msg`` and ``failure: {code, details}``. Any other is a
-    defect of ours: its traceback is shown, with the PINs of this call cut out.
+    defect of ours, or the host's: its traceback is shown, with the PINs of this call cut out.
     """
     secrets: set[str] = set()
     params = take_secrets(module.params, module.argument_spec, secrets)
@@ -102,13 +101,9 @@ def run(
     except KeyfleetError as error:
         module.fail_json(msg=name(error.message), failure={"code": error.code, "details": error.details}, changed=error.changed)
     except Exception as error:  # pylint: disable=broad-exception-caught
-        text, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
-        if isinstance(error, Defect):
-            text, trace = error.text, error.trace
+        defect = Defect.of(error)
         module.fail_json(
-            msg=mask(f"an unexpected error, please report it: {text}", secrets),
-            exception=mask(trace, secrets),
-            failure={"code": "unexpected", "details": {}},
+            msg=mask(defect.text, secrets), exception=mask(defect.trace, secrets), failure={"code": defect.code, "details": {}}
         )
     answer = {"changed": outcome.changed, **outcome.values}
     if module._diff:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -57,11 +57,11 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
                 if self.connection.in_transaction:  # SQLite may have rolled back by itself, on a full disk for example
                     self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
             if durable:
                 with suppress(sqlite3.Error):  # it is written; the next write is a slower one at the worst
                     self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -177,33 +177,41 @@ def open_database(path: str, *, run: str, check_mode: bool = False, create: bool
     With ``create`` a missing one is made (and its folder, 0700); without, it is an error. In check mode the work goes on in
     a copy in memory, so that nothing can be written. Raises :class:`RegistryError`.
     """
-    file = Path(path)
-    exists = registry_exists(path)
     try:
-        if not exists and not create:
-            raise RegistryError(
-                f"registry: there is none at {path}. Register an instance with hsm_instance first, or give the registry's path.",
-                code="registry_missing",
-            )
-        if not exists and not check_mode:
-            _create_file(file)
-        if exists or not check_mode:
-            check_nobody_prepared(file)
-        if not check_mode:
-            connection = _connect(path)
-        else:
-            connection = _connect(":memory:")
-            if exists:
-                with closing(_connect(path)) as source:
-                    source.backup(connection)
-        with closing(connection):
-            connection.execute("PRAGMA foreign_keys = ON")
-            migrate(connection, path)
-            if not check_mode:  # after the look: a file that turns out to be another program's is left as it was
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-            yield Database(connection, path, run, is_copy=check_mode)
+        connection = _opened(path, check_mode=check_mode, create=create)
     except OSError as error:
         raise RegistryError(f"registry {path}: {error.strerror}", code="registry_unavailable") from error
     except sqlite3.Error as error:
         raise RegistryError(f"registry {path}: {error}", code="registry_invalid") from error
+    with closing(connection):
+        try:
+            # An OSError from here on is of the work, and not of the registry.
+            yield Database(connection, path, run, is_copy=check_mode)
+        except sqlite3.Error as error:
+            raise RegistryError(f"registry {path}: {error}", code="registry_invalid") from error
+
+
+def _opened(path: str, *, check_mode: bool, create: bool) -> sqlite3.Connection:
+    file = Path(path)
+    exists = registry_exists(path)
+    if not exists and not create:
+        raise RegistryError(
+            f"registry: there is none at {path}. Register an instance with hsm_instance first, or give the registry's path.",
+            code="registry_missing",
+        )
+    if not exists and not check_mode:
+        _create_file(file)
+    if exists or not check_mode:
+        check_nobody_prepared(file)
+    with ExitStack() as unless_ready:
+        connection = unless_ready.enter_context(closing(_connect(":memory:" if check_mode else path)))
+        if check_mode and exists:
+            with closing(_connect(path)) as source:
+                source.backup(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+        migrate(connection, path)
+        if not check_mode:  # after the look: a file that turns out to be another program's is left as it was
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        unless_ready.pop_all()
+    return connection

@@ -329,6 +329,19 @@ def test_keys_without_a_record_are_told_and_recorded_by_the_next_run(primary: Hs
     assert notes(primary) == 0
 
 
+def test_what_was_made_is_told_by_a_run_that_cannot_write_at_all_any_more(primary: Hsm) -> None:
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("CREATE TRIGGER full BEFORE DELETE ON pending_key BEGIN SELECT RAISE(ABORT, 'full'); END")
+    keys = [{"label": f"k{number:02}", "type": "AES"} for number in range(70)]
+    answer = primary.keys(*keys)
+    assert answer["failure"]["code"] == "registry_write_failed" and answer["changed"] is True
+    assert (len(answer["failed_keys"]), len(answer["not_attempted"])) == (64, 6)
+    with closing(sqlite3.connect(primary.registry)) as registry:
+        registry.execute("DROP TRIGGER full")
+    done = [entry["action"] for entry in ok(primary.keys(*keys))["applied"]]
+    assert done == ["record"] * 64 + ["create"] * 6 and notes(primary) == 0
+
+
 def used(hsm: Hsm) -> dict[str, Any]:
     return answer_of("use_keys", environment=hsm.environment, library=SOFTHSM, label="payments", pin=PIN)
 

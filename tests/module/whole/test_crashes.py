@@ -59,18 +59,26 @@ from ansible_collections.keyfleet.hsm.plugins.modules import hsm_instance
 
 def a_defect(request, context):
     context.warn("before it")
-    raise RuntimeError("with " + request.spec.tokens[0].pin.reveal())
+    raise ERROR("with " + request.spec.tokens[0].pin.reveal())
 
 engine.converge = a_defect
 hsm_instance.main()
 """
 
 
-def test_a_defect_of_ours_is_told_without_the_pin(hsm: Hsm) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        ("RuntimeError", "unexpected", "report it: RuntimeError: with"),
+        ("lambda text: OSError(24, text)", "host_refused", "the host refused: with"),
+    ],
+)
+def test_a_defect_and_a_refusal_of_the_host_are_told_without_the_pin(hsm: Hsm, error: str, code: str, told: str) -> None:
     given = json.dumps({"ANSIBLE_MODULE_ARGS": {"registry": hsm.registry, **hsm.instance()}})
-    done = subprocess.run([sys.executable, "-c", DEFECT], input=given, text=True, capture_output=True, check=False)
+    program = DEFECT.replace("ERROR", f"({error})")
+    done = subprocess.run([sys.executable, "-c", program], input=given, text=True, capture_output=True, check=False)
     answer = json.loads(done.stdout)
-    assert answer["failure"]["code"] == "unexpected" and "RuntimeError: with" in answer["msg"]
+    assert answer["failure"]["code"] == code and told in answer["msg"]
     assert "before it" in str(answer["warnings"]) and PIN not in done.stdout + done.stderr
 
 

@@ -265,19 +265,33 @@ def test_a_pin_file_that_was_refused_is_not_tried_again_by_anyone(faulty: Faulty
     assert ok(hsm.keys(*KEYS))["changed"] is False
 
 
+LOGGING_IN: dict[str, dict[str, Any]] = {
+    "hsm_certificate": {"instance": "primary", "key_label": "k0", "subject": {"CN": "k0"}, "csr_path": "/srv/k0.csr"},
+    "hsm_info": {"token_label": "payments"},
+    "hsm_instance": {},
+    "hsm_key": {"instance": "primary", "keys": KEYS},
+    "hsm_status": {},
+    "hsm_status_info": {},
+    "hsm_sync": {"instance": "primary"},
+}
+
+
 @pytest.mark.parametrize("check", [False, True])
-@pytest.mark.parametrize("module", ["hsm_key", "hsm_sync", "hsm_instance"])
+@pytest.mark.parametrize("module", LOGGING_IN)
 def test_every_module_remembers_a_refusal(faulty: Faulty, module: str, check: bool) -> None:
     """Also that of a run in check mode, which costs a try like any other."""
-    with_plan(faulty, "C_Login:1:before=0xa0")
-    hsm = faulty.hsm
-    declared = {"tokens": [{"label": "payments", "pin_file": str(hsm.scratch / "pins" / "payments")}]}
+    plan, hsm = "C_Login:1:before=0xa0", faulty.hsm
+    with_plan(faulty, plan)
+    pin_file = str(hsm.scratch / "pins" / "payments")
+    # Without an instance the library is named, and the PIN file.
+    direct = {"library": faulty.library, "environment": faulty.environment(plan), "pin_file": pin_file} if module == "hsm_info" else {}
     for code in ("pin_incorrect", "pin_not_tried"):
         if module == "hsm_instance":
-            answer = faulty.register("C_Login:1:before=0xa0", check=check, **declared)
+            answer = faulty.register(plan, check=check, tokens=[{"label": "payments", "pin_file": pin_file}])
         else:
-            answer = hsm.run(module, instance="primary", check=check, **({"keys": KEYS} if module == "hsm_key" else {}))
-        assert answer["failure"]["code"] == code
+            answer = hsm.run(module, check=check, **LOGGING_IN[module], **direct)
+        slots = [slot for instance in answer.get("instances", []) for slot in instance["slots"]]
+        assert code in [answer.get("failure", {}).get("code"), *(slot["code"] for slot in slots)], answer
     assert faulty.calls()["C_Login"] == 1
 
 

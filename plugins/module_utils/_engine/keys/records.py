@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 
 from ..._cryptoki.session import Session
+from ..._model.errors import RegistryError
 from ..._model.keys.layout import pair_label
 from ..._model.keys.objects import Key, KeyObject
 from ..._model.plan import REPLACE
@@ -73,7 +75,8 @@ class Recorder:
         settled = self.begun - finished - left - self.pending.keys()
         settled |= {label for label in self.pending if label not in there and label not in self.begun}
         if settled:
-            with self.database.transaction():
+            # A note too many costs the next run a look. What was done on the token is told in any case.
+            with suppress(RegistryError), self.database.transaction():
                 pending_keys.remove(self.database, token_id, settled)
 
     @property

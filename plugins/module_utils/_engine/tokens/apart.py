@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import syslog
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -112,7 +111,7 @@ def _answer(engine: Engine[Request], request: Request, context: Context, pipe: i
     except KeyfleetError as error:
         return {"error": error_fields(error)}
     except Exception as error:  # pylint: disable=broad-exception-caught
-        return {"defect": [f"{type(error).__name__}: {error}", traceback.format_exc()]}
+        return {"defect": Defect.of(error).told}
     return {"outcome": vars(outcome)}
 
 

@@ -230,6 +230,65 @@ def test_a_pin_that_differs_from_the_proven_file_is_not_tried(primary: Hsm, new_
     assert path.read_text() == f"{new_pin or '000000'}\n"
 
 
+KEY_FILE = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("created", [True, False])
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (KEY_FILE, "pin_file_invalid"),
+        ("[service]\nport = 1\n", "pin_file_invalid"),
+        ("SQLite format 3\0", "pin_file_invalid"),
+        # Another token's PIN, for all that is known, and whoever can read it.
+        ("918273\n", "pin_differs"),
+    ],
+)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_that_is_no_pin_file_of_the_token_is_never_overwritten(hsm: Hsm, content: str, code: str, mode: int, created: bool) -> None:
+    if created:
+        hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", PIN)
+    path = hsm.scratch / "file"
+    path.write_text(content)
+    path.chmod(mode)
+    for check in (True, False):
+        answer = hsm.run("hsm_instance", **hsm.instance(tokens=[hsm.token(pin_file=str(path))]), check=check)
+        assert answer["failure"]["code"] == code and "overwritten" in answer["msg"], answer
+        assert not answer["changed"] and path.read_text() == content
+    assert ("payments" in hsm.tool("--list-token-slots", pin=None, token="")) is created
+
+
+def test_files_that_are_two_things_are_refused_before_anything_is_written(hsm: Hsm) -> None:
+    one, two = hsm.token("one"), hsm.token("two")
+    so = hsm.scratch / "so"
+    so.write_text(SO_PIN)
+    so.chmod(0o600)
+    same = str(hsm.scratch / "same")
+    for tokens, problem in (
+        ([{**one, "pin_file": hsm.registry}], "tokens[0] (label 'one').pin_file: is the registry"),
+        ([{**one, "pin_file": f"{hsm.registry}-wal"}], "tokens[0] (label 'one').pin_file: is the registry"),
+        (
+            [{**one, "so_pin": None, "so_pin_file": str(so), "pin_file": f"{so.parent}/./so"}],
+            ".pin_file: is tokens[0] (label 'one').so_pin_file",
+        ),
+        (
+            [{**one, "pin_file": same}, {**two, "pin_file": same, "pin": "918273"}],
+            "tokens[0] (label 'one').pin_file: is tokens[1] (label 'two').pin_file",
+        ),
+        (
+            [{**one, "pin_file": same, "new_pin": "918273"}, {**two, "pin_file": same}],
+            ".pin_file: is tokens[1] (label 'two').pin_file as well",
+        ),
+    ):
+        for check in (True, False):
+            answer = hsm.run("hsm_instance", **hsm.instance(tokens=tokens), check=check)
+            assert answer["failure"]["code"] == "invalid_input" and problem in answer["msg"], answer
+    assert so.read_text() == SO_PIN and not (hsm.scratch / "registry.db").exists()
+    assert "one" not in hsm.tool("--list-token-slots", pin=None, token="")
+    # One PIN for both is no loss.
+    assert hsm.run("hsm_instance", **hsm.instance(tokens=[{**one, "pin_file": same}, {**two, "pin_file": same}]))["changed"] is True
+
+
 def test_errors_of_several_tokens_come_together(hsm: Hsm) -> None:
     ready(hsm)
     missing = {"label": "payments", "pin_file": str(hsm.scratch / "none")}

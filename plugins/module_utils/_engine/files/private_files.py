@@ -27,8 +27,8 @@ class NotPrivate(Exception):
         self.mode = mode
 
 
-def read_private(path: str, most: int) -> bytes:
-    """The first ``most`` bytes of a file that its owner alone can get at, who is this user or root.
+def read_private(path: str, most: int, *, any_mode: bool = False) -> bytes:
+    """The first ``most`` bytes of a file that its owner alone can get at, who is this user or root. ``any_mode``: others may, too.
 
     Raises OSError, for a symbolic link with ``ELOOP``, and :class:`NotPrivate`.
     """
@@ -39,21 +39,21 @@ def read_private(path: str, most: int) -> bytes:
         raise NotPrivate("is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         mode = stat.S_IMODE(status.st_mode)
-        if mode & (0o037 if _is_credential(path, status) else 0o077):
+        if not any_mode and mode & (0o037 if _is_credential(path, status) else 0o077):
             raise NotPrivate(f"has mode {mode:04o}", mode)
         if status.st_uid not in (os.geteuid(), 0):
             raise NotPrivate(f"belongs to user id {status.st_uid}, neither to this user nor to root")
         return file.read(most)
 
 
-def read_pin(path: str, option: str) -> Secret:
+def read_pin(path: str, option: str, *, any_mode: bool = False) -> Secret:
     """The PIN in ``path``. One trailing newline is dropped; what else an editor may have put there is refused.
 
     Refuses a file that anyone but its owner can read or write, or that belongs to a third user. ``option`` is named in
     errors. Raises :class:`PinError`.
     """
     try:
-        raw = read_private(path, _MAX_BYTES + 1)
+        raw = read_private(path, _MAX_BYTES + 1, any_mode=any_mode)
     except NotPrivate as error:
         others, details = "", {}
         if error.mode is not None:
@@ -114,14 +114,29 @@ def pin_of(path: str, option: str) -> Secret | None:
 
 
 def usable_pin_of(path: str, option: str) -> Secret | None:
-    """The PIN in a file that its owner alone can read.
+    """The PIN in a file that its owner alone can read; None for one that others can read, or that :func:`pin_in_the_way` calls none.
 
-    None for one that may be written anew: missing, empty, no text, or with other readers. What belongs to somebody else, or
-    cannot be looked at, is an error. Raises :class:`PinError`.
+    Raises :class:`PinError`.
     """
     try:
         return read_pin(path, option)
     except PinError as error:
-        if error.code in ("pin_file_missing", "pin_file_empty", "pin_file_invalid") or "mode" in error.details:
+        if error.code == "pin_file_missing" or "mode" in error.details:
             return None
+        return pin_in_the_way(path, option)
+
+
+def pin_in_the_way(path: str, option: str) -> Secret | None:
+    """The PIN in a file where one is to be written, whoever can read it. None where there is no file, or nothing in it.
+
+    What is no PIN is an error, as what belongs to somebody else and what cannot be looked at: it may be the only one of its kind, and is
+    not overwritten. Raises :class:`PinError`.
+    """
+    try:
+        return read_pin(path, option, any_mode=True)
+    except PinError as error:
+        if error.code in ("pin_file_missing", "pin_file_empty"):
+            return None
+        if error.code == "pin_file_invalid":
+            error.message += " It is not overwritten: give another path, or move that file away."
         raise

@@ -14,7 +14,7 @@ from ..._model.errors import PinError
 from ..._model.tokens.instance_spec import TokenSpec
 from ..._model.tokens.pin_state import pin_missing
 from ..._model.tokens.secret import Secret
-from ..files.private_files import pin_of, read_pin, usable_pin_of
+from ..files.private_files import pin_in_the_way, pin_of, read_pin, usable_pin_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ def read_pins(spec: TokenSpec) -> Pins:
     if spec.new_pin is not None and spec.pin_file:
         return _new_pin(spec, spec.pin_file, spec.new_pin, so_pin, so_source)
     if spec.pin is not None:
-        in_file = usable_pin_of(spec.pin_file, option) if spec.pin_file is not None else None
-        write_file = spec.pin_file is not None and in_file != spec.pin
+        write_file = spec.pin_file is not None and usable_pin_of(spec.pin_file, option) != spec.pin
         source = None if write_file else spec.pin_file
-        differs = write_file and in_file is not None
+        differs = write_file and pin_in_the_way(spec.pin_file or "", option) not in (None, spec.pin)
         return Pins(spec.pin, so_pin, source=source, so_source=so_source, write_file=write_file, differs=differs)
     if spec.pin_file is not None:
         return Pins(read_pin(spec.pin_file, option), so_pin, source=spec.pin_file, so_source=so_source)

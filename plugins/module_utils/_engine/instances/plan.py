@@ -104,7 +104,8 @@ class TokenPlan:
             steps.append(Step(CHANGE, f"token {name}", {"user_pin": "as it was"}, {"user_pin": "changed to new_pin"}))
         if self.pins.write_file:
             after = {"mode": "0600", "content": f"the user PIN of token {name}"}
-            steps.append(Step(CREATE, f"file {self.spec.pin_file}", None, after))
+            before = {"content": "another PIN, which the token refused"} if self.pins.differs else None
+            steps.append(Step(CHANGE if before else CREATE, f"file {self.spec.pin_file}", before, after))
         return steps
 
 
@@ -125,6 +126,7 @@ def plan_token(
             _check_may_be_created(spec, found, access, known)
         if isinstance(pins, PinError):
             raise pins
+        _check_file_may_go(spec, pins, known)
         if found.token is None:
             for option, pin in (("so_pin", pins.so_pin), ("pin", pins.pin)):
                 _check_length(spec, found, option, pin)
@@ -146,15 +148,23 @@ def _check_may_be_created(spec: TokenSpec, found: Found, access: Access, known: 
         raise found.place
 
 
+def _check_file_may_go(spec: TokenSpec, pins: Pins, known: TokenRecord | None) -> None:
+    """A PIN file with another PIN goes when this token has refused what it holds. Otherwise that may be the PIN of another token."""
+    if not pins.differs or (known is not None and Tried(spec.pin_file).mark() in known.refusals):
+        return
+    registered = known is not None and known.pin_file == spec.pin_file
+    which = "which this token is registered with" if registered else "which is not overwritten, since it may be that of another token"
+    ways = "Leave pin out" if registered else "Leave pin out, or give another pin_file"
+    raise PinError(
+        f"{spec.where}.pin: differs from the PIN in {spec.pin_file}, {which}, and is not tried. {ways}. If the token has another PIN "
+        f"since, run: rm {shlex.quote(spec.pin_file or '')}, and the file is written anew.",
+        code="pin_differs",
+    )
+
+
 def _plan_found(plan: TokenPlan, found: Found, token: Token, access: Access, known: TokenRecord | None) -> TokenPlan:
     spec, pins = plan.spec, plan.pins
     state = NOT_SET if plan.says_unset else pin_state(token.flags)
-    if pins.differs and known is not None and known.pin_file == spec.pin_file and Tried(spec.pin_file).mark() not in known.refusals:
-        raise PinError(
-            f"{spec.where}.pin: differs from the PIN in {spec.pin_file}, which this token is registered with, and is not tried. Leave "
-            f"pin out. If the token has another PIN since, run: rm {shlex.quote(spec.pin_file or '')}, and the file is written anew.",
-            code="pin_differs",
-        )
     first_pin = spec.user_type == "user" and state == NOT_SET and (spec.initialize or spec.new_pin)
     unlock = spec.new_pin and state == LOCKED and pins.write_file
     if pins.by_so or (spec.login and pins.so_pin is not None and (first_pin or unlock)):

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from os.path import normpath
 from typing import Any
 
 from ..errors import InputError, KeyfleetError
@@ -206,6 +207,23 @@ def parse_instance(options: Mapping[str, Any], where: str = "") -> tuple[Instanc
     )
 
 
+def _shared_files(tokens: Sequence[TokenSpec], registry: str) -> Iterator[str]:
+    """PIN files that are something else as well: what is written there would be lost."""
+    writing = [(token, normpath(token.pin_file)) for token in tokens if token.pin_file and (token.pin or token.new_pin)]
+    for token, path in writing:
+        if path in [normpath(registry + ending) for ending in ("", "-wal", "-shm", "-journal")]:
+            yield f"{token.where}.pin_file: is the registry: give a file of its own"
+        for other in tokens:
+            if other.so_pin_file and normpath(other.so_pin_file) == path:
+                yield f"{token.where}.pin_file: is {other.where}.so_pin_file as well: give each a file of its own"
+            if other is not token and other.pin_file and normpath(other.pin_file) == path and _differ(token, other):
+                yield f"{token.where}.pin_file: is {other.where}.pin_file as well, and their PINs may differ: give each a file of its own"
+
+
+def _differ(one: TokenSpec, other: TokenSpec) -> bool:
+    return bool(one.new_pin or other.new_pin) or (other.pin is not None and one.pin != other.pin)
+
+
 @dataclass(frozen=True)
 class InstanceRequest:
     """The options of hsm_instance. ``registry`` is a path on the target. ``spec`` is None for ``state: absent``.
@@ -233,6 +251,7 @@ class InstanceRequest:
             problems = [f"name: {problem}"] if problem else []
         else:
             spec, problems = parse_instance(params)
+            problems += _shared_files(spec.tokens if spec else (), params["registry"])
         if problems:
             raise InputError(problems)
         return cls(**{field.name: params[field.name] for field in fields(cls) if field.name not in ("spec", "broken")}, spec=spec)

@@ -54,4 +54,4 @@ def one_line(text: str) -> str:
 def listed(labels: Sequence[str]) -> str:
     """For a warning: the first of them by name."""
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return ", ".join(f"'{label}'" for label in labels[:_SHOWN]) + more
+    return ", ".join(f"'{one_line(label)}'" for label in labels[:_SHOWN]) + more

@@ -82,6 +82,23 @@ def test_a_key_without_a_label_goes_through_its_life_by_its_id(hsm: Hsm, halves:
     assert left.count("Object") == 1 and "AES" in left
 
 
+@pytest.mark.parametrize("label", ["new\nline", "blank ", "\x1b[1m", "line\u2028"])
+def test_a_key_of_a_label_that_is_no_line_of_text_goes_by_label_and_id(hsm: Hsm, label: str) -> None:
+    hsm.register()
+    hsm.tool("--keygen", "--key-type", "AES:32", "--label", label, "--id", "03", "--usage-decrypt")
+    hsm.tool("--keygen", "--key-type", "AES:32", "--label", "other", "--id", "04")
+    for state in ("deactivated", "absent"):
+        asked = {"label": label, "id": "03", "state": state}
+        planned, done = (ok(hsm.keys(asked, check=check)) for check in (True, False))
+        assert planned["changed"] is done["changed"] is True and planned["diff"] == done["diff"]
+        assert label == "blank " or label not in done["diff"]["prepared"], done["diff"]
+        assert len(done["diff"]["prepared"].splitlines()) == 2, done["diff"]
+        assert ok(hsm.keys(asked, check=True))["changed"] is ok(hsm.keys(asked))["changed"] is False
+    assert "ID:         04" in hsm.tool("--list-objects") and "ID:         03" not in hsm.tool("--list-objects")
+    # None of that name is made.
+    assert "keys[0]" in hsm.keys({"label": label, "id": "03", "type": "AES"})["msg"]
+
+
 def test_what_only_keys_with_a_label_have_is_refused(primary: Hsm) -> None:
     """And none is made: without a label a run that is cut off could not tell it from others."""
     for asked, words in (

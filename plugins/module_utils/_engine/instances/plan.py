@@ -104,8 +104,8 @@ class TokenPlan:
             steps.append(Step(CHANGE, f"token {name}", {"user_pin": "as it was"}, {"user_pin": "changed to new_pin"}))
         if self.pins.write_file:
             after = {"mode": "0600", "content": f"the user PIN of token {name}"}
-            before = {"content": "another PIN, which the token refused"} if self.pins.differs else None
-            steps.append(Step(CHANGE if before else CREATE, f"file {self.spec.pin_file}", before, after))
+            there = {"content": "another PIN, which the token refused"} if self.pins.differs else None
+            steps.append(Step(CHANGE if there else CREATE, f"file {self.spec.pin_file}", there, after))
         return steps
 
 

@@ -147,6 +147,8 @@ def _parse_id(text: str | None, label: str, where: str, problems: list[str]) -> 
 
 def _check_label(options: Mapping[str, Any], where: str, problems: list[str]) -> None:
     label = options["label"]
+    if options.get("id") is not None and options.get("state", PRESENT) != PRESENT and label:
+        return  # the name of a key of others that shall go, whatever is in it
     if not label.strip():
         problems.append(f"{where}.label: is empty: every key needs a label, and one that is there without a label its id")
     elif not label.isprintable():

@@ -24,17 +24,18 @@ from ..._model import underway
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, ProviderError, TokenError
 
 END = b"end"  # what a child writes behind its last answer
+_BYTES = "\0hex"  # with NUL, as no label of a mapping by labels and no variable's name: a mapping with this one key stands for bytes
 
 
 def write_line(pipe: int, value: Any) -> None:
     """One line of JSON, with bytes as hex."""
-    data = json.dumps(value, default=lambda content: {"hex": content.hex()}).encode("utf-8") + b"\n"
+    data = json.dumps(value, default=lambda content: {_BYTES: content.hex()}).encode("utf-8") + b"\n"
     while data:
         data = data[os.write(pipe, data) :]
 
 
 def parsed(line: bytes) -> Any:
-    return json.loads(line, object_hook=lambda found: bytes.fromhex(found["hex"]) if found.keys() == {"hex"} else found)
+    return json.loads(line, object_hook=lambda found: bytes.fromhex(found[_BYTES]) if found.keys() == {_BYTES} else found)
 
 
 # Kinds that somebody looks for; any other is one that is only shown.

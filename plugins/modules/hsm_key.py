@@ -870,7 +870,7 @@ applied:
       returned: always
       type: str
     range:
-      description: The range in O(keys[].label) that the key is of.
+      description: The range in O(keys[].label) that the key is of, with its generation where that is not the first.
       returned: when it is of one and all keys are listed
       type: str
     count:
@@ -996,7 +996,7 @@ failed_keys:
       returned: always
       type: str
     range:
-      description: The range in O(keys[].label) that the key is of.
+      description: The range in O(keys[].label) that the key is of, with its generation where that is not the first.
       returned: when it is of one
       type: str
     action:

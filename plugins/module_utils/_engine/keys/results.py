@@ -16,7 +16,6 @@ from typing import Any
 from ..._cryptoki.public_key import to_pem
 from ..._model.diff_text import Section, prepared_diff
 from ..._model.grouping import grouped_texts
-from ..._model.keys.generations import split_label, stored_label
 from ..._model.keys.objects import Key, KeyObject, describe_key
 from ..._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, STATES
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
@@ -41,16 +40,22 @@ from .planning.plan import (
 _NOT_HERE = ("absent", DESTROYED, "elsewhere")
 
 
+def _range(plan: KeyPlan) -> str | None:
+    """The range that the key's label is one of: the declared one, with the generation where that is not in it."""
+    spec = plan.spec
+    return None if spec.range is None else f"{spec.range}{spec.label.removeprefix(spec.base)}"
+
+
 def _named(plan: KeyPlan) -> dict[str, Any]:
-    named = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}
-    return named if plan.spec.range is None else {**named, "range": plan.spec.range}
+    named, one_of = {"index": plan.spec.index, "label": plan.spec.label, "action": plan.action}, _range(plan)
+    return named if one_of is None else {**named, "range": one_of}
 
 
 def _step(plan: KeyPlan, done: Done) -> Step:
     """The plan's line in the diff. Of one that failed half way, what was done of it."""
-    step, declared = plan.step, plan.spec.range
-    if declared is not None:
-        step = replace(step, part_of=f"key {stored_label(declared, split_label(plan.spec.label)[1] or 1)}")
+    step, one_of = plan.step, _range(plan)
+    if one_of is not None:
+        step = replace(step, part_of=f"key {one_of}")
     if done.finished or done.failure is None:
         return step
     before, after = (describe_key(key) if key is not None else None for key in (plan.key, done.key))

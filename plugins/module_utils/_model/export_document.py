@@ -17,6 +17,7 @@ from typing import Any
 
 from .keys.generations import own_id, split_label, stored_label
 from .keys.objects import KeyName
+from .keys.ranges import is_range
 from .keys.spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
 from .keys.states import ACTIVE, DESTROYED, STATES
 from .keys.types import CURVES, KEY_TYPES, PRIVATE, PUBLIC, WEAK_TYPES, is_short, ordered
@@ -115,6 +116,8 @@ def _entry(record: VirtualKey, times: int, repeated: bool, highest: Callable[[st
         raise _Undeclarable("several keys in the HSM have this label, and hsm_key finds a key by its label")
     state = _state(record)
     entry = {**_name(record, state, highest), **_attributes(record, state)}
+    if is_range(entry["label"]) and "id" not in entry:
+        raise _Undeclarable("its label reads as a range: only an entry with 'id' takes it as it is, and this key can have none")
     if state != PRESENT:
         entry["state"] = state
     _specs, problems = parse_keys([entry])
@@ -153,7 +156,8 @@ def _name(record: VirtualKey, state: str, highest: Callable[[str], int]) -> dict
         name = {"label": base}
         if number is None and state not in MADE:
             name["generation"] = 1  # without it the entry may mean later generations too, also some that the registry lacks
-        if record.key_id not in (b"", own_id(record.label)):
+        # With an id a label is taken as it is, and without one a range is many other keys.
+        if record.key_id not in (b"", own_id(record.label)) or (record.key_id and is_range(base)):
             name["id"] = record.key_id.hex()
     top = highest(base)
     if top > record.generation and (state in MADE or "generation" not in name):

@@ -22,7 +22,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.planner import plan_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.export_document import TEMPLATES, export_document
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label, stored_label
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import own_id, split_label, stored_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import KeyObject
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import KeySpec, parse_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import DESTROYED, STATES
@@ -56,9 +56,16 @@ LABELS = st.one_of(
             "Schl\u00fcssel",
             "no",
             "@2",
+            "a[1:2]",
+            "a[1:2]@3",
+            "a[2:1]",
+            "[a:c]",
+            "[b:b]",
+            "[1]",
         ]
     ),
     st.text(max_size=4),
+    st.text("a:[]12@", max_size=8),
 )
 
 
@@ -173,8 +180,11 @@ def test_every_key_is_declared_or_listed_with_its_reason_once(records: list[Virt
 
 
 @given(RECORDS)
-def test_hsm_key_accepts_what_is_declared(records: list[VirtualKey]) -> None:
-    specs_of(exported(*records)["keys"])
+def test_hsm_key_takes_each_entry_for_its_key_alone(records: list[VirtualKey]) -> None:
+    entries = exported(*records)["keys"]
+    ids = {one.label: {one.key_id or own_id(one.label)} for one in records}
+    meant = [stored_label(entry["label"], entry.get("generation", 1)) for entry in entries]
+    assert [(spec.label, {spec.key_id}) for spec in specs_of(entries)] == [(label, ids[label]) for label in meant]
 
 
 @given(RECORDS, st.randoms(use_true_random=False))
@@ -249,6 +259,9 @@ def test_an_entry(fields: dict[str, Any], entry: dict[str, Any]) -> None:
         ("k", {"state": "odd"}, "'odd' is no state"),
         ("", {}, "it has no label"),
         ("k", {"kind": "private", "type": "RSA", "size": 2048, "operations": ("sign",), "public_key": None}, "its public half is not"),
+        ("k[1:3]", {"key_id": b""}, "its label reads as a range: only an entry with 'id' takes it"),
+        ("k[3:1]", {"key_id": b""}, "its label reads as a range"),
+        ("k[1:3]@2", {"generation": 2}, "its label reads as a range"),
         (" k", {}, "label: ' k' begins or ends with a blank"),
         ("\x07", {}, "its label is not UTF-8, or has a character that cannot be printed"),
         ("k\udcff", {"key_id": b"\xff"}, "its label is not UTF-8"),
@@ -275,6 +288,15 @@ def test_what_cannot_be_declared(label: str, fields: dict[str, Any], reason: str
         "operations": list(one.operations),
         "state": one.state,
     }
+
+
+@pytest.mark.parametrize("label", ["k[1:3]", "k[3:1]", "[a:c]-x", "k[1:3]@2"])
+def test_a_label_that_reads_as_a_range_is_declared_with_its_id(label: str) -> None:
+    for state in ("active", "destroyed"):
+        (entry,) = exported(record(label, state=state))["keys"]
+        assert (entry["label"], entry["id"]) == (label, label.encode().hex())
+        (spec,) = specs_of([entry])
+        assert (spec.label, spec.key_id, spec.range) == (label, label.encode(), None)
 
 
 @pytest.mark.parametrize("fields", [{"kind": "private", "type": "Ed25519", "size": None}, {"operations": ()}])

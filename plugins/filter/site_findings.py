@@ -62,14 +62,14 @@ RETURN = r"""
 _value:
   description:
     - C(problems), one text for each. C(notes), what a person should know. C(declared), the names of all that shall be registered, as
-      O(keyfleet.hsm.hsm_status#module:declared) takes it. C(keys), of each declared key C(instance), C(group), C(label), C(state), and
-      C(max_age) and C(lead) in seconds. C(certificates), the calls of M(keyfleet.hsm.hsm_certificate).
+      O(keyfleet.hsm.hsm_status#module:declared) takes it. C(keys), of each entry of keys C(instance), C(group), C(label), which may be a
+      range, C(id), C(state), and C(max_age) and C(lead) in seconds. C(certificates), the calls of M(keyfleet.hsm.hsm_certificate).
   type: dict
   sample:
     problems: ["hsm_key: unknown variable, did you mean hsm_keys? If it is one of your own, list it in site_own_variables."]
     notes: []
     declared: {instances: [{name: primary, tokens: [{label: payments}]}], groups: []}
-    keys: [{instance: primary, group: null, label: dek-1, state: present, max_age: 7776000, lead: null}]
+    keys: [{instance: primary, group: null, label: dek-1, id: null, state: present, max_age: 7776000, lead: null}]
     certificates: []
 """
 

@@ -19,7 +19,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selecto
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
 from keyfleet_gateway import schedule
 from keyfleet_gateway.board import Board
-from keyfleet_gateway.config import Config, ConfigError, Rotation, parse_config
+from keyfleet_gateway.config import Config, ConfigError, parse_config
 from keyfleet_gateway.journal import native
 from keyfleet_gateway.keys import facts_of, seconds_of
 
@@ -172,13 +172,22 @@ def test_facts_of_keys() -> None:
         )
 
     keys = [key("a", 1, "deactivated"), key("a@2", 3, generation=2), key("a@3", 9, generation=3), key("b@home", 5, group="7")]
+    keys += [key("d-1", 2), key("d-1@2", 4, generation=2), key("d-2", 3), key("e@home@2", 6, generation=2)]
     cards = [GroupRecord("cards", id="7", members=(1,))]
-    facts = facts_of(
-        known, cards, keys, [Rotation("a", 86_400, "primary"), Rotation("b@home", 60, group="cards"), Rotation("c", 1, "primary")]
-    )
-    assert facts.counts == {("primary", "payments", "AES", "active"): 3, ("primary", "payments", "AES", "deactivated"): 1}
-    assert facts.oldest_active == {("primary", "payments"): seconds_of(day(3))}
-    assert facts.rotations == {("primary", "", "a"): seconds_of(day(10)), ("", "cards", "b@home"): seconds_of(day(5)) + 60}
+    wanted = [
+        *({"instance": "primary", "label": label, "max_age": "1d"} for label in ("a", "c", "d-[1:3]", "e@home", "f[2:1]")),
+        {"group": "cards", "label": "b@home", "max_age": "1m", "lead": "10s"},
+    ]
+    rotations = parse_config({**GOOD, "rotations": wanted}).rotations
+    assert [one.label for one in rotations] == ["a", "c", "d-1", "d-2", "d-3", "e@home", "f[2:1]", "b@home"]
+    facts = facts_of(known, cards, keys, rotations)
+    assert facts.counts == {("primary", "payments", "AES", "active"): 7, ("primary", "payments", "AES", "deactivated"): 1}
+    assert facts.oldest_active == {("primary", "payments"): seconds_of(day(2))}
+    ends = {"a": 10, "d-1": 5, "d-2": 4, "e@home": 7}
+    assert facts.rotations == {
+        **{("primary", "", label): seconds_of(day(end)) for label, end in ends.items()},
+        ("", "cards", "b@home"): seconds_of(day(5)) + 50,
+    }
 
 
 def test_journals_own_form() -> None:

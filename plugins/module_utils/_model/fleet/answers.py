@@ -16,7 +16,8 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..export_document import plain_text
-from ..keys.generations import split_label
+from ..keys.generations import split_label, stored_label
+from ..keys.ranges import declared_labels
 from ..keys.spec import PRESENT
 from ..keys.states import ACTIVE, DESTROYED
 from .findings import BAD, NOTE, WARN, Finding
@@ -115,6 +116,12 @@ class Answers:
     def _keys(self) -> list[Entry]:
         return _list(self.found, "keys_recorded")
 
+    def _declared_keys(self) -> Iterator[Entry]:
+        """An entry for each key of a range."""
+        for key in _list(self.declared, "keys"):
+            for label in declared_labels(key["label"], key.get("id")):
+                yield {**key, "label": label}
+
     def _age(self, moment: Any) -> float | None:
         """Days since then; below 0 before it."""
         try:
@@ -140,7 +147,7 @@ class Answers:
                 continue
             for place in ((key["instance"], "", key["label"]), ("", key.get("group") or "", key["label"])):
                 newest[place] = min(age, newest.get(place, age))
-        for key in _list(self.declared, "keys"):
+        for key in self._declared_keys():
             place = (key.get("instance") or "", key.get("group") or "", key["label"])
             if key.get("max_age") is not None and place in newest:
                 days = (key["max_age"] - (key.get("lead") or 0)) / DAY
@@ -180,8 +187,9 @@ class Answers:
         for name in _list(names, "groups"):
             if str(name) not in known:
                 yield Finding("absent", self.host, f"group {text(name)}")
-        recorded = {(place, key["label"]) for key in self._keys() if key["state"] != DESTROYED for place in _places(key)}
-        for key in _list(self.declared, "keys"):
+        there_now = [key for key in self._keys() if key["state"] != DESTROYED]
+        recorded = {(place, label) for key in there_now for place in _places(key) for label in _labels(key)}
+        for key in self._declared_keys():
             place = str(key.get("group") or key.get("instance"))
             if key.get("state") == PRESENT and (place, key["label"]) not in recorded:
                 yield Finding("absent", self.host, _key_name(key, key["label"]))
@@ -236,6 +244,11 @@ def _days(duration: Any) -> float | None:
 def _list(value: Entry, name: str) -> list[Any]:
     found = value.get(name)
     return list(found) if isinstance(found, (list, tuple)) else []
+
+
+def _labels(key: Entry) -> set[str]:
+    """By which a recorded key is declared: that of all its generations, and its own."""
+    return {key["label"], stored_label(key["label"], key["generation"])}
 
 
 def _places(key: Entry) -> list[str]:

@@ -15,6 +15,7 @@ from math import prod
 
 from ..quoting import quoted
 
+MAX_KEYS = 10_000  # in one task
 _RANGE = re.compile(r"\[(?:([0-9]+):([0-9]+)|([A-Za-z]):([A-Za-z]))(?::([0-9]+))?\]")
 _DIGITS = 9
 
@@ -53,3 +54,11 @@ def labels_in(label: str) -> list[str]:
         parts += [[label[at : found.start()]], [f"{value:0{width}d}" if found[1] is not None else chr(value) for value in values]]
         at = found.end()
     return ["".join(chosen) for chosen in product(*parts, [label[at:]])]
+
+
+def declared_labels(label: str, key_id: object = None) -> list[str]:
+    """The labels of the keys that an entry of ``keys:`` is about. With an id it is one, as it is; so is a range that hsm_key refuses."""
+    try:
+        return labels_in(label) if key_id is None and range_size(label) <= MAX_KEYS else [label]
+    except ValueError:
+        return [label]

@@ -20,12 +20,11 @@ from .layout import PKCS11, pair_id, pair_label, public_id, public_label
 from .material import KeyMaterial, WrappedMaterial
 from .objects import KeyObject
 from .post_quantum import PARAMETER_SETS
-from .ranges import is_range, labels_in, range_size
+from .ranges import MAX_KEYS, is_range, labels_in, range_size
 from .source_rules import KeySource, source_problems
 from .states import ACTIVE, COMPROMISED, DEACTIVATED, PRE_ACTIVE
 from .types import CURVES, KEY_TYPES, LEAST_HMAC_BITS, PUBLIC, WEAK_TYPES, KeyType, class_operations, is_short, ordered
 
-MAX_KEYS = 10_000
 _MECHANISM = re.compile(r"(?!CKM_)[A-Z][A-Z0-9_]*|0x[0-9a-fA-F]{1,8}")
 PRESENT, ABSENT, PUBLIC_ONLY = "present", "absent", "public_only"
 

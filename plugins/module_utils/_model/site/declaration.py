@@ -201,11 +201,13 @@ class Declaration:
         }
 
     def keys(self) -> list[dict[str, Any]]:
-        """Where each declared key belongs, its label, state, greatest age and lead in seconds. Nothing of what is imported is in it."""
+        """Where the keys of each entry belong, their label, perhaps a range, state, greatest age and lead in seconds. Nothing of what is
+        imported is in it."""
         return [
             {
                 **{name: entry.get(name) for name in ("instance", "group")},
                 "label": str(key.get("label")),
+                "id": None if key.get("id") is None else str(key["id"]),
                 "state": str(key.get("state", "present")),
                 "max_age": _seconds(key.get("max_age")),
                 "lead": _seconds(key.get("lead")),

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.files import toml_text
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.durations import parse_duration
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.ranges import declared_labels
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.quoting import is_path, quoted
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.instance_spec import InstanceSpec, parse_instance
 
@@ -325,7 +326,8 @@ class _Reader:
                 self.missing(f"{where}max_age")
             age = self._within(entry, "max_age", f"{where}max_age", 1, 1, 36_525 * 24 * 3600)
             ahead = self._within(entry, "lead", f"{where}lead", 0, 0, max(age - 1, 0))
-            found.append(Rotation(entry.get("label", ""), age - ahead, entry.get("instance"), entry.get("group")))
+            labels = declared_labels(entry.get("label", ""))  # those of a range here, which would not all fit into the file
+            found += [Rotation(label, age - ahead, entry.get("instance"), entry.get("group")) for label in labels]
         return tuple(found)
 
 

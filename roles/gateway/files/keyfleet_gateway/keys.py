@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import split_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.states import ACTIVE
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, InstanceRecord, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry import groups, virtual_keys
@@ -74,7 +75,7 @@ def facts_of(
             continue
         made = seconds_of(moment)
         oldest[(instance, token)] = min(made, oldest.get((instance, token), made))
-        label = key.label.partition("@")[0] if key.generation > 1 else key.label
+        label = split_label(key.label)[0] if key.generation > 1 else key.label
         group = groups_by_id.get(key.group_id or "", "")
         for place in ((instance, "", label), ("", group, label)):
             newest[place] = max(made, newest.get(place, made))

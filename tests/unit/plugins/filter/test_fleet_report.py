@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyfleet.hsm.plugins.filter.fleet_report import fleet_report
+from ansible_collections.keyfleet.hsm.plugins.filter.site_findings import site_findings
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.charts import WIDTH, by_age, chart
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.fleet.findings import KINDS
 from made_up_fleet import NOW, found, key, made_up, moment, slot
@@ -108,6 +109,34 @@ def test_rotations_go_by_the_newest_active_generation() -> None:
     document = report(look, declared={"keys": wanted})["document"]
     assert [(one["what"], one["days_left"]) for one in document["due"]] == [("group cards: shared", -1.0), ("primary: dek", 10.0)]
     assert document["hosts"][0]["oldest_active_key_days"] == 100
+
+
+def test_a_range_is_each_of_its_keys() -> None:
+    declared = {
+        "hsm_instances": [{"name": "primary"}],
+        "hsm_keys": [
+            {
+                "instance": "primary",
+                "keys": [
+                    {"label": "dek-[1:3]", "type": "AES", "max_age": "1d"},
+                    {"label": "old-[a:b]@2", "type": "AES"},
+                    {"label": "its[1:2]", "type": "AES", "id": "07"},
+                    {"label": "x[2:1]", "type": "AES"},
+                    {"label": "x[1:999999999]", "type": "AES"},
+                ],
+            }
+        ],
+    }
+    keys = [key("dek-1", 9), key("dek-1", 2, generation=2), key("dek-2", 4), key("old-a", 1, generation=2), key("its[1:2]", 1)]
+    assert told(found(slot("t"), keys=keys), declared={"keys": site_findings(declared, [])["keys"]}) == [
+        ("rotation_overdue", "primary: dek-2", "3 days ago"),
+        ("rotation_overdue", "primary: dek-1", "1 days ago"),
+        ("absent", "primary: dek-3", ""),
+        ("absent", "primary: old-b@2", ""),
+        # What hsm_key refuses is shown as it was written.
+        ("absent", "primary: x[2:1]", ""),
+        ("absent", "primary: x[1:999999999]", ""),
+    ]
 
 
 def test_certificates_go_by_what_ends_last_of_a_key() -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from ansible.plugins.inventory import expand_hostname_range
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.diff_text import Section, prepared_diff
-from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.ranges import is_range, labels_in, range_size
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.ranges import declared_labels, is_range, labels_in, range_size
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import parse_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.listing import listed_keys
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.plan import CREATE, DELETE, Step
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("label", ["dek-[001:500]", "dek-[1:12]", "[a:f]-key", "k[0:9:3]", "a[1:2]b[x:z]c", "dek-[098:101]"])
@@ -65,6 +67,15 @@ def test_what_is_wrong_with_a_range_is_told_once() -> None:
 def test_with_an_id_a_label_is_taken_as_it_is() -> None:
     specs, problems = parse_keys([{"label": "dek-[1:3]", "id": "07", "state": "absent"}])
     assert problems == [] and [(spec.label, spec.range) for spec in specs] == [("dek-[1:3]", None)]
+
+
+@given(st.text("a[:]12@", max_size=12), st.none() | st.just("07"))
+@example("dek-[1:3]", None)
+@example("x[1:99999]", None)
+def test_who_reads_a_declaration_has_the_labels_of_hsm_key(label: str, key_id: str | None) -> None:
+    """Of an entry that it refuses, the label as it is."""
+    specs, problems = parse_keys([{"label": label, "type": "AES", "id": key_id}])
+    assert declared_labels(label, key_id) == ([label] if problems else [spec.base for spec in specs])
 
 
 def made(label: str, part_of: str | None = "key dek-[1:9]", **more: Any) -> Step:

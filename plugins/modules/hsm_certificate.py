@@ -71,7 +71,8 @@ options:
   generation:
     description:
       - V(named) is the generation that O(key_label) names.
-      - V(current) is the last one that is on the token, O(key_label) without its number. What is given for an earlier generation is
+      - V(current) is the last one that is on the token, O(key_label) without its number. Which keys are generations of it is told as
+        M(keyfleet.hsm.hsm_key) tells it, by the registry or by an unbroken row behind the first. What is given for an earlier generation is
         left out with a warning, so that a declaration stays as it is while M(keyfleet.hsm.hsm_key) makes the next generation, a
         certificate is requested for it, and services move to it.
     type: str

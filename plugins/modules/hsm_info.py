@@ -95,8 +95,9 @@ options:
     elements: str
   generations:
     description:
-      - Return also the objects of all generations of the keys in O(labels), as C(web@2) for V(web). For this the label
-        of each object on the token is read, in one call, and in four behind p11-kit.
+      - Return also the objects of all generations of the keys in O(labels), as C(web@2) for V(web). No registry is asked, so C(web@7)
+        is among them, also where that is a key of its own. For this the label of each object on the token is read, in one call,
+        and in four behind p11-kit.
       - An object that cannot be read is returned as well, since nobody knows whose it is.
     type: bool
     default: false

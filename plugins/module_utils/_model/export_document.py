@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from .keys.generations import own_id, split_label, stored_label
+from .keys.generations import known_generations, own_id, recorded_generations, split_label, stored_label
 from .keys.objects import KeyName
 from .keys.ranges import is_range
 from .keys.spec import MADE, PRESENT, PUBLIC_ONLY, parse_keys
@@ -82,24 +82,14 @@ def export_document(
 
 
 class _Highest:
-    """The highest generation of a base label, told as hsm_key tells it: recorded as such, or in an unbroken row behind the first."""
+    """The highest generation of a base label, as hsm_key finds it."""
 
     def __init__(self, records: Sequence[VirtualKey]) -> None:
-        self._first = {record.label for record in records}
         self._there = {record.label for record in records if record.state != DESTROYED}
-        self._recorded: dict[str, set[int]] = defaultdict(set)
-        for record in records:
-            if record.generation > 1:
-                self._recorded[split_label(record.label)[0]].add(record.generation)
+        self._recorded = recorded_generations((record.label, record.generation) for record in records)
 
     def __call__(self, base: str) -> int:
-        found = set(self._recorded.get(base, ()))
-        if base in self._first:
-            number = 1
-            while number == 1 or number in found or stored_label(base, number) in self._there:
-                found.add(number)
-                number += 1
-        return max(found, default=0)
+        return max(known_generations(base, self._there, self._recorded.get(base, ())), default=0)
 
 
 def _entry(record: VirtualKey, times: int, repeated: bool, highest: Callable[[str], int]) -> dict[str, Any]:

@@ -737,7 +737,8 @@ def test_a_rotated_key(primary: Hsm) -> None:
     make_key(primary)
     options: dict[str, Any] = {"subject": SUBJECT, "self_signed": {}}
     first = ok(certificate(primary, **options))
-    ok(primary.keys({"label": LABEL, **KINDS["p256"][0], "generation": 2}))
+    # A key of its own, and no generation of this one, says hsm_key: it is in no row behind it.
+    ok(primary.keys({"label": LABEL, **KINDS["p256"][0], "generation": 2}, {"label": f"{LABEL}@7", **KINDS["p256"][0]}))
     later = f"{LABEL}@2"
     kept = ok(certificate(primary, **options))
     assert kept["changed"] is False and kept["fingerprint"] == first["fingerprint"] and not kept.get("warnings")
@@ -746,6 +747,7 @@ def test_a_rotated_key(primary: Hsm) -> None:
         assert any(f"has a later generation, '{later}'" in str(text) for text in old["warnings"])
     second = four_steps(primary, key_label=later, **options)
     assert second["matches_key"] is True and not second.get("warnings")
+    assert ok(certificate(primary, generation="current"))["fingerprint"] == second["fingerprint"]
     assert on_token(primary) == [LABEL.encode().hex()] and on_token(primary, later) == [later.encode().hex()]
     ok(primary.keys({"label": LABEL, "generation": 1, "state": "absent"}))
     gone = certificate(primary)

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 from ..._cryptoki import certificates as cryptoki
@@ -20,12 +22,13 @@ from ..._model.certificates.request import CertificateRequest
 from ..._model.certificates.scheme import Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import InputError, KeyfleetError, Refused, RegistryError
-from ..._model.keys.generations import own_id
+from ..._model.keys.generations import own_id, recorded_generations
 from ..._model.keys.layout import EVIDEN, PKCS11, certificate_id
 from ..._model.keys.states import ACTIVE
 from ..._model.keys.types import PRIVATE
 from ..._model.pkcs11_uri import uri_in
 from ..._model.plan import Context, Outcome, Step, diff_of
+from ..._model.records import VirtualKey
 from ..._model.tokens.identity import TokenIdentity
 from ..._model.uids import key_id_text, uid
 from ..._registry import events
@@ -152,7 +155,7 @@ class _Run:
             known = next((half.public_key for key in keys for half in key.objects if half.public_key), None)
             return None, next(iter(ids), named), known
         try:
-            key = find_key(session, inventory, self.spec)
+            key = find_key(session, inventory, self.spec, self._recorded)
         except KeyfleetError as error:
             if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(certificates):
                 self.context.warn(f"{error.message} The certificate is a CA's, and is looked at without it.")
@@ -165,7 +168,7 @@ class _Run:
 
     def _take_current(self, inventory: Inventory) -> None:
         """From here on the spec is about the last generation."""
-        labels = [self.spec.key_label, *later_generations(inventory.objects, self.spec.key_label)]
+        labels = [self.spec.key_label, *later_generations(inventory.objects, self.spec.key_label, self._recorded)]
         self.spec = replace(self.spec, key_label=labels.pop())
         self.earlier = frozenset(item.public_key for item in inventory.objects if item.public_key and item.label in labels)
 
@@ -226,14 +229,21 @@ class _Run:
         """``fresh``: it comes in this run, so ``renew`` meant the one before."""
         return is_due(found, self.now, self.spec.renew_before) or (self.spec.renew and not fresh)
 
-    def _state_of(self, key: CertifiedKey) -> str:
-        """What the registry says; without one, nobody says anything. Of several groups' records, one that forbids it counts."""
+    @cached_property
+    def _records(self) -> list[VirtualKey]:
+        """The registry's of this token's keys, those of groups as well; without a registry there are none."""
         token_id = self.target.token_id if self.target is not None else None
         if self.database is None or token_id is None:
-            return ACTIVE
+            return []
         scope = token_scope(self.database, token_id)
-        records = [*scope.records, *(record for by_group in scope.groups_of.values() for record in by_group.values())]
-        states = [one.state for one in records if (one.label, one.key_id) == (key.private.label, key.key_id)]
+        return [*scope.records, *(record for by_group in scope.groups_of.values() for record in by_group.values())]
+
+    def _recorded(self, base: str) -> Collection[int]:
+        return recorded_generations((one.label, one.generation) for one in self._records).get(base, ())
+
+    def _state_of(self, key: CertifiedKey) -> str:
+        """What the registry says; without one, nobody says anything. Of several groups' records, one that forbids it counts."""
+        states = [one.state for one in self._records if (one.label, one.key_id) == (key.private.label, key.key_id)]
         return next((state for state in states if state != ACTIVE), ACTIVE)
 
     def _warn(self, plan: CertificatePlan, key: CertifiedKey | None) -> None:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from ..._cryptoki.signing import mechanism_for, sign
 from ..._model.certificates.scheme import EC, ED25519, PKCS1, PSS, RSA, Scheme
 from ..._model.certificates.spec import CertificateSpec
 from ..._model.errors import KeyfleetError
-from ..._model.keys.generations import generations_of, split_label, stored_label
+from ..._model.keys.generations import known_generations, split_label, stored_label
 from ..._model.keys.layout import certificate_ids
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
@@ -32,6 +32,8 @@ with suppress(ImportError):  # _module.runtime reports it before anything here i
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+Recorded = Callable[[str], Collection[int]]  # the generations of a base label that the registry has recorded as such
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,14 @@ def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
     )
 
 
-def later_generations(objects: Iterable[KeyObject], label: str) -> tuple[str, ...]:
+def later_generations(objects: Iterable[KeyObject], label: str, recorded: Recorded) -> tuple[str, ...]:
+    """The labels of the generations after this one that are on the token, in rising order."""
     base, number = split_label(label)
-    numbers = generations_of(item.label for item in objects if item.label).get(base, [])
-    return tuple(stored_label(base, other) for other in numbers if other > (number or 1))
+    labels = {item.label for item in objects}
+    if not any(other != label and split_label(other)[0] == base for other in labels):
+        return ()
+    after = [stored_label(base, other) for other in known_generations(base, labels, recorded(base)) if other > (number or 1)]
+    return tuple(other for other in after if other in labels)
 
 
 def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None:
@@ -144,11 +150,11 @@ def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None
     return found.pop() if len(found) == 1 else None
 
 
-def find_key(session: Session, inventory: Inventory, spec: CertificateSpec) -> CertifiedKey:
+def find_key(session: Session, inventory: Inventory, spec: CertificateSpec, recorded: Recorded) -> CertifiedKey:
     """The one key pair that is named. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
     token, label = str(session.token), spec.key_name
     keys = keys_called(inventory.objects, spec)
-    later = later_generations(inventory.objects, spec.key_label)
+    later = later_generations(inventory.objects, spec.key_label, recorded)
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable
 
 MAX_GENERATION = 9999
 
@@ -34,10 +34,29 @@ def own_id(label: str) -> bytes:
     return label.encode("utf-8", "surrogateescape")
 
 
-def generations_of(labels: Iterable[str]) -> dict[str, list[int]]:
-    """For each base among ``labels`` its generations, in rising order and each once."""
+def recorded_generations(records: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    """For each base label its generations in the registry. Records are given by label and generation, which is 1 unless hsm_key made
+    the key as a later one."""
     found: dict[str, set[int]] = defaultdict(set)
-    for label in labels:
-        base, generation = split_label(label)
-        found[base].add(generation or 1)
-    return {base: sorted(numbers) for base, numbers in found.items()}
+    for label, generation in records:
+        found[label].add(1)
+        if generation > 1:
+            found[split_label(label)[0]].add(generation)
+    return found
+
+
+def known_generations(base: str, labels: Container[str], recorded: Collection[int], *, named: int = 1) -> list[int]:
+    """The generations of a key that are on the token or in the registry, in rising order.
+
+    A label ``<label>@<n>`` alone proves nothing: it may be somebody's own name for another key. A generation is one that is
+    ``recorded`` as such, one in an unbroken row behind the first, and any up to the number that somebody has ``named``.
+    """
+    found = set(recorded)
+    if base in labels:
+        found.add(1)
+    following = 2
+    while 1 in found and (following in found or stored_label(base, following) in labels):
+        found.add(following)
+        following += 1
+    found |= {number for number in range(following, named + 1) if stored_label(base, number) in labels}
+    return sorted(found)

@@ -11,42 +11,15 @@ The current generation is the highest that is on the token or in the registry. I
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from ...._model.keys.generations import MAX_GENERATION, own_id, split_label, stored_label
+from ...._model.keys.generations import MAX_GENERATION, known_generations, own_id, recorded_generations, split_label, stored_label
 from ...._model.keys.spec import ABSENT, MADE, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import COMPROMISED, DEACTIVATED, DESTROYED, SUSPENDED
 from ...._model.records import VirtualKey
-
-
-def recorded_generations(records: Mapping[str, VirtualKey]) -> dict[str, set[int]]:
-    """For each base label, the generations above 1 that the registry has recorded as such."""
-    found: dict[str, set[int]] = defaultdict(set)
-    for label, record in records.items():
-        if record.generation > 1:
-            found[split_label(label)[0]].add(record.generation)
-    return found
-
-
-def known_generations(spec: KeySpec, labels: Container[str], records: Mapping[str, VirtualKey], recorded: Collection[int]) -> list[int]:
-    """The generations of the key that are on the token or in the registry, in rising order.
-
-    A label ``<label>@<n>`` alone proves nothing: it may be somebody's own name for another key. A generation is one that is
-    ``recorded`` as such, one in an unbroken row behind the first, and any up to the number that the entry itself gives.
-    """
-    found = set(recorded)
-    following = 2
-    if spec.base in labels or spec.base in records:
-        found.add(1)
-        while following in found or stored_label(spec.base, following) in labels:
-            found.add(following)
-            following += 1
-    found |= {number for number in range(following, (spec.generation or 0) + 1) if stored_label(spec.base, number) in labels}
-    return sorted(found)
 
 
 def age_seconds(record: VirtualKey | None, now: datetime) -> float | None:
@@ -154,8 +127,8 @@ def expand(
     known generations of each base label, the third every problem.
     """
     specs, labels = list(specs), set(labels)
-    recorded = recorded_generations(records)
-    families = {spec.base: known_generations(spec, labels, records, recorded.get(spec.base, ())) for spec in specs}
+    recorded = recorded_generations((label, record.generation) for label, record in records.items())
+    families = {spec.base: known_generations(spec.base, labels, recorded.get(spec.base, ()), named=spec.generation or 1) for spec in specs}
     named = {spec.label for spec in specs if spec.state in (ABSENT, DESTROYED, PUBLIC_ONLY) or spec.generation is not None}
     expanded: list[KeySpec] = []
     problems: list[str] = []

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which key of a token a certificate is for: a key's generations are those of hsm_key."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.key import later_generations
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.generations import expand
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import recorded_generations, stored_label
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import parse_keys
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_keys import pair, record_of, secret
+from plain_plans import NOW
+
+NUMBERS = st.sets(st.integers(1, 5), max_size=4)
+
+
+def later(label: str, there: list[str], recorded: dict[str, int] | None = None) -> list[str]:
+    """With the labels on the token, and the generations of the records of labels."""
+    objects = [item for one in there for item in pair(one).objects]
+    return list(later_generations(objects, label, lambda base: recorded_generations((recorded or {}).items()).get(base, ())))
+
+
+@pytest.mark.parametrize(
+    ("label", "there", "recorded", "found"),
+    [
+        ("web", ["web", "web@7"], {"web": 1, "web@7": 1}, []),  # somebody's own name for another key
+        ("web", ["web", "web@7"], {}, []),
+        ("web", ["web", "web@2"], {"web": 1, "web@2": 2}, ["web@2"]),
+        ("web", ["web", "web@2", "web@3", "web@5"], {}, ["web@2", "web@3"]),  # without a registry the row alone counts
+        ("web", ["web", "web@3"], {"web@2": 2, "web@3": 1}, ["web@3"]),  # in a row with one that another member has
+        ("web", ["web", "web@2"], {"web@2": 2, "web@3": 3}, ["web@2"]),  # what is not on this token makes no certificate
+        ("web", ["web@2"], {"web@2": 2}, ["web@2"]),
+        ("web", ["web@2"], {}, []),
+        ("web@2", ["web", "web@2", "web@3", "web@7"], {"web@2": 2, "web@3": 3}, ["web@3"]),
+        ("web@7", ["web", "web@7", "web@8"], {}, []),
+    ],
+)
+def test_generations_after_one(label: str, there: list[str], recorded: dict[str, int], found: list[str]) -> None:
+    assert later(label, there, recorded) == found
+
+
+@given(NUMBERS, NUMBERS, NUMBERS)
+def test_the_last_one_is_the_current_one_of_hsm_key(there: set[int], as_such: set[int], found: set[int]) -> None:
+    """``as_such`` are recorded as generations of the key, ``found`` as keys of their own; all records are of keys on the token."""
+    there = there | {1}
+    recorded = {stored_label("web", number): number if number in as_such else 1 for number in (as_such | found) & there}
+    labels = [stored_label("web", number) for number in sorted(there)]
+    records = {label: record_of(secret(label), generation=number) for label, number in recorded.items()}
+    specs, problems = parse_keys([{"label": "web", "type": "AES"}])
+    expanded, _families, wrong = expand(specs, labels, records, NOW)
+    assert problems == wrong == []
+    assert ["web", *later("web", labels, recorded)][-1] == expanded[0].label

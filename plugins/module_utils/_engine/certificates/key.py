@@ -25,6 +25,7 @@ from ..._model.keys.layout import certificate_ids
 from ..._model.keys.objects import Key, KeyObject, group_keys
 from ..._model.keys.states import PRE_ACTIVE, RETIRED, SUSPENDED
 from ..._model.keys.types import SECRET
+from ..._model.quoting import listed
 from ..x509.hsm_private_key import private_key
 from ..x509.reading import key_fingerprint, read_certificate, spki_of, unreadable
 
@@ -127,11 +128,17 @@ def several(label: str, token: str, keys: Iterable[Key]) -> KeyfleetError:
     )
 
 
+def _numbered(objects: Iterable[KeyObject], label: str) -> set[str]:
+    """The labels of others that may be generations of this key."""
+    base = split_label(label)[0]
+    return {item.label for item in objects if item.label != label and split_label(item.label)[0] == base}
+
+
 def later_generations(objects: Iterable[KeyObject], label: str, recorded: Recorded) -> tuple[str, ...]:
     """The labels of the generations after this one that are on the token, in rising order."""
     base, number = split_label(label)
     labels = {item.label for item in objects}
-    if not any(other != label and split_label(other)[0] == base for other in labels):
+    if not _numbered(objects, label):
         return ()
     after = [stored_label(base, other) for other in known_generations(base, labels, recorded(base)) if other > (number or 1)]
     return tuple(other for other in after if other in labels)
@@ -161,6 +168,8 @@ def find_key(session: Session, inventory: Inventory, spec: CertificateSpec, reco
         secret = any(item.label == label and item.kind == SECRET for item in inventory.objects)
         there = " The secret key with this label can have no certificate." if secret else ""
         way = f"Name its later generation (key_label: {later[-1]})" if later else "Generate it with hsm_key first"
+        if not later and (others := sorted(_numbered(inventory.objects, spec.key_label))):
+            way += f", or name the one that is meant: {listed(others)}"
         raise KeyfleetError(
             f"key_label: there is no key pair '{label}' on {token}.{there} {way}.",
             code="no_key",

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..durations import parse_duration
 from ..export_document import plain_text
-from ..keys.generations import split_label, stored_label
+from ..keys.generations import stored_label
 from ..keys.ranges import declared_labels
 from ..keys.spec import PRESENT
 from ..keys.states import ACTIVE, DESTROYED
@@ -155,14 +155,14 @@ class Answers:
 
     def _certificates(self) -> Iterator[Due]:
         """Of several with one label and CKA_ID on a token, and of the generations of a key, the one that ends last serves."""
-        later = {(key["instance"], key["label"]) for key in self._keys() if key["generation"] > 1}
+        later = [key for key in self._keys() if key["generation"] > 1]
+        bases = {(key["instance"], label): key["label"] for key in later for label in _labels(key)}
         ends: dict[tuple[str, str, str], float] = {}
         for instance, slot in self._slots():
             for one in _list(slot, "certificates"):
-                age, base = self._age(one.get("not_after")), split_label(one["label"])[0]
+                age, base = self._age(one.get("not_after")), bases.get((instance.get("name"), one["label"]))
                 if age is not None:
-                    of_key = (instance.get("name"), base) in later
-                    what = (_place(instance, slot), base if of_key else one["label"], "" if of_key else one["id"])
+                    what = (_place(instance, slot), one["label"] if base is None else base, one["id"] if base is None else "")
                     ends[what] = max(-age, ends.get(what, -age))
         wanted = {str(one.get("key_label")): _days(one.get("renew_before")) for one in _list(self.declared, "certificates")}
         for (place, label, _key_id), days in ends.items():

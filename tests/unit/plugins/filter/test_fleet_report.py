@@ -154,6 +154,10 @@ def test_certificates_go_by_what_ends_last_of_a_key() -> None:
     turned = [{"label": "a", "id": "01", "not_after": moment(-5)}, {"label": "a@2", "id": "02", "not_after": moment(50)}]
     assert told(found(slot("t", certificates=turned), keys=[key("a", 1), key("a", 1, generation=2)])) == []
     assert [kind for kind, _what, _text in told(found(slot("t", certificates=turned)))] == ["certificate_ended"]
+    # What is called as a generation and is none lasts for itself alone.
+    other = [{**turned[1], "not_after": moment(9)}, {"label": "a@7", "id": "07", "not_after": moment(50)}]
+    look = found(slot("t", certificates=other), keys=[key("a", 1), key("a", 1, generation=2), key("a@7", 1)])
+    assert told(look) == [("certificate_due", "primary/t: a", "9 days left")]
 
 
 def test_what_a_comparison_tells_once() -> None:

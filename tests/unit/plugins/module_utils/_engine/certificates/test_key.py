@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.key import later_generations
+from ansible_collections.keyfleet.hsm.plugins.module_utils._cryptoki.objects import Inventory
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.certificates.key import find_key, later_generations
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.generations import expand
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import CertificateSpec
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import recorded_generations, stored_label
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import parse_keys
 from hypothesis import given
@@ -55,3 +61,19 @@ def test_the_last_one_is_the_current_one_of_hsm_key(there: set[int], as_such: se
     expanded, _families, wrong = expand(specs, labels, records, NOW)
     assert problems == wrong == []
     assert ["web", *later("web", labels, recorded)][-1] == expanded[0].label
+
+
+@pytest.mark.parametrize(
+    ("there", "recorded", "way"),
+    [
+        (["web@2"], (2,), "Name its later generation (key_label: web@2)."),
+        (["web@2", "web@7"], (), "Generate it with hsm_key first, or name the one that is meant: 'web@2', 'web@7'."),
+        (["other"], (), "Generate it with hsm_key first."),
+    ],
+)
+def test_the_way_out_where_the_key_is_not_there(there: list[str], recorded: tuple[int, ...], way: str) -> None:
+    found: Any = SimpleNamespace(token="token 'payments'")
+    inventory = Inventory([item for label in there for item in pair(label).objects])
+    with pytest.raises(KeyfleetError) as caught:
+        find_key(found, inventory, CertificateSpec("web"), lambda base: recorded)
+    assert caught.value.code == "no_key" and caught.value.message.endswith(f"on token 'payments'. {way}")

@@ -26,6 +26,7 @@ from .records import VirtualKey
 FAMILY = "keyfleet.hsm.export/"
 FORMAT = f"{FAMILY}1"
 TEMPLATES = ("{{", "{%", "{#")  # Ansible runs what begins so where it reads a file as variables
+OF_ANSIBLE = "__ansible_"  # the keys of mappings in which Ansible's own types cross from a host: it reads no other mapping that has one
 
 
 class _Undeclarable(Exception):
@@ -98,6 +99,8 @@ def _entry(record: VirtualKey, times: int, repeated: bool, highest: Callable[[st
         raise _Undeclarable("it has no label")
     if any(mark in record.label for mark in TEMPLATES):
         raise _Undeclarable("its label looks like a template, which Ansible would run where it reads this file as variables")
+    if record.label.startswith(OF_ANSIBLE):
+        raise _Undeclarable(f"its label begins with {OF_ANSIBLE}, which Ansible keeps for itself")
     if not record.label.isprintable():
         raise _Undeclarable("its label is not UTF-8, or has a character that cannot be printed")
     if times > 1:

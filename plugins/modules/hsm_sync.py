@@ -548,7 +548,8 @@ document:
     - What M(keyfleet.hsm.hsm_key) cannot declare is listed under C(others) with the reason, and so is what it would make
       anew, a key that is not in the HSM. Of a group, that is one that no member has, when all of them were read.
     - A key whose label looks like a template is listed there as well, with C(\x7b) in place of its braces. So no label is
-      run as a template where the document is read as variables.
+      run as a template where the document is read as variables. One whose label begins with C(__ansible_) is listed there, too,
+      since Ansible keeps such names for itself.
     - "Its fields: C(format); C(group), as M(keyfleet.hsm.hsm_group) takes it, or C(instance) and C(token_label); C(keys), entries for
       M(keyfleet.hsm.hsm_key), which changes nothing with them; C(others), keys that cannot be declared, with the C(reason); and
       C(fingerprints), by UID the SHA-256 of the public key's DER in hex, or the key check value of a secret key, a list where several

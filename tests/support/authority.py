@@ -42,6 +42,19 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         return self._sign(subject, key, x509.BasicConstraints(ca=False, path_length=None), days), key
 
+    def revoked(self, *names: str, days: float = 9.5) -> Path:
+        """The revocation list, good for so many days more, with the newest certificates of these clients."""
+        end = datetime.now(timezone.utc) + timedelta(days=days)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(end - timedelta(days=10)).next_update(end)
+        for name in names:
+            serial = x509.load_pem_x509_certificate((self.folder / f"client-{name}.pem").read_bytes()).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(end - timedelta(days=10)).build()
+            )
+        file = self.folder / f"{self.file.stem}.crl"
+        file.write_bytes(builder.sign(self.key, SHA256()).public_bytes(Encoding.PEM))
+        return file
+
     def client(self, name: str, days: float = 9.5) -> ssl.SSLContext:
         """A client with a certificate of this CA for so many days more, which trusts any server."""
         certificate, key = self.issue(name, days)

@@ -42,6 +42,7 @@ CONFIG = parse_config(
         ],
     }
 )
+BOTH = (("primary", "payments"), ("standby", "spare"))
 HOSTILE = "<script>alert('x')</script>\u202e\"\n{{ 7777 * 7777 }}&amp;" + "W" * 300
 
 
@@ -76,7 +77,10 @@ def test_all_is_well() -> None:
     )
     assert second.tokens[0].pin == "No login"
     text = html(known())
-    assert "Nothing." in text and "No keys are recorded." in text and "None were found on the tokens." in text
+    assert "Nothing." in text and "No keys are recorded." in text and "Not all tokens have been read yet" in text
+    what = known()
+    what.certificates = {name: Certificates(NOW, [[]], [None]) for name in what.board.entries}
+    assert "None were found on the tokens." in html(what)
 
 
 def test_slot_that_is_down_and_one_that_was() -> None:
@@ -117,10 +121,11 @@ def test_what_is_due_comes_first() -> None:
         {("primary", "payments", "AES", "deactivated"): 2, ("primary", "payments", "AES", "active"): 5000},
         {("primary", "payments"): WALL - 400 * DAY},
         {("primary", "", f"key{number:04}"): WALL + (number - 1.5) * DAY for number in range(5000)},
-        {"cards": ("primary", "standby"), "later": ("primary", "standby")},
+        {"cards": BOTH, "later": BOTH},
         True,
+        WALL - 90,
     )
-    what.certificates["primary"] = Certificates(NOW, [{"token": 0, "label": "web", "id": "01", "end": WALL + 10.5 * DAY}])
+    what.certificates["primary"] = Certificates(NOW, [[{"label": "web", "id": "01", "end": WALL + 10.5 * DAY}]], [None])
     what.certificate_end = WALL - DAY
     what.groups["cards"] = Compared(
         NOW - 60, (Member("primary", "payments", 1), Member("standby", "spare", None, "it is away")), 12, ("a", "b")
@@ -146,6 +151,9 @@ def test_what_is_due_comes_first() -> None:
     assert later.compared.startswith("Not compared yet") and later.members == ()
     assert group.labels == "a, b and 10 more"
     assert [member.state for member in group.members] == ["Disagrees on 1 key", "Could not be read: it is away"]
+    assert page.copied == "2027-01-15 07:58:30 UTC, 90 s ago" and page.copied in html(what)
+    old = view(what, now=NOW, wall=WALL + 1800)
+    assert [task.what for task in old.tasks if "copy" in task.what] == ["The copy of the registry is 31 min old"]
     assert len(html(what)) < 40_000, "the page of 5,000 keys is no longer than that of 50"
 
 
@@ -172,7 +180,7 @@ def test_hostile_names_stay_text() -> None:
     what = known()
     what.board.note("primary", [slot(HOSTILE, "CKR_GENERAL_ERROR", error=HOSTILE * 9, serial=HOSTILE)], now=NOW - 1, took=1)
     what.facts = Facts({(HOSTILE,) * 4: 1}, {(HOSTILE, HOSTILE): 1.0}, {(HOSTILE, "", HOSTILE): 1e300}, {}, True)
-    what.certificates["primary"] = Certificates(NOW, [{"token": 0, "label": HOSTILE, "id": "01", "end": -1e300}])
+    what.certificates["primary"] = Certificates(NOW, [[{"label": HOSTILE, "id": "01", "end": -1e300}]], [HOSTILE])
     what.groups[HOSTILE] = Compared(NOW, (Member(HOSTILE, HOSTILE, None, HOSTILE),), 1, (HOSTILE,), HOSTILE)
     text = html(what)
     read = Reader(text)

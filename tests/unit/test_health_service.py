@@ -6,10 +6,16 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
+import re
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +23,16 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.faults import 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import GroupRecord, InstanceRecord, TokenRecord, VirtualKey
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
-from keyfleet_gateway import schedule
+from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
+from keyfleet_gateway import origins, schedule
 from keyfleet_gateway.board import Board
 from keyfleet_gateway.config import Config, ConfigError, parse_config
 from keyfleet_gateway.journal import native
-from keyfleet_gateway.keys import facts_of, seconds_of
+from keyfleet_gateway.keys import Facts, facts_of, read_facts, seconds_of
+from keyfleet_gateway.known import Certificates, Compared, Known, Member, certificates_after
+from keyfleet_gateway.metrics import Metrics
+from keyfleet_gateway.registry_copy import copy
+from keyfleet_gateway.view import view
 
 TOKEN = {"label": "payments", "pin_file": "/etc/keyfleet/pin"}
 PRIMARY = {"name": "primary", "model": "softhsm2", "tokens": [TOKEN, {"label": "signing", "login": False}]}
@@ -51,6 +62,7 @@ def test_good_configuration() -> None:
         ({"http": {"listen": ["a:99999"]}}, "give address:port"),
         ({"https": {"listen": []}}, "https.certificate: is missing"),
         ({"https": {"listen": [], "certificate": "/a", "client_names": ["x"]}}, "has no use without https.client_ca"),
+        ({"https": {"listen": [], "certificate": "/a", "client_crl": "/b"}}, "has no use without https.client_ca"),
         ({"probe": {"interval": "2h"}}, "give 1 s to 3600 s"),
         ({"probe": {"kind": "ping"}}, "give login or roundtrip"),
         ({"token_file": "credential:nowhere"}, "is not in credentials"),
@@ -188,6 +200,61 @@ def test_facts_of_keys() -> None:
         **{("primary", "", label): seconds_of(day(end)) for label, end in ends.items()},
         ("", "cards", "b@home"): seconds_of(day(5)) + 50,
     }
+
+
+def test_copy_of_the_registry_has_an_age_and_goes_with_the_registry(tmp_path: Path) -> None:
+    registry, copied = str(tmp_path / "registry.db"), str(tmp_path / "copies" / "registry.db")
+    group = grp.getgrgid(os.getgid()).gr_name
+    with open_database(registry, run="test", create=True):
+        pass
+    copy(registry, copied, group)
+    os.utime(copied, (1000.0, 1000.0))
+    told = Metrics(Known(board(), read_facts(copied, ())))
+    (age,) = re.findall(r"^keyfleet_registry_copy_age_seconds (\S+)$", told.text().decode(), re.MULTILINE)
+    assert float(age) == pytest.approx(time.time() - 1000, abs=60) and b"keyfleet_registry_readable 1.0" in told.text()
+    copy(registry, copied, group)
+    assert (read_facts(copied, ()).copied or 0) > 1000, "each copy is a new file, also of a registry that did not change"
+    os.rename(registry, f"{registry}.moved")
+    copy(registry, copied, group)
+    assert not os.path.exists(copied) and read_facts(copied, ()) == Facts(readable=False)
+
+
+def test_state_of_a_pin_file_is_for_the_service_alone(tmp_path: Path) -> None:
+    """It has the PIN's length."""
+    (tmp_path / "pin").write_text("123456\n")
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, -1)
+    origins.write(origins.look(parse_config({**GOOD, "credentials": {"pin": str(tmp_path / "pin")}})), str(tmp_path))
+    written = os.stat(tmp_path / "origins.json")
+    assert (stat.S_IMODE(written.st_mode), written.st_uid) == (0o600, os.stat(tmp_path).st_uid)
+    assert json.loads((tmp_path / "origins.json").read_text())["pin"].endswith(":7")
+
+
+WEB = {"label": "web", "id": "01", "end": 5.0}
+
+
+def test_certificates_of_a_token_that_cannot_be_read_are_those_of_before() -> None:
+    first = certificates_after(None, [{"certificates": [WEB]}, {"error": "no answer"}], 10)
+    assert first == Certificates(10, [[WEB], ()], [None, "no answer"])
+    second = certificates_after(first, [{"error": "C_FindObjectsInit: CKR_DEVICE_ERROR"}, {"certificates": []}], 20)
+    assert second == Certificates(20, [[WEB], []], ["C_FindObjectsInit: CKR_DEVICE_ERROR", None])
+    known = Known(board(), certificates={"primary": second})
+    assert known.certificate_ends() == {("primary", "payments", "web", "01"): 5.0}
+    text = Metrics(known).text().decode()
+    read = re.findall(r'^keyfleet_certificates_read{.*token="(\w+)"} (\S+)$', text, re.MULTILINE)
+    assert read == [("payments", "0.0"), ("signing", "1.0")] and "keyfleet_certificate_days_left{" in text
+    task = view(known, now=21, wall=1.0).tasks[0]
+    assert task.what == "Certificates on token payments of instance primary could not be read" and "CKR_DEVICE_ERROR" in task.error
+
+
+def test_reload_keeps_certificates_and_groups_of_instances_that_stay_as_they_were() -> None:
+    read = Certificates(1, [[WEB], []], [None, None])
+    groups = {"cards": Compared(1, (Member("primary", "payments", 2), Member("primary", "signing", 0)))}
+    known = Known(board(), Facts(readable=True), {"primary": read}, groups)
+    same = known.stays(board(parse_config({**GOOD, "probe": {"interval": "9s"}})))
+    assert (same.facts, same.certificates, same.groups) == (known.facts, known.certificates, groups)
+    other = known.stays(board(parse_config({**GOOD, "instances": [{**PRIMARY, "environment": {"A": "1"}}]})))
+    assert (other.certificates, other.groups) == ({}, {})
 
 
 def test_journals_own_form() -> None:

@@ -119,9 +119,17 @@ def test_life_of_a_gateway(hsm: Hsm, library: str, started: list[Health]) -> Non
         service.reload()
         service.wait(lambda: service.log.count("not reloaded: ") == 3)
         assert service.health == 500
-        service.write(instances=[logged(hsm, library, str(hsm.scratch / "pin"))], probe={"interval": "1h"})
-        service.probe()
-        assert service.health == 204
+        # Nor does a port that somebody else has. Once it is free, a reload takes it.
+        listening = service.addresses()
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            port = taken.getsockname()[1]
+            service.write(instances=[logged(hsm, library, str(hsm.scratch / "pin"))], probe={"interval": "1h"})
+            service.write(http={"listen": [f"127.0.0.1:{port}"]})
+            service.reload()
+            service.wait(lambda: "in use" in service.log)
+            assert service.addresses() == listening and service.health == 500
+        service.reload()
+        service.wait(lambda: service.addresses() == [*listening, ("http", port)] and service.health == 204)
         assert {"RELOADING=1", "READY=1"} <= set(told(systemd))
 
         answers += [service.ask("/hsm/status", bearer=BEARER)[1], service.ask("/metrics")[1]]
@@ -232,6 +240,7 @@ def test_tls_and_client_certificates_page_and_groups(hsm: Hsm, started: list[Hea
     p12 = hsm.scratch / "server.p12"
     p12.write_bytes(pkcs12.serialize_key_and_certificates(b"gateway", key, server, None, NoEncryption()))
     https = {"listen": ["127.0.0.1:0"], "certificate": str(p12), "client_ca": str(ours.file), "client_names": ["monitor"]}
+    https["client_crl"] = str(ours.revoked())
     (hsm.scratch / "web.der").write_bytes(ours.issue("web")[0].public_bytes(Encoding.DER))
     hsm.tool("--write-object", str(hsm.scratch / "web.der"), "--type", "cert", "--label", "web", "--id", "01")
     tokens = [{"label": label, "pin_file": secret(hsm.scratch / "pin", PIN)} for label in ("payments", "spare")]
@@ -260,12 +269,16 @@ def test_tls_and_client_certificates_page_and_groups(hsm: Hsm, started: list[Hea
     status, page = service.ask("/", context=ours.client("somebody"))
     assert status == 200 and "Healthy" in page and "payments" not in page and "primary" not in page
 
-    # A renewed certificate is taken at a reload.
+    # A renewed certificate is taken at a reload, and so is a list with the client's. The listeners stay open.
+    revoked = ours.client("monitor")
+    assert service.ask("/hsm/status", context=revoked)[0] == 200
+    ours.revoked("monitor")
     renewed, key = other.issue("localhost")
     p12.write_bytes(pkcs12.serialize_key_and_certificates(b"gateway", key, renewed, None, NoEncryption()))
     service.probe()
-    service.wait(lambda: len(service.addresses()) == 3)  # the one without TLS stays as it is
-    assert service.ask("/health", context=trusting(other))[0] == 204
+    assert service.ask("/health", context=trusting(other))[0] == 204 and len(service.addresses()) == 2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        service.ask("/hsm/status", context=revoked)
     assert service.stop() == 0 and "Traceback" not in service.log, service.log
 
 
@@ -288,7 +301,8 @@ def test_slow_and_many_clients_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> N
         runner = web.ServerRunner(web.Server(hello), **connections.LIMITS)
         await runner.setup()
         assert runner.server is not None
-        (server,) = await connections.listen("127.0.0.1", 0, runner.server, None)
+        (listening,) = await connections.bind("127.0.0.1", 0)
+        server = connections.Listener(listening, runner.server, None)
         port = server.address[1]
         opened = [await asyncio.open_connection("127.0.0.1", port) for _client in range(4)]
         # The last of four is one too many, and one that sends a byte now and then gets no more time for it.

@@ -28,7 +28,14 @@ _KEYS: dict[str, dict[str, str]] = {
     "": {"state": _STRING, "registry": _STRING, "token_file": _STRING, "metrics_login": _FLAG, "credentials": _TEXTS},
     "probe": {"interval": _STRING, "timeout": _STRING, "kind": _STRING},
     "http": {"listen": _STRINGS},
-    "https": {"listen": _STRINGS, "certificate": _STRING, "key": _STRING, "client_ca": _STRING, "client_names": _STRINGS},
+    "https": {
+        "listen": _STRINGS,
+        "certificate": _STRING,
+        "key": _STRING,
+        "client_ca": _STRING,
+        "client_crl": _STRING,
+        "client_names": _STRINGS,
+    },
     "instances": {
         "name": _STRING,
         "model": _STRING,
@@ -69,14 +76,15 @@ class Address:
 class Https:
     """``certificate`` is PEM, or PKCS#12 without a password. ``key`` None: it is in the same file.
 
-    ``client_ca`` None: no client certificates. ``client_names`` are common names or DNS names, of which a client's certificate has one;
-    empty: any.
+    ``client_ca`` None: no client certificates. ``client_crl`` has a revocation list for each CA, None: nothing is revoked. ``client_names``
+    are common names or DNS names, of which a client's certificate has one; empty: any.
     """
 
     listen: tuple[Address, ...]
     certificate: str
     key: str | None = None
     client_ca: str | None = None
+    client_crl: str | None = None
     client_names: tuple[str, ...] = ()
 
 
@@ -281,10 +289,11 @@ class _Reader:
         if "listen" not in table:
             self.missing("https.listen")
         certificate = self.secret_path(table, "certificate", "https.") or self.missing("https.certificate")
-        key, client_ca = (self.secret_path(table, name, "https.") for name in ("key", "client_ca"))
-        if table.get("client_names") and not client_ca:
-            self.problems.append("https.client_names: has no use without https.client_ca")
-        return Https(listen, certificate, key, client_ca, tuple(table.get("client_names", ())))
+        key, client_ca, client_crl = (self.secret_path(table, name, "https.") for name in ("key", "client_ca", "client_crl"))
+        for name in ("client_crl", "client_names"):
+            if table.get(name) and not client_ca:
+                self.problems.append(f"https.{name}: has no use without https.client_ca")
+        return Https(listen, certificate, key, client_ca, client_crl, tuple(table.get("client_names", ())))
 
     def instances(self) -> tuple[InstanceSpec, ...]:
         found: dict[str, InstanceSpec] = {}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -44,10 +46,11 @@ class Discreet(web.RequestHandler):
 
 
 class Guarded(asyncio.Protocol):
-    """A connection with a limit of time: everything goes on to aiohttp's own protocol until that is over."""
+    """A connection with a limit of time: everything goes on to aiohttp's own protocol until that is over. ``context`` gives the one that
+    its listener has now."""
 
-    def __init__(self, inner: asyncio.Protocol, lost: Callable[[], None]) -> None:
-        self._inner, self._lost = inner, lost
+    def __init__(self, inner: asyncio.Protocol, lost: Callable[[], None], context: Callable[[], ssl.SSLContext | None]) -> None:
+        self._inner, self._lost, self._context = inner, lost, context
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,6 +59,13 @@ class Guarded(asyncio.Protocol):
             self._transport = transport
         self._inner.connection_made(transport)
         self.served()
+        self.judge()  # the context may have become another one during the handshake
+
+    def judge(self) -> None:
+        """End it when its client showed a certificate that another context checked: it may be revoked since, or its CA trusted no more."""
+        session = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        if self._transport is not None and session is not None and session.context is not self._context() and session.getpeercert():
+            self._transport.close()
 
     def served(self) -> None:
         """A whole request has come: the next one has its time from now."""
@@ -91,9 +101,10 @@ class Listener:
     handshake, too, takes memory and time."""
 
     def __init__(self, listening: socket.socket, server: web.Server, context: ssl.SSLContext | None) -> None:
-        self._listening, self._server, self._context = listening, server, context
+        self._listening, self._server, self.context = listening, server, context
         self._most = MOST if context is None else MOST_TLS
         self._clients: set[socket.socket] = set()
+        self._connected: weakref.WeakSet[Guarded] = weakref.WeakSet()
         self._beginning: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
@@ -103,9 +114,16 @@ class Listener:
         return host, port
 
     def close(self) -> None:
-        """Nobody is accepted any more; who is connected stays."""
+        """Nobody is accepted any more. Who is connected stays, but for those who showed a certificate."""
         self._accepting.cancel()
         self._listening.close()
+        self.renew(None)
+
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """From now on clients are judged by this one."""
+        self.context = context
+        for connection in self._connected:
+            connection.judge()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,17 +137,20 @@ class Listener:
                 client.close()
                 continue
             self._clients.add(client)
-            task = loop.create_task(self._begin(client))
+            task = loop.create_task(self._begin(client, self.context))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
 
-    async def _begin(self, client: socket.socket) -> None:
+    async def _begin(self, client: socket.socket, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         settings: dict[str, Any] = {**LIMITS, "access_log": None}
-        limits: dict[str, Any] = {"ssl": self._context, "ssl_handshake_timeout": HANDSHAKE} if self._context is not None else {}
+        limits: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
 
         def protocol() -> Guarded:
-            return Guarded(Discreet(self._server, loop=loop, **settings), lambda: self._clients.discard(client))
+            inner = Discreet(self._server, loop=loop, **settings)
+            connection = Guarded(inner, lambda: self._clients.discard(client), lambda: self.context)
+            self._connected.add(connection)
+            return connection
 
         try:
             client.setblocking(False)
@@ -138,22 +159,24 @@ class Listener:
             self._clients.discard(client)
 
 
-async def listen(host: str | None, port: int, server: web.Server, context: ssl.SSLContext | None) -> list[Listener]:
-    """On each address that ``host`` has, None for all of this host. Raises OSError."""
+async def bind(host: str | None, port: int) -> list[socket.socket]:
+    """A socket on each address that ``host`` has, None for all of this host. Clients wait there for a :class:`Listener`. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    opened: list[Listener] = []
+    bound: list[socket.socket] = []
     for family, _kind, _protocol, _name, address in sorted(set(found)):
         try:
             listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
         except OSError as error:
             if error.errno in _NO_SUCH_FAMILY and len(set(found)) > 1:
                 continue  # a host without IPv6
-            for other in opened:
+            for other in bound:
                 other.close()
             raise
         listening.setblocking(False)
-        opened.append(Listener(listening, server, context))
-    return opened
+        bound.append(listening)
+    if not bound:
+        raise OSError(errno.EADDRNOTAVAIL, f"{os.strerror(errno.EADDRNOTAVAIL)}: {host or '*'}:{port}")
+    return bound
 
 
 def served(request: web.Request) -> None:

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
@@ -26,15 +27,16 @@ from .memory import RUN
 @dataclass(frozen=True)
 class Facts:
     """``counts`` by instance, token, type and state. ``oldest_active`` by instance and token, and ``rotations`` by instance, group and
-    label, are seconds since 1970. ``groups`` with several members have the names of these members' instances. ``readable`` is None where
-    there is no registry to read.
+    label, are seconds since 1970. ``groups`` with several members have the instance and the token of each. ``readable`` is None where
+    there is no registry to read. ``copied`` is when the copy was made, in seconds since 1970.
     """
 
     counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
     oldest_active: Mapping[tuple[str, str], float] = field(default_factory=dict)
     rotations: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     readable: bool | None = None
+    copied: float | None = None
 
 
 def seconds_of(moment: str) -> float:
@@ -47,14 +49,15 @@ def read_facts(path: str | None, rotations: Sequence[Rotation]) -> Facts:
     if path is None:
         return Facts()
     try:
+        copied = os.stat(path).st_mtime  # before it is read: the next copy is another file
         with open_database(path, run=RUN, check_mode=True) as database:
             known = table.all_instances(database)
             all_groups = groups.all_groups(database)
             tokens = [token.id for instance in known for token in instance.tokens if token.id is not None]
             keys = virtual_keys.of_tokens(database, tokens)
-    except KeyfleetError:
+    except (KeyfleetError, OSError):
         return Facts(readable=False)
-    return facts_of(known, all_groups, keys, rotations)
+    return replace(facts_of(known, all_groups, keys, rotations), copied=copied)
 
 
 def facts_of(
@@ -63,7 +66,7 @@ def facts_of(
     """Worked out from plain values."""
     owners = {token.id: (instance.name, token.named()) for instance in known for token in instance.tokens if token.id is not None}
     groups_by_id = {group.id: group.name for group in all_groups}
-    members = {group.name: [owners[member][0] for member in group.members] for group in all_groups if len(group.members) > 1}
+    members = {group.name: [owners[member] for member in group.members] for group in all_groups if len(group.members) > 1}
     counts: Counter[tuple[str, str, str, str]] = Counter()
     oldest: dict[tuple[str, str], float] = {}
     newest: dict[tuple[str, str, str], float] = {}

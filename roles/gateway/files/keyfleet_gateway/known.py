@@ -16,13 +16,23 @@ from .keys import Facts
 
 @dataclass(frozen=True)
 class Certificates:
-    """Those on the tokens of an instance, each with ``token`` (its place), ``label``, ``id`` and ``end`` (seconds since 1970).
+    """Those on the tokens of an instance, in the order of its tokens, each with ``label``, ``id`` and ``end`` (seconds since 1970).
 
-    ``read`` is when they were read, by the monotonic clock.
+    ``read`` is when they were read, by the monotonic clock. ``errors`` has for each token why that failed this time, else None: then what
+    was known of it before is still there.
     """
 
     read: float
-    found: Sequence[Mapping[str, Any]]
+    found: Sequence[Sequence[Mapping[str, Any]]]
+    errors: Sequence[str | None]
+
+
+def certificates_after(before: Certificates | None, told: Sequence[Mapping[str, Any]], now: float) -> Certificates:
+    """With what a look has told of each token (:func:`.certificates.certificate_ends`)."""
+    old = before.found if before is not None else [()] * len(told)
+    return Certificates(
+        now, [one.get("certificates", known) for one, known in zip(told, old, strict=True)], [one.get("error") for one in told]
+    )
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,28 @@ class Known:
         ends: dict[tuple[str, str, str, str], float] = {}
         for name, read in self.certificates.items():
             entry = self.board.entries[name]
-            for one in read.found:
-                place = one["token"]
-                at = (name, named(entry.spec.tokens[place].selector, entry.tokens[place].slot), one["label"], one["id"])
-                ends[at] = min(one["end"], ends.get(at, one["end"]))
+            for place, found in enumerate(read.found):
+                token = named(entry.spec.tokens[place].selector, entry.tokens[place].slot)
+                for one in found:
+                    at = (name, token, one["label"], one["id"])
+                    ends[at] = min(one["end"], ends.get(at, one["end"]))
         return ends
+
+    def certificate_errors(self) -> dict[tuple[str, str, str], str | None]:
+        """By instance, prefix and token, why its certificates could not be read when that was tried last; None where they were."""
+        errors = {}
+        for name, read in self.certificates.items():
+            entry = self.board.entries[name]
+            for token, seen, error in zip(entry.spec.tokens, entry.tokens, read.errors, strict=True):
+                errors[(name, entry.prefix or "", named(token.selector, seen.slot))] = error
+        return errors
+
+    def stays(self, board: Board) -> Known:
+        """What still holds of it under another declaration: of instances that are declared as they were, and of groups of such."""
+        same = {name for name, entry in board.entries.items() if name in self.board.entries and self.board.entries[name].spec == entry.spec}
+        return Known(
+            board,
+            self.facts,
+            {name: read for name, read in self.certificates.items() if name in same},
+            {name: compared for name, compared in self.groups.items() if {member.instance for member in compared.members} <= same},
+        )

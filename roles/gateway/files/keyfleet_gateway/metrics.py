@@ -51,7 +51,7 @@ class Metrics(Collector):
         yield from _of_tokens(board, board.entries.values(), now)
         yield from _of_keys(known.facts, time.time())
         yield from _of_groups(known.groups, now)
-        yield _of_certificates(known, time.time())
+        yield from _of_certificates(known, time.time())
         if known.certificate_end is not None:
             left = GaugeMetricFamily("keyfleet_tls_certificate_days_left", "Days until the certificate of this service ends.")
             left.add_metric((), (known.certificate_end - time.time()) / _DAY)
@@ -99,7 +99,10 @@ def _of_keys(facts: Facts, now: float) -> Iterator[Metric]:
     read = GaugeMetricFamily("keyfleet_registry_readable", "Whether the copy of the registry could be read. Without one nothing is told.")
     if facts.readable is not None:
         read.add_metric((), float(facts.readable))
-    yield from (keys, oldest, due, read)
+    age = GaugeMetricFamily("keyfleet_registry_copy_age_seconds", "Seconds since the copy of the registry was made.")
+    if facts.copied is not None:
+        age.add_metric((), now - facts.copied)
+    yield from (keys, oldest, due, read, age)
 
 
 def _of_groups(groups: Mapping[str, Compared], now: float) -> Iterator[Metric]:
@@ -120,10 +123,15 @@ def _of_groups(groups: Mapping[str, Compared], now: float) -> Iterator[Metric]:
     yield from (found, read, age)
 
 
-def _of_certificates(known: Known, now: float) -> Metric:
+def _of_certificates(known: Known, now: float) -> Iterator[Metric]:
     left = GaugeMetricFamily(
         "keyfleet_certificate_days_left", "Days until the certificate on the token ends.", labels=("instance", "token", "label", "id")
     )
     for labels, end in sorted(known.certificate_ends().items()):
         left.add_metric(labels, (end - now) / _DAY)
-    return left
+    read = GaugeMetricFamily(
+        "keyfleet_certificates_read", "Whether the certificates on the token could be read, when that was tried last.", labels=_TOKEN
+    )
+    for labels, error in sorted(known.certificate_errors().items()):
+        read.add_metric(labels, float(error is None))
+    yield from (left, read)

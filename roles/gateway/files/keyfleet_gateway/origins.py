@@ -33,13 +33,17 @@ def look(config: Config) -> dict[str, str]:
 
 
 def write(origins: Mapping[str, str], folder: str) -> None:
-    """For the service, which owns the folder: a link that lies there leads nowhere. Raises OSError."""
+    """For the service, which owns the folder: a link that lies there leads nowhere. Raises OSError.
+
+    For nobody else: how long a PIN is, is a part of the secret.
+    """
     path = Path(folder, _FILE)
     with suppress(FileNotFoundError):
         path.unlink()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), 0o600)
+        os.fchown(file.fileno(), os.stat(folder).st_uid, -1)
         json.dump(dict(origins), file)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.backup import registry_copy, writing
@@ -24,7 +25,9 @@ from .memory import RUN
 def copy(registry: str, path: str, group: str) -> None:
     """Raises :class:`KeyfleetError`, OSError, LookupError for a group that is not there."""
     if not registry_exists(registry):
-        return  # nothing was registered yet
+        # Nothing was registered yet, or the registry is elsewhere by now: what an old copy says is nobody's word any more.
+        Path(path).unlink(missing_ok=True)
+        return
     with registry_copy(registry, run=RUN) as (connection, _contents):
         with writing(connection, path):
             pass
@@ -37,4 +40,5 @@ if __name__ == "__main__":
         copy(*sys.argv[1:])
     except (KeyfleetError, OSError, LookupError) as failure:
         log(ERROR, f"the registry was not copied: {failure}")
+        sys.exit(1)
         sys.exit(1)

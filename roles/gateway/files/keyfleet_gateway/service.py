@@ -11,7 +11,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from . import origins, schedule
 from .asking import ProbeError, ask
 from .board import Board, Seen, named
-from .config import Address, Config, ConfigError, path_of, read_config
-from .connections import Listener, listen
+from .config import Config, ConfigError, path_of, read_config
 from .journal import ERROR, INFO, NOTICE, WARNING, log
 from .keys import read_facts
-from .known import Certificates, Compared, Known, Member
+from .known import Compared, Known, Member, certificates_after
+from .listeners import Listeners
 from .memory import registry_path, remember
 from .metrics import Metrics
 from .notify import notify, reloading, watchdog_seconds
@@ -83,7 +83,7 @@ class Service:
     page: Page = field(default_factory=Page)
     site: Site | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _servers: dict[str, list[Listener]] = field(default_factory=dict)
+    _taken: float = 0.0  # when the configuration came into force, by the monotonic clock
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises :class:`ConfigError`, OSError when it cannot start."""
@@ -93,9 +93,11 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, reloads.set)
         runner = web.AppRunner(application(self._site), handle_signals=False)
         await runner.setup()
+        if runner.server is None:
+            raise RuntimeError("the runner was not set up")
+        listeners = Listeners(runner.server)
         try:
-            await self._take(self.ready)
-            await self._listen(runner)
+            await self._take(self.ready, listeners)
             notify("READY=1", f"STATUS=Probing {len(self.known.board.entries)} instances")
             alive = asyncio.create_task(self._alive())
             while not stopping.is_set():
@@ -108,12 +110,12 @@ class Service:
                         task.result()  # a defect of ours: better to end, and be started again, than to tell what is old
                 if reloads.is_set():
                     reloads.clear()
-                    await self._reload(runner)
+                    await self._reload(listeners)
             notify("STOPPING=1")
             alive.cancel()
         finally:
             await self._end_tasks()
-            self._close("http", "https")
+            listeners.close()
             await runner.cleanup()
         log(INFO, "stopped")
 
@@ -130,33 +132,29 @@ class Service:
             raise RuntimeError("asked before the service was ready")
         return self.site
 
-    async def _take(self, ready: Ready) -> None:
-        """Make this the configuration that is in force. Raises :class:`KeyfleetError`, and then the one before stays."""
+    async def _take(self, ready: Ready, listeners: Listeners) -> None:
+        """Make this the configuration that is in force. Raises :class:`KeyfleetError`, OSError, and then the one before stays."""
         await self._end_tasks()
         try:
-            await asyncio.to_thread(remember, ready.config, path_of)
-            self.ready = ready
-            longest = max(_deadline(ready.config, len(spec.tokens)) for spec in ready.config.instances)
-            board = Board.of(ready.config.instances, schedule.stale_after(ready.config.interval, longest), self.known.board)
-            end = ends_at(ready.config.https, path_of) if ready.config.https else None
-            self.known = Known(board, self.known.facts, certificate_end=end.timestamp() if end else None)
-            self.site = Site(self.known, ready.config, Metrics(self.known), self.page, ready.token)
+            async with listeners.becoming(ready.config, ready.context):
+                await asyncio.to_thread(remember, ready.config, path_of)
+                self.ready, self._taken = ready, time.monotonic()
+                longest = max(_deadline(ready.config, len(spec.tokens)) for spec in ready.config.instances)
+                stale_after = schedule.stale_after(ready.config.interval, longest)
+                self.known = self.known.stays(Board.of(ready.config.instances, stale_after, self.known.board))
+                end = ends_at(ready.config.https, path_of) if ready.config.https else None
+                self.known.certificate_end = end.timestamp() if end else None
+                self.site = Site(self.known, ready.config, Metrics(self.known), self.page, ready.token)
         finally:
             self._tasks = [asyncio.create_task(self._watch(name, place)) for place, name in enumerate(self.known.board.entries)]
             self._tasks.append(asyncio.create_task(self._read_facts()))
             self._tasks.append(asyncio.create_task(self._compare()))
 
-    async def _reload(self, runner: web.AppRunner) -> None:
-        """A configuration that is wrong changes nothing."""
+    async def _reload(self, listeners: Listeners) -> None:
+        """A configuration that is wrong changes nothing, and neither does one whose addresses cannot be had."""
         reloading()
         try:
-            ready = await asyncio.to_thread(prepare, self.path)
-            before = self.ready.config
-            await self._take(ready)
-            # Clients of a listener that stays notice nothing. A certificate may be another one under the same name.
-            changed = {"http": before.http != ready.config.http, "https": before.https is not None or ready.config.https is not None}
-            self._close(*(scheme for scheme, is_changed in changed.items() if is_changed))
-            await self._listen(runner)
+            await self._take(await asyncio.to_thread(prepare, self.path), listeners)
             log(NOTICE, "reloaded", instances=len(self.known.board.entries))
         except ConfigError as error:
             for problem in error.problems:
@@ -164,30 +162,6 @@ class Service:
         except (KeyfleetError, OSError) as error:
             log(ERROR, f"not reloaded: {error}")
         notify("READY=1")
-
-    async def _listen(self, runner: web.AppRunner) -> None:
-        """On the addresses of each scheme that nobody listens on yet."""
-        config = self.ready.config
-        wanted = {"http": config.http, "https": config.https.listen if config.https else ()}
-        for scheme, addresses in wanted.items():
-            if scheme not in self._servers:
-                self._servers[scheme] = []
-                for address in addresses:
-                    await self._open(runner, address, scheme, self.ready.context if scheme == "https" else None)
-
-    async def _open(self, runner: web.AppRunner, address: Address, scheme: str, context: ssl.SSLContext | None) -> None:
-        server = runner.server
-        if server is None:
-            raise RuntimeError("the runner was not set up")
-        for listener in await listen(address.host, address.port, server, context):
-            self._servers[scheme].append(listener)
-            host, port = listener.address
-            log(INFO, "listening", scheme=scheme, host=host, port=port)
-
-    def _close(self, *schemes: str) -> None:
-        for scheme in schemes:
-            for server in self._servers.pop(scheme, []):
-                server.close()
 
     async def _end_tasks(self) -> None:
         """A probe that is under way comes to its end: a SoftHSM2 whose login is cut off may lose its token."""
@@ -200,7 +174,9 @@ class Service:
     async def _read_facts(self) -> None:
         while True:
             config = self.ready.config
-            self.known.facts = await asyncio.to_thread(read_facts, config.registry, config.rotations)
+            facts = self.known.facts = await asyncio.to_thread(read_facts, config.registry, config.rotations)
+            if facts.readable:
+                self.known.groups = {name: compared for name, compared in self.known.groups.items() if name in facts.groups}
             await asyncio.sleep(_FACTS_SECONDS)
 
     async def _watch(self, name: str, place: int) -> None:
@@ -217,19 +193,24 @@ class Service:
         config = self.ready.config
         while True:
             await asyncio.sleep(_COMPARE_SECONDS)
-            for group, instances in self.known.facts.groups.items():
+            for group, members in self.known.facts.groups.items():
                 before = self.known.groups.get(group)
                 pause = _GROUP_SECONDS if before is not None and before.whole else _GROUP_AGAIN_SECONDS
-                due = before is None or time.monotonic() - before.read > pause
-                if due and all(name in self.known.board.entries and self.known.board.works(name) for name in instances):
-                    await _to_its_end(self._compare_group(config, group, len(instances)))
+                due = before is None or self._is_old(before.read, pause)
+                if due and all(name in self.known.board.entries and self.known.board.works(name) for name, _token in members):
+                    await _to_its_end(self._compare_group(config, group, members))
 
-    async def _compare_group(self, config: Config, group: str, members: int) -> None:
+    def _is_old(self, moment: float, seconds: float) -> bool:
+        """Whether what was read then is to be read again: after its time, and once under each configuration."""
+        return moment < self._taken or time.monotonic() - moment > seconds
+
+    async def _compare_group(self, config: Config, group: str, members: Sequence[tuple[str, str]]) -> None:
         request = {"group": group, "registry": registry_path(config), "copy": config.registry, "origins": self.ready.origins}
         try:
-            told = await ask(request, max(_deadline(config, members), _COMPARE_DEADLINE))
+            told = await ask(request, max(_deadline(config, len(members)), _COMPARE_DEADLINE))
         except ProbeError as error:
-            self.known.groups[group] = Compared(time.monotonic(), error=str(error))
+            unread = tuple(Member(instance, token, error=str(error)) for instance, token in members)
+            self.known.groups[group] = Compared(time.monotonic(), unread, error=str(error))
         else:
             members_told = tuple(Member(**member) for member in told["members"])
             self.known.groups[group] = Compared(time.monotonic(), members_told, told["keys"], tuple(told["labels"]))
@@ -242,7 +223,7 @@ class Service:
             "kind": config.kind,
             "timeout": config.timeout,
             "origins": self.ready.origins,
-            "certificates": read is None or time.monotonic() - read.read > _CERTIFICATES_SECONDS,
+            "certificates": read is None or any(read.errors) or self._is_old(read.read, _CERTIFICATES_SECONDS),
         }
         begun = time.monotonic()
         try:
@@ -254,10 +235,19 @@ class Service:
             now = time.monotonic()
             changes = self.known.board.note(name, told["slots"], now=now, took=now - begun)
             if "certificates" in told:
-                self.known.certificates[name] = Certificates(now, told["certificates"])
+                self._note_certificates(name, told["certificates"], now)
         entry = self.known.board.entries[name]
         for place, after in changes:
             _tell(entry.prefix, name, named(entry.spec.tokens[place].selector, after.slot), after)
+
+    def _note_certificates(self, name: str, told: Sequence[Mapping[str, Any]], now: float) -> None:
+        before = self.known.certificates.get(name)
+        after = self.known.certificates[name] = certificates_after(before, told, now)
+        entry = self.known.board.entries[name]
+        for place, error in enumerate(after.errors):
+            if error is not None and (before is None or before.errors[place] is None):
+                token = named(entry.spec.tokens[place].selector, entry.tokens[place].slot)
+                log(WARNING, f"certificates cannot be read: {error}", instance=name, prefix=entry.prefix, token=token)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

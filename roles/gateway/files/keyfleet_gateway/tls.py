@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,14 +21,16 @@ from .config import ConfigError, Https
 
 
 def context_of(https: Https, path_of: Callable[[str], str]) -> ssl.SSLContext:
-    """TLS 1.2 or later. With a CA for clients a certificate is asked for, and one that is given has to be good.
+    """TLS 1.2 or later. With a CA for clients a certificate is asked for, and one that is given has to be good: by the rules of the front,
+    so that who is refused there is refused here.
 
     Raises :class:`ConfigError`.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 asks for extensions that many a CA of one's own leaves out. The front takes such certificates, and so does Python 3.11.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    # Python 3.13 asks for extensions that many a CA of one's own leaves out, and trusts an intermediate CA without the one above it. The
+    # front does neither, nor does Python 3.11.
+    context.verify_flags &= ~(ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN)
     certificate = path_of(https.certificate)
     try:
         content = Path(certificate).read_bytes()
@@ -44,7 +47,24 @@ def context_of(https: Https, path_of: Callable[[str], str]) -> ssl.SSLContext:
         except (OSError, ValueError) as error:
             raise ConfigError([f"https.client_ca: {client_ca} cannot be used: {_reason(error)}"]) from None
         context.verify_mode = ssl.CERT_OPTIONAL
+        if https.client_crl:
+            _load_crl(context, path_of(https.client_crl))
     return context
+
+
+def _load_crl(context: ssl.SSLContext, path: str) -> None:
+    """A list for each CA, also for those above the one that issued. Without a list that is valid now, a certificate is refused.
+
+    Raises :class:`ConfigError`.
+    """
+    try:
+        kinds = set(re.findall(rb"-----BEGIN ([^-\n]+)-----", Path(path).read_bytes()))
+        if kinds != {b"X509 CRL"}:  # OpenSSL would trust a certificate in there as a CA
+            raise ValueError("give revocation lists in PEM, and nothing else")
+        context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"https.client_crl: {path} cannot be used: {_reason(error)}"]) from None
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 def ends_at(https: Https, path_of: Callable[[str], str]) -> datetime | None:

@@ -25,6 +25,8 @@ MOST_ROWS = 50  # of rotations and certificates, the most urgent first; metrics 
 _DAY = 24 * 3600
 _SOON = 30 * _DAY
 _LONGEST = 600  # characters of an error
+_OLD_COPY = 1800  # seconds, of six copies
+_COPY_ADVICE = "See the journal of keyfleet-gateway-registry.service."
 
 _UNPROBED = "Not probed yet"
 _PIN = {
@@ -129,7 +131,8 @@ class Task:
 
 @dataclass(frozen=True)
 class View:
-    """``registry``: whether its copy could be read, None where there is none. ``oldest``: token and age of its oldest active key."""
+    """``registry``: whether its copy could be read, None where there is none; ``copied``: when that was made. ``oldest``: token and age of
+    its oldest active key. ``read``: whether the certificates on all tokens are known."""
 
     healthy: bool
     verdict: str
@@ -137,11 +140,13 @@ class View:
     tasks: tuple[Task, ...]
     instances: tuple[Instance, ...]
     registry: bool | None
+    copied: str
     keys: tuple[KeyRow, ...] = ()
     count: int = 0
     oldest: tuple[tuple[str, str], ...] = ()
     rotations: Dues = field(default_factory=Dues)
     certificates: Dues = field(default_factory=Dues)
+    read: bool = False
     groups: tuple[Group, ...] = ()
 
 
@@ -195,6 +200,7 @@ def view(known: Known, *, now: float, wall: float) -> View:
         tasks=tuple(_tasks(known, instances, rotations, certificates, wall)),
         instances=instances,
         registry=facts.readable,
+        copied="" if facts.copied is None else f"{moment(facts.copied)}, {span(wall - facts.copied)} ago",
         keys=tuple(_key_rows(facts.counts)),
         count=sum(facts.counts.values()),
         oldest=tuple(
@@ -202,6 +208,7 @@ def view(known: Known, *, now: float, wall: float) -> View:
         ),
         rotations=_shown(rotations, wall),
         certificates=_shown(certificates, wall),
+        read=board.entries.keys() <= known.certificates.keys() and not any(known.certificate_errors().values()),
         groups=tuple(_group(name, known.groups.get(name), at) for name in sorted({*facts.groups, *known.groups})),
     )
 
@@ -321,7 +328,14 @@ def _tasks(
             elif token.tone == BAD and token.state != _UNPROBED:
                 found.append(Task(f"{where} has given no recent answer", advice("probe_timeout"), BAD))
     if known.facts.readable is False:
-        found.append(Task("The copy of the registry cannot be read", "See the journal of keyfleet-gateway-registry.service.", WARN))
+        found.append(Task("The copy of the registry cannot be read", _COPY_ADVICE, WARN))
+    elif known.facts.copied is not None and wall - known.facts.copied > _OLD_COPY:
+        found.append(Task(f"The copy of the registry is {span(wall - known.facts.copied)} old", _COPY_ADVICE, WARN))
+    for (name, _prefix, token), error in sorted(known.certificate_errors().items()):
+        if error is not None:
+            what = f"Certificates on token {plain(token)} of instance {plain(name)} could not be read"
+            how = "It is tried at each probe. What is shown of them is what was read before."
+            found.append(Task(what, how, WARN, plain(error)[:_LONGEST]))
     found += _due_tasks(
         rotations, wall, ("Rotation overdue", "To be rotated within 30 days"), "Run site.yml, which makes the next generation."
     )

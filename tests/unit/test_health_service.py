@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import json
 import os
@@ -24,7 +25,8 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
-from keyfleet_gateway import origins, schedule
+from keyfleet_gateway import origins, schedule, service
+from keyfleet_gateway.asking import ProbeError
 from keyfleet_gateway.board import Board
 from keyfleet_gateway.config import Config, ConfigError, parse_config
 from keyfleet_gateway.journal import native
@@ -255,6 +257,39 @@ def test_reload_keeps_certificates_and_groups_of_instances_that_stay_as_they_wer
     assert (same.facts, same.certificates, same.groups) == (known.facts, known.certificates, groups)
     other = known.stays(board(parse_config({**GOOD, "instances": [{**PRIMARY, "environment": {"A": "1"}}]})))
     assert (other.certificates, other.groups) == ({}, {})
+
+
+def test_what_failed_is_asked_for_again_and_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    config = parse_config(GOOD)
+    running = service.Service("/gateway.toml", service.Ready(config, {}, None, None), Known(board()))
+    asked: list[bool] = []
+    answers: list[dict[str, Any]] = [
+        {"slots": [slot(), SIGNING], "certificates": [{"certificates": [WEB]}, {"certificates": []}]},
+        {"slots": [slot(), SIGNING]},
+        {"slots": [slot(), SIGNING], "certificates": [{"error": "C_OpenSession: CKR_DEVICE_ERROR"}, {"certificates": []}]},
+        {"slots": [slot(), SIGNING], "certificates": [{"error": "C_OpenSession: CKR_DEVICE_ERROR"}, {"certificates": []}]},
+    ]
+
+    async def ask(request: Mapping[str, Any], _seconds: float) -> dict[str, Any]:
+        if "group" in request:
+            raise ProbeError("the probe gave no answer", "probe_timeout")
+        asked.append(request["certificates"])
+        return answers[len(asked) - 1]
+
+    async def scene() -> None:
+        for turn in range(4):
+            await running._probe(config, "primary")
+            if turn == 1:
+                running._taken = time.monotonic()  # a reload
+        await running._compare_group(config, "cards", (("primary", "payments"), ("primary", "signing")))
+
+    monkeypatch.setattr(service, "ask", ask)
+    asyncio.run(scene())
+    assert asked == [True, False, True, True], "at the first probe, after a reload, and after an error"
+    assert list(running.known.certificate_ends()) == [("primary", "payments", "web", "01")]
+    assert capsys.readouterr().err.count("certificates cannot be read: C_OpenSession: CKR_DEVICE_ERROR") == 1
+    read = re.findall(r"^keyfleet_group_member_read{.*} (\S+)$", Metrics(running.known).text().decode(), re.MULTILINE)
+    assert read == ["0.0", "0.0"] and not running.known.groups["cards"].whole
 
 
 def test_journals_own_form() -> None:

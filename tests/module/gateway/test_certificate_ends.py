@@ -40,7 +40,7 @@ def test_an_error_is_no_token_without_certificates(hsm: Hsm, library: str, monke
         ("C_OpenSession:1:before=0x30", "error", []),
         ("C_FindObjectsInit:2:before=0x30", web, "error"),
         ("C_GetAttributeValue:1:before=0x30:on", "error", "error"),
-        ("C_OpenSession:2:crash", web, "error"),
+        ("C_OpenSession:2:stop", web, "error"),
     ):
         answers = ["error" if isinstance(one, str) else one for one in told(call, "payments", "spare")]
         assert answers == [first, second], call

@@ -293,7 +293,7 @@ def _group(name: str, compared: Compared | None, at: Callable[[float], str]) -> 
     if compared is None:
         return Group(plain(name), "Not compared yet: its members are compared when all their tokens work.", "", ())
     rows = []
-    for member in compared.members:
+    for member in compared.members if compared.error is None else ():  # else it is the same for all
         if member.disagreements is None:
             state, tone = f"Could not be read: {plain(member.error)}", WARN
         elif member.disagreements:

@@ -132,6 +132,6 @@ def _of_certificates(known: Known, now: float) -> Iterator[Metric]:
     read = GaugeMetricFamily(
         "keyfleet_certificates_read", "Whether the certificates on the token could be read, when that was tried last.", labels=_TOKEN
     )
-    for labels, error in sorted(known.certificate_errors().items()):
-        read.add_metric(labels, float(error is None))
+    for token, error in sorted(known.certificate_errors().items()):
+        read.add_metric(token, float(error is None))
     yield from (left, read)

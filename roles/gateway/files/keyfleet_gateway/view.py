@@ -331,9 +331,9 @@ def _tasks(
         found.append(Task("The copy of the registry cannot be read", _COPY_ADVICE, WARN))
     elif known.facts.copied is not None and wall - known.facts.copied > _OLD_COPY:
         found.append(Task(f"The copy of the registry is {span(wall - known.facts.copied)} old", _COPY_ADVICE, WARN))
-    for (name, _prefix, token), error in sorted(known.certificate_errors().items()):
+    for (name, _prefix, token_name), error in sorted(known.certificate_errors().items()):
         if error is not None:
-            what = f"Certificates on token {plain(token)} of instance {plain(name)} could not be read"
+            what = f"Certificates on token {plain(token_name)} of instance {plain(name)} could not be read"
             how = "It is tried at each probe. What is shown of them is what was read before."
             found.append(Task(what, how, WARN, plain(error)[:_LONGEST]))
     found += _due_tasks(

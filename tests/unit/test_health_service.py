@@ -25,7 +25,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.records import
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.selectors import TokenSelector
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.status import TokenStatus
 from ansible_collections.keyfleet.hsm.plugins.module_utils._registry.database import open_database
-from keyfleet_gateway import origins, schedule, service
+from keyfleet_gateway import origins, registry_copy, schedule, service
 from keyfleet_gateway.asking import ProbeError
 from keyfleet_gateway.board import Board
 from keyfleet_gateway.config import Config, ConfigError, parse_config
@@ -33,7 +33,6 @@ from keyfleet_gateway.journal import native
 from keyfleet_gateway.keys import Facts, facts_of, read_facts, seconds_of
 from keyfleet_gateway.known import Certificates, Compared, Known, Member, certificates_after
 from keyfleet_gateway.metrics import Metrics
-from keyfleet_gateway.registry_copy import copy
 from keyfleet_gateway.view import view
 
 TOKEN = {"label": "payments", "pin_file": "/etc/keyfleet/pin"}
@@ -209,15 +208,17 @@ def test_copy_of_the_registry_has_an_age_and_goes_with_the_registry(tmp_path: Pa
     group = grp.getgrgid(os.getgid()).gr_name
     with open_database(registry, run="test", create=True):
         pass
-    copy(registry, copied, group)
+    assert registry_copy.main([registry, copied, group]) == 0
     os.utime(copied, (1000.0, 1000.0))
+    (tmp_path / "damaged.db").write_text("no registry")
+    assert registry_copy.main([str(tmp_path / "damaged.db"), copied, group]) == 1, "then systemd has a unit that failed"
     told = Metrics(Known(board(), read_facts(copied, ())))
     (age,) = re.findall(r"^keyfleet_registry_copy_age_seconds (\S+)$", told.text().decode(), re.MULTILINE)
     assert float(age) == pytest.approx(time.time() - 1000, abs=60) and b"keyfleet_registry_readable 1.0" in told.text()
-    copy(registry, copied, group)
+    registry_copy.copy(registry, copied, group)
     assert (read_facts(copied, ()).copied or 0) > 1000, "each copy is a new file, also of a registry that did not change"
     os.rename(registry, f"{registry}.moved")
-    copy(registry, copied, group)
+    registry_copy.copy(registry, copied, group)
     assert not os.path.exists(copied) and read_facts(copied, ()) == Facts(readable=False)
 
 

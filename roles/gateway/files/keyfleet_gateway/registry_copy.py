@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
@@ -35,10 +36,14 @@ def copy(registry: str, path: str, group: str) -> None:
         os.chmod(path, 0o640)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
     try:
-        copy(*sys.argv[1:])
+        copy(*arguments)
     except (KeyfleetError, OSError, LookupError) as failure:
         log(ERROR, f"the registry was not copied: {failure}")
-        sys.exit(1)
-        sys.exit(1)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

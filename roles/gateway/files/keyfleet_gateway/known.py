@@ -87,11 +87,12 @@ class Known:
 
     def certificate_errors(self) -> dict[tuple[str, str, str], str | None]:
         """By instance, prefix and token, why its certificates could not be read when that was tried last; None where they were."""
-        errors = {}
+        errors: dict[tuple[str, str, str], str | None] = {}
         for name, read in self.certificates.items():
             entry = self.board.entries[name]
             for token, seen, error in zip(entry.spec.tokens, entry.tokens, read.errors, strict=True):
-                errors[(name, entry.prefix or "", named(token.selector, seen.slot))] = error
+                at = (name, entry.prefix or "", named(token.selector, seen.slot))
+                errors[at] = error or errors.get(at)  # of tokens with one name
         return errors
 
     def stays(self, board: Board) -> Known:

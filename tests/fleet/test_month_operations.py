@@ -141,7 +141,7 @@ def test_a_pin_file_is_gone(month: Month) -> None:
     month.ssh("sudo rm /etc/keyfleet/pins/payments")
     told = "hsm_instances[0].tokens[0] (label 'payments').pin_file: /etc/keyfleet/pins/payments cannot be read: No such file or directory."
     run = month.run("--tags", "instances,kms", **NO_VAULT)
-    refused(run, "Instance primary", told, "Create it (mode 0600), or give the PIN beside it once, and it is written.")
+    refused(run, "Instance primary", told, "Create it (mode 0600), or give hsm_instance the PIN beside pin_file once, and it writes it.")
     run = month.run("--tags", "instances")
     sound(run, kms1=1)
     assert run.tasks("kms1", "changed") == ["Instance primary"]

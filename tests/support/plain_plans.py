@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.circumstances import Circumstances
+from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.looking import Untold
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.member_answers import OtherMembers
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.neighbours import Neighbours
 from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning.plan import (
@@ -50,7 +51,8 @@ class PlainLook:
     """What the token answers. Keys work and belong together unless something else is said here, of some by their CKA_LABEL.
 
     ``unusable`` has the return value of a use, ``hollow`` the keys without a value. ``same_key``, ``halves`` and ``opens`` are what
-    is found of a source, of two halves and of a wrapped source; ``refuses`` is why a source is not taken.
+    is found of a source, of two halves and of a wrapped source; ``holds`` is why what is in a wrapped one is not as declared, and
+    ``refuses`` why a source is not taken.
     """
 
     unusable: Mapping[str, str | None] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class PlainLook:
     same_key: bool | None = True
     halves: bool | None = True
     opens: str | None = None
+    holds: str | None = None
+    untold_of_source: Untold = ()
     refuses: str | None = None
     computed: Mapping[str, str] = field(default_factory=dict)
     tried: Mapping[str, bool] = field(default_factory=dict)  # what trying an operation gives; of others nothing can be told
@@ -83,6 +87,9 @@ class PlainLook:
 
     def openable(self, spec: KeySpec) -> str | None:
         return self.opens
+
+    def unwraps(self, spec: KeySpec) -> tuple[str | None, Untold]:
+        return self.holds, self.untold_of_source
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return Cryptoki(self.refuses, rv="CKR_TEMPLATE_INCONSISTENT", device=False) if self.refuses is not None else None

@@ -215,14 +215,16 @@ def unwrap_for_a_look(
     material: WrappedMaterial,
     wrapping: KeyObject,
     may: Mapping[Any, bool] | None = None,
+    *,
+    extractable: bool = False,
 ) -> Any:
     """The wrapped key as an object that lives in this session only. ``may``: the attributes of what it is used for; by default
-    what the key itself is to be used for. Raises :class:`Cryptoki`."""
+    what the key itself is to be used for. ``extractable``: it may be wrapped again. Raises :class:`Cryptoki`."""
     kind = PRIVATE if spec.key_type.is_pair else SECRET
     attribute = pkcs11.Attribute
     template = dict(may) if may is not None else {attribute[name.upper()]: name in spec.new_operations for name in CLASS_OPERATIONS[kind]}
-    template |= {attribute.PRIVATE: True, attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
-    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to compare it", "C_UnwrapKey"):
+    template |= {attribute.PRIVATE: True, attribute.SENSITIVE: True, attribute.EXTRACTABLE: extractable}
+    with calling(f"unwrapping key '{spec.label}' with '{wrapping.label}', to look at it", "C_UnwrapKey"):
         return _unwrap(session, inventory, spec, material, wrapping, template, {"store": False})
 
 

@@ -48,7 +48,8 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,30}\Z")
 _NAMES = ("label", "name", "instance")  # options that say which entry of a list it is
 # Texts that a number may stand for: a slot is one, and a duration without its unit has an error of its own. A PIN gives a warning,
 # since many stand in vaults without quotes.
-_NUMBERS_TOO = frozenset({"slot", "max_age", "lead", "renew_before", "pin", "so_pin", "new_pin"})
+PINS = frozenset({"pin", "so_pin", "new_pin"})
+_NUMBERS_TOO = PINS | {"slot", "max_age", "lead", "renew_before"}
 
 
 class Check:
@@ -161,7 +162,7 @@ def _number_for_text(value: Any, place: str, spec: Mapping[str, Any]) -> str | N
     """YAML reads 0x10 as 16, 010 as 8, 1.10 as 1.1 and on as true: the text that was meant cannot be had back."""
     name = place.rpartition(".")[2].partition("[")[0]
     of_a_file = name in ("owner", "group") and "owner" in spec  # a number there is that of a user or group
-    if not isinstance(value, (bool, int, float)) or name in _NUMBERS_TOO or of_a_file:
+    if not isinstance(value, (bool, int, float)) or (not isinstance(value, bool) and (name in _NUMBERS_TOO or of_a_file)):
         return None
     found = f"the truth value {str(value).lower()}" if isinstance(value, bool) else f"the number {value}"
     if _beside_secrets(spec):

@@ -23,7 +23,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._model.tokens.secret import mask
-from .arguments import Check, named
+from .arguments import PINS, Check, named
 from .message import readable
 from .secrets import MASK, for_the_log, masked, texts
 
@@ -110,12 +110,12 @@ def leave_no_core() -> None:
 
 
 def _numbers(params: Any, spec: Mapping[str, Any], place: str = "") -> Iterator[str]:
-    """Places of PINs that were given as numbers."""
+    """Places of PINs that were given as numbers. Any other secret that is a number is refused, and so is a boolean."""
     if not isinstance(params, Mapping):
         return
     for name, option in spec.items():
         value = params.get(name)
-        if option.get("no_log") is True and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name in PINS and isinstance(value, (int, float)) and not isinstance(value, bool):
             yield f"{place}{name}"
         elif option.get("options") and isinstance(value, list):
             for index, entry in enumerate(value):

@@ -24,6 +24,8 @@ def test_a_key_does_what_is_allowed_and_nothing_else(primary: Hsm) -> None:
     assert not ok(primary.keys({**GCM, "generation": 2}))["changed"]  # it is as restricted as the first
     other = primary.keys({**GCM, "allowed_mechanisms": ["AES_GMC"]})
     assert "there is no mechanism AES_GMC; did you mean AES_" in other["msg"]
+    other = primary.keys({**GCM, "allowed_mechanisms": ["SHA256_RSA_PKCS"]})
+    assert "AES keys are used with none of SHA256_RSA_PKCS, and the key could do nothing" in other["msg"]
     other = primary.keys({**PSS, "allowed_mechanisms": ["RSA_PKCS"]})
     assert "allowed_mechanisms is SHA256_RSA_PKCS_PSS, SHA384_RSA_PKCS_PSS, asked for RSA_PKCS" in other["msg"]
     path = primary.scratch / "pss.csr"

@@ -49,6 +49,8 @@ def test_a_number_in_an_environment_is_its_text(primary: Hsm) -> None:
     environment = {**primary.environment, "KEYFLEET_NUMBER": 1}
     answer = primary.call("hsm_key", {**DIRECT, "environment": environment, "pin_file": f"{primary.scratch}/none", "keys": [KEY]})
     assert answer["failure"]["code"] == "pin_file_missing"
+    # Beside pin_file, hsm_key takes no pin: the one module that does writes the file.
+    assert answer["msg"].endswith("Create it (mode 0600), or give hsm_instance the PIN beside pin_file once, and it writes it.")
 
 
 def test_a_message_is_short_and_without_control_characters(primary: Hsm) -> None:

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -88,15 +90,21 @@ def _given(spec: CertificateSpec, context: Context) -> tuple[FoundCertificate, .
         return certificates_in(spec.content.encode("utf-8", "surrogateescape"))
     path = spec.src or ""
     try:
-        with open(path, "rb") as file:
+        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"{path} is not a regular file: give one that holds the certificate, or give its text as content")
             return certificates_in(file.read(_MAX_BYTES))
     except FileNotFoundError:
         if not context.check_mode:
             raise ValueError(f"{path} does not exist on the target: copy it there first, or give its text as content") from None
         context.warn(f"src: {path} does not exist. In check mode it is taken for one that an earlier task of this play would make.")
         return ()
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a directory: give the file that holds the certificate, or give its text as content") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}: run as its owner (become: true), or give its text as content") from None
+        way_out = "run as its owner (become: true)" if isinstance(error, PermissionError) else "check the path"
+        raise ValueError(f"{path} cannot be read: {error.strerror}: {way_out}, or give its text as content") from None
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def read_pin(path: str, option: str, *, any_mode: bool = False) -> Secret:
                 code="pin_file_unsafe",
             ) from None
         ways = {
-            errno.ENOENT: "Create it (mode 0600), or give the PIN beside it once, and it is written.",
+            errno.ENOENT: "Create it (mode 0600), or give hsm_instance the PIN beside pin_file once, and it writes it.",
             errno.EACCES: "Run as its owner, or give this user's own file.",
         }
         way_out = ways.get(error.errno or 0, "Check the path.")

@@ -18,13 +18,14 @@ from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
 from ..._cryptoki.curves import NO_CURVE
 from ..._cryptoki.objects import Inventory
+from ..._cryptoki.opening import opened_object
 from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
 from ..._cryptoki.session import Session
 from ..._model.errors import Cryptoki, KeyfleetError, PinError, RegistryError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
-from ..._model.keys.objects import Key, KeyObject, group_keys
+from ..._model.keys.objects import Key, KeyObject, group_keys, recall
 from ..._model.keys.spec import KeySpec
 from ..._model.keys.states import COMPROMISED, DEACTIVATED
 from ..._model.keys.types import PRIVATE, PUBLIC, SECRET
@@ -36,7 +37,7 @@ from ..._registry.database import Database, recording
 from ..tokens.connection import Target
 from ..tokens.refused_pins import note_login
 from .done import Done, Failure, LeftOver, Work
-from .look import TokenLook, wrapping_key
+from .look import NOT_ITS_WRAPPING, TokenLook, wrapping_key
 from .planning.plan import (
     DEACTIVATE,
     FORGET,
@@ -48,6 +49,9 @@ from .planning.plan import (
     mended_operations,
 )
 from .records import Recorder
+
+
+_NOTHING_KEPT = "nothing was kept of the import"
 
 
 class Applier:
@@ -323,9 +327,17 @@ class Applier:
     def _create(self, plan: KeyPlan) -> Key:
         """Make the key, and use it once before it counts."""
         spec = plan.spec
-        key = plan.recalled(self._made(spec.label, spec.key_type.halves, lambda: self._make_object(spec)), made=True)
+        made = self._made(spec.label, spec.key_type.halves, lambda: self._make_object(spec))
+        key = recall(plan.recalled(made, made=True), {}, self.look.sizes.get(spec.label))
         self._after[spec.label] = key
-        self._use_once(key)
+        try:
+            self._use_once(key)
+        except Cryptoki as error:
+            if isinstance(spec.material, WrappedMaterial) and not self.look.blames_device(error):
+                self._destroy_again(key)
+                del self._after[spec.label], error.details[CHANGED]
+                error.message += f"; {_NOTHING_KEPT}"
+            raise
         return key
 
     def _made(self, label: str, halves: Collection[str], make: Callable[[], Key]) -> Key:
@@ -352,16 +364,25 @@ class Applier:
         except Cryptoki as error:
             error.device = self.look.blames_device(error)
             if not error.device and "attribute" not in error.details and error.rv != NO_CURVE:
-                error.message += "; the source may be damaged, wrapped by another key or with another mechanism"
+                error.message += f"; {NOT_ITS_WRAPPING}"
             raise
+        if (misfit := opened_object(key.main).misfit(spec, material.size)) is not None:
+            raise self._taken_back(key, f"{spec.where}.source: it {misfit}")
         private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})
         if private is None or not public:
             return key
         if self.look.belongs(private, public) is False:
-            cryptoki.destroy(self.session, self.inventory, private)
-            text = f"{spec.where}.source.public_key: it does not belong to the private key in the source; nothing was kept of the import"
-            raise Cryptoki(text, rv="CKR_TEMPLATE_INCONSISTENT", device=False)
+            raise self._taken_back(key, f"{spec.where}.source.public_key: it does not belong to the private key in the source")
         return Key(private=private, public=making.create_public(self.session, self.inventory, spec, public))
+
+    def _taken_back(self, key: Key, text: str) -> Cryptoki:
+        """Destroy what was just unwrapped, since it is not what was asked for."""
+        self._destroy_again(key)
+        return Cryptoki(f"{text}; {_NOTHING_KEPT}", rv="CKR_TEMPLATE_INCONSISTENT", device=False)
+
+    def _destroy_again(self, key: Key) -> None:
+        for item in key.objects:
+            cryptoki.destroy(self.session, self.inventory, item)
 
     def _use_once(self, key: Key) -> None:
         try:

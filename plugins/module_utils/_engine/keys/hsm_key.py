@@ -19,6 +19,7 @@ from ..._model.errors import InputError, KeyfleetError
 from ..._model.grouping import grouped_problems, grouped_texts, told
 from ..._model.keys.in_use import InUse
 from ..._model.keys.layout import EVIDEN
+from ..._model.keys.mechanism_types import none_fits
 from ..._model.keys.objects import KeyObject
 from ..._model.keys.request import KeyRequest
 from ..._model.keys.spec import KeySpec
@@ -71,7 +72,11 @@ def _with_mechanisms(spec: KeySpec, problems: list[str]) -> KeySpec:
         near = nearest(text)
         hint = f"did you mean {near}?" if near else "give the name that PKCS#11 has, without CKM_, or its number"
         problems.append(f"{spec.where}.allowed_mechanisms: there is no mechanism {text}; {hint}")
-    return replace(spec, allowed_mechanisms=tuple(sorted({name for name in known.values() if name is not None})))
+    names = tuple(sorted({name for name in known.values() if name is not None}))
+    if None not in known.values() and none_fits(spec.type or "", names):
+        text = f"{spec.type} keys are used with none of {', '.join(names)}, and the key could do nothing: name mechanisms of such keys"
+        problems.append(f"{spec.where}.allowed_mechanisms: {text}, or leave it out")
+    return replace(spec, allowed_mechanisms=names)
 
 
 def _with_sources(specs: list[KeySpec], problems: list[str], context: Context) -> list[KeySpec]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..._cryptoki import comparing, making
-from ..._cryptoki.curves import blame_curve, lacking
+from ..._cryptoki.curves import NO_CURVE, blame_curve, lacking
 from ..._cryptoki.objects import Inventory
+from ..._cryptoki.opening import open_for_a_look
 from ..._cryptoki.passing import for_a_moment
 from ..._cryptoki.probing import probe
 from ..._cryptoki.public_key import public_attributes
@@ -23,8 +24,26 @@ from ..._cryptoki.still_does import does
 from ..._model.errors import Cryptoki, KeyfleetError
 from ..._model.keys.material import KeyMaterial, WrappedMaterial
 from ..._model.keys.objects import Key, KeyObject
+from ..._model.keys.source_rules import wrapped_length_problem
 from ..._model.keys.spec import KeySpec
 from ..._model.keys.types import PUBLIC
+from .planning.looking import Untold
+
+NOT_ITS_WRAPPING = "the source may be damaged, wrapped by another key or with another mechanism"
+# Answers to a wrapped key that cannot be opened, or holds no key of the type that was asked for.
+_NOT_OPENED = frozenset(
+    {
+        "CKR_DATA_INVALID",
+        "CKR_DATA_LEN_RANGE",
+        "CKR_ENCRYPTED_DATA_INVALID",
+        "CKR_ENCRYPTED_DATA_LEN_RANGE",
+        "CKR_FUNCTION_FAILED",
+        "CKR_GENERAL_ERROR",
+        "CKR_UNWRAPPING_KEY_SIZE_RANGE",
+        "CKR_WRAPPED_KEY_INVALID",
+        "CKR_WRAPPED_KEY_LEN_RANGE",
+    }
+)
 
 
 def wrapping_key(inventory: Inventory, spec: KeySpec, material: WrappedMaterial) -> KeyObject:
@@ -40,6 +59,11 @@ def wrapping_key(inventory: Inventory, spec: KeySpec, material: WrappedMaterial)
     return found[0]
 
 
+def _place(spec: KeySpec) -> str:
+    """The option that holds the key."""
+    return "content" if spec.source is not None and spec.source.content is not None else "src"
+
+
 class TokenLook:
     """Answers from a token in an open session."""
 
@@ -49,6 +73,7 @@ class TokenLook:
         self.fingerprints = fingerprints  # recorded ones, by CKA_LABEL
         self._healthy = True
         self._computed: dict[int, str | None] = {}  # fingerprints, by handle
+        self.sizes: dict[str, int] = {}  # of wrapped keys that were opened for a look, by CKA_LABEL
 
     def use(self, key: Key) -> Cryptoki | None:
         try:
@@ -71,12 +96,38 @@ class TokenLook:
     def openable(self, spec: KeySpec) -> str | None:
         if isinstance(spec.material, WrappedMaterial):
             try:
-                making.unwrap_mechanism(self.session, spec, spec.material, wrapping_key(self.inventory, spec, spec.material))
+                wrapping = wrapping_key(self.inventory, spec, spec.material)
+                how = making.unwrap_mechanism(self.session, spec, spec.material, wrapping)
             except Cryptoki as error:
                 return f"{spec.where}.source.mechanism: {error.message}"
             except KeyfleetError as error:
                 return error.message
+            # Not before: without a mechanism in the source, the wrapping key tells it.
+            problem = wrapped_length_problem(spec.material.blob, spec.type or "", spec.size, how, wrapping.size)
+            return f"{spec.where}.source.{_place(spec)}: {problem}" if problem is not None else None
         return None
+
+    def unwraps(self, spec: KeySpec) -> tuple[str | None, Untold]:
+        material = spec.material
+        if not isinstance(material, WrappedMaterial):
+            return None, ()
+        try:
+            found = open_for_a_look(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
+        except Cryptoki as error:
+            blame_curve(self.session, spec.new_curve, error)
+            if self.blames_device(error):
+                raise
+            if error.rv != NO_CURVE and error.rv not in _NOT_OPENED:
+                return None, ()  # how much of a template the token takes, only making the key shows
+            hint = "" if error.rv == NO_CURVE else f"; {NOT_ITS_WRAPPING}"
+            return f"{spec.where}.source.{_place(spec)}: {error.message}{hint}", ()
+        if (misfit := found.misfit(spec, material.size)) is not None:
+            return f"{spec.where}.source.{_place(spec)}: {misfit}", ()
+        if found.size is not None and not found.rounded:
+            self.sizes[spec.label] = found.size
+        elif spec.size is not None and not material.public:
+            return None, (("size", "MODULUS" if spec.type == "RSA" else "VALUE_LEN"),)
+        return None, ()
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         material = spec.material
@@ -201,6 +252,9 @@ class EmptyToken:
 
     def openable(self, spec: KeySpec) -> str | None:
         return None
+
+    def unwraps(self, spec: KeySpec) -> tuple[str | None, Untold]:
+        return None, ()
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         return None

@@ -26,6 +26,7 @@ from ..._model.errors import InputError
 from ..._model.keys.material import SECRET_SIZES, KeyMaterial, WrappedMaterial, big_integer, ec_private_value, octet_string
 from ..._model.keys.source_rules import KeySource, PrivateBlob, SourceProblem, private_blob, secret_value, weak_des3, wrapped_blob
 from ..._model.keys.types import CURVES, ED25519_OID, FIXED_SIZES, HMAC_TYPES, LEAST_HMAC_BITS, is_short
+from ..._model.pem import with_lines
 from .key_forms import carried_public, taken_apart
 
 if TYPE_CHECKING:
@@ -372,7 +373,7 @@ def _asked_public(pem: str, *, type: str, size: int | None, curve: str | None, a
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            key = load_pem_public_key(_utf8(pem, None))
+            key = load_pem_public_key(with_lines(_utf8(pem, None)))
         except SourceProblem:
             raise
         except Exception:

@@ -20,6 +20,13 @@ from .repair import Repair, Repairs
 
 _LACKS, _FIXED = "lacks {}", "lacks {}, which cannot be copied"
 _OTHER, _RENAMED, _UNKNOWN = "has another key under the name {}", "has {} under another name", "may have another key under the name {}"
+# What a person can do about each, in the order in which it is told.
+_WAYS_OUT = {
+    _LACKS: "Copy what a member lacks with repair: wrap.",
+    _OTHER: "Of two keys under one name, find out which one is the group's, and rename or destroy the other in its HSM.",
+    _RENAMED: "Give a key that is under another name the group's CKA_LABEL and CKA_ID in its HSM.",
+}
+_UNREAD = "See why a member cannot be read (unread), and run again."
 # Codes of a copy that no run will make. Any other reason is one that a person can see to.
 _NEVER = {
     "always_authenticate",
@@ -93,7 +100,9 @@ def judge(group: str, gaps: Sequence[Gap], unread: Sequence[Mapping[str, Any]], 
         return None
     lines = [f"connection {line}" for line in _by_member(failing)]
     lines += [f"connection {entry['priority']} (instance '{entry['instance']}') could not be read" for entry in unread]
-    return f"group '{group}' is not covered: {'; '.join(lines)}. Copy what a member lacks with repair: wrap." if lines else None
+    ways = [way for what, way in _WAYS_OUT.items() if any(gap.what == what for gap in failing)]
+    ways += [_UNREAD] if unread else []
+    return f"group '{group}' is not covered: {'; '.join(lines)}. {' '.join(ways)}" if lines else None
 
 
 def _by_member(gaps: Sequence[Gap]) -> list[str]:

@@ -13,6 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from ..._model.pem import with_lines
 from .reading import FoundCertificate, load_certificate, read_whole_certificate, unreadable
 
 with suppress(ImportError):  # _module.runtime reports it before anything here is called
@@ -68,10 +69,10 @@ def _in_der(data: bytes) -> Iterator[x509.Certificate]:
 def certificates_in(data: bytes) -> tuple[FoundCertificate, ...]:
     """The certificates in ``data``, each once, in their order; at least one.
 
-    PEM (CERTIFICATE, X509 CERTIFICATE, TRUSTED CERTIFICATE, PKCS7, with other blocks and text between them), DER, or PKCS#7 in DER
-    (RFC 2315: what Windows calls .p7b). Raises ValueError with a plain reason that says how to convert it.
+    PEM (CERTIFICATE, X509 CERTIFICATE, TRUSTED CERTIFICATE, PKCS7, with other blocks and text between them, also on one line with \\n in
+    it), DER, or PKCS#7 in DER (RFC 2315: what Windows calls .p7b). Raises ValueError with a plain reason that says how to convert it.
     """
-    data = data.removeprefix(_BOM)
+    data = with_lines(data.removeprefix(_BOM))
     read: Callable[[bytes], Iterator[x509.Certificate]] = _in_pem if b"-----BEGIN" in data else _in_der
     try:
         found = [read_whole_certificate(parsed) for parsed in read(data)]

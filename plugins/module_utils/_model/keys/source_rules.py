@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..pem import with_lines
 from ..quoting import quoted
 from ..tokens.secret import Secret
 from .material import PAIR_TYPES, SECRET_SIZES, UNWRAP_MECHANISMS
@@ -25,6 +26,7 @@ from .types import HMAC_TYPES
 
 FORMATS = ("pem", "der", "raw", "hex", "base64")
 _PAIR_NAMES = f"{', '.join(PAIR_TYPES[:-1])} and {PAIR_TYPES[-1]}"
+_AES_MECHANISMS = tuple(name for name in UNWRAP_MECHANISMS if name.startswith("AES_"))
 _HEX = re.compile(rb"\s*(?:[0-9a-fA-F]{2}[:\s]*)+")
 _PEM_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _PRIVATE_LABELS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
@@ -158,16 +160,16 @@ def secret_value(data: bytes, *, type: str, size: int | None, format: str | None
 
     ``size`` is in bits and must be the value's, if given; ``format`` is raw, hex, base64 or None; ``is_file`` says that ``data``
     came from a file, so may be raw. Base64 is read only where ``format`` says so. Parity bits stay as they are. Raises
-    :class:`SourceProblem`, also when the data can be read in two ways.
+    :class:`SourceProblem`, also when the data can be read in two ways: what is hex or base64 from its first to its last byte is not
+    taken for bare bytes, since the size that was asked for may be the mistake.
     """
     readings = _readings(data, format, is_file)
     valid = {name: value for name, value in readings.items() if len(value) * 8 in SECRET_SIZES[type]}
     fitting = {name: value for name, value in valid.items() if size in (None, len(value) * 8)}
     rivals = dict(fitting)
     if format is None and "raw" in fitting:
-        as_base64 = base64_bytes(data)
-        if as_base64 is not None and len(as_base64) * 8 in SECRET_SIZES[type] and size in (None, len(as_base64) * 8):
-            rivals["base64"] = as_base64
+        texts = {"hex": hex_bytes(data), "base64": base64_bytes(data)}
+        rivals |= {name: value for name, value in texts.items() if value is not None}
     if len(rivals) > 1:
         raise SourceProblem(f"can be read as {_ways(rivals)}: give format")
     if fitting:
@@ -211,8 +213,8 @@ def _why_no_secret(data: bytes, readings: Mapping[str, bytes], type: str, format
 def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | None, format: str | None, is_file: bool) -> bytes:
     """The ciphertext of a wrapped key: a file's bytes; hex, or else base64, in an option.
 
-    With an AES mechanism its length is checked (RFC 3394, section 2.2.1, and RFC 5649, section 4.1: whole blocks of 8 bytes, one
-    more than the key's; one for HMAC may be padded). ``size`` is in bits. Raises :class:`SourceProblem`.
+    Its length is judged here where ``mechanism`` is given, by :func:`wrapped_length_problem`. ``size`` is in bits. Raises
+    :class:`SourceProblem`.
     """
     if format is not None:
         blob = _readings(data, format, is_file).get(format)
@@ -227,14 +229,41 @@ def wrapped_blob(data: bytes, *, type: str, size: int | None, mechanism: str | N
         blob = as_hex if as_hex is not None else base64_bytes(data)
     if not blob:
         raise SourceProblem(f"is not {format}: correct it, or format" if format else "is neither hex nor base64")
-    if mechanism in ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP", "AES_KEY_WRAP_PAD"):
-        if len(blob) % 8 or len(blob) < 16:
-            newline = ", the last is a newline" if format != "hex" and blob.endswith(b"\n") else ""
-            raise SourceProblem(f"has {len(blob)} bytes{newline}: what {mechanism} makes has 16 or more, in eights")
-        lengths = sorted({-(-bits // 64) * 8 + 8 for bits in SECRET_SIZES.get(type, ()) if size in (None, bits)})
-        if lengths and len(blob) not in lengths:
-            raise SourceProblem(f"has {len(blob)} bytes: {_a(type)} key of the asked size has {_either(lengths)} when {mechanism} wraps it")
+    if mechanism is not None and (problem := wrapped_length_problem(blob, type, size, mechanism, bare=is_file and format != "hex")):
+        raise SourceProblem(problem)
     return blob
+
+
+def wrapped_length_problem(
+    blob: bytes, type: str, size: int | None, mechanism: str, key_size: int | None = None, *, bare: bool = False
+) -> str | None:
+    """Why ``blob`` is not a wrapped key of this type and size, by its length; None where its length does not speak against it.
+
+    AES wraps whole blocks of 8 bytes into one more (RFC 3394, section 2.2.1, and RFC 5649, section 4.1); a key for HMAC may be padded.
+    What RSA encrypts has the length of its modulus, ``key_size`` in bits, and tells nothing of the key in it. ``bare``: the blob is a
+    file as it is.
+    """
+    newline = ", the last is a newline" if bare and blob.endswith(b"\n") else ""
+    if mechanism not in _AES_MECHANISMS:
+        length = -(-key_size // 8) if key_size else len(blob)
+        if len(blob) == length:
+            return None
+        return f"has {len(blob)} bytes{newline}: what {mechanism} makes with a key of {key_size} bits has {length}"
+    if len(blob) % 8 or len(blob) < 16:
+        return f"has {len(blob)} bytes{newline}: what {mechanism} makes has 16 or more, in eights"
+    sizes = [bits for bits in SECRET_SIZES.get(type, ()) if size in (None, bits)]
+    lengths = {-(-bits // 64) * 8 + 8 for bits in sizes}
+    if mechanism == "AES_KEY_WRAP_PAD":  # on some tokens over PKCS#7's padding, which is never empty
+        lengths |= {bits // 64 * 8 + 16 for bits in sizes}
+    if not lengths or len(blob) in lengths:
+        return None
+    return f"has {len(blob)} bytes: {_a(type)} key of the asked size has {_either(sorted(lengths))} when {mechanism} wraps it"
+
+
+def wrapped_size(blob: bytes, *, type: str, mechanism: str) -> int | None:
+    """The bits of the secret key in ``blob``, where its length tells them."""
+    exact = type in SECRET_SIZES and type not in HMAC_TYPES and mechanism in ("AES_KEY_WRAP", "AES_KEY_WRAP_KWP")
+    return (len(blob) - 8) * 8 if exact else None
 
 
 def weak_des3(value: bytes) -> bool:
@@ -257,6 +286,7 @@ def private_blob(data: bytes, *, type: str, format: str | None, is_file: bool) -
         _named(data)
         if not is_file:
             raise SourceProblem("is not PEM: give format if it is hex or base64 of DER")
+        data = _without_end(data)
         if not _is_whole_der(data):
             raise SourceProblem("is neither PEM nor DER: give format if it is hex or base64 of DER")
     elif format in ("hex", "base64"):
@@ -264,7 +294,7 @@ def private_blob(data: bytes, *, type: str, format: str | None, is_file: bool) -
         if value is None:
             raise SourceProblem(f"is not {format}: correct it, or format")
         data = value
-    return _private_der(data)
+    return _private_der(_without_end(data))
 
 
 def _plain_text(data: bytes) -> bytes:
@@ -274,10 +304,7 @@ def _plain_text(data: bytes) -> bytes:
             data = data.decode("utf-16").encode("utf-8")
         except UnicodeError:
             return data
-    if b"-----BEGIN " in data:
-        # No PEM has a backslash.
-        data = data.replace(b"\\r", b"").replace(b"\\n", b"\n")
-    return data
+    return with_lines(data)
 
 
 def _named(data: bytes) -> None:
@@ -334,6 +361,12 @@ def _element(data: bytes, at: int) -> tuple[int, int, int] | None:
         length = int.from_bytes(data[start : start + count], "big")
         start += count
     return (tag, start, start + length) if start + length <= len(data) else None
+
+
+def _without_end(data: bytes) -> bytes:
+    """DER without blanks behind it, such as the newline of an editor."""
+    outer = _element(data, 0)
+    return data[: outer[2]] if outer is not None and not data[outer[2] :].strip() else data
 
 
 def _is_whole_der(data: bytes) -> bool:

@@ -8,13 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ...._model.errors import Cryptoki
 from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.types import KEY_TYPES, PUBLIC
+
+
+Untold = Sequence[tuple[str, str]]  # what is declared and nobody says: the option, and the attribute without ``CKA_``
 
 
 class Look(Protocol):
@@ -41,6 +44,10 @@ class Look(Protocol):
 
     def openable(self, spec: KeySpec) -> str | None:
         """Why the wrapped key in ``source`` cannot be opened here, as a problem of the entry; None where nothing speaks against it."""
+
+    def unwraps(self, spec: KeySpec) -> tuple[str | None, Untold]:
+        """Why the wrapped key in ``source``, opened for a look, is not as declared, as a problem of the entry, None where nothing speaks
+        against it; and what is declared of it that nothing tells. Raises :class:`Cryptoki` where the device is at fault."""
 
     def importable(self, spec: KeySpec) -> Cryptoki | None:
         """Why the token does not take the key in ``source``, or has not the curve of one that is to be generated; None where nothing

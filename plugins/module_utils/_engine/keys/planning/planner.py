@@ -18,7 +18,7 @@ from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import ABSENT, MADE, PRESENT, PUBLIC_ONLY, KeySpec
 from ...._model.keys.states import ACTIVE, COMPROMISED, DEACTIVATED, DESTROYED, PRE_ACTIVE, SUSPENDED
 from ...._model.plan import CREATE, KEEP, REPLACE
-from . import other_members, weak
+from . import other_members, unverified, weak
 from .circumstances import Circumstances
 from .ending import plan_absent, plan_destroyed, plan_public_only
 from .generations import expand
@@ -58,7 +58,8 @@ def plan_keys(
     doomed = {spec.label: spec for spec in specs if spec.label in leaving or spec.on_mismatch == "replace"}
     claims = Claims(scope, circumstances.look)
     used = _still_used(specs, view)
-    found = [_planned(spec, view, claims, doomed) for spec in specs if spec.label not in used]
+    to_make = {spec.label: spec for spec in reversed(specs) if spec.state in MADE}
+    found = [_planned(spec, view, claims, doomed, to_make) for spec in specs if spec.label not in used]
     plans = [plan for plan in found if isinstance(plan, KeyPlan)]
     told = _told_in_use(plans, view)
     plans = [_waiting(plan, used, told) for plan in plans if plan.spec.label not in told]
@@ -106,10 +107,16 @@ def _waiting(plan: KeyPlan, used: Mapping[str, tuple[int, str]], told: Mapping[s
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
 
 
-def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec]) -> KeyPlan | Refusal:
+def _planned(
+    spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec], to_make: Mapping[str, KeySpec]
+) -> KeyPlan | Refusal:
     warnings: tuple[str, ...] = ()
     if isinstance(spec.material, WrappedMaterial):
         where, name = f"{spec.where}.source.wrapping_key", spec.material.wrapping_key
+        if name == spec.label:
+            return Refusal(f"{where}: '{name}' is this key itself: name the key that it is wrapped with")
+        if name in to_make and name not in view.keys.labels:
+            return Refusal(f"{where}: '{name}' is only made by this list ({to_make[name].where}): make it in a task before this one")
         if name in doomed:
             return Refusal(f"{where}: '{name}' may be destroyed by {doomed[name].where} before it is used: do that in another task")
         if view.circumstances.check_mode and not view.keys.labels & {name, spec.label}:
@@ -122,6 +129,9 @@ def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, Key
     plan = plan if isinstance(plan, Refusal) else other_members.judged(plan, view)
     plan = plan if isinstance(plan, Refusal) else claims.judged(_narrowed(plan, view))
     plan = plan if isinstance(plan, Refusal) else weak.judged(plan)
+    if not isinstance(plan, Refusal) and plan.makes_key and not warnings:
+        misfit, untold = view.look.unwraps(plan.spec)
+        plan = Refusal(f"{misfit}. Nothing was changed") if misfit is not None else unverified.judged(plan, untold)
     return plan if isinstance(plan, Refusal) else replace(plan, warnings=(*warnings, *plan.warnings))
 
 

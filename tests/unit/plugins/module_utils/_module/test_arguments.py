@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import KEY_TYPES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module import key_options, options
 from ansible_collections.keyfleet.hsm.plugins.module_utils._module.arguments import Check
+from ansible_collections.keyfleet.hsm.plugins.module_utils._module.guarded import _numbers
 from argument_specs import MODULES, arguments, places, spec_of
 
 SPEC = options.merge(options.REGISTRY, options.CONNECTION, options.PROVIDER, key_options.KEYS)
@@ -145,3 +146,21 @@ def test_a_number_is_not_taken_for_a_text(module: str, value: Any, words: str) -
 
 def test_what_a_number_may_stand_for() -> None:
     assert problems({"label": "a", "max_age": 30}, slot=3, pin=123456) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("value", [True, False])
+def test_a_boolean_stands_for_no_text(module: str, value: bool) -> None:
+    """A PIN of yes is true in YAML, and would be sent to the token as True."""
+    spec = spec_of(module)
+    for place in places(spec, lambda option: option.get("type", "str") == "str" and not option.get("choices")):
+        (found,) = Check(arguments(spec, {place: value}), spec).problems
+        assert place[-1] in found.partition(": ")[0] and "truth value" in found and "in quotes" in found
+
+
+def test_only_of_a_pin_a_number_is_warned_of() -> None:
+    """Any other secret that is a number is refused, in its own words."""
+    spec = spec_of("hsm_key")
+    given = {"pin": 1234, "keys": [{"label": "a", "source": {"content": 12, "passphrase": 34}}, {"label": "b"}]}
+    assert list(_numbers(given, spec)) == ["pin"]
+    assert [line.partition(": ")[0] for line in Check(given, spec).problems] == ["keys[0] (a).source.content", "keys[0] (a).source.passphrase"]

@@ -297,7 +297,9 @@ def test_what_der_holds_is_told_too(tmp_path: Path) -> None:
     assert "only a certificate" in problems("EC", src=file_of(tmp_path, certificate))[0]
     assert "openssl pkcs12" in problems("EC", src=file_of(tmp_path, store))[0]
     whole = written(EC_KEY, Encoding.DER, PrivateFormat.PKCS8)
-    for der in (whole + b"\n", whole[:-1]):
+    for der in (whole + b"\n", whole + b"\r\n"):  # as an editor leaves it
+        assert material("EC", src=file_of(tmp_path, der)) == material("EC", src=file_of(tmp_path, der), format="der")
+    for der in (whole + b"\n\0", whole[:-1]):
         assert "is not DER, or not the whole" in problems("EC", src=file_of(tmp_path, der), format="der")[0]
         assert "neither PEM nor DER" in problems("EC", src=file_of(tmp_path, der))[0]
 
@@ -488,6 +490,7 @@ def test_the_public_key_of_a_wrapped_pair_is_that_of_the_pair(pair: Any) -> None
     type, curve, key = pair
     found, clear = wrapped(type, content="00" * 24, public_key=public_pem(key)), material(type, content=pem(key))
     assert (found.public, found.public_key, found.size, found.curve) == (clear.public, clear.public_key, clear.size, curve)
+    assert wrapped(type, content="00" * 24, public_key=public_pem(key).replace("\n", "\\n")) == found
 
 
 @pytest.mark.parametrize(

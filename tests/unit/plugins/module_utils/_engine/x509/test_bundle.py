@@ -71,6 +71,13 @@ def test_der_with_a_newline_behind_it(folder: Path) -> None:
         certificates_in(der + der)
 
 
+def test_line_ends_that_were_written_out(folder: Path) -> None:
+    """As a variable of an environment has them; a private key in that shape is read, too."""
+    text = (folder / "both.pem").read_bytes()
+    for end in (b"\\n", b"\\r\\n"):
+        assert certificates_in(text.replace(b"\n", end)) == certificates_in(text)
+
+
 def test_a_serial_number_below_zero_is_an_old_ca_s(folder: Path) -> None:
     """The library warns of it, which is an error in tests and would be a line on the module's stderr."""
     der = bytearray(openssl(folder, "x509", "-in", "leaf.pem", "-outform", "DER"))

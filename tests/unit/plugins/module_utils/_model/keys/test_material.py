@@ -31,6 +31,8 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.source_ru
     source_problems,
     weak_des3,
     wrapped_blob,
+    wrapped_length_problem,
+    wrapped_size,
 )
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.types import HMAC_TYPES
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.tokens.secret import Secret
@@ -217,14 +219,32 @@ def test_32_hex_digits_are_two_aes_keys(value: bytes) -> None:
     text = value.hex().encode()
     assert why(secret_of, text).startswith("can be read as bare bytes (256 bits) and as hex (128 bits)")
     assert secret_of(text, size=128) == secret_of(text, format="hex") == secret_of(text, is_file=False) == value
-    assert secret_of(text, size=256) == secret_of(text, format="raw") == text
+    assert secret_of(text, size=256, format="raw") == secret_of(text, format="raw") == text
     assert secret_of(text + b"\n") == value  # 33 bytes are no key
+
+
+@pytest.mark.parametrize(
+    ("type", "size", "text", "ways"),
+    [
+        ("AES", 256, b"ab" * 16, "bare bytes (256 bits) and as hex (128 bits) and as base64 (192 bits)"),
+        ("AES", 256, base64.b64encode(bytes(range(24))), "bare bytes (256 bits) and as base64 (192 bits)"),
+        ("AES", 192, base64.b64encode(bytes(16)), "bare bytes (192 bits) and as base64 (128 bits)"),
+        ("AES", None, b"0123456789abcdef", "bare bytes (128 bits) and as hex (64 bits) and as base64 (96 bits)"),  # half of a key
+        ("DES3", None, b"0123456789ABCDEF01234567", "bare bytes (192 bits) and as hex (96 bits) and as base64 (144 bits)"),
+        ("GENERIC_SECRET", 128, b"passwordpassword", "bare bytes (128 bits) and as base64 (96 bits)"),
+    ],
+)
+def test_text_that_is_hex_or_base64_is_not_taken_for_bare_bytes_because_its_size_fits(
+    type: str, size: int | None, text: bytes, ways: str
+) -> None:
+    assert why(secret_of, text, type, size) == f"can be read as {ways}: give format"
+    assert secret_of(text, type, size, "raw") == text
 
 
 def test_raw_bytes_that_are_base64_of_a_key_are_not_guessed() -> None:
     text = base64.b64encode(b"\x00" * 15 + b"\x01")
     assert "as bare bytes (192 bits) and as base64 (128 bits)" in why(secret_of, text)
-    assert secret_of(text, size=192) == text
+    assert secret_of(text, size=192, format="raw") == text
     assert secret_of(text, format="base64") == b"\x00" * 15 + b"\x01"
     assert "asked for 128 bits" in why(secret_of, text, size=128)  # base64 only where format says so
 
@@ -258,6 +278,32 @@ def test_an_options_hex_is_hex() -> None:
 )
 def test_no_secret_key(data: bytes, options: dict[str, Any], problem: str) -> None:
     assert why(secret_of, data, **options).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("length", "type", "size", "mechanism", "problem"),
+    [
+        (40, "AES", 256, "AES_KEY_WRAP", None),
+        (40, "AES", 128, "AES_KEY_WRAP", "has 40 bytes: an AES key of the asked size has 24 when AES_KEY_WRAP wraps it"),
+        (40, "AES", None, "AES_KEY_WRAP", None),
+        (40, "DES3", None, "AES_KEY_WRAP", "has 40 bytes: a DES3 key of the asked size has 32 when AES_KEY_WRAP wraps it"),
+        (48, "GENERIC_SECRET", 256, "AES_KEY_WRAP_KWP", "has 48 bytes: a GENERIC_SECRET key of the asked size has 40"),
+        (48, "GENERIC_SECRET", 256, "AES_KEY_WRAP_PAD", None),  # over PKCS#7's padding, with NSS
+        (48, "GENERIC_SECRET", 264, "AES_KEY_WRAP_PAD", None),
+        (24, "AES", 128, "AES_KEY_WRAP_PAD", None),
+        (256, "AES", 128, "RSA_PKCS_OAEP", None),
+        (255, "AES", 128, "RSA_PKCS_OAEP", "has 255 bytes: what RSA_PKCS_OAEP makes with a key of 2048 bits has 256"),
+    ],
+)
+def test_the_length_of_what_is_wrapped(length: int, type: str, size: int | None, mechanism: str, problem: str | None) -> None:
+    found = wrapped_length_problem(bytes(length), type, size, mechanism, 2048)
+    assert found is None if problem is None else found is not None and found.startswith(problem)
+
+
+def test_the_size_that_a_length_tells() -> None:
+    known = [wrapped_size(bytes(40), type=type, mechanism="AES_KEY_WRAP") for type in ("AES", "DES3", "GENERIC_SECRET", "RSA")]
+    assert known == [256, 256, None, None]
+    assert [wrapped_size(bytes(40), type="AES", mechanism=name) for name in ("AES_KEY_WRAP_PAD", "RSA_PKCS")] == [None, None]
 
 
 K1, K2, K3 = b"\x01" * 8, b"\x04" * 8, b"\x07" * 8

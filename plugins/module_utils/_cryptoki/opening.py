@@ -91,7 +91,9 @@ def _measured(session: Session, inventory: Inventory, spec: KeySpec, material: W
     try:
         reference = unwrap_for_a_look(session, inventory, spec, material, wrapping, {}, extractable=True)
         with for_a_moment(reference), calling("wrapping an unwrapped key, to measure it"):
-            made = session.raw.generate_key(key_type("AES"), 256, store=False, capabilities=0, mechanism=mechanism("AES_KEY_GEN"), template=may)
+            made = session.raw.generate_key(
+                key_type("AES"), 256, store=False, capabilities=0, mechanism=mechanism("AES_KEY_GEN"), template=may
+            )
             with for_a_moment(made):
                 return len(made.wrap_key(reference, mechanism=mechanism(whole))) * 8 - _BLOCK_BITS
     except Cryptoki as error:

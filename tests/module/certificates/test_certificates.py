@@ -307,6 +307,10 @@ def test_import_from_a_file_in_der(primary: Hsm, ca: Ca) -> None:
     path = primary.scratch / "web01.der"
     missing = certificate(primary, src=str(path))
     assert missing["failure"]["code"] == "invalid_input" and "does not exist on the target" in missing["msg"]
+    folder = certificate(primary, src=str(primary.scratch))
+    assert "is a directory: give the file that holds the certificate" in folder["msg"] and "become" not in folder["msg"]
+    os.mkfifo(primary.scratch / "pipe")
+    assert "is not a regular file" in certificate(primary, src=str(primary.scratch / "pipe"))["msg"]
     planned = ok(certificate(primary, src=str(path), check=True))
     assert planned["changed"] is True and any("earlier task" in str(text) for text in planned["warnings"])
     path.write_bytes(issued.public_bytes(Encoding.DER))

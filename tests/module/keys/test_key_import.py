@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import (
@@ -261,54 +260,43 @@ def test_what_keeps_a_wrapped_key_out(wrapping: Hsm) -> None:
     assert "to look at it failed" in damaged["msg"] and damaged["msg"].endswith("Nothing was changed") and not damaged["changed"]
 
 
-def rsa_wrapped(hsm: Hsm, value: bytes) -> str:
-    """Under the RSA key ``arrival``: its length tells nothing of the key in it."""
+def rsa_wrapped(hsm: Hsm, value: bytes) -> dict[str, Any]:
+    """A source under the RSA key ``arrival``: its length tells nothing of the key in it."""
     pem = ok(hsm.keys({"label": "arrival", "type": "RSA", "size": 2048, "operations": ["unwrap"]}))["key_results"][0]["public_key"]
-    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
     key = load_pem_public_key(pem.encode())
     assert isinstance(key, rsa.RSAPublicKey)
-    return key.encrypt(value, oaep).hex()
+    return {"content": key.encrypt(value, padding.PKCS1v15()).hex(), "wrapping_key": "arrival", "mechanism": "RSA_PKCS"}
 
 
 def test_what_is_not_as_declared_is_not_made_of_a_wrapped_key(wrapping: Hsm) -> None:
     """Though SoftHSM makes it, and does not report its size."""
-    whole, arrived = aes_key_wrap(KEK, b"k" * 32).hex(), rsa_wrapped(wrapping, b"k" * 32)
-    mac = aes_key_wrap_with_padding(KEK, b"k" * 33).hex()
+    whole = {"content": aes_key_wrap(KEK, b"k" * 32).hex(), "wrapping_key": "kek"}
+    mac, arrived = {**whole, "content": aes_key_wrap_with_padding(KEK, b"k" * 33).hex()}, rsa_wrapped(wrapping, b"k" * 32)
     table = [
-        ({"type": "AES", "size": 128}, whole, "kek", "has 40 bytes: an AES key of the asked size has 24"),
-        ({"type": "DES3"}, whole, "kek", "has 40 bytes: a DES3 key of the asked size has 32"),
-        ({"type": "AES", "size": 128}, arrived, "arrival", "holds a key of 256 bits, asked for 128"),
-        ({"type": "DES3"}, arrived, "arrival", "holds a key of 256 bits, which no DES3 key has"),
-        ({"type": "AES"}, arrived[2:], "arrival", "has 255 bytes: what RSA_PKCS_OAEP makes"),
-        ({"type": "GENERIC_SECRET", "size": 256}, mac, "kek", "holds a key of 320 bits, asked for 256"),
-        ({"type": "GENERIC_SECRET", "size": 272}, mac, "kek", "so size cannot be verified"),
+        ({"type": "AES", "size": 128}, whole, "has 40 bytes: an AES key of the asked size has 24"),
+        ({"type": "DES3"}, whole, "has 40 bytes: a DES3 key of the asked size has 32"),
+        ({"type": "AES", "size": 128}, arrived, "holds a key of 256 bits, asked for 128"),
+        ({"type": "DES3"}, arrived, "holds a key of 256 bits, which no DES3 key has"),
+        ({"type": "AES"}, {"content": "ab" * 255, "wrapping_key": "arrival"}, "has 255 bytes: what RSA_PKCS_OAEP makes"),
+        ({"type": "GENERIC_SECRET", "size": 256}, mac, "holds a key of 320 bits, asked for 256"),
+        ({"type": "GENERIC_SECRET", "size": 272}, mac, "so size cannot be verified"),
     ]
-    keys = [
-        {"label": f"k{number}", **options, "source": {"content": content, "wrapping_key": key}}
-        for number, (options, content, key, _problem) in enumerate(table)
-    ]
+    keys = [{"label": f"k{number}", **options, "source": source} for number, (options, source, _problem) in enumerate(table)]
     before = wrapping.tool("--list-objects")
     for check in (True, False):
         answer = wrapping.keys(*keys, check=check)
         assert answer["failed"] and not answer["changed"] and wrapping.tool("--list-objects") == before
         told = answer["failure"]["details"]["problems"]
         assert all(problem in line for (*_options, problem), line in zip(table, told, strict=True)), told
-
-
-def test_the_size_of_a_wrapped_key_is_known_without_its_source(wrapping: Hsm) -> None:
-    sealed, arrived = aes_key_wrap(KEK, b"k" * 32).hex(), rsa_wrapped(wrapping, b"x" * 16)
-    sources = {"a": (256, {"content": sealed, "wrapping_key": "kek"}), "b": (128, {"content": arrived, "wrapping_key": "arrival"})}
-    made = ok(wrapping.keys(*({"label": label, "type": "AES", "source": source} for label, (_size, source) in sources.items())))
-    assert [entry["size"] for entry in made["key_results"]] == [256, 128]
-    assert not ok(wrapping.keys(*({"label": label, "type": "AES", "size": size} for label, (size, _source) in sources.items())))["changed"]
-    assert "size is 128, asked for 256" in wrapping.keys({"label": "b", "type": "AES", "size": 256})["msg"]
-
-
-def test_a_wrapped_key_that_cannot_be_used_is_taken_back(wrapping: Hsm) -> None:
-    """An AES key of 20 bytes: SoftHSM makes it, and its wrapping fills it up, so only its use tells."""
-    answer = wrapping.keys({"label": "odd", "type": "AES", "source": {"content": rsa_wrapped(wrapping, bytes(20)), "wrapping_key": "arrival"}})
-    assert answer["failed_keys"][0]["error"].endswith("nothing was kept of the import") and not answer["changed"]
-    assert "odd" not in wrapping.tool("--list-objects")
+    # An AES key of 20 bytes: the token makes it, and fills it up where it wraps it, so only its use tells.
+    odd = wrapping.keys({"label": "odd", "type": "AES", "source": rsa_wrapped(wrapping, bytes(20))})
+    assert odd["failed_keys"][0]["error"].endswith("nothing was kept of the import") and not odd["changed"]
+    assert wrapping.tool("--list-objects") == before
+    # The size of what is made is known without the source, too.
+    made = ok(wrapping.keys({"label": "a", "type": "AES", "source": whole}, {"label": "b", "type": "AES", "source": arrived}))
+    assert [entry["size"] for entry in made["key_results"]] == [256, 256]
+    assert not ok(wrapping.keys({"label": "a", "type": "AES", "size": 256}, {"label": "b", "type": "AES", "size": 256}))["changed"]
+    assert "size is 256, asked for 128" in wrapping.keys({"label": "b", "type": "AES", "size": 128})["msg"]
 
 
 @pytest.mark.parametrize("call", [1, 2])

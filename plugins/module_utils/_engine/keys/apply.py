@@ -50,7 +50,6 @@ from .planning.plan import (
 )
 from .records import Recorder
 
-
 _NOTHING_KEPT = "nothing was kept of the import"
 
 

@@ -16,7 +16,6 @@ from ...._model.keys.objects import Key, KeyObject
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.types import KEY_TYPES, PUBLIC
 
-
 Untold = Sequence[tuple[str, str]]  # what is declared and nobody says: the option, and the attribute without ``CKA_``
 
 

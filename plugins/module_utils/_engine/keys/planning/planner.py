@@ -107,18 +107,16 @@ def _waiting(plan: KeyPlan, used: Mapping[str, tuple[int, str]], told: Mapping[s
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
 
 
-def _planned(
-    spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec], to_make: Mapping[str, KeySpec]
-) -> KeyPlan | Refusal:
+def _planned(spec: KeySpec, view: View, claims: Claims, doomed: Mapping[str, KeySpec], to_make: Mapping[str, KeySpec]) -> KeyPlan | Refusal:
     warnings: tuple[str, ...] = ()
     if isinstance(spec.material, WrappedMaterial):
         where, name = f"{spec.where}.source.wrapping_key", spec.material.wrapping_key
+        if name in doomed:
+            return Refusal(f"{where}: '{name}' may be destroyed by {doomed[name].where} before it is used: do that in another task")
         if name == spec.label:
             return Refusal(f"{where}: '{name}' is this key itself: name the key that it is wrapped with")
         if name in to_make and name not in view.keys.labels:
             return Refusal(f"{where}: '{name}' is only made by this list ({to_make[name].where}): make it in a task before this one")
-        if name in doomed:
-            return Refusal(f"{where}: '{name}' may be destroyed by {doomed[name].where} before it is used: do that in another task")
         if view.circumstances.check_mode and not view.keys.labels & {name, spec.label}:
             text = f"{where}: there is no key '{name}' on the token."
             warnings = (f"{text} In check mode it is taken for one that an earlier task of this play would make.",)

@@ -163,4 +163,7 @@ def test_only_of_a_pin_a_number_is_warned_of() -> None:
     spec = spec_of("hsm_key")
     given = {"pin": 1234, "keys": [{"label": "a", "source": {"content": 12, "passphrase": 34}}, {"label": "b"}]}
     assert list(_numbers(given, spec)) == ["pin"]
-    assert [line.partition(": ")[0] for line in Check(given, spec).problems] == ["keys[0] (a).source.content", "keys[0] (a).source.passphrase"]
+    assert [line.partition(": ")[0] for line in Check(given, spec).problems] == [
+        "keys[0] (a).source.content",
+        "keys[0] (a).source.passphrase",
+    ]

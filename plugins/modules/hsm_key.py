@@ -196,7 +196,7 @@ options:
         description:
           - The only mechanisms that the secret or private key may be used with (C(CKA_ALLOWED_MECHANISMS)), for tokens that have
             this attribute. Names of PKCS#11 without C(CKM_), for example V(SHA256_RSA_PKCS_PSS), or the number of a vendor's own in
-            quotes, for example V("0x80000001"). The order does not count.
+            quotes, for example V("0x80000001"). The order does not count. One at least has to go with the type of the key.
           - It cannot be changed on an existing key. A new generation of it, and a copy for another token of its group, are
             restricted in the same way.
         type: list
@@ -231,7 +231,8 @@ options:
           format:
             description:
               - How the source is written. Told from the content when it is not given. Where there are two ways to read
-                it, it has to be given.
+                it, it has to be given. A file that is hex or base64 from end to end is not taken for bare bytes, whatever
+                O(keys[].size) says.
               - V(pem) and V(der) are for RSA, EC and Ed25519 keys - PKCS#8, or the traditional forms of RSA and EC.
                 V(raw) is for the bare bytes of secret keys, and of wrapped keys.
             type: str
@@ -249,6 +250,7 @@ options:
             description:
               - Label of a key on the token that may unwrap. The source is then a key wrapped with it, and is opened
                 inside the HSM only. Prefer this where the token can.
+              - It has to be there before the task, and not be made by the same list.
             type: str
           mechanism:
             description:

@@ -501,7 +501,8 @@ def test_a_given_one_in_pem(place: Place, form: PrivateFormat) -> None:
     done = place.four_steps(source=place.give(b"subject=x\r\n".join(parts)))
     assert (done["fingerprint_sha256"], done["self_signed"]) == (pair.fingerprint, False)
     assert greeted(place.path, above.text(key=False).decode(), "given.example.com")
-    # The same in a P12 file is no change.
+    # The same with its line ends written out, and in a P12 file, is no change.
+    assert ok(place.run(source=place.give(b"".join(parts).replace(b"\n", b"\\n"))))["changed"] is False
     assert ok(place.run(source=place.give(pair.p12(above))))["changed"] is False
 
 

@@ -449,6 +449,9 @@ def test_a_pin_without_quotes_is_warned_of(hsm: Hsm) -> None:
     answer = hsm.run("hsm_instance", **hsm.instance(tokens=[hsm.token(pin=219345)]))
     assert any("tokens[0].pin: is a number in YAML" in str(warning) for warning in answer["warnings"])
     assert "219345" not in str(answer["warnings"])
+    for option in ("pin", "so_pin", "new_pin"):
+        answer = hsm.run("hsm_instance", **hsm.instance(tokens=[hsm.token(**{option: False})]))
+        assert f".{option}: is a truth value, and a text belongs there" in answer["msg"] and not answer.get("warnings")
 
 
 def test_a_refused_choice_in_keys_is_shown(hsm: Hsm) -> None:

@@ -12,6 +12,7 @@ import re
 import shlex
 from contextlib import suppress
 
+from ..._model.pem import with_lines
 from ..x509.reading import read_certificate
 from .p12_file import Bundle, P12Fault, belongs
 
@@ -25,6 +26,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----")
 
 def load_pem(raw: bytes, path: str) -> Bundle:
     """What is in ``raw``, which came from ``path``. The order in the file does not count. Raises :class:`P12Fault`."""
+    raw = with_lines(raw)
     keys = list(_KEY.finditer(raw))
     if not keys:
         raise P12Fault("holds no private key: put the key and its certificate into one PEM file, or make a P12 file of them")

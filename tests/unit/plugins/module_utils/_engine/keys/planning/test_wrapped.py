@@ -21,6 +21,12 @@ ROWS: list[tuple[str, World, list[dict[str, Any]], str]] = [
     ("nothing tells the size", World((KEK,), look=PlainLook(untold_of_source=UNTOLD)), [WISH], "so size cannot be verified"),
     ("so, and that may be", World((KEK,), look=PlainLook(untold_of_source=UNTOLD)), [{**WISH, "unverifiable": "warn"}], "create"),
     ("there already", World((KEK, key(size=128)), look=PlainLook(holds="not looked at")), [WISH], "record"),
+    (
+        "another size, in the place of a key",
+        World((KEK, key(size=256)), look=PlainLook(holds="it holds 256", same_key=False)),
+        [{**WISH, "on_mismatch": "replace"}],
+        "it holds 256. Nothing was changed",
+    ),
     ("by itself", World((KEK,)), [{**WISH, "material": wrapped(wrapping_key="k")}], "'k' is this key itself"),
     ("by itself, which is there", World((key(size=128),)), [{**WISH, "material": wrapped(wrapping_key="k")}], "'k' is this key itself"),
     ("by its predecessor", World((key(),)), [{**WISH, "generation": 2, "material": wrapped(wrapping_key="k")}], "create"),

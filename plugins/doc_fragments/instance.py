@@ -133,7 +133,7 @@ options:
         type: path
       pin:
         description:
-          - The user PIN. Put it in quotes. YAML reads V(0123456) without them as the number 42798, and V(on) as a boolean, which is refused.
+          - The user PIN. Put it in quotes. YAML reads V(0123456) without them as the number 42798. A boolean is refused.
           - Alone, it is used in this task and kept nowhere, so that later tasks must be given it again.
           - With O(tokens[].pin_file) it is also written to that file. A file that holds something else is not overwritten, unless it is a
             PIN that this token has refused.

@@ -167,6 +167,36 @@ def test_the_next_run_finishes_what_was_cut_off(faulty: Faulty, point: str) -> N
     assert ok(hsm.keys(EC, FAST))["changed"] is False
 
 
+def test_a_token_that_fails_after_another_one_was_relabelled(faulty: Faulty) -> None:
+    """What was done is told, whatever comes after it."""
+    hsm = faulty.hsm
+    tokens = [hsm.token("payments"), hsm.token("more")]
+    ok(faulty.register(tokens=tokens))
+    for token in ("payments", "more"):
+        ok(hsm.keys(EC, token_label=token))
+    ok(faulty.register(tokens=tokens, layout="eviden"))
+    with_plan(faulty, "C_Login:3:before=0x30")
+    first = sync(hsm, repair="layout")
+    assert first["failed"] is True and first["changed"] is False and first["relabelled"] == []
+    assert [entry["code"] for entry in first["not_relabelled"]] == ["CKR_DEVICE_ERROR", "not_attempted"]
+    with_plan(faulty, "C_Login:4:before=0x30")
+    answer = sync(hsm, repair="layout")
+    assert answer["failed"] is True and answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is True, answer
+    assert "1 of the objects could not be relabelled: web: token 'more' (slot " in answer["msg"]
+    assert [entry["label"] for entry in answer["relabelled"]] == ["web"] == [entry["label"] for entry in answer["not_relabelled"]]
+    with_plan(faulty, "")
+    assert [entry["label"] for entry in ok(sync(hsm, repair="layout"))["relabelled"]] == ["web"]
+    # The records were written before, and nothing but the note of a run that was cut off is left to do.
+    hsm.tool("--keygen", "--key-type", "AES:32", "--label", "dek", "--id", "01")
+    with closing(sqlite3.connect(hsm.registry)) as registry:
+        note = "SELECT token_id, key_id, label, public_key, operations, 1, 1, '', '' FROM virtual_key WHERE label = 'web' LIMIT 1"
+        registry.execute(f"INSERT INTO pending_layout {note}")
+        registry.commit()
+    with_plan(faulty, "C_Login:3:before=0x30")
+    answer = sync(hsm, repair="layout")
+    assert answer["failure"]["code"] == "CKR_DEVICE_ERROR" and answer["changed"] is True and ok(sync(hsm))["summary"]["added"] == 0
+
+
 def test_a_public_half_that_a_cut_off_write_has_lost_is_made_again(faulty: Faulty) -> None:
     """SoftHSM writes attributes in place. The note has the value, also where the registry's record of the key is gone."""
     hsm = faulty.hsm

@@ -50,7 +50,7 @@ from .export_file import plan_export
 from .outcome import Written, outcome_of
 from .plan import SyncPlan, plan_sync
 from .records import recall, write
-from .relabel import Relabel, Relabelled, predicted
+from .relabel import Relabel, Relabelled, not_attempted, predicted, untouched
 
 
 def converge(request: SyncRequest, context: Context) -> Outcome:
@@ -65,7 +65,12 @@ def _converged(request: SyncRequest, context: Context) -> Outcome:
     try:
         with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
             way = _GroupSync if request.connection.group else _InstanceSync
-            return way(request, context, database).converge()
+            sync = way(request, context, database)
+            try:
+                return sync.converge()
+            except KeyfleetError as error:
+                error.changed = error.changed or sync.touched
+                raise
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:
             context.warn(f"{error.message} In check mode there is nothing to compare yet.")
@@ -80,11 +85,16 @@ class _Sync(ABC):
         self.database = database
         self.known = table.all_instances(database)
         self.addresses = Addresses(self.known)
+        self.touched = False  # whether anything was changed so far
 
     def tell(self, plan: SyncPlan) -> SyncPlan:
         for text in plan.warnings:
             self.context.warn(text)
         return plan
+
+    def note(self, changed: bool) -> None:
+        """What is done stays done, whatever fails after it."""
+        self.touched = self.touched or (changed and not self.context.check_mode)
 
     @abstractmethod
     def records(self, plan: SyncPlan) -> Sequence[VirtualKey]:
@@ -103,13 +113,14 @@ class _Sync(ABC):
             recalled = recall(self.database, self.addresses, plans[0], self.records(plans[0]), memory) if memory else Recall()
             found = document() if len(plans) == 1 else None
             export = plan_export(path, found) if path and found else None
+        self.note(bool(recalled.changes) or any(changes.any for changes in done))
         if export is not None and not self.context.check_mode:
             try:
                 export.write()
             except KeyfleetError as error:
-                error.changed = bool(recalled.changes) or any(changes.any for changes in done)
-                error.message += " The records are saved; run again once the cause is fixed." if error.changed else ""
+                error.message += " The records are saved; run again once the cause is fixed." if self.touched else ""
                 raise
+            self.note(export.step.changes)
         return Written(done, found, export, recalled)
 
 
@@ -154,12 +165,25 @@ class _InstanceSync(_Sync):
         done = [predicted(plan.contents.misfits, plan.contents.token) for plan in plans]
         if self.context.check_mode:
             return done
-        for number, (_token, target) in enumerate(targets):
-            due = bool(done[number].done) or bool(pending_layouts.of_token(self.database, target.token_id or 0))
-            if due and not any(before.broken for before in done[:number]):
-                with open_target(target, self.database, read_write=True) as session:
-                    done[number] = Relabel(session, self.database, target.token_id or 0).run()
+        for number, (plan, (_token, target)) in enumerate(zip(plans, targets, strict=True)):
+            found = plan.contents.misfits
+            if broken := next((before for before in done[:number] if before.broken), None):
+                done[number] = not_attempted(found, broken)
+            elif done[number].done or pending_layouts.of_token(self.database, target.token_id or 0):
+                done[number] = self._relabelled_on(target, found)
+                self.note(bool(done[number].done) or done[number].touched)
         return done
+
+    def _relabelled_on(self, target: Target, found: Sequence[Misfit]) -> Relabelled:
+        """A token that fails is one entry of the answer among others: tokens before it may have been changed."""
+        try:
+            with open_target(target, self.database, read_write=True) as session:
+                return Relabel(session, self.database, target.token_id or 0).run()
+        except KeyfleetError as error:
+            failed = untouched(found, error)
+            if not failed.broken:  # only a note of a run that was cut off was to be taken back
+                raise
+            return failed
 
     def _targets(self) -> list[tuple[TokenRecord, Target]]:
         asked = self.request.connection
@@ -227,6 +251,7 @@ class _GroupSync(_Sync):
             rules = repair.rules(self.group, group_scope(self.database, self.group, token_id or 0), plan.comparison.matches)
             made = repair.run(rules) if self.request.repair else None
             repairs = made or repairs
+            self.note(bool(repairs.repaired) or repairs.left)
             gap = self._gap(report, gaps_of(repair, rules, made, self._going(report)) if self.request.require != "none" else [])
         lost = []
         if self.leaving:

@@ -52,6 +52,20 @@ def predicted(found: Sequence[Misfit], token: str) -> Relabelled:
     return Relabelled(tuple(misfit.shown() for misfit in done), tuple(left), tuple(_step(misfit, token) for misfit in done))
 
 
+def untouched(found: Sequence[Misfit], error: KeyfleetError) -> Relabelled:
+    """Of a token on which nothing was done, by ``error``."""
+    left = predicted(found, "").left
+    broken = tuple(_left(misfit, error.code, error.message) for misfit in found if misfit.problem is None)
+    return Relabelled(left=(*left, *broken), broken=broken)
+
+
+def not_attempted(found: Sequence[Misfit], before: Relabelled) -> Relabelled:
+    """Of a token that comes after one on which ``before`` went wrong."""
+    reason = f"not attempted: {before.broken[-1]['reason']}"
+    left = predicted(found, "").left
+    return Relabelled(left=(*left, *(_left(misfit, "not_attempted", reason) for misfit in found if misfit.problem is None)))
+
+
 def _left(misfit: Misfit, code: str, reason: str) -> dict[str, Any]:
     return {**misfit.shown(), "code": code, "reason": reason}
 

@@ -84,6 +84,8 @@ options:
     description:
       - Whether an instance or a token that virtual keys refer to may be removed. The records of these keys are then
         forgotten. The keys stay in the HSM.
+      - The records of a group's keys stay the group's, with all they say. Run M(keyfleet.hsm.hsm_sync) with the group before, and they
+        are those of a member that has the keys.
       - An instance that a configuration file refers to is not removed, whatever this option says. Neither is an
         instance or a token that is a connection of a group. Take it out of the group first with
         M(keyfleet.hsm.hsm_group).

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .keys.layout import PKCS11
 from .keys.objects import Key, KeyName, describe_key, fingerprint_of
@@ -214,6 +214,10 @@ class VirtualKey:
     @property
     def key_id_text(self) -> str:
         return key_id_text(self.key_id, self.label)
+
+    def moved_to(self, token_id: int) -> VirtualKey:
+        """The record of the key on another token. What is remembered of the object on the one before says nothing of that one."""
+        return replace(self, token_id=token_id, unreported=())
 
 
 def virtual_of(

@@ -26,7 +26,7 @@ from ..._registry import references, virtual_keys
 from ..._registry.database import Database, open_database, registry_exists
 from ..tokens.refused_pins import note_any_login, with_refusals
 from . import token_setup
-from .in_use import described, reasons_of_files, reasons_of_tokens, refuse
+from .in_use import described, kept_by_groups, let_go, reasons_of_files, reasons_of_tokens, refuse
 from .plan import Access, Look, TokenPlan, plan_token
 from .token_setup import TokenDone
 
@@ -89,6 +89,8 @@ class _Registration:
             unreached = zip(plans, self.pins, looks, strict=True)
             plans = [plan.unreached(pins, look) if _out_of_reach(look) else plan for plan, pins, look in unreached]
         record = self._wanted(database, existing, known, looks)
+        for text in kept_by_groups(database, _left_out(existing, record)):
+            self.context.warn(f"instance '{record.name}': a token that is not declared any more: {text}")
         steps = [step for plan, look in zip(plans, looks, strict=True) if look.error is None or _out_of_reach(look) for step in plan.steps]
         steps.append(self._step(known, existing, record, plans))
         changed = any(step.changes for step in steps)
@@ -164,7 +166,7 @@ class _Registration:
             self._check_expected(known, record, check_mode=False)
             if self._step(known, existing, record).changes:
                 # Refused above unless force was said.
-                virtual_keys.forget_tokens(database, _ids(_left_out(existing, record)))
+                let_go(database, _left_out(existing, record))
                 table.save(database, record, "register_instance" if existing is None else "change_instance")
             return table.all_instances(database)
 
@@ -366,6 +368,8 @@ def _remove(request: InstanceRequest, context: Context) -> Outcome:
         check_addresses(moved, allowed=request.allow_renumber, prefix=prefix, tokens=tokens)
         step = Step(DELETE, f"instance {name}", _declared(existing, prefix, set()), None)
         references.forget_instance(database, existing.id)
-        virtual_keys.forget_tokens(database, _ids(existing.tokens))
+        for text in kept_by_groups(database, existing.tokens):
+            context.warn(f"instance '{name}': {text}")
+        let_go(database, existing.tokens)
         table.remove(database, existing)
         return Outcome(changed=True, diff=diff_of([step]), values={"instance": describe(existing, prefix)})

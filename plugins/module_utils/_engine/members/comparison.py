@@ -58,6 +58,11 @@ class MemberReport:
         """What the members hold that do not serve; None where one of them could not be read."""
         return None if self.unread else [member.contents for number, member in enumerate(self.members) if number != self.serving]
 
+    @property
+    def elsewhere(self) -> list[tuple[int, TokenContents]]:
+        """What those hold that could be read, each with its token."""
+        return [(member.target.token_id or 0, member.contents) for number, member in enumerate(self.members) if number != self.serving]
+
     def repeated_labels(self) -> set[str]:
         """Labels that stand more than once on any member."""
         return {label for member in self.members for label in member.contents.repeated_labels()}

@@ -243,7 +243,10 @@ class _GroupSync(_Sync):
         report = self._without_gaps(members.compare(serving, reached, scope, self._has_to_answer))
         refresh, prune, memory = self.request.refresh, self.request.prune, self.request.recall
         claimed = memory.claims if memory is not None else lambda record: False
-        plan = self.tell(plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=report.others, claimed=claimed))
+        others, elsewhere = report.others, report.elsewhere
+        plan = self.tell(
+            plan_sync(serving.contents, scope, refresh=refresh, prune=prune, others=others, elsewhere=elsewhere, claimed=claimed)
+        )
         written = self.write([plan], lambda: self._document(plan, report))
         repairs, gap = Repairs(), None
         if self.request.repair or self.request.require != "none":

@@ -106,13 +106,14 @@ def plan_sync(
     refresh: Collection[str] = (),
     prune: bool = False,
     others: Sequence[TokenContents] | None = (),
+    elsewhere: Sequence[tuple[int, TokenContents]] = (),
     claimed: Callable[[VirtualKey], bool] = lambda record: False,
 ) -> SyncPlan:
     """What the keys of one token make of the scope's records.
 
     ``refresh`` says which of ``id`` and ``label`` is restored in the records. ``others`` is what the other members of the group
-    hold, None where one of them could not be read. ``claimed``: whether a key, by the record that it would get, is one of a group that
-    takes only its own.
+    hold, None where one of them could not be read; ``elsewhere`` the same by token, of those that could. ``claimed``: whether a key, by
+    the record that it would get, is one of a group that takes only its own.
     """
     keys, nameless, warnings = _addressable(contents)
     comparison = compare(keys, [record for record in scope.records if scope.owns(record)], nameless)
@@ -144,7 +145,7 @@ def plan_sync(
         added,
         tuple(change._replace(after=replace(change.after, group_id=scope.group_id)) for change in adopted),
         tuple(change for number, change in restored.items() if number < own),
-        tuple(_moved(comparison.matches, restored, scope)),
+        (*_moved(comparison.matches, restored, scope), *_moved_elsewhere(comparison.missing, elsewhere, scope)),
         gone if prune else (),
     )
     unfinished = [key.pair_label for key in new if contents.unfinished(key)]
@@ -247,7 +248,23 @@ def _moved(matches: Sequence[Match], restored: Mapping[int, Change], scope: Scop
     for number, match in enumerate(matches):
         record = restored[number].after if number in restored else match.record
         if not scope.is_home(record):
-            yield Change(record, replace(record, token_id=scope.token_id or 0), match.key)
+            yield Change(record, record.moved_to(scope.token_id or 0), match.key)
+
+
+def _moved_elsewhere(missing: Sequence[VirtualKey], elsewhere: Sequence[tuple[int, TokenContents]], scope: Scope) -> Iterator[Change]:
+    """The same of keys that the one which serves lacks, and another member has: under the whole name or the public key that is recorded.
+    What else is like them there may be another key."""
+    homeless = [record for record in missing if not scope.is_home(record)]
+    for token_id, contents in elsewhere:
+        keys, nameless, _warnings = _addressable(contents)
+        found = {match.record.name: match for match in compare(keys, homeless, nameless).matches if _is_the_key(match)}
+        yield from (Change(match.record, match.record.moved_to(token_id), match.key) for match in found.values())
+        homeless = [record for record in homeless if record.name not in found]
+
+
+def _is_the_key(match: Match) -> bool:
+    public = match.record.public_fingerprint
+    return (public is not None and public == match.key.public_fingerprint) or not any(entry[0] in _IDENTITY for entry in match.drift)
 
 
 def still_due(changes: RecordChanges, scope: Scope, now: Sequence[VirtualKey]) -> tuple[RecordChanges, list[str]]:

@@ -53,6 +53,11 @@ def planned(keys: Sequence[Key], records: Sequence[VirtualKey], group: GroupReco
 mine, loose = in_group(record_of(AES)), record_of(AES)
 edited = in_group(record_of(named(AES, key_id=b"0")))
 misspelt = in_group(record_of(named(AES, "x")))
+at_gone = replace(mine, token_id=GONE)
+
+
+def on_standby(*keys: Key) -> list[tuple[int, TokenContents]]:
+    return [(STANDBY, TokenContents("token 'b'", keys))]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +157,35 @@ misspelt = in_group(record_of(named(AES, "x")))
             {"refresh": ["label"]},
             {"known 1", "drift x/dek: label", "refreshed x/dek to dek/dek", "moved dek/dek to 1"},
         ),
+        # The one that serves lacks the key: the record goes to the first member that has it, and to none that may have another key.
+        ([], [at_gone], GROUP, {"elsewhere": on_standby(AES)}, {"missing dek/dek", "moved dek/dek to 2"}),
+        ([], [at_gone], GROUP, {"elsewhere": [(4, TokenContents("c", [EC])), *on_standby(AES)]}, {"missing dek/dek", "moved dek/dek to 2"}),
+        (
+            [],
+            [at_gone],
+            GROUP,
+            {"elsewhere": [*on_standby(AES), (4, TokenContents("c", [AES]))]},
+            {"missing dek/dek", "moved dek/dek to 2"},
+        ),
+        (
+            [],
+            [at_gone],
+            GROUP,
+            {"elsewhere": on_standby(AES), "prune": True, "others": [TokenContents("b", [AES])]},
+            {"missing dek/dek", "moved dek/dek to 2"},
+        ),
+        (
+            [],
+            [replace(in_group(record_of(EC)), token_id=GONE)],
+            GROUP,
+            {"elsewhere": on_standby(named(EC, "x"))},
+            {"missing sig/sig", "moved sig/sig to 2"},
+        ),
+        ([], [at_gone], GROUP, {"elsewhere": on_standby(named(AES, key_id=b"9"))}, {"missing dek/dek"}),
+        ([], [at_gone], GROUP, {"elsewhere": on_standby(secret(value="bb0001"))}, {"missing dek/dek"}),
+        ([], [mine], GROUP, {"elsewhere": on_standby(AES)}, {"missing dek/dek"}),
+        ([AES], [at_gone], GROUP, {"elsewhere": on_standby(AES)}, {"known 1", "moved dek/dek to 1"}),
+        ([], [replace(at_gone, state="destroyed")], GROUP, {"elsewhere": on_standby(AES)}, set()),
         # What a dead run was making is not vouched for, but a record that is there counts.
         ([AES, EC], [], GROUP, {"pending": ["dek"]}, {"added sig/sig"}),
         ([AES], [loose], None, {"pending": ["dek"]}, {"known 1"}),
@@ -178,6 +212,13 @@ def test_what_a_record_says_stays_when_a_group_takes_it_over() -> None:
     record = replace(loose, state="suspended", generation=2, made_at="2026-01-01T00:00:00Z", operations=("decrypt",))
     (change,) = planned([AES], [record], GROUP).changes.adopted
     assert change.after == replace(record, group_id=GROUP.id)
+
+
+def test_what_a_token_did_not_report_is_not_taken_for_known_of_another() -> None:
+    record = replace(at_gone, state="deactivated", generation=2, unreported=(("sensitive", True),))
+    for keys, elsewhere, token_id in (([AES], [], HERE), ([], on_standby(AES), STANDBY)):
+        (change,) = planned(keys, [record], GROUP, elsewhere=elsewhere).changes.moved
+        assert change.after == replace(record, token_id=token_id, unreported=())
 
 
 def test_a_new_record_is_of_the_scope() -> None:

@@ -270,6 +270,15 @@ missing:
   elements: str
   sample:
     - hsm::softhsm2::1670330475::x
+missing_keys:
+  description: The keys of RV(missing), each with its C(uid), its C(label) and its C(id) in hexadecimal.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - uid: hsm::softhsm2::1670330475::x
+      label: x
+      id: "78"
 drift:
   description:
     - What differs between a key and its record, as it was found. Nothing is corrected, except for what is in

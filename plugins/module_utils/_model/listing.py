@@ -21,6 +21,7 @@ _OF_KEYS = ("applied", "not_attempted", "left_overs")
 _OF_SYNC = (
     "added",
     "missing",
+    "missing_keys",
     "drift",
     "refreshed",
     "pruned",

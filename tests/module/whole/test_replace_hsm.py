@@ -121,9 +121,11 @@ def test_another_token_in_the_entry_of_standby(host: Host) -> None:
 def test_another_instance_in_the_place_of_a_dead_primary(host: Host) -> None:
     host.served_by_kms = False
     host.shared("dek")
-    ok(host.hsm.run("hsm_key", group="cards", keys=[{"label": "fixed", "type": "AES"}]))
+    ok(host.hsm.run("hsm_key", group="cards", keys=[{"label": "fixed", "id": "6b31", "type": "AES"}]))
     ok(host.hsm.run("hsm_key", instance="standby", keys=[{"label": "own", "type": "AES"}]))
     host.kill("primary")
+    # This one stays on standby, and the new one will lack it.
+    ok(host.hsm.run("hsm_key", group="cards", on_unreachable="generate", keys=[{"label": "stays", "type": "AES"}]))
     host.instances = [host.instances[1], host.instance("third", "third")]
     host.members = [{"instance": "third"}, {"instance": "standby"}]
     asked = {"replace_hsm_old": "primary", "replace_hsm_new": "third"}
@@ -132,16 +134,20 @@ def test_another_instance_in_the_place_of_a_dead_primary(host: Host) -> None:
     assert "instance 'standby' would move from hsm::softhsm2_1 to hsm::softhsm2" in said and "TASK [Instance third]" not in said
     host.play("replace_hsm", **asked, replace_hsm_lose="fixed", kms_allow_renumber=True)
     assert host.registered() == {"standby": ["standby"], "third": ["third"]} and host.labels("third") == {"dek"}
+    assert [key["label"] for key in ok(host.hsm.run("hsm_sync", group="cards", check=True))["missing_keys"]] == ["stays"]
     assert host.play("replace_hsm", **asked)[0] == 0
 
 
 def test_instances_go(host: Host) -> None:
     host.shared("dek")
     ok(host.hsm.run("hsm_key", instance="standby", keys=[{"label": "own", "type": "AES"}]))
+    host.hsm.tool("--keygen", "--key-type", "AES:32", "--id", "77", token="standby")
+    ok(host.hsm.run("hsm_sync", instance="standby"))
     del host.instances[1], host.members[1]
     said = host.play("remove_hsm", "--check", code=2, remove_hsm_instance="standby")[1]
-    assert "would be lost with instance 'standby': 'own' (it is in no group, and only members of a group are copied)." in said, said
-    host.play("remove_hsm", remove_hsm_instance="standby", remove_hsm_lose="own", remove_hsm_pin_file=True)
+    reason = "(it is in no group, and only members of a group are copied)"
+    assert f"would be lost with instance 'standby': 'own' {reason}, '77' {reason}." in said, said
+    host.play("remove_hsm", remove_hsm_instance="standby", remove_hsm_lose="own,77", remove_hsm_pin_file=True)
     assert host.registered() == {"primary": ["primary"]} and host.served() == host.slots("primary")
     assert [path.name for path in (host.hsm.scratch / "pins").iterdir()] == ["primary"] and host.labels("standby") == {"dek", "own"}
     # The last one.

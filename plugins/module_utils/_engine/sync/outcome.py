@@ -112,7 +112,7 @@ def outcome_of(
     """What hsm_sync returns."""
     done = written.done
     added = sorted(addresses.of(record) for changes in done for record in changes.new)
-    missing = sorted(addresses.of(record) for plan in plans for record in plan.missing)
+    missing = sorted((addresses.of(record), record.label, record.key_id.hex()) for plan in plans for record in plan.missing)
     drifted = [match for plan in plans for match in plan.drifted]
     steps = _steps(done, addresses)
     known = sum(plan.known for plan in plans)
@@ -140,7 +140,8 @@ def outcome_of(
         diff=[diff, diff_of([file])] if file is not None and file.changes else diff,
         values={
             "added": added,
-            "missing": missing,
+            "missing": [uid for uid, _label, _id in missing],
+            "missing_keys": [{"uid": uid, "label": label, "id": key_id} for uid, label, key_id in missing],
             "drift": _entries((addresses.of(match.record), match.drift) for match in drifted),
             "refreshed": _entries((addresses.of(change.before), change.restored) for changes in done for change in changes.restored),
             "pruned": sorted(addresses.of(record) for changes in done for record in changes.pruned),

@@ -28,7 +28,19 @@ def of_keys(count: int, changed: int = 0, failed: int = 0) -> dict[str, Any]:
 
 
 def of_sync(known: int, added: int = 0) -> dict[str, Any]:
-    names = ("missing", "drift", "refreshed", "pruned", "members", "unread", "repaired", "not_repaired", "layout", "relabelled")
+    names = (
+        "missing",
+        "missing_keys",
+        "drift",
+        "refreshed",
+        "pruned",
+        "members",
+        "unread",
+        "repaired",
+        "not_repaired",
+        "layout",
+        "relabelled",
+    )
     lists = dict.fromkeys((*names, "not_relabelled", "weak", "would_be_lost", "recalled", "not_recalled", "not_in_recall"), ())
     summary = {"added": added, "known": known, "missing": 0, "drifted": 0}
     return {**lists, "added": [f"uid-{number}" for number in range(added)], "summary": summary, "document": {}}

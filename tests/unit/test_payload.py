@@ -24,7 +24,7 @@ MOST = {
     "hsm_registry": 40,
     "hsm_status": 176,
     "hsm_status_info": 172,
-    "hsm_sync": 264,
+    "hsm_sync": 268,
     "kms_config": 174,
 }
 _LOOSE = 8

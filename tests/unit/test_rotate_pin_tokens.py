@@ -18,7 +18,7 @@ LOOK = Path(__file__).resolve().parents[2] / "playbooks/tasks/rotate_pin/look.ym
 
 def seen(host: str, declared: list[dict[str, Any]], *tokens: tuple[str, str]) -> list[str]:
     """What the playbook notes of a host whose library shows ``tokens``, each with serial and label."""
-    (task,) = [task for task in yaml.safe_load(LOOK.read_text()) if task["name"].startswith("Note which tokens")]
+    (task,) = [task for task in yaml.safe_load(LOOK.read_text()) if task["name"].startswith("Note the tokens")]
     # As ansible.builtin.template renders what is no file.
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701 (none of it is HTML)
     environment.filters["bool"] = bool

@@ -9,16 +9,12 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
-from ansible_collections.keyfleet.hsm.plugins.filter.config_word import config_word
 from ansible_collections.keyfleet.hsm.plugins.filter.consumer_leavings import consumer_leavings
-from ansible_collections.keyfleet.hsm.plugins.filter.consumer_plan import consumer_plan
+from consumer_files import planned, rendered
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "roles/client/templates/consumers"
 UNITS = "/etc/systemd/system"
 COMMON: dict[str, Any] = {"hsm": "payments", "token": "card payments; rm", "pin_file": "/etc/keyfleet/pins/payments"}
 WEB = {
@@ -45,23 +41,6 @@ MADE = {
     "mail": ["openssl.cnf", f"{UNITS}/postfix.service.d/keyfleet-consumer.conf", f"{UNITS}/keyfleet-watch-mail.service"],
     "bao": ["seal.hcl", f"{UNITS}/openbao.service.d/keyfleet-consumer.conf"],
 }
-
-
-def planned(*declared: dict[str, Any], way: str = "engine") -> list[dict[str, Any]]:
-    plan = consumer_plan(list(declared), hsms=["payments"], client_library="/usr/lib/p11-kit-client.so", way=way)
-    assert plan["problems"] == []
-    found: list[dict[str, Any]] = plan["consumers"]
-    return found
-
-
-def rendered(name: str, consumer: dict[str, Any], **more: Any) -> str:
-    """As ansible.builtin.template renders it."""
-    environment = jinja2.Environment(  # noqa: S701 (none of it is HTML)
-        loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["keyfleet.hsm.config_word"] = config_word
-    values = {"client_lib": "/usr/lib/x", "client_consumer_script": "/usr/local/lib/keyfleet/consumer", "client_agent_user": "agent"}
-    return environment.get_template(f"{name}.j2").render(client_consumer=consumer, **values, **more)
 
 
 def host(*consumers: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
@@ -93,8 +72,10 @@ def test_the_way_to_the_key_is_in_the_units_and_no_pin_is_anywhere() -> None:
     agent = rendered("agent.service", shell)
     assert "ExecStart=/usr/bin/ssh-agent -D -a /run/keyfleet-agent-shell/agent.sock -P /usr/lib/p11-kit-client.so\n" in agent
     assert "EnvironmentFile=-/run/keyfleet-consumers/bao/environment\n" in rendered("service.conf", bao)
-    part = rendered("sshd.conf", shell, client_host_keys=["/etc/ssh/ssh_host_ed25519_key"])
+    public = ["ecdsa-sha2-nistp256 AAAAE2Vj+/= host key"]
+    part = rendered("sshd.conf", shell, client_host_keys=["/etc/ssh/ssh_host_ed25519_key"], client_public_key=public)
     assert part.splitlines()[1:] == [
+        "# AAAAE2Vj+/=",
         "HostKeyAgent /run/keyfleet-agent-shell/agent.sock",
         "HostKey /etc/keyfleet-consumers/shell/host.pub",
         "HostKey /etc/ssh/ssh_host_ed25519_key",

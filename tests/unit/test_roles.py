@@ -341,6 +341,15 @@ def unquoted_words(role: Path) -> Iterator[str]:
                     yield f"templates/{path.name}, line {node.lineno}: a value is written without the filter {COLLECTION}.config_word"
 
 
+def made_up_users(role: Path) -> Iterator[str]:
+    """The module user makes whom it does not find: a name that is misspelt becomes an account, with a home and a shell."""
+    for path in sorted((role / "tasks").rglob("*.yml")):
+        for task in tasks(read(path)):
+            options = task.get("ansible.builtin.user")
+            if options and not options.get("system") and f"reject('in', {role.name}_missing_users)" not in str(task.get("loop")):
+                yield f"{path.name}: {task['name']!r} makes users who are not there: leave out {role.name}_missing_users, or say system"
+
+
 def unguarded_failures(role: Path) -> Iterator[str]:
     """A play with any_errors_fatal sends hosts without a fault into ``rescue``, too, where nothing says then what failed."""
     for path in sorted([*(role / "tasks").rglob("*.yml"), role / "vars/main.yml"]):
@@ -350,7 +359,7 @@ def unguarded_failures(role: Path) -> Iterator[str]:
 
 CHECKS = [
     *(wrong_defaults, wrong_specs, wrong_readme, wrong_tags, wrong_metadata, wrong_variables, wrong_inclusions, wrong_truths),
-    *(unquoted_words, unguarded_failures),
+    *(unquoted_words, unguarded_failures, made_up_users),
 ]
 
 
@@ -410,6 +419,16 @@ def test_a_failure_that_may_not_be_there_is_found(tmp_path: Path) -> None:
     tasks = role / "tasks/run.yml"
     tasks.write_text(tasks.read_text().replace("ansible_failed_task.name | default(", "ansible_failed_task.name | trim("))
     assert list(unguarded_failures(role)) == ["tasks/run.yml reads ansible_failed_task.name without a default"]
+
+
+def test_a_user_who_would_be_made_is_found(tmp_path: Path) -> None:
+    role = tmp_path / "client"
+    shutil.copytree(CHECKOUT / "roles/client", role)
+    for name in ("config.yml", "consumers/one.yml"):
+        path = role / "tasks" / name
+        path.write_text(path.read_text().replace(" | reject('in', client_missing_users) | list", ""))
+    said = "makes users who are not there: leave out client_missing_users, or say system"
+    assert list(made_up_users(role)) == [f"config.yml: 'Users who may use them' {said}", f"one.yml: 'Users who may use the HSM' {said}"]
 
 
 def test_a_word_without_its_quotes_is_found(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ _NO_HAPROXY = (
     "kind: the distributions' HAProxy cannot open a key in an HSM: Debian 12 builds it without USE_ENGINE, and that of Debian 13 aborts "
     "when OpenSSL's provider opens the key: put nginx in front"
 )
+# Kinds into whose own configuration the role writes a part, which the host has once, and what to do in place of a second one.
+_ALONE = {
+    "nginx": "keep one, and give the others kind openssl and a part of yours with the variables that their workers need",
+    "sshd": "keep one",
+}
 # Of a key: the one that its label names, or the one whose certificate is given.
 GENERATIONS = ("named", "current")
 # What belongs to this file: a PIN in a stanza would be in a file and in a diff.
@@ -88,6 +93,13 @@ def consumer_plan(
             for value, times in counts.items()
             if times > 1
         ]
+    for kind, way_out in _ALONE.items():
+        services = {consumer["service"]: consumer["name"] for consumer in plan.consumers if consumer["kind"] == kind}
+        if len(services) > 1:
+            plan.problems.append(
+                f"client_consumers: {', '.join(services.values())}: {len(services)} services of kind {kind} would share one configuration: "
+                f"{way_out}"
+            )
     plan.proofs = _proofs(plan.consumers)
     return plan
 

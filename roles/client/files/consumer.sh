@@ -9,11 +9,13 @@
 #   guard   before the service opens its key: looks at the token, then makes the copy of the PIN and proves it, once. A third argument,
 #           reload, says that the process stays as it is
 #   add     gives the agent of sshd the keys of its token
+#   offer   has sshd read its part of the configuration, and prints reload, where its process has not read it with the agent at hand
 #   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
 #   settle  once the service is seen to use the keys that it is given, notes that it uses no other
 #   forget  takes the copy of the PIN away
 #
-# A PIN that was refused is not tried again: the token's flags tell, and the file halt does where a token does not flag it.
+# A PIN that was refused is not tried again, for no service that has it from the same file: the token's flags tell, and the files halt do
+# where a token does not flag it.
 # The file uses has the URIs of all keys that the service may use: before it opens another one that is noted, and what it used before goes
 # from there when it was seen to use the other. Who deactivates a key asks there first.
 set -eu
@@ -24,7 +26,8 @@ halt=/var/lib/keyfleet-consumers/$name.halt
 uses=/var/lib/keyfleet-consumers/$name.uses
 # The token was not there when the service was to start.
 waiting=$run/waiting
-LIBRARY='' TOKEN='' KIND='' PIN_FILE='' KEYS='' UNIT='' HELD_BY='' CHECK='' CHECK_NAME='' INTERVAL=5 WAY='' SOCKET='' SEAL_PIN=''
+part=/etc/ssh/sshd_config.d/10-keyfleet-consumer.conf
+LIBRARY='' TOKEN='' KIND='' PIN_FILE='' KEYS='' UNIT='' SERVICE='' HELD_BY='' CHECK='' CHECK_NAME='' INTERVAL=5 WAY='' SOCKET='' SEAL_PIN=''
 # shellcheck source=/dev/null
 . "$folder/settings"
 # shellcheck source=/dev/null
@@ -54,6 +57,20 @@ flags() {
     END { exit !found }'
 }
 
+# The PIN, by where it is tried and where it comes from.
+whose() {
+  printf '%s\n' "$LIBRARY" "${P11_KIT_SERVER_ADDRESS-}" "$TOKEN" "$PIN_FILE"
+}
+
+# halted: whether it failed since its file was written, for this service, or was refused for another one.
+halted() {
+  for each in "${halt%/*}"/*.halt; do
+    [ -e "$each" ] && [ ! "$PIN_FILE" -nt "$each" ] || continue
+    [ "$each" != "$halt" ] && ! whose | cmp -s - "$each" || return 0
+  done
+  return 1
+}
+
 # may_log_in: whether a PIN may be tried. Says why not.
 may_log_in() {
   case $found in
@@ -61,7 +78,7 @@ may_log_in() {
     *'final user PIN try'* | *'user PIN count low'*)
       say "a wrong PIN was tried on token '$TOKEN' since the last good login: nothing was tried. Find out which PIN is right" ;;
     *)
-      if [ -e "$halt" ] && [ ! "$PIN_FILE" -nt "$halt" ]; then
+      if halted; then
         say "the key could not be opened with the PIN in $PIN_FILE, and it is not tried again: run the role, or write that file anew"
       else
         return 0
@@ -70,14 +87,23 @@ may_log_in() {
   return 1
 }
 
+# refused: whether the program that tried the PIN says that it is to blame: pkcs11-tool by the code, OpenSSL's ways in words.
+refused() {
+  grep -qiE 'CKR_PIN_|PIN (is )?(incorrect|invalid|locked)' "$run/said" 2>/dev/null
+}
+
 # failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
 failed() {
+  [ ! -s "$run/said" ] || tail -n 5 "$run/said" >&2
   # What runs goes on with the PIN that it has.
   if [ -e "$run/pin.before" ]; then
     mv -f "$run/pin.before" "$run/pin"
   fi
-  if flags >/dev/null; then
-    mkdir -p "${halt%/*}"
+  mkdir -p "${halt%/*}"
+  if refused; then
+    whose >"$halt"
+    die "$1"
+  elif flags >/dev/null; then
     : >"$halt"
     die "$1"
   fi
@@ -85,13 +111,25 @@ failed() {
   die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
 }
 
-# Without the newline at its end, which OpenSSL's engine takes for a part of the PIN. printf is the shell's own: no process gets it.
-copy_pin() {
+# Without the newline at its end, which OpenSSL's engine takes for a part of the PIN.
+read_pin() {
   newline='
 '
   pin=$(cat "$PIN_FILE" && echo .) || die "$PIN_FILE cannot be read"
   pin=${pin%.}
   pin=${pin%"$newline"}
+  [ -n "$pin" ] || die "$PIN_FILE is empty: nothing was tried"
+}
+
+# For a service that logs in itself. No PIN that was seen to be refused gets to it: it would try it at each start. Those of its objects that
+# are least are listed. The PIN is in the environment of root's own process.
+prove_pin() {
+  PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --token-label "$TOKEN" --login --pin env:PIN_TRIED \
+    --list-objects --type data </dev/null >/dev/null 2>"$run/said" || failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
+}
+
+# printf is the shell's own: no process gets it.
+copy_pin() {
   umask 077
   if [ -z "$SEAL_PIN" ]; then
     printf %s "$pin" >"$run/pin.new"
@@ -121,10 +159,7 @@ prove() {
   set -f
   for key in $KEYS; do
     file=${key%%=*}
-    opened=$(public "$file" "${key#*=}" 2>"$run/said") || {
-      tail -n 5 "$run/said" >&2
-      failed "key ${key#*=} cannot be opened"
-    }
+    opened=$(public "$file" "${key#*=}" 2>"$run/said") || failed "key ${key#*=} cannot be opened"
     [ ! -e "$folder/$file.pem" ] || [ "$opened" = "$(openssl x509 -in "$folder/$file.pem" -noout -pubkey)" ] ||
       die "the certificate in $folder/$file.pem is not that of the key ${key#*=}"
   done
@@ -165,7 +200,7 @@ shown() {
 settled() {
   systemctl is-active --quiet "$HELD_BY" || return 1
   if [ "$KIND" = sshd ]; then
-    works
+    works && offered
   elif [ -n "$CHECK" ]; then
     shown
   fi
@@ -220,6 +255,8 @@ guard() {
   known=$([ ! -e "$uses" ] || cat "$uses") || die "$uses cannot be read"
   note "$(given)${known:+
 $known}"
+  read_pin
+  [ -n "$WAY" ] || prove_pin
   copy_pin
   [ -z "$WAY" ] || prove
   rm -f "$halt" "$run/pin.before"
@@ -236,7 +273,7 @@ add() {
   done
   # ssh-add asks for the PIN by a program, and gets it from the copy.
   SSH_AUTH_SOCK=$SOCKET SSH_ASKPASS=$folder/askpass SSH_ASKPASS_REQUIRE=force timeout 60 ssh-add -q -s "$LIBRARY" </dev/null || {
-    rm -f "$run/pin"
+    rm -f "$run/pin" "$run/said"
     failed "the agent has not got the keys of token '$TOKEN'"
   }
   rm -f "$run/pin"
@@ -249,6 +286,32 @@ works() {
   else
     greeted >/dev/null
   fi
+}
+
+# fits: whether sshd's part is for this host key. A run may have been cut off between the two.
+fits() {
+  grep -qxF "# $(cut -d ' ' -f 2 "$folder/host.pub")" "$part" 2>/dev/null
+}
+
+# told TEXT: this process of sshd, and the part that it has read.
+told() {
+  systemctl show --property=MainPID "$SERVICE"
+  printf '%s\n' "$1"
+}
+
+# offered: whether sshd has read its part with the agent at hand. From OpenSSH 9.8 on it offers no key whose agent it did not find then.
+offered() {
+  fits && told "$(cat "$part")" | cmp -s - "$run/offered"
+}
+
+offer() {
+  fits || die "$part is for another host key than $folder/host.pub: run the role"
+  ! offered || return 0
+  text=$(cat "$part")
+  systemctl try-reload-or-restart "$SERVICE" || return 1
+  # A restart makes another process.
+  told "$text" >"$run/offered"
+  echo reload
 }
 
 # A reload returns before the new processes are there, and a process may have to log in again for its first handshake.
@@ -266,6 +329,13 @@ look() {
   if systemctl is-active --quiet "$HELD_BY"; then
     if works; then
       : >"$run/worked"
+      if [ "$KIND" = sshd ] && fits && ! offered; then
+        say "$SERVICE has not read its configuration since it was started, or changed: it reads it"
+        offer >/dev/null || {
+          pause=$((pause < 300 ? pause * 2 : 600))
+          return
+        }
+      fi
       # As they are given now: this process knows those of its start.
       "$0" settle "$name" 1
       pause=$INTERVAL
@@ -302,7 +372,7 @@ watch() {
 }
 
 case $action in
-  due | guard | add | watch | settle) "$action" "${3:-}" ;;
+  due | guard | add | offer | watch | settle) "$action" "${3:-}" ;;
   forget) rm -f "$run/pin" "$run/pin.before" "$run/environment" ;;
   *) die "unknown: $action" ;;
 esac

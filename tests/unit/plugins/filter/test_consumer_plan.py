@@ -166,6 +166,14 @@ def test_two_entries_for_one_service_or_of_one_name() -> None:
     ]
 
 
+def test_two_services_that_would_have_one_file() -> None:
+    [problem] = plan(WEB, {**WEB, "name": "www", "service": "nginx-two"}, SHELL)["problems"]
+    assert problem.startswith("client_consumers: web, www: 2 services of kind nginx would share one configuration: keep one, and give")
+    [problem] = plan(WEB, SHELL, {**SHELL, "name": "more", "service": "ssh-two"})["problems"]
+    assert problem == "client_consumers: shell, more: 2 services of kind sshd would share one configuration: keep one"
+    assert plan(WEB, {**WEB, "name": "www", "kind": "openssl", "service": "nginx-two"})["problems"] == []
+
+
 def test_input_that_is_none() -> None:
     with pytest.raises(AnsibleFilterError, match="not a list of mappings"):
         consumer_plan("web", hsms=[], client_library=CLIENT, way="engine")

@@ -1,0 +1,253 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The script of the consumers' units, on tokens of SoftHSM2 and with a real ssh-agent. systemctl is a double: there may be none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consumer_files import planned, rendered
+from hsm_fixture import PIN, SO_PIN, SOFTHSM, Hsm, calls
+
+SCRIPT = Path(__file__).resolve().parents[2] / "roles/client/files/consumer.sh"
+FOLDERS = ("/etc/keyfleet-consumers", "/run/keyfleet-", "/var/lib/keyfleet-consumers", "/etc/ssh")
+WRONG = "pin-1937"
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >>{home}/systemctl
+case $1 in show) cat {home}/process ;; esac
+"""
+TOOL = """#!/bin/sh
+echo "$@" >>{home}/arguments
+exec {real} "$@"
+"""
+
+
+@dataclass
+class Host:
+    """Folders of a host, with one token, and the script as it is but for the names of its folders."""
+
+    home: Path
+    hsm: Hsm
+    spy: Path
+
+    @classmethod
+    def made(cls, home: Path) -> Host:
+        for folder in ("tokens", "programs", *(f"{place[1:]}/x" for place in FOLDERS)):
+            (home / folder).mkdir(parents=True)
+        (home / "softhsm2.conf").write_text(f"directories.tokendir = {home}/tokens\nlog.level = ERROR\n")
+        hsm = Hsm(home)
+        hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", PIN)
+        host = cls(home, *hsm.spied())
+        (home / "process").write_text("MainPID=7\n")
+        host.program("systemctl", SYSTEMCTL.format(home=home))
+        host.program("pkcs11-tool", TOOL.format(home=home, real=shutil.which("pkcs11-tool")))
+        host.program("consumer", host.here(SCRIPT.read_text()))
+        host.pin(PIN)
+        return host
+
+    def here(self, text: str) -> str:
+        for folder in FOLDERS:
+            text = text.replace(folder, f"{self.home}{folder}")
+        return text
+
+    def program(self, name: str, text: str) -> None:
+        path = self.home / "programs" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def pin(self, text: str, name: str = "pin") -> str:
+        """Younger than anything that is there: files have the time of the last tick of the kernel's clock."""
+        path = self.home / name
+        path.write_text(text)
+        later = time.time_ns() + 10_000_000
+        os.utime(path, ns=(later, later))
+        return str(path)
+
+    def has(self, kind: str, name: str, **more: Any) -> None:
+        environment = {**self.hsm.environment, **more.pop("environment", {})}
+        given = {"name": name, "kind": kind, "library": self.hsm.library, "environment": environment, "token": "payments"}
+        [one] = planned({**given, "pin_file": f"{self.home}/pin", "keys": [{"label": "host"}], **more})
+        folder = self.home / one["folder"][1:]
+        folder.mkdir(parents=True)
+        for file in ("settings", "keys", *(["askpass"] if kind == "sshd" else [])):
+            (folder / file).write_text(self.here(rendered(file, one)))
+            (folder / file).chmod(0o755)
+
+    def run(self, action: str, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.home}/programs:{os.environ['PATH']}"
+        command = [str(self.home / "programs/consumer"), action, name, *more]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PATH": path}, check=False)
+
+    @property
+    def logins(self) -> int:
+        return calls(self.spy)["C_Login"] if self.spy.exists() else 0
+
+    def note(self, name: str) -> Path:
+        return self.home / "var/lib/keyfleet-consumers" / name
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    # Short: the name of a socket has 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="kf") as folder:
+        yield Host.made(Path(folder))
+
+
+def test_a_seal_gets_no_pin_that_was_refused_and_it_is_tried_once(host: Host) -> None:
+    host.has("openbao", "bao")
+    host.pin(WRONG)
+    refused = host.run("guard", "bao")
+    assert refused.returncode == 1 and "token 'payments' cannot be logged in to with the PIN in" in refused.stderr, refused.stderr
+    given = host.home / "run/keyfleet-consumers/bao/environment"
+    assert host.note("bao.halt").exists() and host.logins == 1 and not given.exists()
+    # The token's flag tells, and when a good login has cleared it, the note does.
+    for said in ("nothing was tried. Find out which PIN is right", "it is not tried again"):
+        again = host.run("guard", "bao")
+        assert again.returncode == 1 and said in again.stderr and host.logins == 1, again.stderr
+        host.hsm.tool("--list-objects")
+    host.pin(f"{PIN}\n")
+    assert host.run("guard", "bao").returncode == 0
+    assert given.read_text() == f"BAO_HSM_PIN={PIN}\n" and given.stat().st_mode & 0o777 == 0o600
+    assert not host.note("bao.halt").exists()
+    told = (host.home / "arguments").read_text() + refused.stderr
+    assert PIN not in told and WRONG not in told
+
+
+def test_no_other_service_tries_a_pin_that_was_refused(host: Host) -> None:
+    for kind, name in (("openbao", "bao"), ("sshd", "shell")):
+        host.has(kind, name)
+    host.has("vault", "own", pin_file=host.pin(PIN, "other"))
+    host.pin(WRONG)
+    assert host.run("guard", "bao").returncode == 1 and host.logins == 1
+    host.hsm.tool("--list-objects")
+    again = host.run("guard", "shell")
+    assert again.returncode == 1 and "it is not tried again" in again.stderr and host.logins == 1, again.stderr
+    # One with a file of its own does.
+    assert host.run("guard", "own").returncode == 0 and host.logins == 2
+    # What failed for another reason is no business of others.
+    host.pin(PIN)
+    host.note("bao.halt").write_text("")
+    later = time.time_ns() + 10**9
+    os.utime(host.note("bao.halt"), ns=(later, later))
+    assert host.run("guard", "bao").returncode == 1 and host.logins == 2
+    assert host.run("guard", "shell").returncode == 0 and host.logins == 3
+
+
+def test_a_refusal_counts_when_the_token_is_not_seen_after_it(host: Host) -> None:
+    host.has("openbao", "bao")
+    host.pin(WRONG)
+    (host.home / "programs/pkcs11-tool").unlink()
+    real = shutil.which("pkcs11-tool")
+    host.program(
+        "pkcs11-tool",
+        f'#!/bin/sh\n{real} "$@"\ncode=$?\ncase "$*" in *--login*) mv {host.home}/tokens {host.home}/gone ;; esac\nexit $code\n',
+    )
+    assert host.run("guard", "bao").returncode == 1 and host.note("bao.halt").exists() and host.logins == 1
+
+
+@pytest.mark.parametrize("kind", ["openbao", "sshd", "openssl"])
+def test_an_empty_file_is_no_pin(host: Host, kind: str) -> None:
+    host.has(kind, "any", service="any")
+    host.pin("\n")
+    refused = host.run("guard", "any")
+    assert refused.returncode == 1 and "is empty: nothing was tried" in refused.stderr and host.logins == 0, refused.stderr
+
+
+@dataclass
+class Shell:
+    """A host whose sshd has the key ``host`` in an agent that runs."""
+
+    host: Host
+    public: dict[str, str]
+
+    @property
+    def uses(self) -> list[str]:
+        return [line.partition("object=")[2].partition(";")[0] for line in self.host.note("shell.uses").read_text().splitlines()]
+
+    @property
+    def reloads(self) -> int:
+        log = self.host.home / "systemctl"
+        return log.read_text().count("try-reload-or-restart ssh") if log.exists() else 0
+
+    def write(self, label: str, *, whole: bool = True) -> None:
+        """What a run of the role writes: whole, or cut off after the first file."""
+        (self.host.home / "etc/keyfleet-consumers/shell/host.pub").write_text(f"{self.public[label]}\n")
+        if whole:
+            [shell] = planned(
+                {"name": "shell", "kind": "sshd", "library": "/x", "token": "t", "pin_file": "/x", "keys": [{"label": label}]}
+            )
+            part = rendered("sshd.conf", shell, client_host_keys=[], client_public_key=[self.public[label]])
+            (self.host.home / "etc/ssh/sshd_config.d").mkdir(exist_ok=True)
+            (self.host.home / "etc/ssh/sshd_config.d/10-keyfleet-consumer.conf").write_text(part)
+
+    def settled(self) -> list[str]:
+        """Which keys are noted after one look, where it used another one before."""
+        noted = [f"pkcs11:token=payments;object={label};type=private\n" for label in ("before", "host")]
+        self.host.note("shell.uses").write_text("".join(noted))
+        assert self.host.run("settle", "shell", "1").returncode == 0
+        return self.uses
+
+
+@pytest.fixture
+def shell(host: Host) -> Iterator[Shell]:
+    for label, number in (("host", "01"), ("next", "02")):
+        host.hsm.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", label, "--id", number)
+    host.has("sshd", "shell")
+    listed = subprocess.run(
+        ["ssh-keygen", "-D", SOFTHSM], capture_output=True, text=True, check=True, env={**os.environ, **host.hsm.environment}
+    )
+    public = {line.rpartition(" ")[2]: line for line in listed.stdout.splitlines()}
+    socket = host.home / "run/keyfleet-agent-shell/agent.sock"
+    socket.parent.mkdir()
+    assert host.run("guard", "shell").returncode == 0
+    command = ["ssh-agent", "-D", "-a", str(socket), "-P", host.hsm.library]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **host.hsm.environment}) as agent:
+        try:
+            done = host.run("add", "shell")
+            assert done.returncode == 0, done.stderr
+            yield Shell(host, public)
+        finally:
+            agent.terminate()
+
+
+def test_a_host_key_is_in_use_when_sshd_has_read_it_beside_its_agent(shell: Shell) -> None:
+    shell.write("host")
+    assert shell.settled() == ["before", "host"] and shell.reloads == 0
+    assert shell.host.run("offer", "shell").stdout == "reload\n" and shell.settled() == ["host"]
+    assert shell.host.run("offer", "shell").stdout == "" and shell.reloads == 1
+    # sshd was started anew, perhaps before its agent.
+    (shell.host.home / "process").write_text("MainPID=8\n")
+    assert shell.settled() == ["before", "host"]
+    assert shell.host.run("offer", "shell").stdout == "reload\n" and shell.settled() == ["host"]
+    # A rotation that was cut off before sshd's own part was written: the other key works, and sshd does not offer it.
+    shell.write("next", whole=False)
+    assert shell.settled() == ["before", "host"]
+    refused = shell.host.run("offer", "shell")
+    assert refused.returncode == 1 and "is for another host key than" in refused.stderr and shell.reloads == 2
+    # And one that was cut off before sshd read it.
+    shell.write("next")
+    assert shell.settled() == ["before", "host"]
+    assert shell.host.run("offer", "shell").stdout == "reload\n" and shell.settled() == ["host"] and shell.reloads == 3
+
+
+def test_the_watch_has_sshd_read_what_it_has_not(shell: Shell) -> None:
+    # Which ends it after its first look.
+    shell.host.program("sleep", "#!/bin/sh\nexit 1\n")
+    shell.write("host", whole=False)
+    assert shell.host.run("watch", "shell").returncode == 0 and shell.reloads == 0
+    shell.write("host")
+    for _ in range(2):
+        told = shell.host.run("watch", "shell")
+        assert told.returncode == 0 and shell.reloads == 1, told.stderr
+    assert shell.settled() == ["host"]

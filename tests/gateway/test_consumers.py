@@ -153,6 +153,30 @@ def test_a_certificate_of_another_key_is_refused_and_nothing_is_changed(served: 
         assert [task for task in run.tasks(SERVERS[0], "changed") if "KEYS" in task] == []
 
 
+def test_users_and_groups_who_are_not_there_are_refused_and_not_made(served: Scene) -> None:
+    said = "client_users: 'www-dta' is not a user of this host. Create it first, or correct the name."
+    for check in (("--check",), ()):
+        run = served.play(PLAY, *check, "--limit", SERVERS[0], client_users=["daemon", "www-dta"])
+        assert bool(run.code) is not bool(check) and said in text_of(run), run.output[-3000:]
+    assert served.ssh(SERVERS[0], "getent passwd www-dta", sure=False).stdout == ""
+    assert "keyfleet-client" not in served.ssh(SERVERS[0], "id daemon").stdout
+
+
+def test_sshd_that_was_started_before_its_agent_offers_the_key_when_the_agent_has_it(served: Scene) -> None:
+    served.ssh(GATEWAYS[0], "sudo systemctl stop keyfleet-hsm@many keyfleet-front@many")
+    try:
+        for host in SERVERS:
+            # sshd wants the agent, which does not start without the token.
+            served.ssh(host, "sudo systemctl stop keyfleet-agent-shell && sudo systemctl restart ssh")
+            assert served.ssh(host, "systemctl is-active keyfleet-agent-shell", sure=False).stdout.strip() != "active"
+            assert log_in_by_ssh(served, host).returncode != 0
+    finally:
+        served.ssh(GATEWAYS[0], "sudo systemctl start keyfleet-hsm@many keyfleet-front@many")
+    for host in SERVERS:
+        wait("ssh", lambda name: log_in_by_ssh(served, name).returncode == 0, host)
+        assert "ssh has not read its configuration" in served.ssh(host, "sudo journalctl -o cat -u keyfleet-watch-shell").stdout
+
+
 def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     def good(host: str) -> bool:
         last = [row for row in rows(host) if row["at"] > restarted][-20:]

@@ -346,8 +346,12 @@ def made_up_users(role: Path) -> Iterator[str]:
     for path in sorted((role / "tasks").rglob("*.yml")):
         for task in tasks(read(path)):
             options = task.get("ansible.builtin.user")
-            if options and not options.get("system") and f"reject('in', {role.name}_missing_users)" not in str(task.get("loop")):
+            if not options or options.get("system"):
+                continue
+            if f"reject('in', {role.name}_missing_users)" not in str(task.get("loop")):
                 yield f"{path.name}: {task['name']!r} makes users who are not there: leave out {role.name}_missing_users, or say system"
+            if "_to_come" not in str(task.get("when")):
+                yield f"{path.name}: {task['name']!r} fails in check mode for a group that is to come"
 
 
 def unguarded_failures(role: Path) -> Iterator[str]:
@@ -426,9 +430,11 @@ def test_a_user_who_would_be_made_is_found(tmp_path: Path) -> None:
     shutil.copytree(CHECKOUT / "roles/client", role)
     for name in ("config.yml", "consumers/one.yml"):
         path = role / "tasks" / name
-        path.write_text(path.read_text().replace(" | reject('in', client_missing_users) | list", ""))
-    said = "makes users who are not there: leave out client_missing_users, or say system"
-    assert list(made_up_users(role)) == [f"config.yml: 'Users who may use them' {said}", f"one.yml: 'Users who may use the HSM' {said}"]
+        text = path.read_text().replace(" | reject('in', client_missing_users) | list", "")
+        path.write_text(text.replace("client_groups_to_come", "client_missing_groups"))
+    said = "makes users who are not there: leave out client_missing_users, or say system", "fails in check mode for a group that is to come"
+    tasks = "config.yml: 'Users who may use them'", "one.yml: 'Users who may use the HSM'"
+    assert list(made_up_users(role)) == [f"{task} {text}" for task in tasks for text in said]
 
 
 def test_a_word_without_its_quotes_is_found(tmp_path: Path) -> None:

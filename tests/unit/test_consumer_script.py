@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -162,6 +163,42 @@ def test_an_empty_file_is_no_pin(host: Host, kind: str) -> None:
     host.pin("\n")
     refused = host.run("guard", "any")
     assert refused.returncode == 1 and "is empty: nothing was tried" in refused.stderr and host.logins == 0, refused.stderr
+
+
+def test_a_key_that_was_written_and_not_opened_is_not_the_one_in_use(host: Host) -> None:
+    host.has("vault", "own")
+    keys = host.home / "etc/keyfleet-consumers/own/keys"
+    assert host.run("guard", "own").returncode == 0
+    for opened, noted in ((False, ["host", "next"]), (True, ["next"])):
+        keys.write_text(keys.read_text().replace("object=host", "object=next"))
+        assert not opened or host.run("guard", "own").returncode == 0
+        host.note("own.uses").write_text("object=host\nobject=next\n")
+        assert host.run("settle", "own", "1").returncode == 0
+        assert re.findall("object=([a-z]+)", host.note("own.uses").read_text()) == noted
+
+
+def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host) -> None:
+    # Doubles: handshakes are good while there is the file tls. The watch ends after its first look.
+    host.program("openssl", f"#!/bin/sh\ntest -e {host.home}/tls\n")
+    host.program("sleep", "#!/bin/sh\nexit 1\n")
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    (host.home / "run/keyfleet-consumers/web").mkdir(parents=True)
+    tls, restart = host.home / "tls", SYSTEMCTL.replace("esac", "restart) touch {home}/tls ;; esac")
+
+    def look(*, good: bool, helps: bool) -> list[str]:
+        tls.touch() if good else tls.unlink(missing_ok=True)
+        (host.home / "systemctl").write_text("")
+        host.program("systemctl", (restart if helps else SYSTEMCTL).format(home=host.home))
+        assert host.run("watch", "web").returncode == 0
+        return re.findall(r"^(reload|restart) nginx", (host.home / "systemctl").read_text(), re.MULTILINE)
+
+    # One that never showed its certificate may be checked at a wrong address.
+    assert look(good=False, helps=True) == ["reload"]
+    for _ in range(2):
+        assert look(good=True, helps=True) == []
+        assert look(good=False, helps=True) == ["reload", "restart"]
+    assert look(good=True, helps=False) == []
+    assert [look(good=False, helps=False) for _ in range(2)] == [["reload", "restart"], ["reload"]]
 
 
 @dataclass

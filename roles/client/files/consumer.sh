@@ -201,8 +201,9 @@ settled() {
   systemctl is-active --quiet "$HELD_BY" || return 1
   if [ "$KIND" = sshd ]; then
     works && offered
-  elif [ -n "$CHECK" ]; then
-    shown
+  else
+    # A run that was cut off may have written another key than this process was started with.
+    read_since && { [ -z "$CHECK" ] || shown; }
   fi
 }
 
@@ -229,12 +230,17 @@ reads() {
   stat --format=%y "$PIN_FILE"
 }
 
+# read_since: whether the guard saw these files when the service opened its key.
+read_since() {
+  [ "$(reads | sha256sum)" = "$(cat "$run/reads" 2>/dev/null)" ]
+}
+
 due() {
   if ! [ "$(made_of)" = "$(cat "$run/made_of" 2>/dev/null)" ]; then
     echo restart
   elif [ "$KIND" = sshd ]; then
     works || echo restart
-  elif ! [ "$(reads | sha256sum)" = "$(cat "$run/reads" 2>/dev/null)" ]; then
+  elif ! read_since; then
     echo reload
   elif [ -e "$run/worked" ] && systemctl is-active --quiet "$HELD_BY" && ! works; then
     # A gateway was restarted, and nobody watched.
@@ -329,6 +335,7 @@ look() {
   if systemctl is-active --quiet "$HELD_BY"; then
     if works; then
       : >"$run/worked"
+      rm -f "$run/restarted"
       if [ "$KIND" = sshd ] && fits && ! offered; then
         say "$SERVICE has not read its configuration since it was started, or changed: it reads it"
         offer >/dev/null || {
@@ -352,8 +359,13 @@ look() {
   }
   say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
   if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
-    # It goes on with what it has until the new processes are there.
-    systemctl reload "$HELD_BY" || true
+    # It goes on with what it has until the new processes are there. Where it has opened the key anew before, its first process has lost
+    # that connection, too, and cannot open it for others. One restart: a second would not help what the first did not.
+    if systemctl reload "$HELD_BY" && ! recovered && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
+      : >"$run/restarted"
+      say "a reload did not help: it is restarted"
+      systemctl restart "$HELD_BY" || true
+    fi
   else
     systemctl reset-failed "$HELD_BY" 2>/dev/null || true
     systemctl restart "$HELD_BY" || true

@@ -126,14 +126,15 @@ def test_a_seal_gets_no_pin_that_was_refused_and_it_is_tried_once(host: Host) ->
 
 
 def test_no_other_service_tries_a_pin_that_was_refused(host: Host) -> None:
-    for kind, name in (("openbao", "bao"), ("sshd", "shell")):
-        host.has(kind, name)
+    for kind, name in (("openbao", "bao"), ("sshd", "shell"), ("openssl", "mail")):
+        host.has(kind, name, service=name)
     host.has("vault", "own", pin_file=host.pin(PIN, "other"))
     host.pin(WRONG)
     assert host.run("guard", "bao").returncode == 1 and host.logins == 1
     host.hsm.tool("--list-objects")
-    again = host.run("guard", "shell")
-    assert again.returncode == 1 and "it is not tried again" in again.stderr and host.logins == 1, again.stderr
+    for name in ("shell", "mail"):
+        again = host.run("guard", name)
+        assert again.returncode == 1 and "it is not tried again" in again.stderr and host.logins == 1, again.stderr
     # One with a file of its own does.
     assert host.run("guard", "own").returncode == 0 and host.logins == 2
     # What failed for another reason is no business of others.
@@ -143,6 +144,22 @@ def test_no_other_service_tries_a_pin_that_was_refused(host: Host) -> None:
     os.utime(host.note("bao.halt"), ns=(later, later))
     assert host.run("guard", "bao").returncode == 1 and host.logins == 2
     assert host.run("guard", "shell").returncode == 0 and host.logins == 3
+
+
+def test_where_no_pin_was_tried_nothing_is_held_against_it(host: Host) -> None:
+    host.has("openbao", "bao")
+    # Another's login makes the token invisible for a moment, here to all but the first look.
+    away = f"mv {host.home}/tokens {host.home}/gone"
+    host.program(
+        "pkcs11-tool",
+        TOOL.format(home=host.home, real=shutil.which("pkcs11-tool")).replace("exec", f'case "$*" in *--login*) {away} ;; esac\nexec'),
+    )
+    refused = host.run("guard", "bao")
+    assert refused.returncode == 1 and "no PIN was tried" in refused.stderr and host.logins == 0, refused.stderr
+    (host.home / "gone").rename(host.home / "tokens")
+    assert not host.note("bao.halt").exists()
+    host.program("pkcs11-tool", TOOL.format(home=host.home, real=shutil.which("pkcs11-tool")))
+    assert host.run("guard", "bao").returncode == 0
 
 
 def test_a_refusal_counts_when_the_token_is_not_seen_after_it(host: Host) -> None:

@@ -87,9 +87,9 @@ may_log_in() {
   return 1
 }
 
-# refused: whether the program that tried the PIN says that it is to blame: pkcs11-tool by the code, OpenSSL's ways in words.
+# refused: whether pkcs11-tool says that the token did not take the PIN.
 refused() {
-  grep -qiE 'CKR_PIN_|PIN (is )?(incorrect|invalid|locked)' "$run/said" 2>/dev/null
+  grep -q 'C_Login failed' "$run/said" 2>/dev/null
 }
 
 # failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
@@ -121,11 +121,17 @@ read_pin() {
   [ -n "$pin" ] || die "$PIN_FILE is empty: nothing was tried"
 }
 
-# For a service that logs in itself. No PIN that was seen to be refused gets to it: it would try it at each start. Those of its objects that
-# are least are listed. The PIN is in the environment of root's own process.
+# One login, before the service or OpenSSL makes its own: each would try a wrong PIN at every start, and OpenSSL's provider does not say that
+# it was wrong. The objects that are fewest are listed. The PIN is in the environment of root's own process.
 prove_pin() {
   PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --token-label "$TOKEN" --login --pin env:PIN_TRIED \
-    --list-objects --type data </dev/null >/dev/null 2>"$run/said" || failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
+    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && return
+  if [ $? = 1 ] && ! refused; then
+    tail -n 5 "$run/said" >&2
+    : >"$waiting"
+    die "token '$TOKEN' cannot be opened, and no PIN was tried"
+  fi
+  failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
 }
 
 # printf is the shell's own: no process gets it.
@@ -262,7 +268,7 @@ guard() {
   note "$(given)${known:+
 $known}"
   read_pin
-  [ -n "$WAY" ] || prove_pin
+  prove_pin
   copy_pin
   [ -z "$WAY" ] || prove
   rm -f "$halt" "$run/pin.before"

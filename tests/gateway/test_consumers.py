@@ -177,6 +177,7 @@ def test_sshd_that_was_started_before_its_agent_offers_the_key_when_the_agent_ha
         assert "ssh has not read its configuration" in served.ssh(host, "sudo journalctl -o cat -u keyfleet-watch-shell").stdout
 
 
+# The second loss of nginx, after the one before: a reload opens the key anew once, and then it takes a restart.
 def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     def good(host: str) -> bool:
         last = [row for row in rows(host) if row["at"] > restarted][-20:]

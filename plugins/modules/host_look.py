@@ -66,7 +66,8 @@ options:
         required: true
       reads:
         description:
-          - Files that its process reads when it starts. Asked is whether one was changed since then.
+          - Files that its process reads when it starts. Asked is whether one was changed since then, and whether systemd has read the files
+            of the unit itself since they changed.
         type: list
         elements: path
         default: []
@@ -153,7 +154,8 @@ archive:
 units:
   description:
     - By name LoadState, ActiveState and UnitFileState, as systemd has them. V(null) without systemd.
-    - With O(units[].reads) also C(stale), whether a file is younger than the process. V(null) where that cannot be told.
+    - With O(units[].reads) also C(stale), whether a file is younger than the process, or the unit than what systemd has in memory.
+      V(null) where that cannot be told.
   returned: success
   type: dict
   sample: {cosmian_kms: {load: loaded, active: active, enabled: enabled}}

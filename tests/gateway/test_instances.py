@@ -130,7 +130,7 @@ def test_an_edit_takes_effect_when_the_instance_is_restarted(scene: Scene) -> No
         assert [one.seen()[0] for one in three] == ["in"] * 3
     assert starts(scene) == before
     # The role itself restarts the one that it changes.
-    run = scene.play(HERE / "gateway.yml", gateway_health=False)
+    run = scene.play(HERE / "gateway.yml")
     assert run.code == 0, run.failures()
     assert starts(scene) == before
     with holders(scene, 2) as both, holders(scene, 1) as (third,):

@@ -27,6 +27,7 @@ from .._model.plan import Context, Outcome
 
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "UnitFileState": "enabled"}
 _STARTED = "InactiveExitTimestamp"
+_UNREAD = "NeedDaemonReload"
 _PACKAGE = "${Package}\t${db:Status-Status}\t${db:Status-Want}\t${Version}\t${Architecture}\n"
 _ARCHIVE = "${Package}\t${Version}\t${Architecture}"
 _SECONDS = 5  # for a port of this host
@@ -94,16 +95,17 @@ def _archive(path: str, context: Context) -> str | None:
 
 
 def _unit(unit: Unit, context: Context) -> dict[str, Any] | None:
-    """Of a unit whose files are asked for also whether one is younger than its process. systemd tells whole seconds of that."""
+    """Of a unit whose files are asked for also whether its process has not seen one. systemd tells whole seconds of its start."""
     name = unit.name if unit.name.endswith((".service", ".timer")) else f"{unit.name}.service"
-    shown = f"--property={','.join([*_PROPERTIES, _STARTED])}"
+    shown = f"--property={','.join([*_PROPERTIES, _STARTED, _UNREAD])}"
     lines = _lines(context, "/usr/bin/systemctl", "show", *(["--timestamp=unix"] if unit.reads else []), shown, name)
     told = dict(line.split("=", 1) for line in lines or () if "=" in line)
     if not told:
         return None
     values: dict[str, Any] = {shown: told.get(name, "") for name, shown in _PROPERTIES.items()}
     if unit.reads:
-        values["stale"] = _stale(unit.reads, told.get(_STARTED, ""))
+        # A process that was started since is young, and yet of the unit that systemd has in memory.
+        values["stale"] = told.get(_UNREAD) == "yes" or _stale(unit.reads, told.get(_STARTED, ""))
     return values
 
 

@@ -5,7 +5,7 @@
 
 # Prints a line for each unit of the gateway that needs something: a word and the unit. Runs on the target.
 #
-# Words: stray (on this host and not among the arguments), to-come (not on this host), due (its files are newer than its process).
+# Words: stray (on this host and not among the arguments), to-come (not on this host), due (its process has not seen its files).
 # Arguments: the folder of the gateway, the file with its certificate, the units.
 set -eu
 folder=$1 certificate=$2
@@ -31,5 +31,7 @@ for unit; do
   changed=$(stat --format=%Y "$@" 2>/dev/null | sort -n | tail -n 1)
   # systemd tells whole seconds.
   started=$(systemctl show --timestamp=unix --property=InactiveExitTimestamp --value "$unit.service")
-  [ "$changed" -le "${started#@}" ] || echo "due $unit"
+  # One that was started since may be of the unit that systemd had in memory.
+  unread=$(systemctl show --property=NeedDaemonReload --value "$unit.service")
+  { [ "$changed" -le "${started#@}" ] && [ "$unread" != yes ]; } || echo "due $unit"
 done

@@ -81,6 +81,9 @@ def test_files_that_a_process_has_not_seen(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [stale(before), stale(before, after), stale("/nowhere")] == [False, True, False]
     monkeypatch.setitem(SAID, "kms.service", (0, "LoadState=loaded\nInactiveExitTimestamp=\n"))
     assert stale(before) is None
+    # It is young, and yet of the unit that systemd had in memory when it was started.
+    monkeypatch.setitem(SAID, "kms.service", (0, "LoadState=loaded\nInactiveExitTimestamp=@1000\nNeedDaemonReload=yes\n"))
+    assert stale(before) is True
 
 
 def test_a_host_without_these_programs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

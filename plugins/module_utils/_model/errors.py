@@ -89,8 +89,10 @@ class Defect(Exception):
             return error
         if isinstance(error, OSError):
             where = f": {error.filename}" if error.filename else ""
-            return cls("host_refused", f"the host refused: {error.strerror or error}{where}. Look at it, and run again.", format_exc())
-        return cls("unexpected", f"an unexpected error, please report it: {type(error).__name__}: {error}", format_exc())
+            text = f"the host refused: {error.strerror or error}{where}. Look at it, and run again."
+            return cls(code="host_refused", text=text, trace=format_exc())
+        text = f"an unexpected error, please report it: {type(error).__name__}: {error}"
+        return cls(code="unexpected", text=text, trace=format_exc())
 
 
 def is_unreachable(error: KeyfleetError) -> bool:

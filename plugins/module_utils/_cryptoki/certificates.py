@@ -15,9 +15,9 @@ from .._model.errors import Cryptoki
 from .._model.keys.object_names import CertificateName, Names
 from .attributes import read
 from .binding import pkcs11
+from .destroying import destroying
 from .errors import calling
-from .faceless import handles
-from .second_look import CHANGED, cannot_tell, writing
+from .second_look import CHANGED, cannot_tell
 from .session import Session
 
 _READ = ("CERTIFICATE_TYPE", "LABEL", "ID", "VALUE")
@@ -135,6 +135,6 @@ def _stored_all_the_same(
 def destroy(session: Session, inventory: CertificateInventory, item: CertificateObject) -> None:
     """Destroy one certificate on the token; its key stays. Raises :class:`Cryptoki`."""
     what = f"removing the certificate of key '{item.label}' (handle {item.handle})"
-    with writing(what, "C_DestroyObject", lambda: item.handle not in handles(session)):
+    with destroying(session, item.handle, what):
         inventory.raw[item.handle].destroy()
     del inventory.raw[item.handle]

@@ -34,9 +34,10 @@ from . import direct
 from .allowed import ATTRIBUTE, unpacked
 from .attributes import read, read_value
 from .binding import able, pkcs11
+from .destroying import destroying
 from .direct import described, is_direct
 from .errors import calling
-from .faceless import find_faceless, handles
+from .faceless import find_faceless
 from .public_key import public_key_der
 from .second_look import writing
 from .session import Session
@@ -233,7 +234,7 @@ def read_back(inventory: Inventory, key: Key) -> Key:
 def destroy(session: Session, inventory: Inventory, item: KeyObject) -> None:
     """Destroy one object on the token. There is no way back. Raises :class:`Cryptoki`."""
     doing = f"destroying the {item.kind} key '{item.label}'"
-    with writing(doing, "C_DestroyObject", lambda: item.handle not in handles(session)):
+    with destroying(session, item.handle, doing):
         direct.destroy(inventory.raw[item.handle], doing)
     del inventory.raw[item.handle]  # the handle may be another's next
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from .._model.errors import Cryptoki
@@ -24,10 +23,10 @@ from .allowed import ATTRIBUTE, unpacked
 from .attributes import read
 from .binding import pkcs11
 from .curves import blame_curve
+from .destroying import destroying
 from .errors import calling
-from .faceless import handles
 from .objects import Inventory, describe, key_of, search_label, set_attribute
-from .second_look import CHANGED, writing
+from .second_look import CHANGED
 from .session import Session
 
 Template = Mapping[Any, Any]
@@ -205,15 +204,12 @@ def _destroy(session: Session, inventory: Inventory, label: str, raws: Iterable[
     try:
         for raw in raws:
             handle, doing = int(raw.handle), f"destroying key '{label}', which is not as asked"
-            with writing(doing, "C_DestroyObject", partial(_is_gone, session, handle)):
+            with destroying(session, handle, doing):
                 direct.destroy(raw, doing)
             inventory.raw.pop(handle, None)  # the handle may be another's next
     except Cryptoki as failure:
+        how = "may still be on the token" if failure.details.get(CHANGED) else "could not be destroyed"
         error.details[CHANGED] = True
-        error.message += f"; it could not be destroyed ({failure.rv}): destroy it by hand"
+        error.message += f"; it {how} ({failure.rv}): destroy it by hand"
     else:
         error.message += "; it was destroyed"
-
-
-def _is_gone(session: Session, handle: int) -> bool:
-    return handle not in handles(session)

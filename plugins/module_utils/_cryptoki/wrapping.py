@@ -34,6 +34,7 @@ from .passing import for_a_moment
 from .public_key import public_attributes
 from .roundtrip import INCONCLUSIVE, macs
 from .rungs import Templates, climb
+from .second_look import CHANGED
 from .session import Session
 from .uninterrupted import uninterrupted
 
@@ -350,7 +351,12 @@ class Receiver(_End):
     def remove(self, items: list[KeyObject]) -> None:
         """Destroy objects of the token: the public half first, so that what is left of a pair after a crash still tells its value.
 
-        Raises :class:`Cryptoki`.
+        Raises :class:`Cryptoki`; with ``changed_hsm`` among its details something is gone, or may be.
         """
-        for item in sorted(items, key=lambda item: item.kind != PUBLIC):
-            destroy(self.session, self.inventory, item)
+        for number, item in enumerate(sorted(items, key=lambda item: item.kind != PUBLIC)):
+            try:
+                destroy(self.session, self.inventory, item)
+            except Cryptoki as error:
+                if number:
+                    error.details[CHANGED] = True
+                raise

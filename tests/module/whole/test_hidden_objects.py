@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SoftHSM2 shows no object whose file the user cannot open. What is hidden is not taken for absent.
+"""SoftHSM2 shows no object whose file the user cannot open, and none that it could not destroy to the process that tried. What is hidden
+is not taken for absent.
 
 The user here is root without the right to read what is others', so that it can still start the tests' own Python.
 """
@@ -94,3 +95,31 @@ def test_no_second_certificate_is_stored(primary: Hsm) -> None:
     answer = confined(primary, "hsm_certificate", **asked)
     assert answer["failure"]["code"] == "cannot_plan" and "a certificate of 'web' may be there already" in answer["msg"], answer
     assert primary.tool("--list-objects", "--type", "cert") == before != ""
+
+
+def test_what_the_token_refuses_to_destroy_is_not_told_as_destroyed(primary: Hsm) -> None:
+    """The session that was refused sees the object no more. Everybody else does."""
+    web = {"label": "web", "type": "EC"}
+    made = {"subject": {"CN": "web"}, "self_signed": {"valid_days": 3}}
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        ("hsm_certificate", {"key_label": "web", "state": "absent"}),
+        ("hsm_key", {"keys": [{**A, "state": "destroyed"}]}),
+        ("hsm_key", {"keys": [{**web, "state": "public_only"}]}),
+    ]
+    ok(primary.keys(A, web))
+    ok(primary.run("hsm_certificate", instance="primary", key_label="web", **made))
+    there = primary.tool("--list-objects")
+    folders = {path.parent for path in (primary.scratch / "tokens").rglob("*.object")}
+    for folder in folders:
+        folder.chmod(0o500)
+    for module, args in wanted:
+        answer = confined(primary, module, instance="primary", **args)
+        assert answer["failure"]["code"] == "CKR_FUNCTION_FAILED" and answer["changed"] is True, answer
+        assert "does not prove that it is gone" in answer["msg"] and not answer.get("applied")
+    assert primary.tool("--list-objects") == there
+    for folder in folders:
+        folder.chmod(0o700)
+    for module, args in wanted:
+        assert ok(primary.run(module, instance="primary", **args))["changed"] is True
+        assert ok(primary.run(module, instance="primary", **args))["changed"] is False
+    assert [line for line in primary.tool("--list-objects").splitlines() if "Object" in line] == ["Public Key Object; EC  EC_POINT 256 bits"]

@@ -249,6 +249,7 @@ class _Exchange:
         except KeyfleetError as error:
             for name in names:
                 self._fail(name, error)
+                self.results[name] = replace(self.results[name], left=bool(error.details.get("left")))
             return
         left: set[str] = set()
         for item in work:

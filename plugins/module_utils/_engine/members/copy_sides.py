@@ -21,6 +21,7 @@ from ..._cryptoki import comparing, copy_limits, wrapping
 from ..._cryptoki.objects import Inventory, read_inventory
 from ..._cryptoki.public_key import public_attributes
 from ..._cryptoki.roundtrip import use_once
+from ..._cryptoki.second_look import CHANGED
 from ..._cryptoki.session import Session
 from ..._cryptoki.wrap_mechanisms import PADDED
 from ..._model.errors import Cryptoki, KeyfleetError
@@ -204,7 +205,11 @@ class Destination:
         if max(nameless, default=1) > 0:
             return []
         hollow = [item for item in found if is_hollow(item, self.look_at)]
-        self.receiver.remove(hollow)
+        try:
+            self.receiver.remove(hollow)
+        except Cryptoki as error:
+            error.details["left"] = bool(error.details.get(CHANGED))
+            raise
         self.inventory.cut_off = [item for item in self.inventory.cut_off if item not in hollow]
         return [{"kind": item.kind, "type": item.type} for item in hollow]
 

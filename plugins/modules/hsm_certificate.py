@@ -203,6 +203,8 @@ options:
       - The one that is stored stays for as long as it is of this key, says what the options say, is signed by the key
         itself and need not be renewed. A certificate that the key has not signed itself, or that cannot be read, is not
         replaced. The task then fails with the code V(certificate_issued).
+      - One that another key signed itself is replaced only if the registry knows that this module stored it. Then the key
+        was replaced since.
     type: dict
     suboptions:
       valid_days:

@@ -22,3 +22,9 @@ def record(database: Database, action: str, subject: str, **details: Any) -> Non
         (now(), database.run, action, subject, json.dumps(details, sort_keys=True)),
     )
     underway.done(f"recording {action} of {subject}")
+
+
+def has_stored(database: Database, fingerprint: str) -> bool:
+    """Whether a run has stored the certificate with this SHA-256 fingerprint."""
+    query = "SELECT 1 FROM event WHERE action = 'add_certificate' AND instr(details, ?) LIMIT 1"
+    return database.connection.execute(query, (fingerprint,)).fetchone() is not None

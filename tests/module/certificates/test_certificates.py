@@ -662,6 +662,19 @@ def test_a_certificate_whose_key_was_replaced(primary: Hsm, ca: Ca) -> None:
     assert len(on_token(primary)) == 1
 
 
+def test_a_root_ca_beside_the_key_is_not_replaced(primary: Hsm, ca: Ca) -> None:
+    """Signed by itself, as another program stored it: of a key that this one never was."""
+    make_key(primary)
+    der = primary.scratch / "ca.der"
+    der.write_bytes(ca.certificate.public_bytes(Encoding.DER))
+    primary.tool("--write-object", str(der), "--type", "cert", "--label", LABEL, "--id", LABEL.encode().hex())
+    for check in (True, False):
+        refused = certificate(primary, subject={"CN": "Test CA"}, self_signed={}, check=check)
+        assert refused["failure"]["code"] == "certificate_issued" and refused["changed"] is False
+        assert "of another key, which signed it itself (CN=Test CA" in refused["msg"] and "state: absent" in refused["msg"]
+    assert ok(certificate(primary))["fingerprint"] == ca.certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def test_a_key_that_signed_itself_and_was_replaced(primary: Hsm) -> None:
     make_key(primary)
     options: dict[str, Any] = {"subject": SUBJECT, "self_signed": {}}

@@ -195,7 +195,7 @@ class _Run:
         if spec.imports:
             plan = self._plan_import(key, stored)
         elif spec.self_signed:
-            plan = plan_self_signed(spec, self.scheme, key, stored, self.now)
+            plan = plan_self_signed(spec, self.scheme, key, stored, self.now, self._is_ours)
         else:
             plan = plan_nothing(spec, key, stored)
         request = plan_request(spec, key, self.scheme, self._replaces(plan, key))
@@ -225,6 +225,9 @@ class _Run:
                 raise
             self.context.warn(f"{error.message.partition(' Nothing was changed.')[0]} It is left out, and a request of this key is made.")
             return plan_nothing(self.spec, key, stored)
+
+    def _is_ours(self, found: FoundCertificate) -> bool:
+        return self.database is not None and events.has_stored(self.database, found.fingerprint)
 
     def _replaces(self, plan: CertificatePlan, key: CertifiedKey | None) -> str | None:
         """The fingerprint of the key's certificate that a request would be for."""

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,15 +106,21 @@ def _mismatch(spec: CertificateSpec, given: Sequence[FoundCertificate], key: Cer
 
 
 def plan_self_signed(
-    spec: CertificateSpec, scheme: Scheme | None, key: CertifiedKey | None, stored: Sequence[Stored], now: datetime
+    spec: CertificateSpec,
+    scheme: Scheme | None,
+    key: CertifiedKey | None,
+    stored: Sequence[Stored],
+    now: datetime,
+    is_ours: Callable[[FoundCertificate], bool],
 ) -> CertificatePlan:
     """A certificate that the key has signed itself, says what is asked for, and is not due.
 
-    Raises :class:`Refused` with the code ``certificate_issued`` when a CA's certificate would have to go for it, or one that
-    cannot be read and so may be a CA's.
+    Raises :class:`Refused` with the code ``certificate_issued`` when one would have to go for it that a CA has issued, that another key
+    has signed itself, as a root CA's, or that cannot be read. ``is_ours``: an earlier run stored it, for a key that was replaced since.
     """
     for one in stored:
-        if not one.found.signed_itself():
+        others = key is not None and one.found.spki != key.spki
+        if not one.found.signed_itself() or (others and not is_ours(one.found)):
             raise _issued(spec, one.found)
     wanted = dict(wanted_profile(spec, scheme))
     for one in by_age(stored):
@@ -137,6 +143,8 @@ def _issued(spec: CertificateSpec, found: FoundCertificate) -> Refused:
     which = f"that cannot be read (SHA-256 fingerprint {found.fingerprint}), and may be a CA's"
     if found.parsed is not None:
         which = f"that {said['issuer']} has issued (serial number {said['serial_number']}, until {said['not_after']})"
+    if found.signed_itself():
+        which = f"of another key, which signed it itself ({said['subject']}, serial number {said['serial_number']})"
     return Refused(
         f"self_signed: key '{spec.key_name}' has a certificate {which}. Nothing was changed. Make it absent first (state: absent), or "
         "leave self_signed out.",

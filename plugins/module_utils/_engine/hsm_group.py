@@ -53,7 +53,10 @@ def converge(request: GroupRequest, context: Context) -> Outcome:
     if request.absent:
         return _remove(request, context)
     try:
-        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database, database.transaction():
+        with (
+            open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database,
+            database.transaction(),
+        ):
             return _save(database, request, context)
     except RegistryError as error:
         if error.code != "registry_missing":
@@ -253,7 +256,10 @@ def _remove(request: GroupRequest, context: Context) -> Outcome:
     nothing = Outcome(changed=False, values={"group": None, "forgotten": []})
     if not registry_exists(request.registry):
         return nothing
-    with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database, database.transaction():
+    with (
+        open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database,
+        database.transaction(),
+    ):
         existing = groups.named(database, name)
         if existing is None or existing.id is None:
             return nothing

@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .._model.errors import RegistryError
-from .database import check_nobody_prepared, migrate, open_database, version_of
+from .database import WAY_OUT, check_nobody_prepared, migrate, open_database, version_of
 
 _OWNER = "backup_of"
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -107,10 +107,12 @@ def backup_copy(path: str) -> Iterator[tuple[sqlite3.Connection, Contents]]:
 
 def _check_whole(connection: sqlite3.Connection, path: str, code: str) -> None:
     problems = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
-    if problems != ["ok"]:
-        raise RegistryError(f"{path}: is damaged: {'; '.join(problems)}", code=code)
-    if connection.execute("PRAGMA foreign_key_check").fetchone():
-        raise RegistryError(f"{path}: is damaged: a row refers to one that is not there", code=code)
+    what = "" if problems == ["ok"] else "; ".join(problems)
+    if not what and connection.execute("PRAGMA foreign_key_check").fetchone():
+        what = "a row refers to one that is not there"
+    if what:
+        way = f". To go on, {WAY_OUT}." if code == "registry_invalid" else ""
+        raise RegistryError(f"{path}: is damaged: {what}{way}", code=code)
 
 
 def mark(connection: sqlite3.Connection, host: str) -> None:

@@ -20,6 +20,8 @@ from .._model.errors import RegistryError
 from .schema import MIGRATIONS
 
 _BUSY_SECONDS = 60.0
+# Of a damaged registry.
+WAY_OUT = "restore a backup (playbook keyfleet.hsm.registry_restore), or make it anew from the declaration (keyfleet.hsm.registry_rebuild)"
 
 
 def now() -> str:
@@ -117,13 +119,38 @@ def _create_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
+def _beside(path: Path, ending: str) -> Path:
+    """A file that SQLite keeps beside the registry."""
+    return path.with_name(path.name + ending)
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=True)
+
+
+def _check_writable(path: Path) -> None:
+    """SQLite finds out at the first write, when the HSM was changed already; and what it makes beside a read-only file is read-only, too,
+    and stays so when the file is repaired. Raises :class:`RegistryError`."""
+    kept = [_beside(path, "-wal"), _beside(path, "-shm")]
+    locked = [file for file in (path, *kept) if file.exists() and not _writable(file)]
+    if not _writable(path.parent) and not all(file.exists() for file in kept):
+        locked.insert(0, path.parent)  # SQLite has to make the files beside it
+    if locked:
+        names = " ".join(str(file) for file in locked)
+        raise RegistryError(
+            f"registry {path}: user id {os.geteuid()} cannot write {names}. Nothing was done. Run as the owner (become: true); if this "
+            f"user is the owner, run: chmod u+w {names}",
+            code="registry_unavailable",
+        )
+
+
 def check_nobody_prepared(path: Path) -> None:
     """The registry names the library that is loaded, so what another user could have put there is refused.
 
     It, the files that SQLite keeps beside it and its folder must belong to this user or to root, and must not be writable by others; the
     folder may be where it is sticky, as /tmp. Raises :class:`RegistryError`, OSError.
     """
-    beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+    beside = [_beside(path, ending) for ending in ("-wal", "-shm", "-journal")]
     for file in (path.parent, path, *beside):
         folder = file == path.parent
         try:
@@ -154,6 +181,25 @@ def _connect(target: str) -> sqlite3.Connection:
     return connection
 
 
+def _copy(path: Path, connection: sqlite3.Connection) -> None:
+    """The registry as it is at one moment. Beside one that its owner cannot write SQLite would leave files that are read-only for good.
+    Raises sqlite3.Error, OSError."""
+    wal, target = _beside(path, "-wal"), str(path)
+    if not _writable(path) and path.stat().st_uid == os.geteuid() and not (wal.exists() and wal.stat().st_size):
+        target = f"{path.as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(target, uri=target != str(path), timeout=_BUSY_SECONDS)) as source:
+        source.backup(connection)
+
+
+def _failed(path: str, error: sqlite3.Error) -> RegistryError:
+    """What SQLite says of a registry that it does not open or read."""
+    text = f"registry {path}: {error}"
+    if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such"):
+        way = "Run as its owner (become: true), look at the disk, or run again when no other task is using it."
+        return RegistryError(f"{text}. {way}", code="registry_unavailable")
+    return RegistryError(f"{text}. The file is damaged, or not a registry: give the right path, {WAY_OUT}.", code="registry_invalid")
+
+
 def registry_exists(path: str) -> bool:
     """Whether there is a registry. One that may not be looked at is an error, not an absent one. Raises :class:`RegistryError`."""
     if not os.path.isabs(path):
@@ -171,27 +217,28 @@ def registry_exists(path: str) -> bool:
 
 
 @contextmanager
-def open_database(path: str, *, run: str, check_mode: bool = False, create: bool = False) -> Iterator[Database]:
+def open_database(path: str, *, run: str, check_mode: bool = False, create: bool = False, for_writing: bool = False) -> Iterator[Database]:
     """The registry at ``path``, migrated to this version's schema.
 
     With ``create`` a missing one is made (and its folder, 0700); without, it is an error. In check mode the work goes on in
-    a copy in memory, so that nothing can be written. Raises :class:`RegistryError`.
+    a copy in memory, so that nothing can be written. ``for_writing``: also in check mode one is refused that a run could not write.
+    Raises :class:`RegistryError`.
     """
     try:
-        connection = _opened(path, check_mode=check_mode, create=create)
+        connection = _opened(path, check_mode=check_mode, create=create, for_writing=for_writing or not check_mode)
     except OSError as error:
         raise RegistryError(f"registry {path}: {error.strerror}", code="registry_unavailable") from error
     except sqlite3.Error as error:
-        raise RegistryError(f"registry {path}: {error}", code="registry_invalid") from error
+        raise _failed(path, error) from error
     with closing(connection):
         try:
             # An OSError from here on is of the work, and not of the registry.
             yield Database(connection, path, run, is_copy=check_mode)
         except sqlite3.Error as error:
-            raise RegistryError(f"registry {path}: {error}", code="registry_invalid") from error
+            raise _failed(path, error) from error
 
 
-def _opened(path: str, *, check_mode: bool, create: bool) -> sqlite3.Connection:
+def _opened(path: str, *, check_mode: bool, create: bool, for_writing: bool) -> sqlite3.Connection:
     file = Path(path)
     exists = registry_exists(path)
     if not exists and not create:
@@ -203,11 +250,12 @@ def _opened(path: str, *, check_mode: bool, create: bool) -> sqlite3.Connection:
         _create_file(file)
     if exists or not check_mode:
         check_nobody_prepared(file)
+        if for_writing:
+            _check_writable(file)
     with ExitStack() as unless_ready:
         connection = unless_ready.enter_context(closing(_connect(":memory:" if check_mode else path)))
         if check_mode and exists:
-            with closing(_connect(path)) as source:
-                source.backup(connection)
+            _copy(file, connection)
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, path)
         if not check_mode:  # after the look: a file that turns out to be another program's is left as it was

@@ -57,7 +57,7 @@ def converge(request: CertificateRequest, context: Context) -> Outcome:
     if request.connection.library:
         return run.converge(target_of_request(None, request.connection), None)
     try:
-        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database:
             return run.converge(target_of_request(database, request.connection), database)
     except KeyfleetError as error:
         if context.check_mode and error.code in NOT_YET_REGISTERED:

@@ -59,7 +59,7 @@ class _Registration:
             self.context.warn(f"instance '{spec.name}': admins holds '*', so everyone may administer its keys.")
         # A registry that is not there yet is made when there is something to put into it: a run that is refused leaves none behind.
         in_memory = self.context.check_mode or not registry_exists(path)
-        with open_database(path, run=self.context.run, check_mode=in_memory, create=True) as database:
+        with open_database(path, run=self.context.run, check_mode=in_memory, create=True, for_writing=True) as database:
             if self.request.broken is not None:
                 return self._converge(database, self.request.broken)
             try:
@@ -351,7 +351,10 @@ def _remove(request: InstanceRequest, context: Context) -> Outcome:
     name, nothing = request.name, Outcome(changed=False, values={"instance": None})
     if not registry_exists(request.registry):
         return nothing
-    with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database, database.transaction():
+    with (
+        open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database,
+        database.transaction(),
+    ):
         known = table.all_instances(database)
         existing = _named(known, name)
         if existing is None or existing.id is None:

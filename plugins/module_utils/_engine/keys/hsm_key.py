@@ -121,7 +121,7 @@ def _converged(request: KeyRequest, context: Context) -> Outcome:
     if connection.library:
         return _Run(request, context, specs, target_of_request(None, connection), None).converge()
     try:
-        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database:
             if connection.group:
                 return _GroupRun(request, context, specs, database).converge()
             return _Run(request, context, specs, target_of_request(database, connection), database).converge()

@@ -63,7 +63,7 @@ def converge(request: SyncRequest, context: Context) -> Outcome:
 def _converged(request: SyncRequest, context: Context) -> Outcome:
     """With every list whole."""
     try:
-        with open_database(request.registry, run=context.run, check_mode=context.check_mode) as database:
+        with open_database(request.registry, run=context.run, check_mode=context.check_mode, for_writing=True) as database:
             way = _GroupSync if request.connection.group else _InstanceSync
             sync = way(request, context, database)
             try:

@@ -16,14 +16,14 @@ from payload import sent
 MOST = {
     "gateway_certificate": 60,
     "host_look": 32,
-    "hsm_certificate": 172,
+    "hsm_certificate": 176,
     "hsm_group": 68,
-    "hsm_info": 136,
+    "hsm_info": 138,
     "hsm_instance": 150,
     "hsm_key": 256,
     "hsm_registry": 40,
-    "hsm_status": 176,
-    "hsm_status_info": 172,
+    "hsm_status": 178,
+    "hsm_status_info": 176,
     "hsm_sync": 268,
     "kms_config": 174,
 }

@@ -168,7 +168,7 @@ class _Run:
             if error.code == "no_key" and self.spec.only_looks and self._is_of_a_ca(certificates):
                 self.context.warn(f"{error.message} The certificate is a CA's, and is looked at without it.")
                 return None, named, None
-            if not self.context.check_mode or error.code != "no_key" or not label:
+            if not self.context.check_mode or error.code != "no_key" or error.details or not label:
                 raise
             self.context.warn(f"{error.message} In check mode it is taken for one that an earlier task of this play would make.")
             return None, named or own_id(label), None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..._cryptoki.certificates import read_certificates
@@ -157,21 +157,39 @@ def _in_certificate(session: Session, private: KeyObject | None) -> bytes | None
     return found.pop() if len(found) == 1 else None
 
 
+def _check_not_another(objects: Iterable[KeyObject], spec: CertificateSpec, token: str, later: tuple[str, ...]) -> None:
+    """Raise :class:`KeyfleetError` where a key of the label is there, and it is not the pair that is meant: to make one more is no help."""
+    if not spec.key_label:
+        return
+    objects = list(objects)
+    pairs = keys_called(objects, replace(spec, key_id=None))
+    secret = next((item for item in objects if item.label == spec.key_label and item.kind == SECRET), None)
+    if pairs and spec.key_id is not None:
+        ids = [key.pair_id.hex() for key in pairs]
+        text = f"on {token} key '{spec.key_label}' has CKA_ID {', '.join(one or '(none)' for one in ids)}, not {spec.key_id.hex()}"
+        way = "Give its own key_id, or leave key_id out" if len(pairs) == 1 else "Give one of these"
+        raise KeyfleetError(f"key_id: {text}. {way}.", code="no_key", details={"key_ids": ids})
+    if secret is not None:
+        way = f"Name its later generation (key_label: {later[-1]})" if later else "Name a key pair"
+        text = f"key '{spec.key_label}' on {token} is a secret key of type {secret.type}, which can have no certificate"
+        raise KeyfleetError(f"key_label: {text}. {way}.", code="no_key", details={"type": secret.type})
+
+
 def find_key(session: Session, inventory: Inventory, spec: CertificateSpec, recorded: Recorded) -> CertifiedKey:
-    """The one key pair that is named. Raises :class:`KeyfleetError`: code ``no_key`` when there is none."""
+    """The one key pair that is named. Raises :class:`KeyfleetError`: code ``no_key`` when there is none; with details when another key has
+    its label, so that no earlier task makes it."""
     token, label = str(session.token), spec.key_name
     keys = keys_called(inventory.objects, spec)
     later = later_generations(inventory.objects, spec.key_label, recorded)
     if len(keys) > 1:
         raise several(label, token, keys)
     if not keys:
-        secret = any(item.label == label and item.kind == SECRET for item in inventory.objects)
-        there = " The secret key with this label can have no certificate." if secret else ""
+        _check_not_another(inventory.objects, spec, token, later)
         way = f"Name its later generation (key_label: {later[-1]})" if later else "Generate it with hsm_key first"
         if not later and (others := sorted(_numbered(inventory.objects, spec.key_label))):
             way += f", or name the one that is meant: {listed(others)}"
         raise KeyfleetError(
-            f"key_label: there is no key pair '{label}' on {token}.{there} {way}.",
+            f"key_label: there is no key pair '{label}' on {token}. {way}.",
             code="no_key",
         )
     key = keys[0]

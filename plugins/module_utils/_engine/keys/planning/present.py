@@ -37,7 +37,7 @@ def _as_declared(spec: KeySpec, key: Key | None, known: VirtualKey | None, view:
     if key is None:
         return _missing(spec, view)
     if known is not None and known.state in RETIRED and spec.state == PRESENT:
-        return Refusal(stays(spec, known.state))
+        return Refusal(stays(spec, known.state, view))
     in_group = view.scope.group is not None
     if known is not None and known.kind == PUBLIC and view.scope.owns(known) and key.private is not None and in_group:
         return Refusal(gave_up_private(spec, view.scope))
@@ -65,7 +65,7 @@ def _missing(spec: KeySpec, view: View) -> KeyPlan | Refusal:
         return Refusal(f"{spec.where}.label: {text}")
     scope, gone = view.scope, view.records.labelled(spec.label)
     if retired := next((record for record in gone if record.state in RETIRED), None):
-        return Refusal(stays(spec, retired.state, gone=True))
+        return Refusal(stays(spec, retired.state, view, gone=True))
     if scope.group is None:
         gone = [record for record in gone if scope.is_here(record)]  # what a group has on another member is not lost here
     # Under a note a run of ours was at work here, and died before the new key was there.
@@ -90,7 +90,7 @@ def _mistaken_neighbour(spec: KeySpec, view: View) -> str | None:
         return None
     return (
         f"{spec.where}.label: '{second}' would count as the second generation of this key once it is there: choose another label for "
-        "one of them, or declare generation: 2"
+        f"one of them, or declare generation: 2{' without id' if spec.id_given else ''}"
     )
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ...._model.keys.generations import MAX_GENERATION, split_label
 from ...._model.keys.objects import Key, KeyObject
+from ...._model.keys.ranges import is_range
 from ...._model.keys.spec import KeySpec
 from ...._model.keys.states import ACTIVE, DEACTIVATED, DESTROYED, RETIRED, move_problem
 from ...._model.plan import CHANGE, KEEP
@@ -23,12 +25,25 @@ from .view import View
 PROTECTING = ("encrypt", "sign", "wrap", "derive", "encapsulate")
 
 
-def stays(spec: KeySpec, state: str, *, gone: bool = False) -> str:
+def _next(spec: KeySpec, view: View) -> str:
+    """What to declare for a new key in place of one that is out of use."""
+    base, number = split_label(spec.base)
+    labels = {*view.labels, *(record.label for record in view.scope.records)}
+    others = [other or 1 for name, other in map(split_label, labels) if name == base]
+    following = max([number or 1, spec.generation or 1, *others]) + 1
+    if not base or following > MAX_GENERATION or (spec.id_given and is_range(base)):
+        return "declare another label for a new key"
+    of = f"label: {base} with " if number is not None else ""
+    without = ", without id," if spec.id_given else ""
+    return f"declare {of}generation: {following}{without} for a new key"
+
+
+def stays(spec: KeySpec, state: str, view: View, *, gone: bool = False) -> str:
     """Why a key that is out of use is not taken into use again by ``state: present``. ``gone``: the token does not have it."""
     not_there = "not on the token, and " if gone and state != DESTROYED else ""
     return (
         f"{spec.where}: '{spec.label}' is {not_there}{state}, and a {state} key does not become active again (NIST SP 800-57 part 1, "
-        f"section 7): declare generation: {(spec.generation or 1) + 1} for a new key, or state: {state} to leave this one."
+        f"section 7): {_next(spec, view)}, or state: {state} to leave this one."
     )
 
 

@@ -16,6 +16,7 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._engine.keys.planning
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.certificates.spec import CertificateSpec
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import KeyfleetError
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.generations import recorded_generations, stored_label
+from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.objects import Key
 from ansible_collections.keyfleet.hsm.plugins.module_utils._model.keys.spec import parse_keys
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +78,20 @@ def test_the_way_out_where_the_key_is_not_there(there: list[str], recorded: tupl
     with pytest.raises(KeyfleetError) as caught:
         find_key(found, inventory, CertificateSpec("web"), lambda base: recorded)
     assert caught.value.code == "no_key" and caught.value.message.endswith(f"on token 'payments'. {way}")
+    assert not caught.value.details  # an earlier task may make it
+
+
+@pytest.mark.parametrize(
+    ("there", "key_id", "text"),
+    [
+        ([pair("web")], b"\xaa", "key_id: on T key 'web' has CKA_ID 776562, not aa. Give its own key_id, or leave key_id out."),
+        ([pair("web"), pair("web", key_id=b"b")], b"\xaa", "key_id: on T key 'web' has CKA_ID 776562, 62, not aa. Give one of these."),
+        ([secret("web")], None, "key_label: key 'web' on T is a secret key of type AES, which can have no certificate. Name a key pair."),
+    ],
+)
+def test_another_key_of_that_name_is_named_and_none_is_to_be_made(there: list[Key], key_id: bytes | None, text: str) -> None:
+    found: Any = SimpleNamespace(token="T")
+    with pytest.raises(KeyfleetError) as caught:
+        find_key(found, Inventory([item for one in there for item in one.objects]), CertificateSpec("web", key_id), lambda base: ())
+    assert (caught.value.code, caught.value.message) == ("no_key", text)
+    assert caught.value.details  # no earlier task makes it: check mode refuses as well

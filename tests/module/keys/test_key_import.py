@@ -299,6 +299,14 @@ def test_what_is_not_as_declared_is_not_made_of_a_wrapped_key(wrapping: Hsm) -> 
     assert "size is 256, asked for 128" in wrapping.keys({"label": "b", "type": "AES", "size": 128})["msg"]
 
 
+def test_what_the_token_does_not_take_back_is_told(faulty: Faulty) -> None:
+    source = rsa_wrapped(faulty.hsm, bytes(20))
+    with_plan(faulty, " ".join(f"C_DestroyObject:{number}:before=0x30" for number in range(1, 9)))
+    odd = faulty.hsm.keys({"label": "odd", "type": "AES", "source": source})
+    assert odd["failed"] is odd["changed"] is True and "odd" in faulty.labels(), odd["msg"]
+    assert "the key was made but cannot be used" in odd["msg"] and "destroying the secret key 'odd' failed" in odd["msg"]
+
+
 @pytest.mark.parametrize("call", [1, 2])
 def test_an_interrupted_import_of_a_pair_is_completed_from_its_source(faulty: Faulty, call: int) -> None:
     key = {"label": "legacy", "type": "EC", "source": {"content": pem(P384)}}

@@ -16,9 +16,7 @@ from itertools import islice
 
 from ..._cryptoki import making
 from ..._cryptoki import objects as cryptoki
-from ..._cryptoki.curves import NO_CURVE
 from ..._cryptoki.objects import Inventory
-from ..._cryptoki.opening import opened_object
 from ..._cryptoki.roundtrip import use_once
 from ..._cryptoki.rungs import NOT_AS_ASKED, REFUSALS
 from ..._cryptoki.second_look import CHANGED, cannot_tell
@@ -36,8 +34,9 @@ from ..._registry import events, pending_keys, virtual_keys
 from ..._registry.database import Database, recording
 from ..tokens.connection import Target
 from ..tokens.refused_pins import note_login
+from . import unwrapping
 from .done import Done, Failure, LeftOver, Work
-from .look import NOT_ITS_WRAPPING, TokenLook, wrapping_key
+from .look import TokenLook
 from .planning.plan import (
     DEACTIVATE,
     FORGET,
@@ -49,8 +48,6 @@ from .planning.plan import (
     mended_operations,
 )
 from .records import Recorder
-
-_NOTHING_KEPT = "nothing was kept of the import"
 
 
 class Applier:
@@ -333,9 +330,9 @@ class Applier:
             self._use_once(key)
         except Cryptoki as error:
             if isinstance(spec.material, WrappedMaterial) and not self.look.blames_device(error):
-                self._destroy_again(key)
+                unwrapping.destroy_again(self.session, self.inventory, key, error.message)
                 del self._after[spec.label], error.details[CHANGED]
-                error.message += f"; {_NOTHING_KEPT}"
+                error.message += f"; {unwrapping.NOTHING_KEPT}"
             raise
         return key
 
@@ -355,33 +352,7 @@ class Applier:
         if isinstance(material, KeyMaterial):
             kinds = [PUBLIC, PRIVATE] if spec.key_type.is_pair else [SECRET]
             return making.create(self.session, self.inventory, spec, material, kinds)
-        return self._unwrapped(spec, material)
-
-    def _unwrapped(self, spec: KeySpec, material: WrappedMaterial) -> Key:
-        try:
-            key = making.unwrap(self.session, self.inventory, spec, material, wrapping_key(self.inventory, spec, material))
-        except Cryptoki as error:
-            error.device = self.look.blames_device(error)
-            if not error.device and "attribute" not in error.details and error.rv != NO_CURVE:
-                error.message += f"; {NOT_ITS_WRAPPING}"
-            raise
-        if (misfit := opened_object(key.main).misfit(spec, material.size)) is not None:
-            raise self._taken_back(key, f"{spec.where}.source: it {misfit}")
-        private, public = key.private, material.public or (making.public_numbers(key.private) if key.private else {})
-        if private is None or not public:
-            return key
-        if self.look.belongs(private, public) is False:
-            raise self._taken_back(key, f"{spec.where}.source.public_key: it does not belong to the private key in the source")
-        return Key(private=private, public=making.create_public(self.session, self.inventory, spec, public))
-
-    def _taken_back(self, key: Key, text: str) -> Cryptoki:
-        """Destroy what was just unwrapped, since it is not what was asked for."""
-        self._destroy_again(key)
-        return Cryptoki(f"{text}; {_NOTHING_KEPT}", rv="CKR_TEMPLATE_INCONSISTENT", device=False)
-
-    def _destroy_again(self, key: Key) -> None:
-        for item in key.objects:
-            cryptoki.destroy(self.session, self.inventory, item)
+        return unwrapping.unwrapped(self.session, self.inventory, self.look, spec, material)
 
     def _use_once(self, key: Key) -> None:
         try:

@@ -19,12 +19,12 @@ MOST = {
     "hsm_certificate": 176,
     "hsm_group": 68,
     "hsm_info": 138,
-    "hsm_instance": 150,
-    "hsm_key": 256,
+    "hsm_instance": 154,
+    "hsm_key": 266,
     "hsm_registry": 40,
     "hsm_status": 178,
     "hsm_status_info": 176,
-    "hsm_sync": 268,
+    "hsm_sync": 276,
     "kms_config": 174,
 }
 _LOOSE = 8

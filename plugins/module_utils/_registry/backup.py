@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path
 
 from .._model.errors import RegistryError
@@ -195,7 +196,9 @@ def set_aside(path: str) -> str | None:
             check_nobody_prepared(Path(path))
             _close(path)
         moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        aside = f"{path}.replaced-{moment}"
+        # Two in one second, or one that a clock set back comes to again.
+        names = chain([f"{path}.replaced-{moment}"], (f"{path}.replaced-{moment}-{number}" for number in count(2)))
+        aside = next(name for name in names if not any(os.path.lexists(name + ending) for ending in ("", *_BESIDE)))
         for ending in reversed(found):
             with suppress(FileNotFoundError):  # SQLite has removed what was beside it
                 os.rename(path + ending, aside + ending)

@@ -125,6 +125,58 @@ def test_a_seal_gets_no_pin_that_was_refused_and_it_is_tried_once(host: Host) ->
     assert PIN not in told and WRONG not in told
 
 
+def test_the_pin_is_tried_on_the_token_of_that_name_alone(host: Host) -> None:
+    """pkcs11-tool takes the first token whose label begins so, and slots of SoftHSM are in the order of serial numbers."""
+    host.has("openbao", "bao")
+    for number in range(8):
+        host.hsm.softhsm_util("--init-token", "--free", "--label", f"payments-{number}", "--so-pin", SO_PIN, "--pin", "99999999")
+    done = host.run("guard", "bao")
+    assert done.returncode == 0 and host.logins == 1, done.stderr
+    assert "user PIN count low" not in host.hsm.tool("--list-token-slots", pin=None, token="")
+    host.hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", "99999999")
+    done = host.run("guard", "bao")
+    assert done.returncode == 1 and "or more than one: no PIN was tried" in done.stderr and host.logins == 1, done.stderr
+
+
+DEAD = """#!/bin/sh
+case "$*" in
+  *--login*) : >{home}/gone; echo 'error: PKCS11 function C_Login failed: rv = CKR_DEVICE_ERROR (0x30)' >&2; exit 1 ;;
+esac
+[ ! -e {home}/gone ] || exit 1
+exec {real} "$@"
+"""
+
+
+def test_a_gateway_that_ends_in_the_login_says_nothing_of_the_pin(host: Host) -> None:
+    host.has("openbao", "bao")
+    host.has("openssl", "mail", service="mail")
+    real = shutil.which("pkcs11-tool")
+    host.program("pkcs11-tool", DEAD.format(home=host.home, real=real))
+    done = host.run("guard", "bao")
+    assert done.returncode == 1 and "so the PIN is not to blame" in done.stderr, done.stderr
+    assert not host.note("bao.halt").exists() and (host.home / "run/keyfleet-consumers/bao/waiting").exists()
+    host.program("pkcs11-tool", TOOL.format(home=host.home, real=real))
+    assert host.run("guard", "bao").returncode == 0
+
+
+def test_objects_that_cannot_be_listed_are_no_wrong_pin(host: Host) -> None:
+    host.has("openbao", "bao")
+    fails = "error: PKCS11 function C_FindObjectsInit failed: rv = CKR_ATTRIBUTE_VALUE_INVALID (0x13)"
+    real = shutil.which("pkcs11-tool")
+    host.program("pkcs11-tool", f"#!/bin/sh\ncase $* in *--login*) echo '{fails}' >&2; exit 1 ;; esac\nexec {real} \"$@\"\n")
+    assert host.run("guard", "bao").returncode == 0
+
+
+def test_what_a_service_runs_with_is_not_replaced_by_an_older_pin(host: Host) -> None:
+    host.has("openssl", "mail", service="mail")
+    run = host.home / "run/keyfleet-consumers/mail"
+    run.mkdir(parents=True)
+    (run / "pin").write_text("current")
+    (run / "pin.before").write_text("older")
+    host.pin(WRONG)
+    assert host.run("guard", "mail", "reload").returncode == 1 and (run / "pin").read_text() == "current"
+
+
 def test_no_other_service_tries_a_pin_that_was_refused(host: Host) -> None:
     for kind, name in (("openbao", "bao"), ("sshd", "shell"), ("openssl", "mail")):
         host.has(kind, name, service=name)
@@ -198,6 +250,7 @@ def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host) -> Non
     # Doubles: handshakes are good while there is the file tls. The watch ends after its first look.
     host.program("openssl", f"#!/bin/sh\ntest -e {host.home}/tls\n")
     host.program("sleep", "#!/bin/sh\nexit 1\n")
+    host.program("nginx", f"#!/bin/sh\necho broken >&2\ntest ! -e {host.home}/broken\n")
     host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
     (host.home / "run/keyfleet-consumers/web").mkdir(parents=True)
     tls, restart = host.home / "tls", SYSTEMCTL.replace("esac", "restart) touch {home}/tls ;; esac")
@@ -216,6 +269,10 @@ def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host) -> Non
         assert look(good=False, helps=True) == ["reload", "restart"]
     assert look(good=True, helps=False) == []
     assert [look(good=False, helps=False) for _ in range(2)] == [["reload", "restart"], ["reload"]]
+    # Its configuration is being edited: it would not come back, with all that it serves.
+    (host.home / "broken").touch()
+    assert look(good=True, helps=True) == []
+    assert look(good=False, helps=True) == ["reload"]
 
 
 @dataclass

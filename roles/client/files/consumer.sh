@@ -87,9 +87,18 @@ may_log_in() {
   return 1
 }
 
-# refused: whether pkcs11-tool says that the token did not take the PIN.
+# slot: the one that has the token. pkcs11-tool itself would take the first token whose label begins so.
+slot() {
+  seen=$(timeout 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
+  printf '%s\n' "$seen" | awk -v want="$TOKEN" '
+    /^Slot / { slot = $3; gsub(/[():]/, "", slot) }
+    /^ *token label *: / { sub(/^ *token label *: /, ""); if ($0 == want) { print slot; found++ } }
+    END { exit found != 1 }'
+}
+
+# refused: whether pkcs11-tool says that the token did not take the PIN. Any other failure of C_Login is none of the PIN.
 refused() {
-  grep -q 'C_Login failed' "$run/said" 2>/dev/null
+  grep -q 'C_Login failed: rv = CKR_PIN_' "$run/said" 2>/dev/null
 }
 
 # failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
@@ -124,9 +133,18 @@ read_pin() {
 # One login, before the service or OpenSSL makes its own: each would try a wrong PIN at every start, and OpenSSL's provider does not say that
 # it was wrong. The objects that are fewest are listed. The PIN is in the environment of root's own process.
 prove_pin() {
-  PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --token-label "$TOKEN" --login --pin env:PIN_TRIED \
+  # What an earlier guard left there is older than what the service has.
+  rm -f "$run/pin.before"
+  at=$(slot) || {
+    : >"$waiting"
+    die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
+  }
+  PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
     --list-objects --type data </dev/null >/dev/null 2>"$run/said" && return
-  if [ $? = 1 ] && ! refused; then
+  status=$?
+  if grep -q 'C_FindObjects' "$run/said"; then
+    return 0 # after a good login
+  elif [ "$status" = 1 ] && ! grep -q 'C_Login failed' "$run/said"; then
     tail -n 5 "$run/said" >&2
     : >"$waiting"
     die "token '$TOKEN' cannot be opened, and no PIN was tried"
@@ -367,10 +385,16 @@ look() {
   if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
     # It goes on with what it has until the new processes are there. Where it has opened the key anew before, its first process has lost
     # that connection, too, and cannot open it for others. One restart: a second would not help what the first did not.
+    # All that it serves goes with it, so only where it would come back.
     if systemctl reload "$HELD_BY" && ! recovered && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
-      : >"$run/restarted"
-      say "a reload did not help: it is restarted"
-      systemctl restart "$HELD_BY" || true
+      if flags >/dev/null && nginx -t -q 2>"$run/said"; then
+        : >"$run/restarted"
+        say "a reload did not help: it is restarted"
+        systemctl restart "$HELD_BY" || true
+      else
+        tail -n 5 "$run/said" >&2
+        say "a reload did not help, and it is not restarted, since it would not come back"
+      fi
     fi
   else
     systemctl reset-failed "$HELD_BY" 2>/dev/null || true

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def test_life_of_a_gateway(hsm: Hsm, library: str, started: list[Health]) -> Non
         service.probe()
         fault = service.slots()["payments"]
         assert (fault["code"], fault["device_fault"]) == ("CKR_DEVICE_ERROR", True) and service.health == 500
+        states = told(systemd)  # a socket keeps few that nobody reads
         service.write(instances=[logged(hsm, library, str(hsm.scratch / "pin")), {"name": "primary"}], probe={"interval": "soon", "a": 1})
         service.reload()
         service.wait(lambda: service.log.count("not reloaded: ") == 3)
@@ -130,7 +132,13 @@ def test_life_of_a_gateway(hsm: Hsm, library: str, started: list[Health]) -> Non
             assert service.addresses() == listening and service.health == 500
         service.reload()
         service.wait(lambda: service.addresses() == [*listening, ("http", port)] and service.health == 204)
-        assert {"RELOADING=1", "READY=1"} <= set(told(systemd))
+        # The role sees by it which configuration is in force.
+        digest = sha256((service.folder / "gateway.toml").read_bytes()).hexdigest()[:12]
+        in_force = f"STATUS=Probing 1 instances by configuration {digest}"
+        service.wait(lambda: states.extend(told(systemd)) or in_force in states)
+        assert {"RELOADING=1", "READY=1"} <= set(states)
+        failed = [state for state in states if state.endswith("; the last reload failed, see the journal")]
+        assert len(failed) == 2 and digest not in "".join(failed), states
 
         answers += [service.ask("/hsm/status", bearer=BEARER)[1], service.ask("/metrics")[1]]
         # Short enough for the service to read all of it, so that its answer arrives.

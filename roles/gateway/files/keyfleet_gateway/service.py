@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,19 @@ class Ready:
     origins: dict[str, str]
     token: bytes | None
     context: ssl.SSLContext | None
+    digest: str = ""  # SHA-256 of the file
+
+    @property
+    def status(self) -> str:
+        """For systemd: by its end the role sees which configuration is in force."""
+        return f"STATUS=Probing {len(self.config.instances)} instances by configuration {self.digest[:12]}"
 
 
 def prepare(path: str) -> Ready:
     """Read the configuration and what it names. Asks no HSM, and writes nothing. Raises :class:`ConfigError`."""
     config = read_config(path)
     context = context_of(config.https, path_of) if config.https else None
-    return Ready(config, origins.read(config), _bearer_token(config), context)
+    return Ready(config, origins.read(config), _bearer_token(config), context, sha256(Path(path).read_bytes()).hexdigest())
 
 
 def _bearer_token(config: Config) -> bytes | None:
@@ -98,7 +105,7 @@ class Service:
         listeners = Listeners(runner.server)
         try:
             await self._take(self.ready, listeners)
-            notify("READY=1", f"STATUS=Probing {len(self.known.board.entries)} instances")
+            notify("READY=1", self.ready.status)
             alive = asyncio.create_task(self._alive())
             while not stopping.is_set():
                 waiting: set[asyncio.Task[Any]] = {asyncio.create_task(event.wait()) for event in (stopping, reloads)}
@@ -153,15 +160,17 @@ class Service:
     async def _reload(self, listeners: Listeners) -> None:
         """A configuration that is wrong changes nothing, and neither does one whose addresses cannot be had."""
         reloading()
+        problems: list[str] = []
         try:
             await self._take(await asyncio.to_thread(prepare, self.path), listeners)
             log(NOTICE, "reloaded", instances=len(self.known.board.entries))
         except ConfigError as error:
-            for problem in error.problems:
-                log(ERROR, f"not reloaded: {problem}")
+            problems = error.problems
         except (KeyfleetError, OSError) as error:
-            log(ERROR, f"not reloaded: {error}")
-        notify("READY=1")
+            problems = [str(error)]
+        for problem in problems:
+            log(ERROR, f"not reloaded: {problem}")
+        notify("READY=1", f"{self.ready.status}; the last reload failed, see the journal" if problems else self.ready.status)
 
     async def _end_tasks(self) -> None:
         """A probe that is under way comes to its end: a SoftHSM2 whose login is cut off may lose its token."""

@@ -11,7 +11,7 @@
 #   add     gives the agent of sshd the keys of its token
 #   offer   has sshd read its part of the configuration, and prints reload, where its process has not read it with the agent at hand
 #   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
-#   settle  once the service is seen to use the keys that it is given, notes that it uses no other
+#   settle  once the service is seen to use the keys that it is given, notes that it uses no other. Prints something where it is not seen
 #   forget  takes the copy of the PIN away
 #
 # A PIN that was refused is not tried again, for no service that has it from the same file: the token's flags tell, and the files halt do
@@ -238,7 +238,10 @@ settle() {
       note "$(given)"
     else
       tries=$((tries + 1))
-      [ "$tries" -lt "${1:-50}" ] || break
+      [ "$tries" -lt "${1:-50}" ] || {
+        [ -n "$1" ] || echo "is not seen to use"
+        break
+      }
       sleep 0.2
     fi
   done

@@ -90,9 +90,8 @@ def test_a_unit_is_in_force_after_the_run_that_follows(scene: Scene) -> None:
 
 
 def test_a_health_service_that_is_not_declared_any_more_goes_and_comes_back(scene: Scene) -> None:
-    left = "systemctl list-units --state=active --plain --no-legend 'keyfleet-gateway*'"
-    for folder in ("/etc/systemd/system", "/run -maxdepth 2"):
-        left += f"; sudo find {folder} -name 'keyfleet-gateway*'"
+    found = [f"sudo find {folder} -name 'keyfleet-gateway*'" for folder in ("/etc/systemd/system", "/run -maxdepth 2")]
+    left = "; ".join(["systemctl list-units --state=active --plain --no-legend 'keyfleet-gateway*'", *found])
     assert "/run/credentials/keyfleet-gateway.service" in scene.ssh(GATEWAY, left).stdout
     play(scene, "gateway.yml", gateway_health=False)
     assert scene.ssh(GATEWAY, left).stdout == ""

@@ -268,11 +268,11 @@ def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host) -> Non
 
     # One that never showed its certificate may be checked at a wrong address.
     assert look(good=False, helps=True) == ["reload"]
-    for _ in range(2):
+    for _turn in range(2):
         assert look(good=True, helps=True) == []
         assert look(good=False, helps=True) == ["reload", "restart"]
     assert look(good=True, helps=False) == []
-    assert [look(good=False, helps=False) for _ in range(2)] == [["reload", "restart"], ["reload"]]
+    assert [look(good=False, helps=False) for _turn in range(2)] == [["reload", "restart"], ["reload"]]
     # Its configuration is being edited: it would not come back, with all that it serves.
     (host.home / "broken").touch()
     assert look(good=True, helps=True) == []
@@ -362,7 +362,7 @@ def test_the_watch_has_sshd_read_what_it_has_not(shell: Shell) -> None:
     shell.write("host", whole=False)
     assert shell.host.run("watch", "shell").returncode == 0 and shell.reloads == 0
     shell.write("host")
-    for _ in range(2):
+    for _turn in range(2):
         told = shell.host.run("watch", "shell")
         assert told.returncode == 0 and shell.reloads == 1, told.stderr
     assert shell.settled() == ["host"]

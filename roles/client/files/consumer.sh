@@ -42,10 +42,10 @@ die() {
   exit 1
 }
 
-# The labels and flags of the tokens, a line each, without a login.
+# The slots, labels and flags of the tokens, a line each, without a login.
 tokens() {
   seen=$(timeout 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
-  printf '%s\n' "$seen" | sed -n 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
+  printf '%s\n' "$seen" | sed -n -e 's/^Slot [0-9]* (\(0x[0-9a-f]*\)).*/slot \1/p' -e 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
 }
 
 # flags: those of the token. Fails where it is not there.
@@ -89,10 +89,10 @@ may_log_in() {
 
 # slot: the one that has the token. pkcs11-tool itself would take the first token whose label begins so.
 slot() {
-  seen=$(timeout 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
-  printf '%s\n' "$seen" | awk -v want="$TOKEN" '
-    /^Slot / { slot = $3; gsub(/[():]/, "", slot) }
-    /^ *token label *: / { sub(/^ *token label *: /, ""); if ($0 == want) { print slot; found++ } }
+  listed=$(tokens) || return 1
+  printf '%s\n' "$listed" | awk -v want="$TOKEN" '
+    /^slot / { slot = substr($0, 6) }
+    /^label / && substr($0, 7) == want { print slot; found++ }
     END { exit found != 1 }'
 }
 

@@ -9,30 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ansible.template
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
+import role_values
 from keyfleet_gateway.config import parse_config
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "gateway"
 DECLARED = [{"name": "primary", "model": "softhsm2", "tokens": [{"label": "payments", "pin_file": "/etc/keyfleet/pin"}]}]
 
 
-def trusted(value: Any) -> Any:
-    """Texts as Ansible has them of its own files. Before ansible-core 2.19 every text is a template."""
-    if isinstance(value, dict):
-        return {name: trusted(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [trusted(entry) for entry in value]
-    trust = getattr(ansible.template, "trust_as_template", str)
-    return trust(value) if isinstance(value, str) else value
-
-
 def rendered(template: str, **given: object) -> Any:
-    own = [yaml.safe_load((ROLE / folder / "main.yml").read_text()) for folder in ("defaults", "vars")]
-    variables = {**own[0], **own[1], "gateway_instances": DECLARED, **given}
-    return ansible.template.Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(template))
+    return role_values.rendered("gateway", template, {"gateway_instances": DECLARED, **given})
 
 
 @pytest.fixture

@@ -9,16 +9,12 @@ The expressions are those of vars/main.yml. What renders files, or asks the cont
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
-import ansible.template
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
+from role_values import rendered
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 UNITS, FOLDER, MARKS = "/etc/systemd/system", "/etc/keyfleet-gateway", "/run/keyfleet"
 RUNS = {"load": "loaded", "active": "active", "enabled": "enabled"}
 SEEN = {**RUNS, "stale": False}
@@ -30,7 +26,7 @@ FILES = {path: f"file root:root 0644 digest of {path}" for path in WANTED} | {
     FOLDER: "directory root:root 0755",
     **dict.fromkeys((f"{MARKS}/keyfleet-gateway.pending", f"{MARKS}/keyfleet-gateway.reload"), "absent"),
 }
-LOOK = {
+LOOK: dict[str, Any] = {
     "files": FILES,
     "units": {"keyfleet-hsm@one": SEEN, "keyfleet-front@one": SEEN, "keyfleet-gateway": RUNS, "keyfleet-gateway-registry.timer": RUNS},
     "packages": dict.fromkeys(("p11-kit", "haproxy", "openssl"), "install 1 amd64"),
@@ -51,37 +47,19 @@ GATEWAY = {
     "gateway_health_without_file": [],
 }
 OFF = [path for path in WANTED if path not in HEALTH_UNITS and not path.endswith(".toml")]
-WITHOUT_HEALTH = {
+WITHOUT_HEALTH: dict[str, Any] = {
     "gateway_health": False,
     "gateway_wanted": {path: f"digest of {path}" for path in OFF},
     "gateway_look": {**LOOK, "files": {**FILES, **dict.fromkeys(HEALTH_UNITS, "absent")}, "health": None},
 }
 
 
-def trusted(value: Any) -> Any:
-    """Texts as Ansible has them of its own files. Before ansible-core 2.19 every text is a template."""
-    if isinstance(value, dict):
-        return {name: trusted(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [trusted(entry) for entry in value]
-    trust = getattr(ansible.template, "trust_as_template", str)
-    return trust(value) if isinstance(value, str) else value
-
-
-@functools.cache
-def variables(role: str) -> dict[str, Any]:
-    found = [yaml.safe_load((ROLES / role / folder / "main.yml").read_text()) for folder in ("defaults", "vars")]
-    merged: dict[str, Any] = trusted({**found[0], **found[1]})
-    return merged
-
-
 def say(role: str, name: str, given: dict[str, Any]) -> Any:
-    templar = ansible.template.Templar(loader=DataLoader(), variables={**variables(role), **trusted(given)})
-    return templar.template(trusted(f"{{{{ {name} }}}}"))
+    return rendered(role, f"{{{{ {name} }}}}", given)
 
 
 def looked(files: dict[str, str] | None = None, units: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"gateway_look": {**LOOK, "files": {**FILES, **(files or {})}, "units": {**LOOK["units"], **(units or {})}}}  # type: ignore[dict-item]
+    return {"gateway_look": {**LOOK, "files": {**FILES, **(files or {})}, "units": {**LOOK["units"], **(units or {})}}}
 
 
 def test_a_gateway_with_everything_in_force_is_left_alone() -> None:
@@ -116,7 +94,7 @@ def test_a_gateway_with_something_that_is_not_in_force(found: dict[str, Any], ch
 
 @pytest.mark.parametrize("left", HEALTH_UNITS)
 def test_a_health_service_that_is_not_declared_any_more(left: str) -> None:
-    look = {**WITHOUT_HEALTH["gateway_look"], "files": {**WITHOUT_HEALTH["gateway_look"]["files"], left: FILES[left]}}  # type: ignore[index,dict-item]
+    look = {**WITHOUT_HEALTH["gateway_look"], "files": {**WITHOUT_HEALTH["gateway_look"]["files"], left: FILES[left]}}
     given = {**GATEWAY, **WITHOUT_HEALTH, "gateway_look": look}
     assert say("gateway", "gateway_open_as_declared", given) is False
     assert say("gateway", "gateway_health_left", given) == [left]

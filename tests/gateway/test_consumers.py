@@ -35,6 +35,20 @@ import sqlite3
 found = sqlite3.connect("/var/lib/keyfleet/registry.db").execute("SELECT state FROM virtual_key WHERE label = 'web'")
 print(",".join(sorted({state for state, in found})))
 """
+# Half a request before the reloads, and the rest after them.
+HALF_A_REQUEST = """
+import socket, ssl, subprocess
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with socket.create_connection(("127.0.0.1", 443), timeout=50) as plain, context.wrap_socket(plain) as made:
+    made.sendall(b"GET / HTTP/1.1\\r\\nHost: web.test\\r\\n")
+    for _turn in range(2):
+        print(subprocess.run(["systemctl", "reload", "nginx"], check=False).returncode)
+    made.sendall(b"Connection: close\\r\\n\\r\\n")
+    print(made.makefile("rb").readline().decode())
+"""
+READS = "/run/keyfleet-consumers/web/reads"
+SCRIPT = "/usr/local/lib/keyfleet/consumer"
 PIN_FILE = "/etc/keyfleet/pins/of-consumers"
 
 
@@ -86,8 +100,11 @@ def handshakes(scene: Scene) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
             scene.ssh(host, "sudo systemctl stop keyfleet-test-connect", sure=False)
 
 
-def main_process(scene: Scene, host: str) -> str:
-    return scene.ssh(host, "systemctl show --property=MainPID nginx").stdout
+def start(scene: Scene, host: str) -> str:
+    """Which start of nginx it is. A reload puts another process in its place, and systemd knows it for the same service."""
+    told = dict(line.split("=", 1) for line in scene.ssh(host, "systemctl show nginx").stdout.splitlines() if "=" in line)
+    assert told["ActiveState"] == "active" and told["MainPID"] == scene.ssh(host, "cat /run/nginx.pid").stdout.strip(), told
+    return told["InvocationID"]
 
 
 def in_vain(scene: Scene, host: str) -> int:
@@ -177,7 +194,7 @@ def test_sshd_that_was_started_before_its_agent_offers_the_key_when_the_agent_ha
         assert "ssh has not read its configuration" in served.ssh(host, "sudo journalctl -o cat -u keyfleet-watch-shell").stdout
 
 
-# The second loss of nginx, after the one before: a reload opens the key anew once, and then it takes a restart.
+# The second loss of nginx, after the one before. A restart would be another start.
 def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     def good(host: str) -> bool:
         last = [row for row in rows(host) if row["at"] > restarted][-20:]
@@ -186,12 +203,14 @@ def test_both_go_on_when_the_gateway_was_restarted(served: Scene) -> None:
     with handshakes(served) as rows:
         for host in SERVERS:
             wait("the loop runs", lambda name: len(rows(name)) > 10, host)
+        before = {host: start(served, host) for host in SERVERS}
         # Connections of all clients end with it.
         served.ssh(GATEWAYS[0], "sudo systemctl restart keyfleet-hsm@many")
         restarted = time.time()
         for host in SERVERS:
             wait("twenty good ones in a row", good, host)
             wait("ssh", lambda name: log_in_by_ssh(served, name).returncode == 0, host)
+            assert start(served, host) == before[host]
     again = {host: served.ssh(host, "sudo journalctl -o cat -u keyfleet-watch-web -u keyfleet-watch-shell").stdout for host in SERVERS}
     assert all("keyfleet-agent-shell cannot use its key" in text for text in again.values()), again
 
@@ -214,7 +233,7 @@ def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_tha
     with handshakes(served) as rows:
         for host in SERVERS:
             wait("the loop runs", lambda name: len(rows(name)) > 10, host)
-        before = {host: main_process(served, host) for host in SERVERS}
+        before = {host: start(served, host) for host in SERVERS}
         run = served.play(PLAY, "--limit", f"{GATEWAYS[0]},{first}", generation=2)
         assert run.code == 0, run.failures()
         run, state = end_the_first(served, f"{first}:{last}")
@@ -239,7 +258,29 @@ def test_no_handshake_fails_in_a_rotation_and_the_old_key_ends_with_the_last_tha
     for host in SERVERS:
         assert [row for row in found[host] if "error" in row] == []
         assert {row["certificate"] for row in found[host]} == {certificate(served, "web"), new}
-        assert main_process(served, host) == before[host]
+        assert start(served, host) == before[host]
+
+
+@pytest.mark.parametrize("host", SERVERS)
+def test_a_client_is_served_to_its_end_while_nginx_is_reloaded_twice(served: Scene, host: str) -> None:
+    before = start(served, host)
+    assert served.python(host, HALF_A_REQUEST).split() == ["0", "0", "HTTP/1.1", "200", "OK"]
+    wait("the process before ends", lambda name: served.ssh(name, "ls /run/nginx.pid.oldbin", sure=False).returncode, host)
+    assert start(served, host) == before
+    assert "still serves clients" in served.ssh(host, "sudo journalctl -o cat -u nginx -n 50").stdout
+    # Nothing of it is left for the next.
+    assert served.ssh(host, "sudo systemctl reload nginx", sure=False).returncode == 0 and start(served, host) == before
+
+
+@pytest.mark.parametrize("host", SERVERS)
+def test_a_reload_that_was_cut_off_is_made_good_by_the_next(served: Scene, host: str) -> None:
+    served.ssh(host, f"sudo sh -c 'mv {READS} {READS}.given && kill -USR2 $(cat /run/nginx.pid)'")
+    wait("two of them", lambda name: served.ssh(name, "cat /run/nginx.pid /run/nginx.pid.oldbin", sure=False).returncode == 0, host)
+    assert served.ssh(host, f"sudo {SCRIPT} due web").stdout == "reload\n"
+    run = served.play(PLAY, "--limit", f"{GATEWAYS[0]},{host}", generation=2)
+    assert run.code == 0, run.failures()
+    assert served.ssh(host, "ls /run/nginx.pid.oldbin", sure=False).returncode
+    assert start(served, host) and served.ssh(host, f"sudo {SCRIPT} due web").stdout == ""
 
 
 @pytest.mark.parametrize("host", SERVERS)

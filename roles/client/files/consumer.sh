@@ -8,6 +8,7 @@
 #   due     prints restart or reload where the service has not opened its key since its files, or the file with its PIN, changed
 #   guard   before the service opens its key: looks at the token, then makes the copy of the PIN and proves it, once. A third argument,
 #           reload, says that the process stays as it is
+#   reopen  puts another nginx in the place of the one that runs, which opens the key anew
 #   add     gives the agent of sshd the keys of its token
 #   offer   has sshd read its part of the configuration, and prints reload, where its process has not read it with the agent at hand
 #   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
@@ -297,6 +298,61 @@ $known}"
   [ "$1" = reload ] || made_of >"$run/made_of"
 }
 
+# process FILE: the one that nginx wrote there, as long as it is nginx.
+process() {
+  number=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$number/comm" 2>/dev/null)" = nginx ] && echo "$number"
+}
+
+# gone PROCESS: whether it ends within ten seconds. One that ended and that nobody asked for its end has no command line any more.
+gone() {
+  tries=0
+  while [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$1/cmdline")" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || return 1
+    sleep 0.1
+  done
+}
+
+# reopen: nginx's own change of its program (nginx.org/en/docs/control.html). The new process gets the sockets, so that no connection is
+# refused or cut, and opens the key as one that was just started. At a HUP the first process opens it, by a connection to the HSM that it
+# may have lost, and OpenSSL's engine finds no key there that was made later: nginx says that in its log alone, and systemd nothing.
+reopen() {
+  # Until it is done, the files are not read: a run that comes after one that was cut off reloads again.
+  mv -f "$run/reads" "$run/reads.given"
+  nginx -t -q || die "nginx refuses its configuration or its keys, and goes on with what it has"
+  file=$(systemctl show --property=PIDFile --value "$HELD_BY")
+  if [ -z "$file" ]; then
+    # A unit whose process may not be followed by another.
+    kill -HUP "$(systemctl show --property=MainPID --value "$HELD_BY")"
+  else
+    old=$(process "$file") || die "$file names no process of nginx: it is not reloaded"
+    # Of a change that was cut off, or its clients are still there.
+    if before=$(process "$file.oldbin") && kill -QUIT "$before" && ! gone "$before"; then
+      say "the nginx before ($before) still serves clients: this one reads its files anew, and may not find a key younger than itself"
+      kill -HUP "$old"
+    else
+      follow
+    fi
+  fi
+  mv -f "$run/reads.given" "$run/reads"
+}
+
+# follow: another nginx after the one that $file names.
+follow() {
+  kill -USR2 "$old"
+  tries=0
+  # While the new one opens its keys, only the other file is there.
+  until new=$(process "$file") && [ "$new" != "$old" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 50 ] || { [ -e "$file.oldbin" ] && [ "$tries" -lt 600 ]; } ||
+      die "no other nginx was started, and this one goes on with what it has: its log says why"
+    sleep 0.1
+  done
+  kill -QUIT "$old"
+  # systemd takes the new one for the service's process when the old one ends, which may have to wait for its clients.
+  gone "$old" || say "the nginx before ($old) still serves clients, and ends with the last of them"
+}
+
 add() {
   tries=0
   until [ -S "$SOCKET" ]; do
@@ -386,9 +442,9 @@ look() {
   }
   say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
   if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
-    # It goes on with what it has until the new processes are there. Where it has opened the key anew before, its first process has lost
-    # that connection, too, and cannot open it for others. One restart: a second would not help what the first did not.
-    # All that it serves goes with it, so only where it would come back.
+    # It goes on with what it has until the new processes are there. Where no other nginx could take its place, its first process may have
+    # lost its own connection, too. One restart: a second would not help what the first did not. All that it serves goes with it, so only
+    # where it would come back.
     if systemctl reload "$HELD_BY" && ! recovered && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
       if flags >/dev/null && nginx -t -q 2>"$run/said"; then
         : >"$run/restarted"
@@ -417,7 +473,7 @@ watch() {
 }
 
 case $action in
-  due | guard | add | offer | watch | settle) "$action" "${3:-}" ;;
+  due | guard | reopen | add | offer | watch | settle) "$action" "${3:-}" ;;
   forget) rm -f "$run/pin" "$run/pin.before" "$run/environment" ;;
   *) die "unknown: $action" ;;
 esac

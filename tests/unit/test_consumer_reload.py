@@ -1,0 +1,154 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A reload of nginx puts another process in its place. tests/gateway has the real one: here a script plays its signals and files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from consumer_host import Host
+
+# A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients.
+NGINX = """#!/bin/sh
+case "$*" in *-t*) test ! -e {home}/broken; exit ;; esac
+file={home}/nginx.pid
+follow() {{
+  [ ! -e {home}/stuck ] || return
+  mv $file $file.oldbin
+  # A shell has what it starts so ignore QUIT.
+  env --default-signal=QUIT {home}/programs/nginx &
+}}
+end() {{
+  while [ -e {home}/clients ]; do sleep 0.05; done
+  rm -f $file.oldbin
+  exit
+}}
+trap follow USR2
+trap end QUIT
+trap 'echo $$ >>{home}/hup' HUP
+echo $$ >$file
+while :; do sleep 0.05; done
+"""
+
+
+def eventually(seen: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+class Web:
+    """A host whose nginx runs."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.home = host, host.home
+        self.file, self.old = self.home / "nginx.pid", self.home / "nginx.pid.oldbin"
+        self.reads = self.home / "run/keyfleet-consumers/web/reads"
+        # A tenth of what it waits.
+        host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
+        host.program("nginx", NGINX.format(home=self.home))
+        host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+        (self.home / "process").write_text(f"{self.file}\n")
+        self.reads.parent.mkdir(parents=True)
+        self.started = subprocess.Popen([str(self.home / "programs/nginx")], start_new_session=True)
+        eventually(lambda: self.process == self.started.pid)
+
+    @property
+    def process(self) -> int:
+        return int(self.file.read_text() or 0) if self.file.exists() else 0
+
+    @property
+    def hup(self) -> list[int]:
+        log = self.home / "hup"
+        return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+    def reload(self) -> subprocess.CompletedProcess[str]:
+        self.reads.write_text("as the guard leaves it")
+        return self.host.run("reopen", "web")
+
+
+def runs(process: int) -> bool:
+    # One that ended and that nobody asked for its end has no command line any more.
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with tempfile.TemporaryDirectory(prefix="kf") as folder:
+        made = Web(Host.made(Path(folder)))
+        try:
+            yield made
+        finally:
+            os.killpg(made.started.pid, signal.SIGKILL)
+            made.started.wait()
+
+
+def test_another_process_takes_the_place_of_the_one_before(web: Web) -> None:
+    before = web.process
+    done = web.reload()
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert web.process not in (0, before) and runs(web.process) and not runs(before)
+    assert web.reads.exists() and not web.old.exists() and web.hup == []
+
+
+@pytest.mark.parametrize(("fault", "said"), [("broken", "refuses its configuration or its keys"), ("stuck", "no other nginx was started")])
+def test_a_reload_that_does_not_succeed_fails_and_is_due_again(web: Web, fault: str, said: str) -> None:
+    before = web.process
+    (web.home / fault).touch()
+    done = web.reload()
+    assert done.returncode == 1 and said in done.stderr and "goes on with what it has" in done.stderr
+    assert web.process == before and runs(before) and not web.reads.exists()
+
+
+def test_one_that_still_serves_clients_is_not_cut_off(web: Web) -> None:
+    before = web.process
+    (web.home / "clients").touch()
+    first, new = web.reload(), web.process
+    assert first.returncode == 0 and f"({before}) still serves clients, and ends with the last of them" in first.stderr
+    again = web.reload()
+    assert again.returncode == 0 and "may not find a key younger than itself" in again.stderr
+    assert web.process == new and runs(before) and runs(new)
+    eventually(lambda: web.hup == [new])
+    (web.home / "clients").unlink()
+    eventually(lambda: not web.old.exists())
+    assert web.reload().returncode == 0 and web.process != new and web.hup == [new]
+
+
+def test_a_change_that_was_cut_off_is_ended_first(web: Web) -> None:
+    before = web.process
+    os.kill(before, signal.SIGUSR2)
+    eventually(lambda: web.process not in (0, before))
+    between = web.process
+    assert runs(before)
+    assert web.reload().returncode == 0 and web.hup == []
+    assert not runs(before) and not runs(between) and runs(web.process)
+
+
+def test_a_unit_that_follows_no_file_gets_the_signal_of_a_reload(web: Web) -> None:
+    before = web.process
+    show = f"#!/bin/sh\ncase $* in *MainPID*) echo {before} ;; *PIDFile*) echo ;; esac\n"
+    web.host.program("systemctl", show)
+    assert web.reload().returncode == 0 and web.process == before
+    eventually(lambda: web.hup == [before])
+
+
+def test_a_number_of_another_program_gets_no_signal(web: Web) -> None:
+    web.file.write_text(f"{os.getpid()}\n")
+    done = web.reload()
+    assert done.returncode == 1 and "names no process of nginx" in done.stderr
+    web.file.write_text(f"{web.started.pid}\n")
+    web.old.write_text(f"{os.getpid()}\n")
+    assert web.reload().returncode == 0 and web.process != web.started.pid

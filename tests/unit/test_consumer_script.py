@@ -152,6 +152,25 @@ def test_a_refusal_counts_when_the_token_is_not_seen_after_it(host: Host) -> Non
     assert host.run("guard", "bao").returncode == 1 and host.note("bao.halt").exists() and host.logins == 1
 
 
+@pytest.mark.parametrize(
+    ("says", "halts"),
+    [
+        ("41800005:PKCS#11 module:ERR_CKR_error:General Error", False),
+        ("418000A0:PKCS#11 module:ERR_CKR_error:PIN incorrect", True),
+        ("could not load key ?pin-source=file:/run/pin; the certificate is incorrect", False),
+    ],
+)
+def test_a_key_that_cannot_be_opened_after_a_good_login_is_tried_again(host: Host, says: str, halts: bool) -> None:
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    host.program("openssl", f"#!/bin/sh\ntest -e {host.home}/up && echo public || {{ echo '{says}' >&2; exit 1; }}\n")
+    refused = host.run("guard", "web", "reload")
+    assert refused.returncode == 1 and says in refused.stderr and host.logins == 1
+    assert host.note("web.halt").exists() is halts and (host.home / "run/keyfleet-consumers/web/waiting").exists() is not halts
+    (host.home / "up").touch()
+    again = host.run("guard", "web", "reload")
+    assert again.returncode == halts and host.logins == 1 + (not halts), again.stderr
+
+
 @pytest.mark.parametrize("kind", ["openbao", "sshd", "openssl"])
 def test_an_empty_file_is_no_pin(host: Host, kind: str) -> None:
     host.has(kind, "any", service="any")

@@ -20,7 +20,7 @@
 # The file uses has the URIs of all keys that the service may use: before it opens another one that is noted, and what it used before goes
 # from there when it was seen to use the other. Who deactivates a key asks there first.
 set -eu
-action=$1 name=$2
+action=$1 name=$2 proven=''
 folder=/etc/keyfleet-consumers/$name
 run=/run/keyfleet-consumers/$name
 halt=/var/lib/keyfleet-consumers/$name.halt
@@ -97,12 +97,13 @@ slot() {
     END { exit found != 1 }'
 }
 
-# refused: whether pkcs11-tool says that the token did not take the PIN. Any other failure of C_Login is none of the PIN.
+# refused: whether pkcs11-tool, or OpenSSL, says that the token did not take the PIN.
 refused() {
-  grep -q 'C_Login failed: rv = CKR_PIN_' "$run/said" 2>/dev/null
+  grep -qiE 'C_Login failed: rv = CKR_PIN_|PIN (is )?incorrect' "$run/said" 2>/dev/null
 }
 
-# failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
+# failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain, and after a login that was good
+# a moment ago neither: a gateway that is just starting fails so.
 failed() {
   [ ! -s "$run/said" ] || tail -n 5 "$run/said" >&2
   # What runs goes on with the PIN that it has.
@@ -113,6 +114,9 @@ failed() {
   if refused; then
     whose >"$halt"
     die "$1"
+  elif [ -n "$proven" ]; then
+    : >"$waiting"
+    die "$1; its PIN was good a moment ago, so it is tried again"
   elif flags >/dev/null; then
     : >"$halt"
     die "$1"
@@ -141,10 +145,11 @@ prove_pin() {
     die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
   }
   PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
-    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && return
+    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && proven=yes && return
   status=$?
   if grep -q 'C_FindObjects' "$run/said"; then
-    return 0 # after a good login
+    proven=yes # by a good login before
+    return
   elif [ "$status" = 1 ] && ! grep -q 'C_Login failed' "$run/said"; then
     tail -n 5 "$run/said" >&2
     : >"$waiting"
@@ -354,6 +359,7 @@ follow() {
 }
 
 add() {
+  proven=yes # by the guard
   tries=0
   until [ -S "$SOCKET" ]; do
     tries=$((tries + 1))

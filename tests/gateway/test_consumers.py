@@ -102,7 +102,14 @@ def handshakes(scene: Scene) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
 
 def start(scene: Scene, host: str) -> str:
     """Which start of nginx it is. A reload puts another process in its place, and systemd knows it for the same service."""
-    told = dict(line.split("=", 1) for line in scene.ssh(host, "systemctl show nginx").stdout.splitlines() if "=" in line)
+    told: dict[str, str] = {}
+
+    def reloaded(name: str) -> bool:
+        lines = scene.ssh(name, "systemctl show nginx").stdout.splitlines()
+        told.update(line.split("=", 1) for line in lines if "=" in line)
+        return told["ActiveState"] != "reloading"
+
+    wait("the process before has ended", reloaded, host)
     assert told["ActiveState"] == "active" and told["MainPID"] == scene.ssh(host, "cat /run/nginx.pid").stdout.strip(), told
     return told["InvocationID"]
 

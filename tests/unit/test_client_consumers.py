@@ -12,6 +12,7 @@ import subprocess
 from typing import Any
 
 import pytest
+import role_values
 from ansible_collections.keyfleet.hsm.plugins.filter.consumer_leavings import consumer_leavings
 from consumer_files import planned, rendered
 
@@ -31,7 +32,7 @@ ALL = (WEB, SHELL, MAIL, BAO)
 # What is made for each beside settings, keys and the notes of its state.
 MADE = {
     "web": [
-        *("openssl.cnf", "tls.conf", "tls.pem", "b.conf", "b.pem", "/etc/nginx/modules-enabled/60-keyfleet-consumer.conf"),
+        *("openssl.cnf", "tls.conf", "tls.pem", "b.conf", "b.pem", "nginx", "/etc/nginx/modules-enabled/60-keyfleet-consumer.conf"),
         *(f"{UNITS}/nginx.service.d/keyfleet-consumer.conf", f"{UNITS}/keyfleet-watch-web.service"),
     ],
     "shell": [
@@ -61,13 +62,43 @@ def test_a_shell_reads_what_was_declared(consumer: dict[str, Any]) -> None:
     assert said == [*wanted, consumer["keys_line"]]
 
 
+OF_DEBIAN = """# /usr/lib/systemd/system/nginx.service
+[Service]
+Type=forking
+PIDFile=/run/nginx.pid
+ExecStart=/usr/sbin/nginx -g 'daemon on; master_process on;'
+"""
+OURS = "[Service]\nExecStart=\nExecStart=@/usr/sbin/nginx /etc/keyfleet-consumers/web/nginx -g 'daemon on; master_process on;'\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "follows"),
+    [
+        ("", True),
+        (OF_DEBIAN, True),
+        (OF_DEBIAN + OURS, True),
+        (OF_DEBIAN.replace(" -g 'daemon on; master_process on;'", ""), True),
+        (OF_DEBIAN.replace("forking", "notify"), False),
+        (OF_DEBIAN.replace("PIDFile", "#PIDFile"), False),
+        (OF_DEBIAN + "[Service]\nExecStart=\nExecStart=/opt/nginx/sbin/nginx\n", False),
+        (OF_DEBIAN.replace("-g 'daemon", "-c /etc/other.conf -g 'daemon"), False),
+    ],
+)
+def test_another_nginx_takes_the_place_of_one_whose_unit_allows_it(unit: str, follows: bool) -> None:
+    looks = [{"item": {"kind": "sshd"}, "stdout": "Type=notify"}, {"item": {"kind": "nginx"}, "stdout": unit}]
+    assert role_values.rendered("client", "{{ client_consumer_nginx_follows }}", {"client_consumer_units": {"results": looks}}) is follows
+
+
 def test_the_way_to_the_key_is_in_the_units_and_no_pin_is_anywhere() -> None:
     web, shell, _mail, bao = planned(*ALL)
-    lines = rendered("service.conf", web).splitlines()
+    lines = rendered("service.conf", web, client_consumer_nginx_follows=True).splitlines()
     # The guard proves the PIN before nginx opens the key, and empty lines take what the package's unit says.
     guard = "+/usr/local/lib/keyfleet/consumer guard web"
     assert [line.partition("=")[2] for line in lines if line.startswith("ExecStartPre=")][:2] == ["", guard]
     assert [line.partition("=")[2] for line in lines if line.startswith("ExecReload=")][:2] == ["", f"{guard} reload"]
+    started = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+    assert started == ["", "@/usr/sbin/nginx /etc/keyfleet-consumers/web/nginx -g 'daemon on; master_process on;'"]
+    assert "ExecStart=" not in rendered("service.conf", web, client_consumer_nginx_follows=False)
     assert "Environment=OPENSSL_CONF=/etc/keyfleet-consumers/web/openssl.cnf" in lines
     agent = rendered("agent.service", shell)
     assert "ExecStart=/usr/bin/ssh-agent -D -a /run/keyfleet-agent-shell/agent.sock -P /usr/lib/p11-kit-client.so\n" in agent

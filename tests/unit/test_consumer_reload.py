@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from consumer_host import Host
+from consumer_host import SCRIPT, Host
 
 # A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients.
 NGINX = """#!/bin/sh
@@ -25,7 +25,7 @@ follow() {{
   [ ! -e {home}/stuck ] || return
   mv $file $file.oldbin
   # A shell has what it starts so ignore QUIT.
-  env --default-signal=QUIT {home}/programs/nginx &
+  env --default-signal=QUIT $0 &
 }}
 end() {{
   while [ -e {home}/clients ]; do sleep 0.05; done
@@ -58,9 +58,14 @@ class Web:
         host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
         host.program("nginx", NGINX.format(home=self.home))
         host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+        self.name = self.home / "etc/keyfleet-consumers/web/nginx"
+        self.name.symlink_to(self.home / "programs/nginx")
         (self.home / "process").write_text(f"{self.file}\n")
         self.reads.parent.mkdir(parents=True)
-        self.started = subprocess.Popen([str(self.home / "programs/nginx")], start_new_session=True)
+        self.start(self.name)
+
+    def start(self, program: Path) -> None:
+        self.started = subprocess.Popen([str(program)], start_new_session=True)
         eventually(lambda: self.process == self.started.pid)
 
     @property
@@ -135,6 +140,36 @@ def test_a_change_that_was_cut_off_is_ended_first(web: Web) -> None:
     assert runs(before)
     assert web.reload().returncode == 0 and web.hup == []
     assert not runs(before) and not runs(between) and runs(web.process)
+
+
+def test_one_that_was_started_by_another_name_would_hand_on_its_connections(web: Web) -> None:
+    os.killpg(web.started.pid, signal.SIGKILL)
+    web.started.wait()
+    web.start(web.home / "programs/nginx")
+    before = web.process
+    done = web.reload()
+    assert done.returncode == 0 and "nginx was not started by" in done.stderr and web.process == before
+    eventually(lambda: web.hup == [before])
+
+
+def test_connections_are_not_handed_on_and_the_sockets_are(tmp_path: Path) -> None:
+    name = tmp_path / "nginx"
+    name.write_text((SCRIPT.parent / "nginx.sh").read_text().replace("/usr/sbin/nginx", "/bin/sh"))
+    name.chmod(0o755)
+    handed = [os.dup(0) for _turn in range(300)]
+    kept = sorted({handed[3], handed[290]})
+    for each in handed:
+        os.set_inheritable(each, True)
+    try:
+        # As nginx does it: its variable names the sockets, and the first argument is the name by which it was started.
+        command = [str(name), "-c", 'echo "$0 $1"; ls /proc/$$/fd', str(name), "more"]
+        given = {"NGINX": f"{kept[0]};{kept[1]};", "PATH": os.environ["PATH"]}
+        done = subprocess.run(command, env=given, close_fds=False, capture_output=True, text=True, check=True)
+    finally:
+        for each in handed:
+            os.close(each)
+    assert done.stdout.splitlines()[0] == f"{name} more"
+    assert {int(line) for line in done.stdout.splitlines()[1:]} - {0, 1, 2} == set(kept)
 
 
 def test_a_unit_that_follows_no_file_gets_the_signal_of_a_reload(web: Web) -> None:

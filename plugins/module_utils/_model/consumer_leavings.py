@@ -120,6 +120,8 @@ def _own_files(kind: str, way: str, seal_pin: str) -> Iterator[str]:
     yield from _TOLD
     if way:
         yield "openssl.cnf"
+    if kind == "nginx":
+        yield "nginx"
     if kind == "sshd":
         yield from ("askpass", "host.pub")
     if seal_pin:

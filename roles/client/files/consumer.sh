@@ -321,6 +321,7 @@ gone() {
 # reopen: nginx's own change of its program (nginx.org/en/docs/control.html). The new process gets the sockets, so that no connection is
 # refused or cut, and opens the key as one that was just started. At a HUP the first process opens it, by a connection to the HSM that it
 # may have lost, and OpenSSL's engine finds no key there that was made later: nginx says that in its log alone, and systemd nothing.
+# It has to have been started by the role's name, which closes the connections of the one before.
 reopen() {
   # Until it is done, the files are not read: a run that comes after one that was cut off reloads again.
   mv -f "$run/reads" "$run/reads.given"
@@ -329,8 +330,11 @@ reopen() {
   if [ -z "$file" ]; then
     # A unit whose process may not be followed by another.
     kill -HUP "$(systemctl show --property=MainPID --value "$HELD_BY")"
+  elif old=$(process "$file") && ! grep -qF "$folder/nginx" "/proc/$old/cmdline"; then
+    say "nginx was not started by $folder/nginx: it reads its files anew, and may not find a key younger than itself"
+    kill -HUP "$old"
   else
-    old=$(process "$file") || die "$file names no process of nginx: it is not reloaded"
+    [ -n "$old" ] || die "$file names no process of nginx: it is not reloaded"
     # Of a change that was cut off, or its clients are still there.
     if before=$(process "$file.oldbin") && kill -QUIT "$before" && ! gone "$before"; then
       say "the nginx before ($before) still serves clients: this one reads its files anew, and may not find a key younger than itself"

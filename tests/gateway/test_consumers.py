@@ -105,8 +105,9 @@ def start(scene: Scene, host: str) -> str:
     told: dict[str, str] = {}
 
     def reloaded(name: str) -> bool:
-        lines = scene.ssh(name, "systemctl show nginx").stdout.splitlines()
-        told.update(line.split("=", 1) for line in lines if "=" in line)
+        for line in scene.ssh(name, "systemctl show nginx").stdout.splitlines():
+            what, _sign, value = line.partition("=")
+            told[what] = value
         return told["ActiveState"] != "reloading"
 
     wait("the process before has ended", reloaded, host)

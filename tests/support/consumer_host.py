@@ -18,7 +18,7 @@ from consumer_files import planned, rendered
 from hsm_fixture import PIN, SO_PIN, Hsm, calls
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/client/files/consumer.sh"
-FOLDERS = ("/etc/keyfleet-consumers", "/run/keyfleet-", "/var/lib/keyfleet-consumers", "/etc/ssh")
+FOLDERS = ("/etc/keyfleet-consumers", "/run/keyfleet-", "/var/lib/keyfleet-consumers", "/etc/ssh", "/usr/sbin")
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >>{home}/systemctl
 case $1 in show) cat {home}/process ;; esac
@@ -41,6 +41,7 @@ class Host:
     def made(cls, home: Path) -> Host:
         for folder in ("tokens", "programs", *(f"{place[1:]}/x" for place in FOLDERS)):
             (home / folder).mkdir(parents=True)
+        (home / "usr/sbin/nginx").symlink_to(home / "programs/nginx")
         (home / "softhsm2.conf").write_text(f"directories.tokendir = {home}/tokens\nlog.level = ERROR\n")
         hsm = Hsm(home)
         hsm.softhsm_util("--init-token", "--free", "--label", "payments", "--so-pin", SO_PIN, "--pin", PIN)
@@ -70,20 +71,22 @@ class Host:
         os.utime(path, ns=(later, later))
         return str(path)
 
-    def has(self, kind: str, name: str, **more: Any) -> None:
+    def has(self, kind: str, name: str, way: str = "engine", **more: Any) -> None:
         environment = {**self.hsm.environment, **more.pop("environment", {})}
         given = {"name": name, "kind": kind, "library": self.hsm.library, "environment": environment, "token": "payments"}
-        [one] = planned({**given, "pin_file": f"{self.home}/pin", "keys": [{"label": "host"}], **more})
+        [one] = planned({**given, "pin_file": f"{self.home}/pin", "keys": [{"label": "host"}], **more}, way=way)
         folder = self.home / one["folder"][1:]
         folder.mkdir(parents=True)
         for file in ("settings", "keys", *(["askpass"] if kind == "sshd" else [])):
             (folder / file).write_text(self.here(rendered(file, one)))
             (folder / file).chmod(0o755)
 
-    def run(self, action: str, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, action: str, name: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.home}/programs:{os.environ['PATH']}"
         command = [str(self.home / "programs/consumer"), action, name, *more]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PATH": path}, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env={**os.environ, "PATH": path, **variables}, check=False
+        )
 
     @property
     def logins(self) -> int:

@@ -79,6 +79,8 @@ OURS = "[Service]\nExecStart=\nExecStart=@/usr/sbin/nginx /etc/keyfleet-consumer
         (OF_DEBIAN + OURS, True),
         (OF_DEBIAN.replace(" -g 'daemon on; master_process on;'", ""), True),
         (OF_DEBIAN.replace("forking", "notify"), False),
+        (OF_DEBIAN + "[Service]\nType=notify\n", False),
+        (OF_DEBIAN + "[Service]\nExecStart=\nExecStart=@/usr/sbin/nginx mine\n", False),
         (OF_DEBIAN.replace("PIDFile", "#PIDFile"), False),
         (OF_DEBIAN + "[Service]\nExecStart=\nExecStart=/opt/nginx/sbin/nginx\n", False),
         (OF_DEBIAN.replace("-g 'daemon", "-c /etc/other.conf -g 'daemon"), False),

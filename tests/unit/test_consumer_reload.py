@@ -17,15 +17,17 @@ from pathlib import Path
 import pytest
 from consumer_host import SCRIPT, Host
 
-# A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients.
+# A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients. It takes one USR2 at a time.
 NGINX = """#!/bin/sh
 case "$*" in *-t*) test ! -e {home}/broken; exit ;; esac
-file={home}/nginx.pid
+file={home}/nginx.pid child=
+while [ -e $file.oldbin ] && [ -e {home}/hangs ]; do sleep 0.05; done
 follow() {{
-  [ ! -e {home}/stuck ] || return
+  [ ! -e {home}/stuck ] && [ -z "$child" ] || return
   mv $file $file.oldbin
   # A shell has what it starts so ignore QUIT.
   env --default-signal=QUIT $0 &
+  child=$!
 }}
 end() {{
   while [ -e {home}/clients ]; do sleep 0.05; done
@@ -36,7 +38,18 @@ trap follow USR2
 trap end QUIT
 trap 'echo $$ >>{home}/hup' HUP
 echo $$ >$file
-while :; do sleep 0.05; done
+while :; do
+  sleep 0.05
+  if [ -n "$child" ] && ! kill -0 $child 2>/dev/null; then
+    mv $file.oldbin $file
+    child=
+  fi
+done
+"""
+# A second passes whenever it is asked.
+DATE = """#!/bin/sh
+echo >>{home}/seconds
+wc -l <{home}/seconds
 """
 
 
@@ -56,6 +69,7 @@ class Web:
         self.reads = self.home / "run/keyfleet-consumers/web/reads"
         # A tenth of what it waits.
         host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
+        host.program("date", DATE.format(home=self.home))
         host.program("nginx", NGINX.format(home=self.home))
         host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
         self.name = self.home / "etc/keyfleet-consumers/web/nginx"
@@ -78,16 +92,21 @@ class Web:
         return [int(line) for line in log.read_text().split()] if log.exists() else []
 
     def reload(self) -> subprocess.CompletedProcess[str]:
-        self.reads.write_text("as the guard leaves it")
+        self.reads.unlink(missing_ok=True)
+        self.reads.with_name("reads.given").write_text("as the guard leaves it")
         return self.host.run("reopen", "web")
 
 
-def runs(process: int) -> bool:
-    # One that ended and that nobody asked for its end has no command line any more.
+def cmdline(process: int) -> bytes:
     try:
-        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+        return Path(f"/proc/{process}/cmdline").read_bytes()
     except FileNotFoundError:
-        return False
+        return b""
+
+
+def runs(process: int) -> bool:
+    """One that ended and that nobody asked for its end has no command line any more."""
+    return bool(cmdline(process))
 
 
 @pytest.fixture
@@ -125,11 +144,48 @@ def test_one_that_still_serves_clients_is_not_cut_off(web: Web) -> None:
     assert first.returncode == 0 and f"({before}) still serves clients, and ends with the last of them" in first.stderr
     again = web.reload()
     assert again.returncode == 0 and "may not find a key younger than itself" in again.stderr
+    # What it may not have found is still owed.
+    assert not web.reads.exists()
     assert web.process == new and runs(before) and runs(new)
     eventually(lambda: web.hup == [new])
     (web.home / "clients").unlink()
     eventually(lambda: not web.old.exists())
-    assert web.reload().returncode == 0 and web.process != new and web.hup == [new]
+    assert web.reload().returncode == 0 and web.process != new and web.hup == [new] and web.reads.exists()
+
+
+def test_one_that_hangs_is_ended_and_the_next_reload_succeeds(web: Web) -> None:
+    before = web.process
+    (web.home / "hangs").touch()
+    done = web.reload()
+    assert done.returncode == 1 and "has not opened its keys in time" in done.stderr and "no other nginx was started" in done.stderr
+    assert web.process == before and not web.reads.exists()
+    (web.home / "hangs").unlink()
+    assert web.reload().returncode == 0 and web.process not in (0, before)
+
+
+def test_one_that_hangs_since_a_run_was_cut_off_is_ended_first(web: Web) -> None:
+    before = web.process
+    children = Path(f"/proc/{before}/task/{before}/children")
+    (web.home / "hangs").touch()
+    os.kill(before, signal.SIGUSR2)
+
+    def hanging() -> list[int]:
+        return [each for each in map(int, children.read_text().split()) if b"keyfleet-consumers" in cmdline(each)]
+
+    eventually(lambda: web.old.exists() and bool(hanging()))
+    [first] = hanging()
+    # nginx -t makes an empty one.
+    web.file.touch()
+    done = web.reload()
+    # So does the next one, which is ended as well.
+    assert done.returncode == 1 and f"nginx {first} has not opened its keys in time" in done.stderr, done.stderr
+    assert web.process == before and not runs(first)
+
+
+def test_an_old_number_that_is_the_running_one_ends_nothing(web: Web) -> None:
+    before = web.process
+    web.old.write_text(f"{before}\n")
+    assert web.reload().returncode == 0 and web.process not in (0, before) and runs(web.process)
 
 
 def test_a_change_that_was_cut_off_is_ended_first(web: Web) -> None:
@@ -174,8 +230,11 @@ def test_connections_are_not_handed_on_and_the_sockets_are(tmp_path: Path) -> No
 
 def test_a_unit_that_follows_no_file_gets_the_signal_of_a_reload(web: Web) -> None:
     before = web.process
-    show = f"#!/bin/sh\ncase $* in *MainPID*) echo {before} ;; *PIDFile*) echo ;; esac\n"
-    web.host.program("systemctl", show)
+    show = "#!/bin/sh\ncase $* in *MainPID*) echo {} ;; *PIDFile*) echo ;; esac\n"
+    web.host.program("systemctl", show.format(0))
+    done = web.reload()
+    assert done.returncode == 1 and "has no process" in done.stderr
+    web.host.program("systemctl", show.format(before))
     assert web.reload().returncode == 0 and web.process == before
     eventually(lambda: web.hup == [before])
 

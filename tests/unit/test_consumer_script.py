@@ -152,6 +152,9 @@ def test_a_refusal_counts_when_the_token_is_not_seen_after_it(host: Host) -> Non
     assert host.run("guard", "bao").returncode == 1 and host.note("bao.halt").exists() and host.logins == 1
 
 
+OPENS = "#!/bin/sh\ncase $1 in x509) exit ;; esac\ntest -e {home}/up && echo public || {{ {fails}; exit 1; }}\n"
+
+
 @pytest.mark.parametrize(
     ("says", "halts"),
     [
@@ -160,15 +163,62 @@ def test_a_refusal_counts_when_the_token_is_not_seen_after_it(host: Host) -> Non
         ("could not load key ?pin-source=file:/run/pin; the certificate is incorrect", False),
     ],
 )
-def test_a_key_that_cannot_be_opened_after_a_good_login_is_tried_again(host: Host, says: str, halts: bool) -> None:
+@pytest.mark.parametrize("reload", [[], ["reload"]])
+def test_a_key_that_cannot_be_opened_after_a_good_login_is_tried_again(host: Host, says: str, halts: bool, reload: list[str]) -> None:
     host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
-    host.program("openssl", f"#!/bin/sh\ntest -e {host.home}/up && echo public || {{ echo '{says}' >&2; exit 1; }}\n")
-    refused = host.run("guard", "web", "reload")
+    host.has("openbao", "bao")
+    host.program("openssl", OPENS.format(home=host.home, fails=f"echo '{says}' >&2"))
+    refused = host.run("guard", "web", *reload)
     assert refused.returncode == 1 and says in refused.stderr and host.logins == 1
-    assert host.note("web.halt").exists() is halts and (host.home / "run/keyfleet-consumers/web/waiting").exists() is not halts
+    assert host.note("web.halt").exists() is halts
+    # What runs is looked at by its handshakes: who stops it later means it.
+    assert (host.home / "run/keyfleet-consumers/web/waiting").exists() is (not halts and not reload)
     (host.home / "up").touch()
-    again = host.run("guard", "web", "reload")
+    again = host.run("guard", "web", *reload)
     assert again.returncode == halts and host.logins == 1 + (not halts), again.stderr
+    # No other service tries it in this one's way.
+    assert host.run("guard", "bao").returncode == 0
+
+
+def test_a_key_that_never_opens_is_not_tried_for_ever(host: Host) -> None:
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    host.program("openssl", OPENS.format(home=host.home, fails="echo 'General Error' >&2"))
+    for turn in range(1, 6):
+        assert host.run("guard", "web").returncode == 1 and host.logins == turn and not host.note("web.halt").exists()
+    assert "is not tried again" in host.run("guard", "web").stderr and host.note("web.halt").exists() and host.logins == 6
+    assert host.run("guard", "web").returncode == 1 and host.logins == 6
+    # Written anew, and good: it has all of its tries again.
+    host.pin(PIN)
+    (host.home / "up").touch()
+    assert host.run("guard", "web").returncode == 0 and not (host.home / "run/keyfleet-consumers/web/tries").exists()
+
+
+def test_a_pin_that_openssl_gives_in_another_form_is_given_once(host: Host) -> None:
+    """pkcs11-provider does not say that it was refused. The token does."""
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    other = f"pkcs11-tool --module {host.hsm.library} --token-label payments --login --pin {WRONG} --list-objects >/dev/null 2>&1"
+    host.program("openssl", OPENS.format(home=host.home, fails=other))
+    refused = host.run("guard", "web")
+    assert refused.returncode == 1 and "is not tried again" in refused.stderr and host.note("web.halt").exists() and host.logins == 2
+    host.hsm.tool("--list-objects")
+    assert host.run("guard", "web").returncode == 1 and host.logins == 2
+
+
+def test_a_pin_longer_than_the_provider_reads_is_not_tried(host: Host) -> None:
+    for way, tried in (("provider", 0), ("engine", 1)):
+        host.has("nginx", way, way=way, keys=[{"label": "host", "certificate": "/srv/a"}])
+        host.pin("7" * 32)
+        refused = host.run("guard", way)
+        assert refused.returncode == 1 and ("more than 31 characters" in refused.stderr) is not bool(tried) and host.logins == tried
+
+
+@pytest.mark.parametrize(("result", "waits"), [("success", False), ("exit-code", True)])
+def test_what_somebody_stopped_is_not_started_by_its_watch(host: Host, result: str, waits: bool) -> None:
+    host.has("openssl", "mail", service="mail")
+    waiting = host.home / "run/keyfleet-consumers/mail/waiting"
+    waiting.parent.mkdir(parents=True)
+    waiting.touch()
+    assert host.run("forget", "mail", SERVICE_RESULT=result).returncode == 0 and waiting.exists() is waits
 
 
 @pytest.mark.parametrize("kind", ["openbao", "sshd", "openssl"])
@@ -195,19 +245,21 @@ def test_a_key_that_was_written_and_not_opened_is_not_the_one_in_use(host: Host)
         assert re.findall("object=([a-z]+)", host.note("own.uses").read_text()) == noted
 
 
-def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host, refused: bool) -> None:
     # Doubles: handshakes are good while there is the file tls. The watch ends after its first look.
-    host.program("openssl", f"#!/bin/sh\ntest -e {host.home}/tls\n")
+    host.program("openssl", f"#!/bin/sh\ncase $1 in s_client) test -e {host.home}/tls ;; esac\n")
     host.program("sleep", "#!/bin/sh\nexit 1\n")
     host.program("nginx", f"#!/bin/sh\necho broken >&2\ntest ! -e {host.home}/broken\n")
     host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
     (host.home / "run/keyfleet-consumers/web").mkdir(parents=True)
-    tls, restart = host.home / "tls", SYSTEMCTL.replace("esac", "restart) touch {home}/tls ;; esac")
+    systemctl = SYSTEMCTL.replace("esac", "reload) exit 1 ;; esac") if refused else SYSTEMCTL
+    tls, restart = host.home / "tls", systemctl.replace("esac", "restart) touch {home}/tls ;; esac")
 
     def look(*, good: bool, helps: bool) -> list[str]:
         tls.touch() if good else tls.unlink(missing_ok=True)
         (host.home / "systemctl").write_text("")
-        host.program("systemctl", (restart if helps else SYSTEMCTL).format(home=host.home))
+        host.program("systemctl", (restart if helps else systemctl).format(home=host.home))
         assert host.run("watch", "web").returncode == 0
         return re.findall(r"^(reload|restart) nginx", (host.home / "systemctl").read_text(), re.MULTILINE)
 

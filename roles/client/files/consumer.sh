@@ -20,7 +20,7 @@
 # The file uses has the URIs of all keys that the service may use: before it opens another one that is noted, and what it used before goes
 # from there when it was seen to use the other. Who deactivates a key asks there first.
 set -eu
-action=$1 name=$2 proven=''
+action=$1 name=$2 proven='' runs=''
 folder=/etc/keyfleet-consumers/$name
 run=/run/keyfleet-consumers/$name
 halt=/var/lib/keyfleet-consumers/$name.halt
@@ -102,27 +102,47 @@ refused() {
   grep -qiE 'C_Login failed: rv = CKR_PIN_|PIN (is )?incorrect' "$run/said" 2>/dev/null
 }
 
-# failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain, and after a login that was good
-# a moment ago neither: a gateway that is just starting fails so.
+# absent: the token was not there for a process that was to start. What runs is looked at by its handshakes.
+absent() {
+  [ -n "$runs" ] || : >"$waiting"
+}
+
+# failed WHAT: a failure with the token at hand may be due to the PIN. Without it, nothing was tried in vain.
 failed() {
   [ ! -s "$run/said" ] || tail -n 5 "$run/said" >&2
+  mkdir -p "${halt%/*}"
+  [ -z "$proven" ] || failed_later "$1"
   # What runs goes on with the PIN that it has.
   if [ -e "$run/pin.before" ]; then
     mv -f "$run/pin.before" "$run/pin"
   fi
-  mkdir -p "${halt%/*}"
   if refused; then
     whose >"$halt"
     die "$1"
-  elif [ -n "$proven" ]; then
-    : >"$waiting"
-    die "$1; its PIN was good a moment ago, so it is tried again"
   elif flags >/dev/null; then
     : >"$halt"
     die "$1"
   fi
-  : >"$waiting"
+  absent
   die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
+}
+
+# failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, a few times: a
+# token that does not tell may have been given the PIN in another form. That is no business of other services.
+failed_later() {
+  rm -f "$run/pin.before"
+  now=$(flags) || now=''
+  tries=$(cat "$run/tries" 2>/dev/null || echo 0)
+  case $now in
+    *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) tries=9 ;;
+  esac
+  if refused || [ "$tries" -ge 5 ]; then
+    : >"$halt"
+    die "$1. Its PIN was good for pkcs11-tool a moment ago, and is not tried again: run the role, or write $PIN_FILE anew"
+  fi
+  echo $((tries + 1)) >"$run/tries"
+  absent
+  die "$1; its PIN was good a moment ago"
 }
 
 # Without the newline at its end, which OpenSSL's engine takes for a part of the PIN.
@@ -133,6 +153,9 @@ read_pin() {
   pin=${pin%.}
   pin=${pin%"$newline"}
   [ -n "$pin" ] || die "$PIN_FILE is empty: nothing was tried"
+  # pkcs11-provider 1.0 reads no more, and tries that.
+  [ "$WAY" != provider ] || [ "${#pin}" -lt 32 ] ||
+    die "the PIN in $PIN_FILE has more than 31 characters, of which OpenSSL's provider would try the first: nothing was tried. Change it to a shorter one"
 }
 
 # One login, before the service or OpenSSL makes its own: each would try a wrong PIN at every start, and OpenSSL's provider does not say that
@@ -141,7 +164,7 @@ prove_pin() {
   # What an earlier guard left there is older than what the service has.
   rm -f "$run/pin.before"
   at=$(slot) || {
-    : >"$waiting"
+    absent
     die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
   }
   PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
@@ -152,7 +175,7 @@ prove_pin() {
     return
   elif [ "$status" = 1 ] && ! grep -q 'C_Login failed' "$run/said"; then
     tail -n 5 "$run/said" >&2
-    : >"$waiting"
+    absent
     die "token '$TOKEN' cannot be opened, and no PIN was tried"
   fi
   failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
@@ -282,12 +305,12 @@ due() {
 }
 
 guard() {
+  [ "$1" != reload ] || runs=yes
   install -d -m 0755 "${run%/*}" "$run"
   found=$(flags) || {
-    : >"$waiting"
+    absent
     die "token '$TOKEN' is not to be seen in $LIBRARY: is the gateway, or the HSM, up?"
   }
-  rm -f "$waiting"
   # ssh-add hands the PIN to every token of the library.
   [ "$KIND" != sshd ] || [ "$(tokens | grep -c '^label ')" = 1 ] || die "$LIBRARY shows several tokens, and ssh-add would try the PIN on each"
   may_log_in || exit 1
@@ -298,14 +321,22 @@ $known}"
   prove_pin
   copy_pin
   [ -z "$WAY" ] || prove
-  rm -f "$halt" "$run/pin.before"
-  reads | sha256sum >"$run/reads"
-  [ "$1" = reload ] || made_of >"$run/made_of"
+  rm -f "$halt" "$waiting" "$run/pin.before"
+  [ "$KIND" = sshd ] || rm -f "$run/tries"
+  if [ -n "$runs" ]; then
+    # Until another nginx is there, the files are not read: a run that comes after one that was cut off reloads again.
+    rm -f "$run/reads"
+    reads | sha256sum >"$run/reads.given"
+  else
+    reads | sha256sum >"$run/reads"
+    made_of >"$run/made_of"
+  fi
 }
 
-# process FILE: the one that nginx wrote there, as long as it is nginx.
+# process FILE: the first process of nginx whose number is there.
 process() {
-  number=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$number/comm" 2>/dev/null)" = nginx ] && echo "$number"
+  number=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$number/comm" 2>/dev/null)" = nginx ] &&
+    ! grep -qE '^nginx: (worker|cache)' "/proc/$number/cmdline" && echo "$number"
 }
 
 # gone PROCESS: whether it ends within ten seconds. One that ended and that nobody asked for its end has no command line any more.
@@ -323,38 +354,53 @@ gone() {
 # may have lost, and OpenSSL's engine finds no key there that was made later: nginx says that in its log alone, and systemd nothing.
 # It has to have been started by the role's name, which closes the connections of the one before.
 reopen() {
-  # Until it is done, the files are not read: a run that comes after one that was cut off reloads again.
-  mv -f "$run/reads" "$run/reads.given"
-  nginx -t -q || die "nginx refuses its configuration or its keys, and goes on with what it has"
   file=$(systemctl show --property=PIDFile --value "$HELD_BY")
   if [ -z "$file" ]; then
     # A unit whose process may not be followed by another.
-    kill -HUP "$(systemctl show --property=MainPID --value "$HELD_BY")"
-  elif old=$(process "$file") && ! grep -qF "$folder/nginx" "/proc/$old/cmdline"; then
-    say "nginx was not started by $folder/nginx: it reads its files anew, and may not find a key younger than itself"
+    old=$(systemctl show --property=MainPID --value "$HELD_BY")
+    [ "${old:-0}" -gt 0 ] || die "$HELD_BY has no process: it is not reloaded"
+    test_nginx
     kill -HUP "$old"
   else
-    [ -n "$old" ] || die "$file names no process of nginx: it is not reloaded"
-    # Of a change that was cut off, or its clients are still there.
-    if before=$(process "$file.oldbin") && kill -QUIT "$before" && ! gone "$before"; then
-      say "the nginx before ($before) still serves clients: this one reads its files anew, and may not find a key younger than itself"
+    # One that hangs, of a change that was cut off.
+    if ! process "$file" >/dev/null && before=$(process "$file.oldbin"); then
+      end_followers "$before"
+    fi
+    test_nginx
+    old=$(process "$file") || die "$file names no process of nginx: it is not reloaded"
+    if ! grep -qF "$folder/nginx" "/proc/$old/cmdline"; then
+      say "nginx was not started by $folder/nginx: it reads its files anew, and may not find a key younger than itself"
       kill -HUP "$old"
+    elif before=$(process "$file.oldbin") && [ "$before" != "$old" ] && kill -QUIT "$before" && ! gone "$before"; then
+      # Of a change that was cut off, or its clients are still there.
+      say "the nginx before ($before) still serves clients: this one reads its files anew, and may not find a key younger than itself." \
+        "Reload it when they are gone"
+      kill -HUP "$old"
+      # Still to be done.
+      return
     else
+      process "$file.oldbin" >/dev/null || rm -f "$file.oldbin"
       follow
     fi
   fi
   mv -f "$run/reads.given" "$run/reads"
 }
 
+test_nginx() {
+  timeout 30 /usr/sbin/nginx -t -q || die "nginx refuses its configuration or its keys, and goes on with what it has"
+}
+
 # follow: another nginx after the one that $file names.
 follow() {
   kill -USR2 "$old"
-  tries=0
+  deadline=$(($(date +%s) + 45)) tries=0
   # While the new one opens its keys, only the other file is there.
   until new=$(process "$file") && [ "$new" != "$old" ]; do
     tries=$((tries + 1))
-    [ "$tries" -lt 50 ] || { [ -e "$file.oldbin" ] && [ "$tries" -lt 600 ]; } ||
+    if [ "$(date +%s)" -ge "$deadline" ] || { [ "$tries" -ge 50 ] && [ ! -e "$file.oldbin" ]; }; then
+      end_followers "$old"
       die "no other nginx was started, and this one goes on with what it has: its log says why"
+    fi
     sleep 0.1
   done
   kill -QUIT "$old"
@@ -362,8 +408,24 @@ follow() {
   gone "$old" || say "the nginx before ($old) still serves clients, and ends with the last of them"
 }
 
+# end_followers PROCESS: those that it started in its place. It takes no signal for another before they are gone, and then has its file again.
+end_followers() {
+  started=$(cat "/proc/$1/task/$1/children" 2>/dev/null) || started=''
+  for each in $started; do
+    if grep -qF "$folder/nginx" "/proc/$each/cmdline" 2>/dev/null && ! grep -qE '^nginx: (worker|cache)' "/proc/$each/cmdline"; then
+      say "nginx $each has not opened its keys in time: it is ended"
+      kill -TERM "$each" 2>/dev/null && gone "$each" || kill -KILL "$each" 2>/dev/null || true
+    fi
+  done
+  tries=0
+  while [ -e "$file.oldbin" ] && [ "$tries" -lt 50 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+}
+
 add() {
-  proven=yes # by the guard
+  proven=yes # by the guard, before a process that starts
   tries=0
   until [ -S "$SOCKET" ]; do
     tries=$((tries + 1))
@@ -375,7 +437,7 @@ add() {
     rm -f "$run/pin" "$run/said"
     failed "the agent has not got the keys of token '$TOKEN'"
   }
-  rm -f "$run/pin"
+  rm -f "$run/pin" "$run/tries"
 }
 
 # works: whether the service uses its key.
@@ -455,13 +517,13 @@ look() {
     # It goes on with what it has until the new processes are there. Where no other nginx could take its place, its first process may have
     # lost its own connection, too. One restart: a second would not help what the first did not. All that it serves goes with it, so only
     # where it would come back.
-    if systemctl reload "$HELD_BY" && ! recovered && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
-      if flags >/dev/null && nginx -t -q 2>"$run/said"; then
+    if { ! systemctl reload "$HELD_BY" || ! recovered; } && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
+      # As its start does.
+      if "$0" guard "$name" reload && (test_nginx); then
         : >"$run/restarted"
         say "a reload did not help: it is restarted"
         systemctl restart "$HELD_BY" || true
       else
-        tail -n 5 "$run/said" >&2
         say "a reload did not help, and it is not restarted, since it would not come back"
       fi
     fi
@@ -484,6 +546,10 @@ watch() {
 
 case $action in
   due | guard | reopen | add | offer | watch | settle) "$action" "${3:-}" ;;
-  forget) rm -f "$run/pin" "$run/pin.before" "$run/environment" ;;
+  forget)
+    rm -f "$run/pin" "$run/pin.before" "$run/environment"
+    # Somebody stopped it.
+    [ "${SERVICE_RESULT-}" != success ] || rm -f "$waiting"
+    ;;
   *) die "unknown: $action" ;;
 esac

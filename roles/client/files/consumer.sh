@@ -127,16 +127,16 @@ failed() {
   die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
 }
 
-# failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, a few times: a
-# token that does not tell may have been given the PIN in another form. That is no business of other services.
+# failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, as long as
+# the token does not tell that it was given the PIN in another form. One that never tells is not asked for ever. Other services go on.
 failed_later() {
   rm -f "$run/pin.before"
   now=$(flags) || now=''
   tries=$(cat "$run/tries" 2>/dev/null || echo 0)
   case $now in
-    *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) tries=9 ;;
+    *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) tries=20 ;;
   esac
-  if refused || [ "$tries" -ge 5 ]; then
+  if refused || [ "$tries" -ge 20 ]; then
     : >"$halt"
     die "$1. Its PIN was good for pkcs11-tool a moment ago, and is not tried again: run the role, or write $PIN_FILE anew"
   fi
@@ -485,6 +485,18 @@ recovered() {
   done
 }
 
+# reloaded: whether a reload helps. It fails while the gateway is starting.
+reloaded() {
+  for wait in 1 4 ''; do
+    if systemctl reload "$HELD_BY"; then
+      recovered
+      return
+    fi
+    [ -z "$wait" ] || sleep "$wait"
+  done
+  return 1
+}
+
 # One look of the watch, which sets the pause until the next.
 look() {
   if systemctl is-active --quiet "$HELD_BY"; then
@@ -517,7 +529,7 @@ look() {
     # It goes on with what it has until the new processes are there. Where no other nginx could take its place, its first process may have
     # lost its own connection, too. One restart: a second would not help what the first did not. All that it serves goes with it, so only
     # where it would come back.
-    if { ! systemctl reload "$HELD_BY" || ! recovered; } && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
+    if ! reloaded && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
       # As its start does.
       if "$0" guard "$name" reload && (test_nginx); then
         : >"$run/restarted"

@@ -79,7 +79,8 @@ class Web:
         self.start(self.name)
 
     def start(self, program: Path) -> None:
-        self.started = subprocess.Popen([str(program)], start_new_session=True)
+        # What runs in the background may ignore QUIT, and so would a shell that it starts.
+        self.started = subprocess.Popen(["env", "--default-signal=QUIT", str(program)], start_new_session=True)
         eventually(lambda: self.process == self.started.pid)
 
     @property

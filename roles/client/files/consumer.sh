@@ -72,19 +72,28 @@ halted() {
   return 1
 }
 
+# flagged FLAGS: whether the token reports a wrong PIN since the last good login.
+flagged() {
+  case $1 in
+    *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) return 0 ;;
+  esac
+  return 1
+}
+
 # may_log_in: whether a PIN may be tried. Says why not.
 may_log_in() {
   case $found in
-    *'user PIN locked'*) say "the user PIN of token '$TOKEN' is locked: nothing was tried" ;;
-    *'final user PIN try'* | *'user PIN count low'*)
-      say "a wrong PIN was tried on token '$TOKEN' since the last good login: nothing was tried. Find out which PIN is right" ;;
-    *)
-      if halted; then
-        say "the key could not be opened with the PIN in $PIN_FILE, and it is not tried again: run the role, or write that file anew"
-      else
-        return 0
-      fi ;;
+    *'user PIN locked'*)
+      say "the user PIN of token '$TOKEN' is locked: nothing was tried"
+      return 1 ;;
   esac
+  if flagged "$found"; then
+    say "a wrong PIN was tried on token '$TOKEN' since the last good login: nothing was tried. Find out which PIN is right"
+  elif halted; then
+    say "the key could not be opened with the PIN in $PIN_FILE, and it is not tried again: run the role, or write that file anew"
+  else
+    return 0
+  fi
   return 1
 }
 
@@ -127,16 +136,12 @@ failed() {
   die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
 }
 
-# failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, as long as
-# the token does not tell that it was given the PIN in another form. One that never tells is not asked for ever. Other services go on.
+# failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, unless
+# the token's flags report a wrong PIN: it was given in another form. For a token that has no such flags there is a limit. Other services go on.
 failed_later() {
   rm -f "$run/pin.before"
-  now=$(flags) || now=''
   tries=$(cat "$run/tries" 2>/dev/null || echo 0)
-  case $now in
-    *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) tries=20 ;;
-  esac
-  if refused || [ "$tries" -ge 20 ]; then
+  if refused || flagged "$(flags)" || [ "$tries" -ge 20 ]; then
     : >"$halt"
     die "$1. Its PIN was good for pkcs11-tool a moment ago, and is not tried again: run the role, or write $PIN_FILE anew"
   fi
@@ -333,13 +338,17 @@ $known}"
   fi
 }
 
-# process FILE: the first process of nginx whose number is there.
-process() {
-  number=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$number/comm" 2>/dev/null)" = nginx ] &&
-    ! grep -qE '^nginx: (worker|cache)' "/proc/$number/cmdline" && echo "$number"
+# first PROCESS: whether it is a first process of nginx.
+first() {
+  [ "$(cat "/proc/$1/comm" 2>/dev/null)" = nginx ] && ! grep -qE '^nginx: (worker|cache)' "/proc/$1/cmdline"
 }
 
-# gone PROCESS: whether it ends within ten seconds. One that ended and that nobody asked for its end has no command line any more.
+# process FILE: the first process of nginx whose number is there.
+process() {
+  number=$(cat "$1" 2>/dev/null) && first "$number" && echo "$number"
+}
+
+# gone PROCESS: whether it ends within ten seconds. A zombie has an empty command line.
 gone() {
   tries=0
   while [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$1/cmdline")" ]; do
@@ -412,7 +421,7 @@ follow() {
 end_followers() {
   started=$(cat "/proc/$1/task/$1/children" 2>/dev/null) || started=''
   for each in $started; do
-    if grep -qF "$folder/nginx" "/proc/$each/cmdline" 2>/dev/null && ! grep -qE '^nginx: (worker|cache)' "/proc/$each/cmdline"; then
+    if first "$each" && grep -qF "$folder/nginx" "/proc/$each/cmdline" 2>/dev/null; then
       say "nginx $each has not opened its keys in time: it is ended"
       kill -TERM "$each" 2>/dev/null && gone "$each" || kill -KILL "$each" 2>/dev/null || true
     fi

@@ -33,7 +33,7 @@ def _collections_root() -> Path:
 
 
 def _start_of_python() -> Path:
-    """What Ansible sends to this machine is packed and compiled once, as on the test hosts, and not in every run and task."""
+    """What Ansible sends to this machine is packed, compiled and imported once, as on the test hosts, and not in every run and task."""
     build, fleet = CHECKOUT / ".build", CHECKOUT / "tests" / "fleet"
     folders = {"PACKED": build / "packed", "BYTECODE": build / "bytecode"}
     for name, kept in folders.items():
@@ -43,11 +43,14 @@ def _start_of_python() -> Path:
     os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules"
     # One process for a module in place of five. The tests that look for secrets have it off, since a file then holds a module's arguments.
     os.environ["ANSIBLE_PIPELINING"] = "1"
-    link = build / "start" / "sitecustomize.py"
-    link.parent.mkdir(exist_ok=True)
-    if not link.exists():
-        link.symlink_to(fleet / "host_bytecode.py")
-    return link.parent
+    start = build / "start"
+    start.mkdir(exist_ok=True)
+    code = "".join((fleet / name).read_text() for name in ("host_bytecode.py", "host_start.py"))
+    # Other processes may be starting with it.
+    fresh = start / f"{os.getpid()}.new"
+    fresh.write_text(code)
+    fresh.replace(start / "sitecustomize.py")
+    return start
 
 
 COLLECTIONS = _collections_root()

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Test hosts: hosts.sh up [--hosts N] [--debian RELEASE,...] [--offline N] | down [--images] | clean
+# Test hosts: hosts.sh up [--hosts N] [--debian RELEASE,...] [--offline N] | images [--debian RELEASE,...] | down [--images] | clean
 # KEYFLEET_HOSTS is the folder that holds what belongs to them. Hosts of another folder are other hosts.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -19,7 +19,7 @@ fi
 ((EUID == 0)) || die "Test hosts are containers with systemd as PID 1, made from scratch. That takes root: run this as root."
 find_python >/dev/null || need_packages python3-venv
 python=$(find_python) || die "No Python 3.11, 3.12 or 3.13 found. Set PYTHON to one."
-if [[ ${1:-} == up ]]; then
+if [[ ${1:-} == up || ${1:-} == images ]]; then
   need_packages podman crun netavark aardvark-dns iptables mmdebstrap fuse-overlayfs openssh-client
 fi
 

@@ -48,7 +48,7 @@ lane() {
 
 stop() {
   local pid home
-  for pid in "${!running[@]}"; do
+  for pid in ${images:-} "${!running[@]}"; do
     kill -- "-$pid" 2>/dev/null || true
   done
   wait
@@ -70,8 +70,18 @@ table() {
   printf '%-14s%9s%9s  (all that ran on this machine; the test hosts are counted here alone)\n\n' together "$SECONDS" "$(($(busy) - before))"
 }
 
+declare -A running
+trap stop EXIT
 before=$(busy)
 need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev libnss3 gnutls-bin libengine-pkcs11-openssl
+# Images of the hosts are made while Python's packages are installed. Who wants hosts says what went wrong.
+if [[ " ${stages[*]} " == *" molecule "* ]] && ((EUID == 0)); then
+  mkdir -p "$BUILD"
+  set -m
+  "$ROOT/tools/hosts.sh" images --debian bookworm,trixie </dev/null >"$BUILD/images.log" 2>&1 &
+  set +m
+  images=$!
+fi
 need_venv "$ROOT/.venv-dev" dev
 link_collection
 
@@ -82,8 +92,6 @@ rm -rf "$logs"
 mkdir -p "$logs"
 printf 'ready after %s s\n' "$SECONDS"
 
-declare -A running
-trap stop EXIT
 for number in "${!lanes[@]}"; do
   # A process group of its own, to be ended as one.
   set -m

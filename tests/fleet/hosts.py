@@ -278,6 +278,8 @@ def main() -> int:
     up.add_argument("--hosts", type=int, default=3, metavar="N")
     up.add_argument("--debian", default="bookworm", metavar="RELEASE,...")
     up.add_argument("--offline", type=int, default=0, metavar="N", help="so many more, without a way out of this machine")
+    make = commands.add_parser("images", help="what hosts are made from, and no hosts")
+    make.add_argument("--debian", default="bookworm", metavar="RELEASE,...")
     down = commands.add_parser("down", help="no hosts")
     down.add_argument("--images", action="store_true", help="the images, too")
     given = parser.parse_args()
@@ -287,6 +289,10 @@ def main() -> int:
             return 0
         if given.command == "up":
             check()
+        if given.command == "images":
+            for host in wanted(len(given.debian.split(",")), given.debian.split(","), 0):
+                images.archived(given.cache, host.release)
+            return 0
         with locked(fleet.home / "lock"):
             if given.command == "up":
                 fleet.up(wanted(given.hosts, given.debian.split(","), given.offline))

@@ -54,7 +54,7 @@ MASKED = (
 
 # Python keeps the bytecode of what it imports, but not of what it imports from an archive, as Ansible's modules come.
 # Where an administrator's own start-up code goes, Debian has a file for each Python.
-BYTECODE = Path(__file__).with_name("host_bytecode.py").read_text()
+START = "".join(Path(__file__).with_name(name).read_text() for name in ("host_bytecode.py", "host_start.py"))
 
 # systemd mounts a service's credentials in a namespace of its own. In a container / is a private mount, and they would be lost there.
 SHARED = """[Unit]
@@ -81,7 +81,7 @@ chroot "$1" systemctl --quiet mask {" ".join(MASKED)}
 printf '%s' {shlex.quote(SHARED)} >"$1/etc/systemd/system/shared-mounts.service"
 chroot "$1" systemctl --quiet enable shared-mounts.service
 for folder in "$1"/etc/python3.*; do
-  printf '%s' {shlex.quote(BYTECODE)} >"$folder/sitecustomize.py"
+  printf '%s' {shlex.quote(START)} >"$folder/sitecustomize.py"
 done
 mkdir -m 1777 "$1/var/cache/bytecode"
 """
@@ -111,14 +111,19 @@ def ensure(room: Room, cache: Path, release: str) -> str:
     image = tag(release)
     if image in stored(room):
         return image
-    archive = cache / f"{release}-{image.rpartition(':')[2]}.tar"
-    # Whoever else wants it at this time waits for it.
-    with locked(cache / f"{release}.lock"):
-        if not archive.exists():
-            build(archive, release)
+    archive = archived(cache, release)
     print(f"Importing the image of {release}", flush=True)
     room.podman("import", "--quiet", str(archive), image)
     return image
+
+
+def archived(cache: Path, release: str) -> Path:
+    """The image as a file, built where that was not done before. Whoever else wants it at this time waits for it."""
+    archive = cache / f"{release}-{tag(release).rpartition(':')[2]}.tar"
+    with locked(cache / f"{release}.lock"):
+        if not archive.exists():
+            build(archive, release)
+    return archive
 
 
 def build(archive: Path, release: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of Ansible share the modules that they have packed, and look less often whether a host is done.
+"""Runs of Ansible share the modules that they have packed, look less often whether a host is done, and collect less garbage.
 
 Ansible packs a module with the sixty files that it imports, once a run, and finds these by parsing all of them: a quarter of what a run
 costs. Its own cache of what is packed ends with the run. Here it is kept, under a hash of what goes into it.
@@ -10,6 +10,7 @@ costs. Its own cache of what is packed ends with the run. Here it is kept, under
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -34,6 +35,9 @@ def share(_callback: object, _playbook: object) -> None:
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
     # It would look a thousand times a second whether a host is done. No variable of the environment says so.
     constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
+    # Every task is a fork, whose collections would look at all that Ansible has imported, and copy it.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 CallbackModule = type(

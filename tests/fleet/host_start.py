@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""At the start of a Python that is given one of Ansible's own modules: let it run in a fork of a process that has made its imports.
+
+Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. Those of a collection start as
+they do anywhere. The first one leaves a process behind that forks for others, until none came for a while. A fork has the folder,
+environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is killed.
+"""
+
+import _imp
+import _socket
+import os
+import sys
+from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import NoReturn
+
+KEPT = f"{os.environ.get('KEYFLEET_BYTECODE', '/var/cache/bytecode')}/{os.geteuid()}-{sys.implementation.cache_tag}"
+OWN = b"\nmodule_fqn='ansible.modules."
+ARCHIVE = b"\nzip_data='"
+BEGUN = b"begun"
+IDLE = 30  # seconds
+# Python reads these at its start. Who differs in one, or sees another system, asks another process.
+READ_AT_START = ("LANG", "LC_", "LD_", "PYTHON")
+SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def given() -> bytes:
+    """The program on standard input, which is there again when Python looks for it."""
+    parts = []
+    while part := os.read(0, 1 << 20):
+        parts.append(part)
+    again = os.memfd_create("program")
+    for part in parts:
+        os.write(again, part)
+    os.lseek(again, 0, os.SEEK_SET)
+    os.dup2(again, 0)
+    os.close(again)
+    return b"".join(parts)
+
+
+def door(program: bytes) -> str:
+    """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible."""
+    version = program.partition(b'"_ansible_version": ')[2].partition(b",")[0]
+    alike: list[object] = [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
+    alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
+    alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
+    return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
+
+
+def in_kept() -> str:
+    """KEPT, short enough for the address of a socket."""
+    return f"/proc/self/fd/{os.open(KEPT, os.O_PATH | os.O_CLOEXEC)}"
+
+
+def ask(name: str) -> int | None:
+    """The exit code of the fork that ran this program. None: there was none."""
+    asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    mask, folder = os.umask(0), os.open(".", os.O_PATH)
+    os.umask(mask)
+    descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, folder))
+    try:
+        asked.connect(f"{in_kept()}/{name}")
+        told = [str(mask).encode(), *(b"=".join(pair) for pair in os.environb.items())]
+        asked.sendmsg([b"\0".join(told)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+        if asked.recv(16) != BEGUN:
+            return None
+    except OSError:
+        return None
+    # What has begun is not begun once more, however it ended.
+    return int(asked.recv(16) or b"137")
+
+
+def fork_for_others(name: str, program: bytes) -> None:
+    """Leave a process behind. It holds nothing that the caller holds: who reads its output would wait for it."""
+    if not os.path.isdir(KEPT) or os.fork():
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nothing, number)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.chdir("/")
+        fresh = f"{in_kept()}/{name}.{os.getpid()}"
+        import_all(fresh, program.partition(ARCHIVE)[2].partition(b"'")[0])
+        listen(fresh, f"{in_kept()}/{name}")
+    finally:
+        os._exit(0)
+
+
+def import_all(archive: str, content: bytes) -> None:
+    """What every module of Ansible imports, and the program around it."""
+    import base64
+    import gc
+    import importlib
+
+    with open(archive, "wb") as file:
+        file.write(base64.b64decode(content))
+    sys.path.insert(0, archive)
+    for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
+        importlib.import_module(name)
+    sys.path.remove(archive)
+    os.unlink(archive)
+    sys.meta_path.insert(0, Rest())
+    gc.collect()
+    gc.freeze()
+
+
+class Rest:
+    """What the first module did not bring is imported from the archive of the one that runs."""
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        package, _dot, _name = name.rpartition(".")
+        if not package.startswith("ansible"):
+            return None
+        return PathFinder.find_spec(name, [os.path.join(sys.path[0], *package.split("."))])
+
+
+def listen(fresh: str, path: str) -> None:
+    import select
+    import signal
+    import socket
+
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(fresh)
+    listening.listen(64)
+    os.rename(fresh, path)
+    # Nobody waits for the forks.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while select.select([listening], [], [], IDLE)[0]:
+        asked, _address = listening.accept()
+        with asked:
+            if not os.fork():
+                listening.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                run(asked)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def run(asked: "socket.socket") -> "NoReturn":
+    """As the Python that asks would."""
+    import atexit
+    import fcntl
+    import runpy
+    import signal
+    import traceback
+
+    # Who is killed sends the kernel's word for it.
+    fcntl.fcntl(asked, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(asked, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(asked, fcntl.F_SETFL, os.O_ASYNC)
+    content, [(_level, _kind, numbers)], _flags, _address = asked.recvmsg(1 << 20, _socket.CMSG_SPACE(16))
+    mask, *environment = content.split(b"\0")
+    *stdio, folder = (int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, 16, 4))
+    for number, its in enumerate(stdio):
+        os.dup2(its, number)
+        os.close(its)
+    os.fchdir(folder)
+    os.close(folder)
+    os.umask(int(mask))
+    os.environb.clear()
+    for pair in environment:
+        name, _is, value = pair.partition(b"=")
+        os.environb[name] = value
+    # Who reads a program from there has read all.
+    os.lseek(0, 0, os.SEEK_END)
+    asked.send(BEGUN)
+    code = 0
+    try:
+        runpy.run_path("/proc/self/fd/0", run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    asked.send(b"%d" % code)
+    os._exit(code)
+
+
+def start() -> None:
+    """Of a Python that reads its program from a pipe, as Ansible starts it."""
+    if len(sys.orig_argv) > 1 or os.isatty(0):
+        return
+    program = given()
+    if OWN not in program:
+        return
+    name = door(program)
+    code = ask(name)
+    if code is not None:
+        os._exit(code)
+    fork_for_others(name, program)
+
+
+# Without these three there is nothing that could be passed on.
+with suppress(OSError):
+    for descriptor in range(3):
+        os.fstat(descriptor)
+    start()

@@ -1,0 +1,203 @@
+# Copyright: (c) 2026, keyfleet.hsm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How Ansible's own modules start on test hosts and in tests: in a fork that is to them what a Python of their own would be."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLEET = Path(__file__).resolve().parents[1] / "fleet"
+LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
+# What Ansible sends, without what matters to nobody here.
+PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
+given = dict(
+module_fqn='{module}',
+params='"_ansible_version": "{version}", ',
+zip_data='{archive}',
+)
+with tempfile.TemporaryDirectory() as folder:
+    own = os.path.join(folder, "own.zip")
+    with zipfile.ZipFile(own, "w") as files:
+        for name in ("ansible/__init__.py", "ansible/module_utils/__init__.py", "ansible/module_utils/mine.py"):
+            files.writestr(name, "")
+    sys.path.insert(0, own)
+    loader = sys.modules.get("ansible.module_utils._internal._ansiballz._loader")
+    mine = importlib.import_module("ansible.module_utils.mine").__file__
+mask = os.umask(0)
+os.umask(mask)
+print(json.dumps(dict(
+    forked=loader is not None, mine=mine.startswith(own), process=os.getpid(), parent=os.getppid(), folder=os.getcwd(), mask=mask,
+    environment=dict(os.environ), rest=sys.stdin.read(), argv=sys.argv, main=sys.modules["__main__"].__dict__["__name__"],
+    child=signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
+)), flush=True)
+atexit.register(print, "the end")
+{then}
+"""
+
+
+def archive() -> str:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as files:
+        folder = Path(LOADER).parent
+        for package in (folder, *list(folder.parents)[:-1]):
+            files.writestr(f"{package}/__init__.py", "")
+        files.writestr(LOADER, "")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+ARCHIVE = archive()
+
+
+class Start:
+    """A Python that starts as those of test hosts do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.code = "".join((FLEET / name).read_text() for name in ("host_bytecode.py", "host_start.py"))
+        self.folder = folder
+        self.kept = folder / "kept" / f"{os.geteuid()}-{sys.implementation.cache_tag}"
+        self.kept.mkdir(parents=True)
+        self.write(self.code)
+
+    def write(self, code: str) -> None:
+        (self.folder / "sitecustomize.py").write_text(code)
+
+    def begin(self, then: str = "", module: str = "ansible.modules.told", version: str = "2", **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            umask=0o027,
+            env={**os.environ, "PYTHONPATH": str(self.folder), "KEYFLEET_BYTECODE": str(self.folder / "kept"), **environment},
+        )
+        assert process.stdin
+        process.stdin.write(PROGRAM.format(module=module, version=version, archive=ARCHIVE, then=then))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, then: str = "", **options: str) -> dict[str, Any]:
+        process = self.begin(then, **options)
+        out, err = process.communicate(timeout=60)
+        told, *rest = out.splitlines()
+        return {**json.loads(told), "code": process.returncode, "asked": process.pid, "rest_of_out": rest, "err": err}
+
+    def doors(self) -> list[Path]:
+        return list(self.kept.glob("*.socket"))
+
+    def opened(self, number: int = 1) -> None:
+        eventually(lambda: len(self.doors()) >= number)
+
+
+def eventually(seen: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not seen():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    return Start(tmp_path)
+
+
+def test_a_fork_is_what_the_python_that_asks_would_be(start: Start) -> None:
+    alone = start.run()
+    start.opened()
+    forked = start.run()
+    assert (alone.pop("forked"), forked.pop("forked")) == (False, True)
+    assert alone.pop("process") == alone.pop("asked") and forked.pop("process") != forked.pop("asked")
+    assert alone.pop("parent") == os.getpid() != forked.pop("parent")
+    assert alone["environment"].pop("LC_CTYPE", "") == forked["environment"].pop("LC_CTYPE", "")
+    # A file of Python's own names the program.
+    assert (alone.pop("argv"), forked.pop("argv")) == ([""], ["/proc/self/fd/0"])
+    assert alone == forked
+    assert alone["mine"] and alone["mask"] == 0o027 and alone["folder"] == str(start.folder) and alone["child"]
+    assert alone["rest_of_out"] == ["the end"]
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "err"),
+    [
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit()", 0, ""),
+        ("raise ValueError('so it is')", 1, "ValueError: so it is"),
+        ("sys.stderr.write('seen'); sys.exit(1)", 1, "seen"),
+    ],
+)
+def test_its_end_is_the_end_of_the_one_that_asks(start: Start, then: str, code: int, err: str) -> None:
+    start.run()
+    start.opened()
+    told = start.run(then)
+    assert told["forked"] and told["code"] == code and err in told["err"] and bool(err) == bool(told["err"])
+    assert told["rest_of_out"] == ["the end"]
+
+
+def test_a_module_of_a_collection_starts_as_anywhere(start: Start) -> None:
+    start.run()
+    start.opened()
+    told = start.run(module="ansible_collections.keyfleet.hsm.plugins.modules.hsm_key")
+    assert not told["forked"] and told["process"] == told["asked"]
+
+
+def test_another_version_or_start_of_python_has_a_process_of_its_own(start: Start) -> None:
+    for number, options in enumerate(({}, {"version": "3"}, {"LANG": "C"}, {"PYTHONHASHSEED": "7"}), start=1):
+        assert not start.run(**options)["forked"]
+        start.opened(number)
+        assert start.run(**options)["forked"]
+
+
+def test_who_is_killed_takes_the_fork_along(start: Start) -> None:
+    start.run()
+    start.opened()
+    asking = start.begin("time.sleep(600)")
+    assert asking.stdout and asking.stderr
+    told = json.loads(asking.stdout.readline())
+    assert told["forked"]
+    asking.kill()
+    asking.wait()
+    eventually(lambda: not Path(f"/proc/{told['process']}").exists())
+    asking.stdout.close()
+    asking.stderr.close()
+
+
+def test_a_fork_that_is_killed_has_run_once(start: Start) -> None:
+    start.run()
+    start.opened()
+    told = start.run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert told["forked"] and told["code"] == 128 + signal.SIGKILL and not told["rest_of_out"]
+
+
+def test_a_process_that_nobody_asks_ends(start: Start) -> None:
+    start.write(start.code.replace("IDLE = 30 ", "IDLE = 0.1 "))
+    start.run()
+    start.opened()
+    eventually(lambda: not start.doors())
+    assert not start.run()["forked"]
+
+
+def test_one_that_was_killed_is_replaced(start: Start) -> None:
+    start.run()
+    start.opened()
+    os.kill(start.run()["parent"], signal.SIGKILL)
+    dead = start.doors()[0].stat().st_ino
+    eventually(lambda: not start.run()["forked"])
+    eventually(lambda: start.doors()[0].stat().st_ino != dead)
+    assert start.run()["forked"]

@@ -71,6 +71,7 @@ _value:
       - /etc/systemd/system/openbao.service.d/keyfleet-consumer.conf
       - /run/keyfleet-consumers/bao
       - /var/lib/keyfleet-consumers/bao.halt
+      - /var/lib/keyfleet-consumers/bao.proved
       - /var/lib/keyfleet-consumers/bao.uses
     files: [/etc/keyfleet-consumers/bao/settings]
     folders: [/etc/systemd/system/openbao.service.d, /etc/keyfleet-consumers/bao]

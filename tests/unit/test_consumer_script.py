@@ -85,6 +85,68 @@ def test_a_gateway_that_ends_in_the_login_says_nothing_of_the_pin(host: Host) ->
     assert host.run("guard", "bao").returncode == 0
 
 
+FAILS = """#!/bin/sh
+case "$*" in
+  *--login*) echo >>{home}/logins; echo 'error: PKCS11 function C_Login failed: rv = {code}' >&2; exit 1 ;;
+  *) {real} "$@" | {sees} ;;
+esac
+"""
+GENERAL = "CKR_GENERAL_ERROR (0x5)"
+
+
+def fails_to_log_in(host: Host, code: str, sees: str = "cat") -> str:
+    """A guard whose login fails so; what it says."""
+    real = shutil.which("pkcs11-tool")
+    host.program("pkcs11-tool", FAILS.format(home=host.home, real=real, code=code, sees=sees))
+    done = host.run("guard", "bao")
+    host.program("pkcs11-tool", TOOL.format(home=host.home, real=real))
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_login_that_fails_for_another_reason_is_no_wrong_pin(host: Host) -> None:
+    """Two logins at the same moment, or a gateway that is just starting, get CKR_GENERAL_ERROR."""
+    host.has("openbao", "bao")
+    logins = host.home / "logins"
+    for turn in (1, 2):
+        assert "the token does not say that the PIN is wrong" in fails_to_log_in(host, GENERAL)
+        assert (host.home / "run/keyfleet-consumers/bao/waiting").exists() and not host.note("bao.halt").exists()
+        assert logins.read_text() == "\n" * turn
+    # This PIN was never good, and a token may hide that it is wrong.
+    assert "It is not tried again" in fails_to_log_in(host, GENERAL) and host.note("bao.halt").exists()
+    assert "it is not tried again" in fails_to_log_in(host, GENERAL) and logins.read_text() == "\n" * 3
+    # One that was good is tried for as long as the watch asks for it, which is ever less often.
+    host.pin(PIN)
+    assert host.run("guard", "bao").returncode == 0 and not host.note("bao.halt").exists()
+    for _turn in range(19):
+        assert "the token does not say that the PIN is wrong" in fails_to_log_in(host, "CKR_DEVICE_ERROR (0x30)")
+    assert "It is not tried again" in fails_to_log_in(host, "CKR_DEVICE_ERROR (0x30)") and logins.read_text() == "\n" * 23
+    # The file is another now.
+    host.pin(PIN)
+    for _turn in range(2):
+        assert "the token does not say that the PIN is wrong" in fails_to_log_in(host, GENERAL)
+    assert "It is not tried again" in fails_to_log_in(host, GENERAL)
+
+
+def test_a_token_that_counts_a_wrong_pin_is_believed_whatever_the_error(host: Host) -> None:
+    host.has("openbao", "bao")
+    counted = f"if [ -e {host.home}/logins ]; then sed 's/token initialized/&, user PIN count low/'; else cat; fi"
+    assert "It is not tried again" in fails_to_log_in(host, "CKR_FUNCTION_FAILED (0x6)", counted)
+    assert host.note("bao.halt").exists()
+
+
+@pytest.mark.parametrize("kind", ["sshd", "openbao"])
+def test_a_gateway_whose_tokens_come_and_go_is_waited_for(host: Host, kind: str) -> None:
+    """Of two looks the second may see no token. It is no other number of tokens, and no error that ends the service for good."""
+    host.has(kind, "bao", service="bao")
+    real = shutil.which("pkcs11-tool")
+    once = f'[ -e {host.home}/looked ] || {{ touch {host.home}/looked; exec {real} "$@"; }}'
+    host.program("pkcs11-tool", f"#!/bin/sh\n{once}\ncase $* in *--login*) echo 'error: no slot' >&2; exit 1 ;; esac\n")
+    done = host.run("guard", "bao")
+    assert done.returncode == 1 and "several" not in done.stderr, done.stderr
+    assert (host.home / "run/keyfleet-consumers/bao/waiting").exists() and not host.note("bao.halt").exists()
+
+
 def test_objects_that_cannot_be_listed_are_no_wrong_pin(host: Host) -> None:
     host.has("openbao", "bao")
     fails = "error: PKCS11 function C_FindObjectsInit failed: rv = CKR_ATTRIBUTE_VALUE_INVALID (0x13)"

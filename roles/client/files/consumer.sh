@@ -24,6 +24,8 @@ action=$1 name=$2 proven='' runs=''
 folder=/etc/keyfleet-consumers/$name
 run=/run/keyfleet-consumers/$name
 halt=/var/lib/keyfleet-consumers/$name.halt
+# The file with the PIN, as it was at the last good login.
+proved=/var/lib/keyfleet-consumers/$name.proved
 uses=/var/lib/keyfleet-consumers/$name.uses
 # The token was not there when the service was to start.
 waiting=$run/waiting
@@ -49,18 +51,33 @@ tokens() {
   printf '%s\n' "$seen" | sed -n -e 's/^Slot [0-9]* (\(0x[0-9a-f]*\)).*/slot \1/p' -e 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
 }
 
+# list: one look at the tokens, for flags and slot. Two may differ while a gateway is starting.
+list() {
+  listed=$(tokens)
+}
+
 # flags: those of the token. Fails where it is not there.
 flags() {
-  listed=$(tokens) || return 1
   printf '%s\n' "$listed" | awk -v want="$TOKEN" '
     /^label / { here = substr($0, 7) == want }
     /^flags / && here { print substr($0, 7); found = 1 }
     END { exit !found }'
 }
 
+# see: looks, and sets found to the flags of the token. Fails where it is not there.
+see() {
+  list && found=$(flags)
+}
+
 # The PIN, by where it is tried and where it comes from.
 whose() {
   printf '%s\n' "$LIBRARY" "${P11_KIT_SERVER_ADDRESS-}" "$TOKEN" "$PIN_FILE"
+}
+
+# The same, and when that was written.
+whose_now() {
+  whose
+  stat --format=%y "$PIN_FILE"
 }
 
 # halted: whether it failed since its file was written, for this service, or was refused for another one.
@@ -99,7 +116,6 @@ may_log_in() {
 
 # slot: the one that has the token. pkcs11-tool itself would take the first token whose label begins so.
 slot() {
-  listed=$(tokens) || return 1
   printf '%s\n' "$listed" | awk -v want="$TOKEN" '
     /^slot / { slot = substr($0, 6) }
     /^label / && substr($0, 7) == want { print slot; found++ }
@@ -128,25 +144,45 @@ failed() {
   if refused; then
     whose >"$halt"
     die "$1"
-  elif flags >/dev/null; then
-    : >"$halt"
-    die "$1"
   fi
+  see || {
+    absent
+    die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
+  }
+  # Another error than the PIN's, as of a gateway that is just starting, or of logins at the same moment. If the PIN was never good, a token
+  # that hides behind it that the PIN is wrong, and flags nothing, is soon left alone.
+  most=3
+  ! whose_now | cmp -s - "$proved" || most=20
+  tried_again "$most" || {
+    : >"$halt"
+    die "$1. It is not tried again: run the role, or write $PIN_FILE anew"
+  }
+  die "$1; the token does not say that the PIN is wrong"
+}
+
+# tried_again MOST: whether a failure may be followed by another try: no sign of a wrong PIN in said and in the token's flags, and fewer
+# than that many failures since the service had its key, or the file with the PIN was written.
+tried_again() {
+  tries=1
+  [ ! -e "$run/tries" ] || [ "$PIN_FILE" -nt "$run/tries" ] || tries=$(($(cat "$run/tries") + 1))
+  if refused || flagged "$found" || [ "$tries" -ge "$1" ]; then
+    # Who is asked to run the role, or to write the file anew, gets all of them again.
+    rm -f "$run/tries"
+    return 1
+  fi
+  echo "$tries" >"$run/tries"
   absent
-  die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
 }
 
 # failed_later WHAT: after a login that was good a moment ago. A gateway that is just starting fails so, and it is tried again, unless
 # the token's flags report a wrong PIN: it was given in another form. For a token that has no such flags there is a limit. Other services go on.
 failed_later() {
   rm -f "$run/pin.before"
-  tries=$(cat "$run/tries" 2>/dev/null || echo 0)
-  if refused || flagged "$(flags)" || [ "$tries" -ge 20 ]; then
+  see || found=''
+  tried_again 20 || {
     : >"$halt"
     die "$1. Its PIN was good for pkcs11-tool a moment ago, and is not tried again: run the role, or write $PIN_FILE anew"
-  fi
-  echo $((tries + 1)) >"$run/tries"
-  absent
+  }
   die "$1; its PIN was good a moment ago"
 }
 
@@ -173,10 +209,10 @@ prove_pin() {
     die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
   }
   PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
-    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && proven=yes && return
+    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && was_good && return
   status=$?
   if grep -q 'C_FindObjects' "$run/said"; then
-    proven=yes # by a good login before
+    was_good # the login before
     return
   elif [ "$status" = 1 ] && ! grep -q 'C_Login failed' "$run/said"; then
     tail -n 5 "$run/said" >&2
@@ -184,6 +220,12 @@ prove_pin() {
     die "token '$TOKEN' cannot be opened, and no PIN was tried"
   fi
   failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
+}
+
+was_good() {
+  proven=yes
+  mkdir -p "${proved%/*}"
+  whose_now >"$proved"
 }
 
 # printf is the shell's own: no process gets it.
@@ -312,12 +354,12 @@ due() {
 guard() {
   [ "$1" != reload ] || runs=yes
   install -d -m 0755 "${run%/*}" "$run"
-  found=$(flags) || {
+  see || {
     absent
     die "token '$TOKEN' is not to be seen in $LIBRARY: is the gateway, or the HSM, up?"
   }
   # ssh-add hands the PIN to every token of the library.
-  [ "$KIND" != sshd ] || [ "$(tokens | grep -c '^label ')" = 1 ] || die "$LIBRARY shows several tokens, and ssh-add would try the PIN on each"
+  [ "$KIND" != sshd ] || [ "$(printf '%s\n' "$listed" | grep -c '^label ')" = 1 ] || die "$LIBRARY shows several tokens, and ssh-add would try the PIN on each"
   may_log_in || exit 1
   known=$([ ! -e "$uses" ] || cat "$uses") || die "$uses cannot be read"
   note "$(given)${known:+
@@ -528,7 +570,7 @@ look() {
     pause=$INTERVAL
     return
   fi
-  found=$(flags) || return 0
+  see || return 0
   may_log_in || {
     pause=60
     return

@@ -74,12 +74,18 @@ def ask(name: str) -> int | None:
     except OSError:
         return None
     # What has begun is not begun once more, however it ended.
-    return int(asked.recv(16) or b"137")
+    code = b""
+    with suppress(OSError):
+        code = asked.recv(16)
+    return int(code or b"137")
 
 
 def fork_for_others(name: str, program: bytes) -> None:
     """Leave a process behind. It holds nothing that the caller holds: who reads its output would wait for it."""
-    if not os.path.isdir(KEPT) or os.fork():
+    if not os.path.isdir(KEPT):
+        return
+    if child := os.fork():
+        os.waitpid(child, 0)
         return
     try:
         os.setsid()

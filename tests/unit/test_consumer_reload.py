@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -19,7 +20,11 @@ from consumer_host import SCRIPT, Host
 
 # A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients. It takes one USR2 at a time.
 NGINX = """#!/bin/sh
-case "$*" in *-t*) test ! -e {home}/broken; exit ;; esac
+case "$*" in *-t*)
+  # It handles TERM, and waits on.
+  [ ! -e {home}/waits ] || {{ trap : TERM; while :; do sleep 0.05; done; }}
+  test ! -e {home}/broken; exit ;;
+esac
 file={home}/nginx.pid child=
 while [ -e $file.oldbin ] && [ -e {home}/hangs ]; do sleep 0.05; done
 follow() {{
@@ -50,6 +55,13 @@ done
 DATE = """#!/bin/sh
 echo >>{home}/seconds
 wc -l <{home}/seconds
+"""
+# A hundredth of the time that it is given.
+TIMEOUT = """#!/bin/sh
+kill=
+[ "$1" != -k ] || { kill='-k 0.05'; shift 2; }
+shift
+exec /usr/bin/timeout $kill 0.3 "$@"
 """
 
 
@@ -121,6 +133,12 @@ def web() -> Iterator[Web]:
             made.started.wait()
 
 
+def test_no_program_that_asks_the_hsm_is_waited_for_for_ever() -> None:
+    """nginx handles TERM, and a library that waits for its HSM goes on with that."""
+    limits = re.findall(r"\btimeout (.*)", re.sub(r"(?m)^ *#.*", "", SCRIPT.read_text()))
+    assert len(limits) > 6 and [limit for limit in limits if not limit.startswith("-k 5 ")] == []
+
+
 def test_another_process_takes_the_place_of_the_one_before(web: Web) -> None:
     before = web.process
     done = web.reload()
@@ -129,9 +147,17 @@ def test_another_process_takes_the_place_of_the_one_before(web: Web) -> None:
     assert web.reads.exists() and not web.old.exists() and web.hup == []
 
 
-@pytest.mark.parametrize(("fault", "said"), [("broken", "refuses its configuration or its keys"), ("stuck", "no other nginx was started")])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("broken", "refuses its configuration or its keys"),
+        ("waits", "refuses its configuration or its keys"),
+        ("stuck", "no other nginx was started"),
+    ],
+)
 def test_a_reload_that_does_not_succeed_fails_and_is_due_again(web: Web, fault: str, said: str) -> None:
     before = web.process
+    web.host.program("timeout", TIMEOUT)
     (web.home / fault).touch()
     done = web.reload()
     assert done.returncode == 1 and said in done.stderr and "goes on with what it has" in done.stderr

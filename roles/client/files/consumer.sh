@@ -47,7 +47,7 @@ die() {
 
 # The slots, labels and flags of the tokens, a line each, without a login.
 tokens() {
-  seen=$(timeout 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
+  seen=$(timeout -k 5 20 pkcs11-tool --module "$LIBRARY" --list-token-slots 2>/dev/null) || return 1
   printf '%s\n' "$seen" | sed -n -e 's/^Slot [0-9]* (\(0x[0-9a-f]*\)).*/slot \1/p' -e 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
 }
 
@@ -208,7 +208,7 @@ prove_pin() {
     absent
     die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
   }
-  PIN_TRIED=$pin timeout 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
+  PIN_TRIED=$pin timeout -k 5 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
     --list-objects --type data </dev/null >/dev/null 2>"$run/said" && was_good && return
   status=$?
   if grep -q 'C_FindObjects' "$run/said"; then
@@ -249,9 +249,9 @@ copy_pin() {
 # public FILE URI: the public half of a private key, by the way in which the service opens it.
 public() {
   if [ "$WAY" = provider ]; then
-    timeout 60 openssl pkey -in "$folder/$1.pem.key" -pubout </dev/null
+    timeout -k 5 60 openssl pkey -in "$folder/$1.pem.key" -pubout </dev/null
   else
-    timeout 60 openssl pkey -engine pkcs11 -inform engine -in "$2?pin-source=file:$run/pin" -pubout </dev/null
+    timeout -k 5 60 openssl pkey -engine pkcs11 -inform engine -in "$2?pin-source=file:$run/pin" -pubout </dev/null
   fi
 }
 
@@ -281,7 +281,7 @@ note() {
 
 # greeted: what a client sees that connects, with the host's OpenSSL, as any client.
 greeted() {
-  env -u OPENSSL_CONF timeout 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null 2>/dev/null
+  env -u OPENSSL_CONF timeout -k 5 20 openssl s_client -connect "$CHECK" ${CHECK_NAME:+-servername "$CHECK_NAME"} </dev/null 2>/dev/null
 }
 
 # shown: whether the service shows a certificate of its keys. Its old processes may still be the ones that answer.
@@ -438,7 +438,7 @@ reopen() {
 }
 
 test_nginx() {
-  timeout 30 /usr/sbin/nginx -t -q || die "nginx refuses its configuration or its keys, and goes on with what it has"
+  timeout -k 5 30 /usr/sbin/nginx -t -q || die "nginx refuses its configuration or its keys, and goes on with what it has"
 }
 
 # follow: another nginx after the one that $file names.
@@ -484,7 +484,7 @@ add() {
     sleep 0.1
   done
   # ssh-add asks for the PIN by a program, and gets it from the copy.
-  SSH_AUTH_SOCK=$SOCKET SSH_ASKPASS=$folder/askpass SSH_ASKPASS_REQUIRE=force timeout 60 ssh-add -q -s "$LIBRARY" </dev/null || {
+  SSH_AUTH_SOCK=$SOCKET SSH_ASKPASS=$folder/askpass SSH_ASKPASS_REQUIRE=force timeout -k 5 60 ssh-add -q -s "$LIBRARY" </dev/null || {
     rm -f "$run/pin" "$run/said"
     failed "the agent has not got the keys of token '$TOKEN'"
   }
@@ -494,7 +494,7 @@ add() {
 # works: whether the service uses its key.
 works() {
   if [ "$KIND" = sshd ]; then
-    SSH_AUTH_SOCK=$SOCKET timeout 20 ssh-add -q -T "$folder/host.pub" 2>/dev/null
+    SSH_AUTH_SOCK=$SOCKET timeout -k 5 20 ssh-add -q -T "$folder/host.pub" 2>/dev/null
   else
     greeted >/dev/null
   fi

@@ -161,11 +161,11 @@ def run(asked: "socket.socket") -> "NoReturn":
     import signal
     import traceback
 
-    # Who is killed sends the kernel's word for it.
+    content, [(_level, _kind, numbers)], _flags, _address = asked.recvmsg(1 << 20, _socket.CMSG_SPACE(16))
+    # The kernel sends this when the one that asks is gone, which sends no more itself.
     fcntl.fcntl(asked, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(asked, fcntl.F_SETSIG, signal.SIGTERM)
     fcntl.fcntl(asked, fcntl.F_SETFL, os.O_ASYNC)
-    content, [(_level, _kind, numbers)], _flags, _address = asked.recvmsg(1 << 20, _socket.CMSG_SPACE(16))
     mask, *environment = content.split(b"\0")
     *stdio, folder = (int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, 16, 4))
     for number, its in enumerate(stdio):

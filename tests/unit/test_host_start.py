@@ -133,6 +133,19 @@ def test_a_fork_is_what_the_python_that_asks_would_be(start: Start) -> None:
     assert alone["rest_of_out"] == ["the end"]
 
 
+def test_one_process_forks_for_all_at_once(start: Start) -> None:
+    parent = None
+    start.run()
+    start.opened()
+    for _turn in range(5):
+        asking = [start.begin() for _one in range(8)]
+        told = [json.loads(process.communicate(timeout=60)[0].splitlines()[0]) for process in asking]
+        assert all(one["forked"] for one in told)
+        parents = {one["parent"] for one in told}
+        assert len(parents) == 1 and parent in (None, *parents)
+        parent = parents.pop()
+
+
 @pytest.mark.parametrize(
     ("then", "code", "err"),
     [

@@ -64,7 +64,7 @@ need_packages() {
   exec 8>"$BUILD/packages.lock"
   flock 8
   read -ra missing <<<"$(missing "$@")"
-  ((${#missing[@]})) || return 0
+  ((${#missing[@]})) || { exec 8>&- && return; }
   command -v apt-get >/dev/null || die "Please install the equivalents of these Debian packages: ${missing[*]}"
   if ((EUID != 0)); then
     command -v sudo >/dev/null || die "Neither root nor sudo here. Please run as root: apt-get install ${missing[*]}"

@@ -48,10 +48,12 @@ lane() {
 
 stop() {
   local pid home
-  for pid in ${images:-} "${!running[@]}"; do
+  # The number of one that has ended may be another's by now.
+  for pid in $(jobs -pr); do
     kill -- "-$pid" 2>/dev/null || true
   done
   wait
+  [[ $ready ]] || return 0
   # What a stage of this run that was stopped left behind. Another run may be using the other's hosts.
   for home in molecule fleet providers gateway; do
     if [[ " ${stages[*]} " == *" $home "* && -d $BUILD/$home ]]; then
@@ -71,6 +73,7 @@ table() {
 }
 
 declare -A running
+ready=
 trap stop EXIT
 before=$(busy)
 need_packages git softhsm2 opensc opencryptoki procps gcc libc6-dev libnss3 gnutls-bin libengine-pkcs11-openssl
@@ -80,7 +83,6 @@ if [[ " ${stages[*]} " == *" molecule "* ]] && ((EUID == 0)); then
   set -m
   "$ROOT/tools/hosts.sh" images --debian bookworm,trixie </dev/null >"$BUILD/images.log" 2>&1 &
   set +m
-  images=$!
 fi
 need_venv "$ROOT/.venv-dev" dev
 link_collection
@@ -90,6 +92,7 @@ export PATH=$ROOT/.venv-dev/bin:$PATH
 cd "$ROOT"
 rm -rf "$logs"
 mkdir -p "$logs"
+ready=yes
 printf 'ready after %s s\n' "$SECONDS"
 
 for number in "${!lanes[@]}"; do

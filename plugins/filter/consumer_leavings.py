@@ -70,6 +70,7 @@ _value:
     parts:
       - /etc/systemd/system/openbao.service.d/keyfleet-consumer.conf
       - /run/keyfleet-consumers/bao
+      - /var/lib/keyfleet-consumers/bao.failures
       - /var/lib/keyfleet-consumers/bao.halt
       - /var/lib/keyfleet-consumers/bao.proved
       - /var/lib/keyfleet-consumers/bao.uses

@@ -26,8 +26,8 @@ OWN = b"\nmodule_fqn='ansible.modules."
 ARCHIVE = b"\nzip_data='"
 BEGUN = b"begun"
 IDLE = 30  # seconds
-# Python reads these at its start. Who differs in one, or sees another system, asks another process.
-READ_AT_START = ("LANG", "LC_", "LD_", "PYTHON")
+# Programs read these when they start. Who differs in one, or sees another system, asks another process.
+READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "TZ")
 SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -48,7 +48,9 @@ def given() -> bytes:
 def door(program: bytes) -> str:
     """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible."""
     version = program.partition(b'"_ansible_version": ')[2].partition(b",")[0]
-    alike: list[object] = [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
+    with open(__file__, "rb") as own:
+        alike: list[object] = [own.read()]
+    alike += [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
     alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
     alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
@@ -70,6 +72,8 @@ def ask(name: str) -> int | None:
         told = [str(mask).encode(), *(b"=".join(pair) for pair in os.environb.items())]
         asked.sendmsg([b"\0".join(told)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
         if asked.recv(16) != BEGUN:
+            # It may have read it, and the place in the file is shared.
+            os.lseek(0, 0, os.SEEK_SET)
             return None
     except OSError:
         return None
@@ -181,18 +185,25 @@ def run(asked: "socket.socket") -> "NoReturn":
     # Who reads a program from there has read all.
     os.lseek(0, 0, os.SEEK_END)
     asked.send(BEGUN)
-    code = 0
+    own, code = os.getpid(), 0
     try:
         runpy.run_path("/proc/self/fd/0", run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == 1 and end.code != 1:
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         code = 1
+    # The end of Python: threads, exit handlers, and what was not written yet.
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    asked.send(b"%d" % code)
+    # A process that the module forked may come here, too.
+    if os.getpid() == own:
+        asked.send(b"%d" % code)
     os._exit(code)
 
 

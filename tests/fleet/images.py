@@ -140,7 +140,8 @@ def build(archive: Path, release: str) -> None:
         raise Problem(f"The image of {release} could not be built. Set MIRROR if the archive is elsewhere.\n{problem}") from problem
     finally:
         unfinished.unlink(missing_ok=True)
-    for older in archive.parent.glob(f"{release}-*.tar"):
+    # Those of before, and of a build that was cut off.
+    for older in archive.parent.glob(f"*{release}-*.tar"):
         if older != archive:
             older.unlink()
     print(f"Built in {time.monotonic() - started:.0f} s", flush=True)

@@ -162,7 +162,10 @@ def test_all_that_was_made_for_one_goes_and_nothing_else(name: str) -> None:
     left = [one for one in plan if one["name"] != name]
     gone = consumer_leavings(left, *host(*plan))
     folder = f"/etc/keyfleet-consumers/{name}"
-    notes = [*(f"/var/lib/keyfleet-consumers/{name}.{end}" for end in ("halt", "proved", "uses")), f"/run/keyfleet-consumers/{name}"]
+    notes = [
+        *(f"/var/lib/keyfleet-consumers/{name}.{end}" for end in ("failures", "halt", "proved", "uses")),
+        f"/run/keyfleet-consumers/{name}",
+    ]
     made = [path if path.startswith("/") else f"{folder}/{path}" for path in ("settings", "keys", *MADE[name])]
     assert sorted([*gone["files"], *gone["parts"]]) == sorted([*made, *notes])
     assert gone["names"] == [name] and gone["files"][-1] == f"{folder}/settings" and not gone["last"]

@@ -245,7 +245,7 @@ def test_a_key_that_cannot_be_opened_after_a_good_login_is_tried_again(host: Hos
 def test_a_key_that_never_opens_is_not_tried_for_ever(host: Host) -> None:
     host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
     host.program("openssl", OPENS.format(home=host.home, fails="echo 'General Error' >&2"))
-    tries = host.home / "run/keyfleet-consumers/web/tries"
+    tries = host.note("web.failures")
     for turn in range(1, 4):
         assert host.run("guard", "web").returncode == 1 and host.logins == turn and not host.note("web.halt").exists()
         assert tries.read_text() == f"{turn}\n"
@@ -342,6 +342,55 @@ def test_nginx_is_restarted_once_where_a_reload_does_not_help(host: Host, refuse
     (host.home / "broken").touch()
     assert look(good=True, helps=True) == []
     assert look(good=False, helps=True) == ["reload"]
+
+
+def test_one_look_of_the_watch_is_one_login_that_fails(host: Host) -> None:
+    """Each reload logs in, and a PIN that was never good has three tries."""
+    home, real = host.home, shutil.which("pkcs11-tool")
+    host.program("openssl", f"#!/bin/sh\ncase $1 in s_client) test -e {home}/tls ;; esac\n")
+    host.program("sleep", "#!/bin/sh\nexit 1\n")
+    host.program("systemctl", f"#!/bin/sh\ncase $1 in reload) {home}/programs/consumer guard web reload ;; esac\n")
+    host.program("pkcs11-tool", FAILS.format(home=home, real=real, code=GENERAL, sees="cat"))
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    (home / "run/keyfleet-consumers/web").mkdir(parents=True)
+    (home / "run/keyfleet-consumers/web/worked").touch()
+    for turn in (1, 2, 3, 3):
+        assert host.run("watch", "web").returncode == 0
+        assert (home / "logins").read_text() == "\n" * turn
+    assert host.note("web.halt").exists()
+    # It uses its key: what failed before is past.
+    host.note("web.failures").write_text("2\n")
+    (home / "tls").touch()
+    assert host.run("watch", "web").returncode == 0 and not host.note("web.failures").exists()
+
+
+def test_no_service_tries_what_may_be_a_hidden_refusal_of_another(host: Host) -> None:
+    for name in ("bao", "other"):
+        host.has("openbao", name)
+    for _turn in range(3):
+        fails_to_log_in(host, GENERAL)
+    done = host.run("guard", "other")
+    assert done.returncode == 1 and "it is not tried again" in done.stderr and host.logins == 0
+    # Where it was good for one, it is a good one for the others.
+    host.pin(PIN)
+    assert host.run("guard", "other").returncode == 0
+    for _turn in range(3):
+        assert "the token does not say that the PIN is wrong" in fails_to_log_in(host, GENERAL)
+
+
+def test_what_fails_after_the_guard_is_started_again_a_few_times(host: Host) -> None:
+    """The gateway may fail a login of the service itself, right after that of the guard."""
+    host.has("openbao", "bao")
+    run = host.home / "run/keyfleet-consumers/bao"
+    for turn in range(1, 6):
+        assert host.run("guard", "bao").returncode == 0 and not (run / "waiting").exists()
+        assert host.run("forget", "bao", SERVICE_RESULT="exit-code").returncode == 0
+        assert (run / "waiting").exists() is (turn < 5)
+    assert not host.note("bao.halt").exists()
+    # What ran and ended is not the watch's to start.
+    assert host.run("guard", "bao").returncode == 0
+    (run / "opening").unlink()
+    assert host.run("forget", "bao", SERVICE_RESULT="signal").returncode == 0 and not (run / "waiting").exists()
 
 
 @dataclass

@@ -153,6 +153,10 @@ def test_one_process_forks_for_all_at_once(start: Start) -> None:
         ("sys.exit()", 0, ""),
         ("raise ValueError('so it is')", 1, "ValueError: so it is"),
         ("sys.stderr.write('seen'); sys.exit(1)", 1, "seen"),
+        ("sys.exit('so it is')", 1, "so it is"),
+        # What a module forks may end first.
+        ("os.fork() or os._exit(0); os.wait(); sys.exit(4)", 4, ""),
+        ("import threading\nthreading.Thread(target=lambda: [time.sleep(0.3), sys.stderr.write('seen')]).start()\nsys.exit(5)", 5, "seen"),
     ],
 )
 def test_its_end_is_the_end_of_the_one_that_asks(start: Start, then: str, code: int, err: str) -> None:
@@ -170,8 +174,15 @@ def test_a_module_of_a_collection_starts_as_anywhere(start: Start) -> None:
     assert not told["forked"] and told["process"] == told["asked"]
 
 
+def test_a_process_that_a_module_forks_does_not_end_it(start: Start) -> None:
+    start.run()
+    start.opened()
+    told = start.run("if not os.fork(): sys.exit(0)\nos.wait()\ntime.sleep(0.2)\nprint('later', flush=True)\nsys.exit(4)")
+    assert told["forked"] and told["code"] == 4 and told["rest_of_out"] == ["the end", "later", "the end"]
+
+
 def test_another_version_or_start_of_python_has_a_process_of_its_own(start: Start) -> None:
-    for number, options in enumerate(({}, {"version": "3"}, {"LANG": "C"}, {"PYTHONHASHSEED": "7"}), start=1):
+    for number, options in enumerate(({}, {"version": "3"}, {"LANG": "C"}, {"TZ": "Asia/Tokyo"}, {"PYTHONHASHSEED": "7"}), start=1):
         assert not start.run(**options)["forked"]
         start.opened(number)
         assert start.run(**options)["forked"]
@@ -199,7 +210,7 @@ def test_a_fork_that_is_killed_has_run_once(start: Start) -> None:
 
 
 def test_a_process_that_nobody_asks_ends(start: Start) -> None:
-    start.write(start.code.replace("IDLE = 30 ", "IDLE = 0.1 "))
+    start.write(start.code.replace("IDLE = 30 ", "IDLE = 2 "))
     start.run()
     start.opened()
     eventually(lambda: not start.doors())

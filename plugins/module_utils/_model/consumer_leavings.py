@@ -134,7 +134,7 @@ def _outside(name: str, kind: str, service: str, watched: bool) -> tuple[frozens
     units += [f"keyfleet-agent-{name}"] if kind == "sshd" else []
     parts = [f"{UNITS}/{unit}.service" for unit in units] + [f"{UNITS}/{service}.service.d/keyfleet-consumer.conf"]
     parts += {"nginx": [NGINX_VARIABLES], "sshd": [SSHD_PART]}.get(kind, [])
-    parts += [f"{STATE}/{name}.halt", f"{STATE}/{name}.proved", f"{STATE}/{name}.uses", f"{RUN}/{name}"]
+    parts += [*(f"{STATE}/{name}.{note}" for note in ("failures", "halt", "proved", "uses")), f"{RUN}/{name}"]
     return frozenset(parts), frozenset(units)
 
 

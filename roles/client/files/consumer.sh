@@ -26,9 +26,13 @@ run=/run/keyfleet-consumers/$name
 halt=/var/lib/keyfleet-consumers/$name.halt
 # The file with the PIN, as it was at the last good login.
 proved=/var/lib/keyfleet-consumers/$name.proved
+# How often it failed since the service used its key.
+failures=/var/lib/keyfleet-consumers/$name.failures
 uses=/var/lib/keyfleet-consumers/$name.uses
 # The token was not there when the service was to start.
 waiting=$run/waiting
+# The guard let it start, and it was not seen to use its key since.
+opening=$run/opening
 part=/etc/ssh/sshd_config.d/10-keyfleet-consumer.conf
 LIBRARY='' TOKEN='' KIND='' PIN_FILE='' KEYS='' UNIT='' SERVICE='' HELD_BY='' CHECK='' CHECK_NAME='' INTERVAL=5 WAY='' SOCKET='' SEAL_PIN=''
 # shellcheck source=/dev/null
@@ -77,7 +81,15 @@ whose() {
 # The same, and when that was written.
 whose_now() {
   whose
-  stat --format=%y "$PIN_FILE"
+  stat -L --format=%y "$PIN_FILE"
+}
+
+# good_before: whether it was good for a service of this host, as its file is now.
+good_before() {
+  for each in "${proved%/*}"/*.proved; do
+    ! whose_now | cmp -s - "$each" || return 0
+  done
+  return 1
 }
 
 # halted: whether it failed since its file was written, for this service, or was refused for another one.
@@ -142,6 +154,7 @@ failed() {
     mv -f "$run/pin.before" "$run/pin"
   fi
   if refused; then
+    rm -f "$failures"
     whose >"$halt"
     die "$1"
   fi
@@ -150,27 +163,30 @@ failed() {
     die "$1; the token '$TOKEN' cannot be seen any more, so the PIN is not to blame"
   }
   # Another error than the PIN's, as of a gateway that is just starting, or of logins at the same moment. If the PIN was never good, a token
-  # that hides behind it that the PIN is wrong, and flags nothing, is soon left alone.
+  # that hides behind it that the PIN is wrong, and flags nothing, is soon left alone, by all services.
   most=3
-  ! whose_now | cmp -s - "$proved" || most=20
-  tried_again "$most" || {
+  ! good_before || most=20
+  ! tried_again "$most" || die "$1; the token does not say that the PIN is wrong"
+  if [ "$most" = 3 ]; then
+    whose >"$halt"
+  else
     : >"$halt"
-    die "$1. It is not tried again: run the role, or write $PIN_FILE anew"
-  }
-  die "$1; the token does not say that the PIN is wrong"
+  fi
+  die "$1. It is not tried again: run the role, or write $PIN_FILE anew"
 }
 
 # tried_again MOST: whether a failure may be followed by another try: no sign of a wrong PIN in said and in the token's flags, and fewer
-# than that many failures since the service had its key, or the file with the PIN was written.
+# than that many failures since the service used its key, or the file with the PIN was written.
 tried_again() {
-  tries=1
-  [ ! -e "$run/tries" ] || [ "$PIN_FILE" -nt "$run/tries" ] || tries=$(($(cat "$run/tries") + 1))
-  if refused || flagged "$found" || [ "$tries" -ge "$1" ]; then
+  rm -f "$opening"
+  count=1
+  [ ! -e "$failures" ] || [ "$PIN_FILE" -nt "$failures" ] || count=$(($(cat "$failures") + 1))
+  if refused || flagged "$found" || [ "$count" -ge "$1" ]; then
     # Who is asked to run the role, or to write the file anew, gets all of them again.
-    rm -f "$run/tries"
+    rm -f "$failures"
     return 1
   fi
-  echo "$tries" >"$run/tries"
+  echo "$count" >"$failures"
   absent
 }
 
@@ -208,11 +224,13 @@ prove_pin() {
     absent
     die "there is no token '$TOKEN' in $LIBRARY any more, or more than one: no PIN was tried"
   }
+  status=0
   PIN_TRIED=$pin timeout -k 5 60 pkcs11-tool --module "$LIBRARY" --slot "$at" --login --pin env:PIN_TRIED \
-    --list-objects --type data </dev/null >/dev/null 2>"$run/said" && was_good && return
-  status=$?
-  if grep -q 'C_FindObjects' "$run/said"; then
-    was_good # the login before
+    --list-objects --type data </dev/null >/dev/null 2>"$run/said" || status=$?
+  if [ "$status" = 0 ] || grep -q 'C_FindObjects' "$run/said"; then
+    proven=yes # by a good login before
+    printf '%s\n' "$now" >"$proved.new"
+    mv -f "$proved.new" "$proved"
     return
   elif [ "$status" = 1 ] && ! grep -q 'C_Login failed' "$run/said"; then
     tail -n 5 "$run/said" >&2
@@ -220,12 +238,6 @@ prove_pin() {
     die "token '$TOKEN' cannot be opened, and no PIN was tried"
   fi
   failed "token '$TOKEN' cannot be logged in to with the PIN in $PIN_FILE"
-}
-
-was_good() {
-  proven=yes
-  mkdir -p "${proved%/*}"
-  whose_now >"$proved"
 }
 
 # printf is the shell's own: no process gets it.
@@ -330,7 +342,7 @@ made_of() {
 
 reads() {
   find "$folder" -type f -exec sha256sum {} + | sort
-  stat --format=%y "$PIN_FILE"
+  stat -L --format=%y "$PIN_FILE"
 }
 
 # read_since: whether the guard saw these files when the service opened its key.
@@ -364,12 +376,12 @@ guard() {
   known=$([ ! -e "$uses" ] || cat "$uses") || die "$uses cannot be read"
   note "$(given)${known:+
 $known}"
+  now=$(whose_now) || die "$PIN_FILE cannot be read"
   read_pin
   prove_pin
   copy_pin
   [ -z "$WAY" ] || prove
   rm -f "$halt" "$waiting" "$run/pin.before"
-  [ "$KIND" = sshd ] || rm -f "$run/tries"
   if [ -n "$runs" ]; then
     # Until another nginx is there, the files are not read: a run that comes after one that was cut off reloads again.
     rm -f "$run/reads"
@@ -377,6 +389,7 @@ $known}"
   else
     reads | sha256sum >"$run/reads"
     made_of >"$run/made_of"
+    : >"$opening"
   fi
 }
 
@@ -488,7 +501,7 @@ add() {
     rm -f "$run/pin" "$run/said"
     failed "the agent has not got the keys of token '$TOKEN'"
   }
-  rm -f "$run/pin" "$run/tries"
+  rm -f "$run/pin"
 }
 
 # works: whether the service uses its key.
@@ -543,9 +556,16 @@ reloaded() {
       recovered
       return
     fi
+    # A failure that is counted is one of the next look's.
+    ! counted || return 1
     [ -z "$wait" ] || sleep "$wait"
   done
   return 1
+}
+
+# counted: whether a failure was, in this look.
+counted() {
+  [ "$(cat "$failures" 2>/dev/null)" != "$count_before" ]
 }
 
 # One look of the watch, which sets the pause until the next.
@@ -553,7 +573,7 @@ look() {
   if systemctl is-active --quiet "$HELD_BY"; then
     if works; then
       : >"$run/worked"
-      rm -f "$run/restarted"
+      rm -f "$run/restarted" "$opening" "$failures"
       if [ "$KIND" = sshd ] && fits && ! offered; then
         say "$SERVICE has not read its configuration since it was started, or changed: it reads it"
         offer >/dev/null || {
@@ -576,11 +596,12 @@ look() {
     return
   }
   say "$HELD_BY cannot use its key, and token '$TOKEN' is there: it opens the key anew"
+  count_before=$(cat "$failures" 2>/dev/null) || count_before=''
   if [ "$KIND" = nginx ] && systemctl is-active --quiet "$HELD_BY"; then
     # It goes on with what it has until the new processes are there. Where no other nginx could take its place, its first process may have
     # lost its own connection, too. One restart: a second would not help what the first did not. All that it serves goes with it, so only
     # where it would come back.
-    if ! reloaded && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
+    if ! reloaded && ! counted && [ -e "$run/worked" ] && [ ! -e "$run/restarted" ]; then
       # As its start does.
       if "$0" guard "$name" reload && (test_nginx); then
         : >"$run/restarted"
@@ -611,8 +632,14 @@ case $action in
   due | guard | reopen | add | offer | watch | settle) "$action" "${3:-}" ;;
   forget)
     rm -f "$run/pin" "$run/pin.before" "$run/environment"
-    # Somebody stopped it.
-    [ "${SERVICE_RESULT-}" != success ] || rm -f "$waiting"
+    if [ "${SERVICE_RESULT-}" = success ]; then
+      # Somebody stopped it.
+      rm -f "$waiting" "$opening"
+    elif [ -e "$opening" ]; then
+      # The gateway may have failed its own login. A few more starts are harmless if it is something else.
+      found=$(list && flags) || found=''
+      tried_again 5 || true
+    fi
     ;;
   *) die "unknown: $action" ;;
 esac

@@ -380,17 +380,28 @@ def test_no_service_tries_what_may_be_a_hidden_refusal_of_another(host: Host) ->
 
 def test_what_fails_after_the_guard_is_started_again_a_few_times(host: Host) -> None:
     """The gateway may fail a login of the service itself, right after that of the guard."""
-    host.has("openbao", "bao")
-    run = host.home / "run/keyfleet-consumers/bao"
+    host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
+    host.program("openssl", OPENS.format(home=host.home, fails="true"))
+    (host.home / "up").touch()
+    run = host.home / "run/keyfleet-consumers/web"
     for turn in range(1, 6):
-        assert host.run("guard", "bao").returncode == 0 and not (run / "waiting").exists()
-        assert host.run("forget", "bao", SERVICE_RESULT="exit-code").returncode == 0
+        assert host.run("guard", "web").returncode == 0 and not (run / "waiting").exists()
+        assert host.run("forget", "web", SERVICE_RESULT="exit-code").returncode == 0
         assert (run / "waiting").exists() is (turn < 5)
-    assert not host.note("bao.halt").exists()
+    assert not host.note("web.halt").exists()
     # What ran and ended is not the watch's to start.
-    assert host.run("guard", "bao").returncode == 0
+    assert host.run("guard", "web").returncode == 0
     (run / "opening").unlink()
-    assert host.run("forget", "bao", SERVICE_RESULT="signal").returncode == 0 and not (run / "waiting").exists()
+    assert host.run("forget", "web", SERVICE_RESULT="signal").returncode == 0 and not (run / "waiting").exists()
+
+
+def test_a_service_without_a_watch_begins_to_count_anew_after_each_good_start(host: Host) -> None:
+    host.has("openbao", "bao")
+    assert host.run("guard", "bao").returncode == 0
+    fails_to_log_in(host, GENERAL)
+    assert host.note("bao.failures").read_text() == "1\n"
+    assert host.run("guard", "bao").returncode == 0 and not host.note("bao.failures").exists()
+    assert host.run("forget", "bao", SERVICE_RESULT="exit-code").returncode == 0 and not host.note("bao.failures").exists()
 
 
 @dataclass

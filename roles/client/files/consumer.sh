@@ -389,8 +389,15 @@ $known}"
   else
     reads | sha256sum >"$run/reads"
     made_of >"$run/made_of"
-    : >"$opening"
+    ! watched || : >"$opening"
   fi
+  # Nobody sees whether it uses its key.
+  watched || rm -f "$failures"
+}
+
+# watched: whether it has a watch.
+watched() {
+  [ "$KIND" = sshd ] || [ -n "$CHECK" ]
 }
 
 # first PROCESS: whether it is a first process of nginx.

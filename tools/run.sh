@@ -53,7 +53,7 @@ stop() {
     kill -- "-$pid" 2>/dev/null || true
   done
   wait
-  [[ $ready ]] || return 0
+  [[ $ready && ${KEYFLEET_KEEP_HOSTS:-} != 1 ]] || return 0
   # What a stage of this run that was stopped left behind. Another run may be using the other's hosts.
   for home in molecule fleet providers gateway; do
     if [[ " ${stages[*]} " == *" $home "* && -d $BUILD/$home ]]; then

@@ -107,7 +107,7 @@ class Start:
 
 
 def eventually(seen: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not seen():
         assert time.monotonic() < until
         time.sleep(0.01)

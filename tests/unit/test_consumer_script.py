@@ -378,6 +378,21 @@ def test_no_service_tries_what_may_be_a_hidden_refusal_of_another(host: Host) ->
         assert "the token does not say that the PIN is wrong" in fails_to_log_in(host, GENERAL)
 
 
+def test_another_file_behind_a_link_was_never_good(host: Host) -> None:
+    for name in ("first", "second"):
+        host.pin(PIN, name)
+    current = host.home / "current"
+    current.symlink_to("first")
+    (host.home / "pin").unlink()
+    (host.home / "pin").symlink_to("current")
+    host.has("openbao", "bao")
+    assert host.run("guard", "bao").returncode == 0
+    current.unlink()
+    current.symlink_to("second")
+    said = [fails_to_log_in(host, GENERAL) for _turn in range(3)]
+    assert ["It is not tried again" in one for one in said] == [False, False, True]
+
+
 def test_what_fails_after_the_guard_is_started_again_a_few_times(host: Host) -> None:
     """The gateway may fail a login of the service itself, right after that of the guard."""
     host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])

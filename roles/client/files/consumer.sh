@@ -13,7 +13,7 @@
 #   offer   has sshd read its part of the configuration, and prints reload, where its process has not read it with the agent at hand
 #   watch   as long as it runs: has the service open its key anew when it cannot use it any more, as after a restart of the gateway
 #   settle  once the service is seen to use the keys that it is given, notes that it uses no other. Prints something where it is not seen
-#   forget  takes the copy of the PIN away
+#   forget  takes the copy of the PIN away, and has a start that failed after the guard made once more
 #
 # A PIN that was refused is not tried again, for no service that has it from the same file: the token's flags tell, and the files halt do
 # where a token does not flag it.
@@ -55,11 +55,6 @@ tokens() {
   printf '%s\n' "$seen" | sed -n -e 's/^Slot [0-9]* (\(0x[0-9a-f]*\)).*/slot \1/p' -e 's/^ *token \(label\|flags\) *: \(.*\)$/\1 \2/p'
 }
 
-# list: one look at the tokens, for flags and slot. Two may differ while a gateway is starting.
-list() {
-  listed=$(tokens)
-}
-
 # flags: those of the token. Fails where it is not there.
 flags() {
   printf '%s\n' "$listed" | awk -v want="$TOKEN" '
@@ -68,9 +63,10 @@ flags() {
     END { exit !found }'
 }
 
-# see: looks, and sets found to the flags of the token. Fails where it is not there.
+# see: one look at the tokens, for flags and slot, since two may differ while a gateway is starting. Sets found to the flags of the token,
+# and fails where it is not there.
 see() {
-  list && found=$(flags)
+  listed=$(tokens) && found=$(flags)
 }
 
 # The PIN, by where it is tried and where it comes from.
@@ -84,10 +80,10 @@ whose_now() {
   stat -L --format=%y "$PIN_FILE"
 }
 
-# good_before: whether it was good for a service of this host, as its file is now.
+# good_before: whether what is in now was good for a service of this host.
 good_before() {
   for each in "${proved%/*}"/*.proved; do
-    ! whose_now | cmp -s - "$each" || return 0
+    ! printf '%s\n' "$now" | cmp -s - "$each" || return 0
   done
   return 1
 }
@@ -101,9 +97,9 @@ halted() {
   return 1
 }
 
-# flagged FLAGS: whether the token reports a wrong PIN since the last good login.
+# flagged: whether the token reports a wrong PIN since the last good login.
 flagged() {
-  case $1 in
+  case $found in
     *'user PIN locked'* | *'final user PIN try'* | *'user PIN count low'*) return 0 ;;
   esac
   return 1
@@ -116,7 +112,7 @@ may_log_in() {
       say "the user PIN of token '$TOKEN' is locked: nothing was tried"
       return 1 ;;
   esac
-  if flagged "$found"; then
+  if flagged; then
     say "a wrong PIN was tried on token '$TOKEN' since the last good login: nothing was tried. Find out which PIN is right"
   elif halted; then
     say "the key could not be opened with the PIN in $PIN_FILE, and it is not tried again: run the role, or write that file anew"
@@ -181,7 +177,7 @@ tried_again() {
   rm -f "$opening"
   count=1
   [ ! -e "$failures" ] || [ "$PIN_FILE" -nt "$failures" ] || count=$(($(cat "$failures") + 1))
-  if refused || flagged "$found" || [ "$count" -ge "$1" ]; then
+  if refused || flagged || [ "$count" -ge "$1" ]; then
     # Who is asked to run the role, or to write the file anew, gets all of them again.
     rm -f "$failures"
     return 1
@@ -644,7 +640,7 @@ case $action in
       rm -f "$waiting" "$opening"
     elif [ -e "$opening" ]; then
       # The gateway may have failed its own login. A few more starts are harmless if it is something else.
-      found=$(list && flags) || found=''
+      see || found=''
       tried_again 5 || true
     fi
     ;;

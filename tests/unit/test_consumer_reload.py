@@ -11,12 +11,12 @@ import re
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from consumer_host import SCRIPT, Host
+from eventually import eventually
 
 # A double of nginx: at USR2 another one with its own number in the file, at QUIT it ends after its clients. It takes one USR2 at a time.
 NGINX = """#!/bin/sh
@@ -63,13 +63,6 @@ kill=
 shift
 exec /usr/bin/timeout $kill 0.3 "$@"
 """
-
-
-def eventually(seen: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not seen():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 class Web:

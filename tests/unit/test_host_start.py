@@ -13,15 +13,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eventually import eventually
 
-FLEET = Path(__file__).resolve().parents[1] / "fleet"
+# What conftest.py has every Python of the tests start with.
+START = Path(__file__).resolve().parents[2] / ".build/start/sitecustomize.py"
 LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
 # What Ansible sends, without what matters to nobody here.
 PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
@@ -67,7 +67,7 @@ class Start:
     """A Python that starts as those of test hosts do."""
 
     def __init__(self, folder: Path) -> None:
-        self.code = "".join((FLEET / name).read_text() for name in ("host_bytecode.py", "host_start.py"))
+        self.code = START.read_text()
         self.folder = folder
         self.kept = folder / "kept" / f"{os.geteuid()}-{sys.implementation.cache_tag}"
         self.kept.mkdir(parents=True)
@@ -104,13 +104,6 @@ class Start:
 
     def opened(self, number: int = 1) -> None:
         eventually(lambda: len(self.doors()) >= number)
-
-
-def eventually(seen: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not seen():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 @pytest.fixture

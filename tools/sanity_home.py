@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, keyfleet.hsm contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepare a home folder for ansible-test, given as the only argument; standard input is from ``pip config list``.
+"""Prepare a home folder for ansible-test. Arguments: the folder, and a line of Python that the programs of its tests start with.
+Standard input is from ``pip config list``.
 
 ansible-test passes HOME on to pip, but none of the PIP_* variables, so that an index, a certificate or a
 wheelhouse that is set there would be lost: what pip knows here is written to that home's pip.conf.
@@ -22,10 +23,13 @@ from types import SimpleNamespace
 from ansible_test._internal.python_requirements import get_venv_packages
 
 GET_PIP = """\
+import pathlib
 import sysconfig
 import zipfile
 
-zipfile.ZipFile({wheel!r}).extractall(sysconfig.get_path("purelib"))
+site = sysconfig.get_path("purelib")
+zipfile.ZipFile({wheel!r}).extractall(site)
+pathlib.Path(site, "collect_less.pth").write_text({first!r})
 """
 
 
@@ -42,7 +46,7 @@ def pip_settings(listing: str) -> configparser.RawConfigParser:
     return settings
 
 
-def main(home: Path) -> None:
+def main(home: Path, first: str) -> None:
     """Write both files, and fetch the pip that this ansible-test wants."""
     pip_conf = home / ".config/pip/pip.conf"
     pip_conf.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +60,8 @@ def main(home: Path) -> None:
     if not wheel.exists():
         options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(cache)]
         subprocess.run([sys.executable, "-m", "pip", "download", *options, f"pip=={pip}"], check=True)
-    (cache / f"get_pip_{pip.replace('.', '_')}.py").write_text(GET_PIP.format(wheel=str(wheel.resolve())))
+    (cache / f"get_pip_{pip.replace('.', '_')}.py").write_text(GET_PIP.format(wheel=str(wheel.resolve()), first=first))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -68,6 +68,15 @@ ExecStart=/bin/mount --make-rshared /
 WantedBy=sysinit.target
 """
 
+# An image is put together in memory: a disk's file system takes half of the time, for twenty thousand files that are gone soon.
+# $1: an empty folder, which is empty for everybody else. The command that makes the image follows.
+IN_MEMORY = """
+mount -t tmpfs -o mode=0755 keyfleet "$1"
+export TMPDIR="$1"
+shift
+exec "$@"
+"""
+
 # Run with the image's root folder as $1, after its packages are there. The keys that the package openssh-server made
 # would be the same on every host: each gets its own when it is made. An empty machine-id is filled at the first start.
 # The lists of the archive stay, so that hosts fetch only what is newer.
@@ -133,13 +142,16 @@ def build(archive: Path, release: str) -> None:
     unfinished = archive.with_name(f"{os.getpid()}-{archive.name}")
     command = recipe(release)
     command.insert(command.index(release) + 1, str(unfinished))
+    folder = unfinished.with_suffix(".root")
+    folder.mkdir()
     try:
-        call(command)
+        call(["unshare", "--mount", "sh", "-ec", IN_MEMORY, "sh", str(folder), *command])
         unfinished.rename(archive)
     except Problem as problem:
         raise Problem(f"The image of {release} could not be built. Set MIRROR if the archive is elsewhere.\n{problem}") from problem
     finally:
         unfinished.unlink(missing_ok=True)
+        folder.rmdir()
     # Those of before, and of a build that was cut off.
     for older in archive.parent.glob(f"*{release}-*.tar"):
         if older != archive:

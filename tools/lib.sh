@@ -109,7 +109,7 @@ need_venv() {
   echo "Installing requirements/$requirements.txt into ${venv##*/}"
   rm -rf "$venv"
   "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --requirement "$ROOT/requirements/$requirements.txt"
+  "$venv/bin/python" "$ROOT/tools/install.py" "$ROOT/requirements/$requirements.txt"
   echo "$COLLECT_LESS" >"$(echo "$venv"/lib/python*/site-packages)/collect_less.pth"
   echo "$stamp" >"$venv/stamp.txt"
 }

@@ -13,14 +13,13 @@ To install it takes seconds, for each of about ten virtual environments.
 
 from __future__ import annotations
 
-import ast
-import configparser
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 from ansible_test._internal.python_requirements import get_venv_packages
+from pip_settings import pip_settings
 
 GET_PIP = """\
 import pathlib
@@ -33,25 +32,14 @@ pathlib.Path(site, "collect_less.pth").write_text({first!r})
 """
 
 
-def pip_settings(listing: str) -> configparser.RawConfigParser:
-    """Return what pip reads from its files and from the environment, which wins."""
-    settings = configparser.RawConfigParser()
-    for line in sorted(listing.splitlines(), key=lambda line: line.startswith(":env:")):
-        name, value = line.split("=", 1)
-        section, key = name.rsplit(".", 1)
-        if key != "config-file":
-            section = "global" if section == ":env:" else section
-            settings.read_dict({section: {key: ast.literal_eval(value)}})
-    settings.read_dict({"global": {"quiet": "1", "root-user-action": "ignore"}})
-    return settings
-
-
 def main(home: Path, first: str) -> None:
     """Write both files, and fetch the pip that this ansible-test wants."""
     pip_conf = home / ".config/pip/pip.conf"
     pip_conf.parent.mkdir(parents=True, exist_ok=True)
+    settings = pip_settings(sys.stdin.read())
+    settings.read_dict({"global": {"quiet": "1", "root-user-action": "ignore"}})
     with pip_conf.open("w") as file:
-        pip_settings(sys.stdin.read()).write(file)
+        settings.write(file)
 
     pip = get_venv_packages(SimpleNamespace(version="{}.{}".format(*sys.version_info)))["pip"]
     cache = home / ".ansible/test/cache"

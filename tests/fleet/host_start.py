@@ -4,9 +4,11 @@
 
 """At the start of a Python that is given one of Ansible's own modules: let it run in a fork of a process that has made its imports.
 
-Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. Those of a collection start as
-they do anywhere. The first one leaves a process behind that forks for others, until none came for a while. A fork has the folder,
-environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is killed.
+Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. Those of this collection start as
+they do anywhere, unless KEYFLEET_FORK says that they are forked, too: it does in plays on the machine of the tests. The first one leaves
+a process behind that forks for others, until none came for a while: a process for each of our modules, and one for all of Ansible's. A
+fork has the folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is
+killed.
 """
 
 import _imp
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 KEPT = f"{os.environ.get('KEYFLEET_BYTECODE', '/var/cache/bytecode')}/{os.geteuid()}-{sys.implementation.cache_tag}"
-OWN = b"\nmodule_fqn='ansible.modules."
+NAMED = b"\nmodule_fqn='"
+OWN = NAMED + b"ansible.modules."
+OURS = NAMED + b"ansible_collections.keyfleet.hsm."
+# What our modules import when they need it.
+LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
 ARCHIVE = b"\nzip_data='"
 BEGUN = b"begun"
 IDLE = 30  # seconds
@@ -46,14 +52,21 @@ def given() -> bytes:
 
 
 def door(program: bytes) -> str:
-    """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible."""
+    """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible: of our
+    modules, from the same archive."""
     version = program.partition(b'"_ansible_version": ')[2].partition(b",")[0]
     with open(__file__, "rb") as own:
         alike: list[object] = [own.read()]
     alike += [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
     alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
+    alike += [archived(program)] if OURS in program else []
     alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
+
+
+def archived(program: bytes) -> bytes:
+    """What the program brings to be imported, in base64."""
+    return program.partition(ARCHIVE)[2].partition(b"'")[0]
 
 
 def in_kept() -> str:
@@ -101,23 +114,32 @@ def fork_for_others(name: str, program: bytes) -> None:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir("/")
         fresh = f"{in_kept()}/{name}.{os.getpid()}"
-        import_all(fresh, program.partition(ARCHIVE)[2].partition(b"'")[0])
+        import_all(f"{fresh}.zip", program)
         listen(fresh, f"{in_kept()}/{name}")
     finally:
         os._exit(0)
 
 
-def import_all(archive: str, content: bytes) -> None:
-    """What every module of Ansible imports, and the program around it."""
+def import_all(archive: str, program: bytes) -> None:
+    """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given."""
     import base64
     import gc
     import importlib
 
     with open(archive, "wb") as file:
-        file.write(base64.b64decode(content))
+        file.write(base64.b64decode(archived(program)))
     sys.path.insert(0, archive)
     for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
         importlib.import_module(name)
+    if OURS in program:
+        module = program.partition(NAMED)[2].partition(b"'")[0].decode()
+        importlib.import_module(module)
+        # It is to run as a program.
+        del sys.modules[module]
+        for name in LATE:
+            # A module that needs it says so.
+            with suppress(ImportError):
+                importlib.import_module(name)
     sys.path.remove(archive)
     os.unlink(archive)
     sys.meta_path.insert(0, Rest())
@@ -212,7 +234,7 @@ def start() -> None:
     if len(sys.orig_argv) > 1 or os.isatty(0):
         return
     program = given()
-    if OWN not in program:
+    if OWN not in program and not (OURS in program and os.environ.get("KEYFLEET_FORK")):
         return
     name = door(program)
     code = ask(name)

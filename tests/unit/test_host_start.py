@@ -22,6 +22,7 @@ from eventually import eventually
 
 # What conftest.py has every Python of the tests start with.
 START = Path(__file__).resolve().parents[2] / ".build/start/sitecustomize.py"
+OURS = "ansible_collections/keyfleet/hsm/plugins/modules/hsm_key.py"
 LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
 # What Ansible sends, without what matters to nobody here.
 PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
@@ -50,13 +51,16 @@ atexit.register(print, "the end")
 """
 
 
-def archive() -> str:
+def archive(text: str = "") -> str:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as files:
         folder = Path(LOADER).parent
         for package in (folder, *list(folder.parents)[:-1]):
             files.writestr(f"{package}/__init__.py", "")
         files.writestr(LOADER, "")
+        for package in (Path(OURS).parent, *list(Path(OURS).parent.parents)[:-1]):
+            files.writestr(f"{package}/__init__.py", "")
+        files.writestr(OURS, text)
     return base64.b64encode(content.getvalue()).decode()
 
 
@@ -76,7 +80,9 @@ class Start:
     def write(self, code: str) -> None:
         (self.folder / "sitecustomize.py").write_text(code)
 
-    def begin(self, then: str = "", module: str = "ansible.modules.told", version: str = "2", **environment: str) -> subprocess.Popen[str]:
+    def begin(
+        self, then: str = "", module: str = "ansible.modules.told", version: str = "2", text: str = "", **environment: str
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable],
             stdin=subprocess.PIPE,
@@ -88,7 +94,7 @@ class Start:
             env={**os.environ, "PYTHONPATH": str(self.folder), "KEYFLEET_BYTECODE": str(self.folder / "kept"), **environment},
         )
         assert process.stdin
-        process.stdin.write(PROGRAM.format(module=module, version=version, archive=ARCHIVE, then=then))
+        process.stdin.write(PROGRAM.format(module=module, version=version, archive=archive(text) if text else ARCHIVE, then=then))
         process.stdin.close()
         process.stdin = None
         return process
@@ -163,8 +169,21 @@ def test_its_end_is_the_end_of_the_one_that_asks(start: Start, then: str, code: 
 def test_a_module_of_a_collection_starts_as_anywhere(start: Start) -> None:
     start.run()
     start.opened()
-    told = start.run(module="ansible_collections.keyfleet.hsm.plugins.modules.hsm_key")
-    assert not told["forked"] and told["process"] == told["asked"]
+    for module in ("ansible_collections.keyfleet.hsm.plugins.modules.hsm_key", "ansible_collections.other.any.plugins.modules.told"):
+        told = start.run(module=module, KEYFLEET_FORK="" if "keyfleet" in module else "1")
+        assert not told["forked"] and told["process"] == told["asked"]
+
+
+def test_ours_is_forked_where_that_is_said_and_has_a_process_of_its_own(start: Start) -> None:
+    ours = {"module": "ansible_collections.keyfleet.hsm.plugins.modules.hsm_key", "KEYFLEET_FORK": "1"}
+    start.run()
+    start.opened()
+    for number, text in enumerate(("", "changed = 1"), start=2):
+        # Not by the process that has imported another.
+        assert not start.run(text=text, **ours)["forked"]
+        start.opened(number)
+        told = start.run(f"assert {ours['module']!r} not in sys.modules", text=text, **ours)
+        assert told["forked"] and told["code"] == 0, told["err"]
 
 
 def test_a_process_that_a_module_forks_does_not_end_it(start: Start) -> None:

@@ -48,8 +48,6 @@ def _start_of_python() -> Path:
     os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules"
     # One process for a module in place of five. The tests that look for secrets have it off, since a file then holds a module's arguments.
     os.environ["ANSIBLE_PIPELINING"] = "1"
-    # Our modules as well: canaries, kills and the quickstart start them as they start elsewhere.
-    os.environ["KEYFLEET_FORK"] = "1"
     start = build / "start"
     start.mkdir(exist_ok=True)
     code = "".join((fleet / name).read_text() for name in ("host_bytecode.py", "host_start.py"))

@@ -4,11 +4,11 @@
 
 """At the start of a Python that is given one of Ansible's own modules: let it run in a fork of a process that has made its imports.
 
-Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. Those of this collection start as
-they do anywhere, unless KEYFLEET_FORK says that they are forked, too: it does in plays on the machine of the tests. The first one leaves
-a process behind that forks for others, until none came for a while: a process for each of our modules, and one for all of Ansible's. A
-fork has the folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is
-killed.
+Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. One of this collection takes
+three times as long, and twice that where it goes on in another Python. The first one starts as it does anywhere, and leaves a process
+behind that forks for others, until none came for a while: a process for each of our modules, and one for all of Ansible's. A fork has the
+folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is killed.
+Modules that are files, where pipelining is off, start as anywhere, and so do those of other collections.
 """
 
 import _imp
@@ -30,6 +30,9 @@ OURS = NAMED + b"ansible_collections.keyfleet.hsm."
 # What our modules import when they need it.
 LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
 ARCHIVE = b"\nzip_data='"
+# A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
+GROWN = b"\nmodlib_path='"
+FIRST = "KEYFLEET_ARCHIVE"
 BEGUN = b"begun"
 IDLE = 30  # seconds
 # Programs read these when they start. Who differs in one, or sees another system, asks another process.
@@ -59,14 +62,19 @@ def door(program: bytes) -> str:
         alike: list[object] = [own.read()]
     alike += [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
     alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
-    alike += [archived(program)] if OURS in program else []
+    alike += [os.environ[FIRST]] if OURS in program else []
     alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
 
 
-def archived(program: bytes) -> bytes:
-    """What the program brings to be imported, in base64."""
-    return program.partition(ARCHIVE)[2].partition(b"'")[0]
+def archive(program: bytes) -> bytes:
+    """What the program brings to be imported."""
+    if content := program.partition(ARCHIVE)[2].partition(b"'")[0]:
+        import base64
+
+        return base64.b64decode(content)
+    with open(program.partition(GROWN)[2].partition(b"'")[0], "rb") as file:
+        return file.read()
 
 
 def in_kept() -> str:
@@ -114,21 +122,25 @@ def fork_for_others(name: str, program: bytes) -> None:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir("/")
         fresh = f"{in_kept()}/{name}.{os.getpid()}"
-        import_all(f"{fresh}.zip", program)
-        listen(fresh, f"{in_kept()}/{name}")
+        kept = f"{fresh}.zip"
+        try:
+            import_all(kept, program)
+            listen(fresh, f"{in_kept()}/{name}")
+        finally:
+            # Until then a fork may read the source of what was imported.
+            os.unlink(kept)
     finally:
         os._exit(0)
 
 
-def import_all(archive: str, program: bytes) -> None:
+def import_all(kept: str, program: bytes) -> None:
     """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given."""
-    import base64
     import gc
     import importlib
 
-    with open(archive, "wb") as file:
-        file.write(base64.b64decode(archived(program)))
-    sys.path.insert(0, archive)
+    with open(kept, "wb") as file:
+        file.write(archive(program))
+    sys.path.insert(0, kept)
     for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
         importlib.import_module(name)
     if OURS in program:
@@ -140,8 +152,7 @@ def import_all(archive: str, program: bytes) -> None:
             # A module that needs it says so.
             with suppress(ImportError):
                 importlib.import_module(name)
-    sys.path.remove(archive)
-    os.unlink(archive)
+    sys.path.remove(kept)
     sys.meta_path.insert(0, Rest())
     gc.collect()
     gc.freeze()
@@ -230,11 +241,16 @@ def run(asked: "socket.socket") -> "NoReturn":
 
 
 def start() -> None:
-    """Of a Python that reads its program from a pipe, as Ansible starts it."""
-    if len(sys.orig_argv) > 1 or os.isatty(0):
+    """Of a Python that reads its program from a pipe, as Ansible starts it, and as a module does that goes on in another Python."""
+    if sys.orig_argv[1:] not in ([], ["--"]) or os.isatty(0):
         return
     program = given()
-    if OWN not in program and not (OURS in program and os.environ.get("KEYFLEET_FORK")):
+    if OURS in program:
+        if ARCHIVE in program:
+            os.environ[FIRST] = _imp.source_hash(0, program.partition(ARCHIVE)[2].partition(b"'")[0]).hex()
+        elif FIRST not in os.environ:
+            return
+    elif OWN not in program:
         return
     name = door(program)
     code = ask(name)

@@ -23,6 +23,7 @@ from eventually import eventually
 # What conftest.py has every Python of the tests start with.
 START = Path(__file__).resolve().parents[2] / ".build/start/sitecustomize.py"
 OURS = "ansible_collections/keyfleet/hsm/plugins/modules/hsm_key.py"
+NAME = OURS.removesuffix(".py").replace("/", ".")
 LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
 # What Ansible sends, without what matters to nobody here.
 PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
@@ -51,16 +52,17 @@ atexit.register(print, "the end")
 """
 
 
+def packages(*files: str) -> list[str]:
+    """These files, and those that make packages of the folders that they are in."""
+    folders = [folder for file in files for folder in list(Path(file).parents)[:-1]]
+    return sorted({*files, *(f"{folder}/__init__.py" for folder in folders)})
+
+
 def archive(text: str = "") -> str:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as files:
-        folder = Path(LOADER).parent
-        for package in (folder, *list(folder.parents)[:-1]):
-            files.writestr(f"{package}/__init__.py", "")
-        files.writestr(LOADER, "")
-        for package in (Path(OURS).parent, *list(Path(OURS).parent.parents)[:-1]):
-            files.writestr(f"{package}/__init__.py", "")
-        files.writestr(OURS, text)
+        for name in packages(LOADER, OURS):
+            files.writestr(name, {LOADER: "def run(): pass", OURS: text}.get(name, ""))
     return base64.b64encode(content.getvalue()).decode()
 
 
@@ -166,24 +168,59 @@ def test_its_end_is_the_end_of_the_one_that_asks(start: Start, then: str, code: 
     assert told["rest_of_out"] == ["the end"]
 
 
-def test_a_module_of_a_collection_starts_as_anywhere(start: Start) -> None:
+def test_a_module_of_another_collection_starts_as_anywhere(start: Start) -> None:
     start.run()
     start.opened()
-    for module in ("ansible_collections.keyfleet.hsm.plugins.modules.hsm_key", "ansible_collections.other.any.plugins.modules.told"):
-        told = start.run(module=module, KEYFLEET_FORK="" if "keyfleet" in module else "1")
-        assert not told["forked"] and told["process"] == told["asked"]
+    told = start.run(module="ansible_collections.other.any.plugins.modules.told")
+    assert not told["forked"] and told["process"] == told["asked"]
 
 
-def test_ours_is_forked_where_that_is_said_and_has_a_process_of_its_own(start: Start) -> None:
-    ours = {"module": "ansible_collections.keyfleet.hsm.plugins.modules.hsm_key", "KEYFLEET_FORK": "1"}
+def test_each_of_our_modules_has_a_process_of_its_own(start: Start) -> None:
     start.run()
     start.opened()
     for number, text in enumerate(("", "changed = 1"), start=2):
         # Not by the process that has imported another.
-        assert not start.run(text=text, **ours)["forked"]
+        assert not start.run(module=NAME, text=text)["forked"]
         start.opened(number)
-        told = start.run(f"assert {ours['module']!r} not in sys.modules", text=text, **ours)
+        told = start.run(f"assert {NAME!r} not in sys.modules", module=NAME, text=text)
         assert told["forked"] and told["code"] == 0, told["err"]
+
+
+# As respawn_module of Ansible does it: the archive has grown, and the source of what was imported is asked for.
+INNER = """import json, os, sys
+given = dict(
+module_fqn={module!r},
+modlib_path={own!r},
+)
+print(json.dumps(["{loader}" in sys.modules, os.getpid(), sys.stdin.read()]), flush=True)
+sys.exit(7)
+"""
+GOES_ON = """import inspect, subprocess
+own = tempfile.mktemp(".zip")
+with zipfile.ZipFile(own, "w") as files:
+    for name in {names!r}:
+        files.writestr(name, "")
+    files.writestr("sitecustomize.py", str(time.time()))
+read, write = os.pipe()
+os.write(write, {inner!r}.format(module={module!r}, own=own, loader={loader!r}).encode())
+os.close(write)
+code = subprocess.call([sys.executable, "--"], stdin=read)
+print(loader and inspect.getsource(loader.run))
+sys.exit(code)
+"""
+
+
+def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: Start) -> None:
+    loader = LOADER.removesuffix(".py").replace("/", ".")
+    then = GOES_ON.format(module=NAME, names=packages(LOADER, OURS), loader=loader, inner=INNER)
+    for number, forked in enumerate((False, True), start=1):
+        told = start.run(then, module=NAME)
+        assert told["code"] == 7 and told["forked"] is forked, told["err"]
+        in_other, source = json.loads(told["rest_of_out"][0]), told["rest_of_out"][1]
+        assert (in_other[0], in_other[2], source) == (forked, "", "def run(): pass" if forked else "None")
+        assert in_other[1] != told["process"]
+        start.opened(2)
+        assert len(start.doors()) == 2, number
 
 
 def test_a_process_that_a_module_forks_does_not_end_it(start: Start) -> None:

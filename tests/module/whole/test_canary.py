@@ -17,7 +17,8 @@ from typing import Any
 from hsm_fixture import Hsm
 from system_log import system_log
 
-PIN, SO_PIN = "830561", "47110815"
+# Not of digits alone: those would be found by chance, in the name of a temporary folder.
+PIN, SO_PIN = "kite830561", "kite47110815"
 CANARIES = (PIN.encode(), SO_PIN.encode())
 QUICKSTART = Path(__file__).resolve().parents[3] / "playbooks" / "quickstart.yml"
 # Where a PIN belongs: its own file, and the file of the server that needs it.

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -14,10 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-
-# Programs here start without a collector of garbage (tools/lib.sh). One that runs for minutes needs it, now and then.
-gc.set_threshold(300_000, 50, 20)
-gc.enable()
 
 # Seconds are no part of what a test finds: this machine may be busy.
 settings.register_profile("keyfleet", deadline=None)

@@ -35,7 +35,7 @@ sanity() {
   if compgen -G "$COPIED/tests/sanity/ignore-*.txt" >/dev/null; then
     die "There is a sanity ignore file. Mend what it hides."
   fi
-  "$venv/bin/python" -m pip config list | "$venv/bin/python" "$ROOT/tools/sanity_home.py" "$home" "$COLLECT_LESS"
+  "$venv/bin/python" -m pip config list | "$venv/bin/python" "$ROOT/tools/sanity_home.py" "$home"
   # ansible-test believes each pythonX.Y on the PATH, so it gets one of interpreters that run.
   (cd "$COPIED" && env -i HOME="$home" PATH="$CORES/pythons:$venv/bin:$ROOT/.venv-dev/bin:/usr/bin:/bin" LANG=C.UTF-8 \
     ansible-test sanity --color no "$@" 2>&1) | tee "$log"

@@ -95,22 +95,17 @@ find_python() {
   return 1
 }
 
-# A line of Python that each program of a virtual environment starts with. Programs here end soon: they need not look for cycles to free
-# after each 700 objects, which takes a third of pylint's time and a sixth of the tests'.
-COLLECT_LESS='import gc; gc.disable()'
-
 # need_venv FOLDER REQUIREMENTS: makes or renews a virtual environment, unless it is up to date.
 need_venv() {
   local venv=$1 requirements=$2 python stamp
   python=$(find_python) || need_packages python3-venv
   python=$(find_python) || die "No Python 3.11, 3.12 or 3.13 with venv found. Set PYTHON to one."
-  stamp=$("$python" -VV && echo "$venv $COLLECT_LESS" && cat "$ROOT"/requirements/*.txt "$ROOT"/roles/*/files/*requirements.txt)
+  stamp=$("$python" -VV && echo "$venv" && cat "$ROOT"/requirements/*.txt "$ROOT"/roles/*/files/*requirements.txt)
   [[ -f $venv/stamp.txt && $(<"$venv/stamp.txt") == "$stamp" ]] && return
   echo "Installing requirements/$requirements.txt into ${venv##*/}"
   rm -rf "$venv"
   "$python" -m venv "$venv"
   "$venv/bin/python" "$ROOT/tools/install.py" "$ROOT/requirements/$requirements.txt"
-  echo "$COLLECT_LESS" >"$(echo "$venv"/lib/python*/site-packages)/collect_less.pth"
   echo "$stamp" >"$venv/stamp.txt"
 }
 

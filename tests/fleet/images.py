@@ -143,7 +143,7 @@ def build(archive: Path, release: str) -> None:
     command = recipe(release)
     command.insert(command.index(release) + 1, str(unfinished))
     folder = unfinished.with_suffix(".root")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     try:
         call(["unshare", "--mount", "sh", "-ec", IN_MEMORY, "sh", str(folder), *command])
         unfinished.rename(archive)

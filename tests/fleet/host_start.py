@@ -30,6 +30,7 @@ OURS = NAMED + b"ansible_collections.keyfleet.hsm."
 # What our modules import when they need it.
 LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
 ARCHIVE = b"\nzip_data='"
+ENTRY, ENTRIES_END = b"PK\1\2", b"PK\5\6"
 # A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
 GROWN = b"\nmodlib_path='"
 FIRST = "KEYFLEET_ARCHIVE"
@@ -80,6 +81,24 @@ def archive(program: bytes) -> bytes:
         return base64.b64decode(content)
     with open(value(program, GROWN), "rb") as file:
         return file.read()
+
+
+def identity(packed: bytes) -> str:
+    """Of what an archive holds. Each run of Ansible packs it anew, with the time of day: names, sizes and checksums stay. ValueError: it
+    is none."""
+    import binascii
+
+    content, entries = binascii.a2b_base64(packed), []
+    end = content.rindex(ENTRIES_END)
+    at, number = int.from_bytes(content[end + 16 : end + 20], "little"), int.from_bytes(content[end + 10 : end + 12], "little")
+    for _one in range(number):
+        if content[at : at + 4] != ENTRY:
+            raise ValueError
+        # Checksum, size packed, size; name; then what is not compared: more fields, and a comment.
+        named, more, comment = (int.from_bytes(content[at + 28 + 2 * part : at + 30 + 2 * part], "little") for part in range(3))
+        entries.append((content[at + 46 : at + 46 + named], content[at + 16 : at + 28]))
+        at += 46 + named + more + comment
+    return _imp.source_hash(0, repr(sorted(entries)).encode()).hex()
 
 
 def in_kept() -> str:
@@ -251,8 +270,11 @@ def start() -> None:
         return
     program = given()
     if OURS in program:
-        if content := value(program, ARCHIVE):
-            os.environ[FIRST] = _imp.source_hash(0, content).hex()
+        if packed := value(program, ARCHIVE):
+            try:
+                os.environ[FIRST] = identity(packed)
+            except ValueError:
+                return
         elif FIRST not in os.environ:
             return
     elif OWN not in program:

@@ -58,15 +58,17 @@ def packages(*files: str) -> list[str]:
     return sorted({*files, *(f"{folder}/__init__.py" for folder in folders)})
 
 
-def archive(text: str = "") -> str:
+def archive(text: str = "", minute: int = 0) -> str:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as files:
         for name in packages(LOADER, OURS):
-            files.writestr(name, {LOADER: "def run(): pass", OURS: text}.get(name, ""))
+            packed = zipfile.ZipInfo(name, (2026, 11, 30, 12, minute, 0))
+            files.writestr(packed, {LOADER: "def run(): pass", OURS: text}.get(name, ""))
     return base64.b64encode(content.getvalue()).decode()
 
 
 ARCHIVE = archive()
+OTHER_ENTRIES = base64.b64encode(base64.b64decode(ARCHIVE).replace(b"PK\1\2", b"PK\1\3")).decode()
 
 
 class Start:
@@ -83,7 +85,12 @@ class Start:
         (self.folder / "sitecustomize.py").write_text(code)
 
     def begin(
-        self, then: str = "", module: str = "ansible.modules.told", version: str = "2", text: str = "", **environment: str
+        self,
+        then: str = "",
+        module: str = "ansible.modules.told",
+        version: str = "2",
+        packed: str = ARCHIVE,
+        **environment: str,
     ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable],
@@ -96,7 +103,7 @@ class Start:
             env={**os.environ, "PYTHONPATH": str(self.folder), "KEYFLEET_BYTECODE": str(self.folder / "kept"), **environment},
         )
         assert process.stdin
-        process.stdin.write(PROGRAM.format(module=module, version=version, archive=archive(text) if text else ARCHIVE, then=then))
+        process.stdin.write(PROGRAM.format(module=module, version=version, archive=packed, then=then))
         process.stdin.close()
         process.stdin = None
         return process
@@ -178,12 +185,23 @@ def test_a_module_of_another_collection_starts_as_anywhere(start: Start) -> None
 def test_each_of_our_modules_has_a_process_of_its_own(start: Start) -> None:
     start.run()
     start.opened()
-    for number, text in enumerate(("", "changed = 1"), start=2):
+    # The second has the same size.
+    for number, text in enumerate(("changed = 1", "changed = 2"), start=2):
         # Not by the process that has imported another.
-        assert not start.run(module=NAME, text=text)["forked"]
+        assert not start.run(module=NAME, packed=archive(text))["forked"]
         start.opened(number)
-        told = start.run(f"assert {NAME!r} not in sys.modules", module=NAME, text=text)
-        assert told["forked"] and told["code"] == 0, told["err"]
+        # Another run of Ansible packs the same at another time.
+        for minute in (0, 1):
+            told = start.run(f"assert {NAME!r} not in sys.modules", module=NAME, packed=archive(text, minute))
+            assert told["forked"] and told["code"] == 0, told["err"]
+
+
+@pytest.mark.parametrize("damaged", ["", "AAAA", "A", ARCHIVE[:-40], OTHER_ENTRIES])
+def test_an_archive_that_cannot_be_read_starts_as_anywhere(start: Start, damaged: str) -> None:
+    start.run()
+    start.opened()
+    told = start.run(module=NAME, packed=damaged)
+    assert not told["forked"] and told["code"] == 0 and not told["err"] and len(start.doors()) == 1
 
 
 # As respawn_module of Ansible does it: the archive has grown, and the source of what was imported is asked for.

@@ -28,10 +28,8 @@ ALLOWED = {"pins", "kms.toml", "vars.yml"}
 class Watcher(threading.Thread):
     """Looks at the arguments and the environment of every process while a run goes on: those that are new in each round.
 
-    A program may start another in its place soon after its own start, hardly ever later: so the others are looked at now and then.
+    A program may start another in its place soon after its own start, hardly ever later: so it is looked at ever more seldom.
     """
-
-    YOUNG, SELDOM = 250, 100  # rounds
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,13 +38,17 @@ class Watcher(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
-        rounds: dict[str, int] = {}
+        # Of each process, how many rounds it has seen, and in which of them it is looked at next.
+        rounds: dict[str, tuple[int, int]] = {}
         # As fast as it can, it would take one of two processors from the run itself.
         while not self._end.wait(0.002):
-            rounds = {process: rounds.get(process, 0) + 1 for process in os.listdir("/proc") if process.isdigit()}
-            for process, number in rounds.items():
-                if number <= self.YOUNG or number % self.SELDOM == 0:
+            before, rounds = rounds, {}
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                number, due = before.get(process, (0, 0))
+                if number >= due:
                     self._look(process)
+                    due = number + 1 + number // 8
+                rounds[process] = number + 1, due
 
     def _look(self, process: str) -> None:
         for part in ("cmdline", "environ"):

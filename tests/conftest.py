@@ -40,7 +40,7 @@ def _start_of_python() -> Path:
         kept.mkdir(parents=True, exist_ok=True)
         os.environ[f"KEYFLEET_{name}"] = str(kept)
     os.environ["ANSIBLE_CALLBACK_PLUGINS"] = str(fleet / "callback")
-    os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules"
+    os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules,kept_templates"
     # One process for a module in place of five. The tests that look for secrets have it off, since a file then holds a module's arguments.
     os.environ["ANSIBLE_PIPELINING"] = "1"
     start = build / "start"

@@ -12,4 +12,4 @@ export ANSIBLE_CONFIG=$ROOT/tests/fleet/ansible.cfg
 export ANSIBLE_PIPELINING=1
 export ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s"
 export ANSIBLE_CALLBACK_PLUGINS=$ROOT/tests/fleet/callback
-export ANSIBLE_CALLBACKS_ENABLED=kept_modules
+export ANSIBLE_CALLBACKS_ENABLED=kept_modules,kept_templates

@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""At the start of a Python that is given one of Ansible's own modules: let it run in a fork of a process that has made its imports.
+"""At the start of a Python that is given ansible-playbook or a module: let it run in a fork of a process that has made its imports.
 
-Such a module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. 26 calls of hsm_key on hosts,
+A module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. 26 calls of hsm_key on hosts,
 where it goes on in another Python, took 27 seconds of the processor, and take 13 so. The first one starts as it does anywhere, and leaves
 a process behind that forks for others, until none came for a while: a process for each of our modules, and one for all of Ansible's. A
 fork has the folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is
 killed. Modules that are files, where pipelining is off, start as anywhere, and so do those of other collections.
+
+Of ansible-playbook there is imported what does not read its configuration: a half of its start, which takes 0.65 seconds of the processor.
 """
 
 import _imp
@@ -29,6 +31,13 @@ OWN = NAMED + b"ansible.modules."
 OURS = NAMED + b"ansible_collections.keyfleet.hsm."
 # What our modules import when they need it.
 LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
+# What ansible-playbook imports before, or without, ansible.constants, which reads the configuration.
+CONTROLLER = (
+    *("ansible._internal._ssh._ssh_agent", "ansible._internal._templating._jinja_patches", "ansible.config.manager", "ansible.context"),
+    *("ansible.module_utils.common.sys_info", "ansible.module_utils.compat.selinux", "ansible.parsing.splitter", "ansible.utils.hashing"),
+    *("ansible.utils._junit_xml", "cryptography.hazmat.primitives.hmac", "cryptography.hazmat.primitives.kdf.pbkdf2", "curses"),
+    *("jinja2.sandbox", "multiprocessing.queues", "multiprocessing.shared_memory", "packaging.specifiers", "pty", "tarfile", "uuid"),
+)
 ARCHIVE = b"\nzip_data='"
 ENTRY, ENTRIES_END = b"PK\1\2", b"PK\5\6"
 # A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
@@ -63,7 +72,8 @@ def door(program: bytes) -> str:
         alike: list[object] = [own.read()]
     alike += [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
     alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
-    alike += [os.environ[FIRST]] if OURS in program else []
+    # Beside modules there is ansible-playbook.
+    alike += [os.environ[FIRST]] if OURS in program else [bool(program)]
     alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
 
@@ -106,19 +116,20 @@ def in_kept() -> str:
     return f"/proc/self/fd/{os.open(KEPT, os.O_PATH | os.O_CLOEXEC)}"
 
 
-def ask(name: str) -> int | None:
-    """The exit code of the fork that ran this program. None: there was none."""
+def ask(name: str, command: list[str]) -> int | None:
+    """The exit code of the fork that ran this program, or this command. None: there was none."""
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     mask, folder = os.umask(0), os.open(".", os.O_PATH)
     os.umask(mask)
     descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, folder))
     try:
         asked.connect(f"{in_kept()}/{name}")
-        told = [str(mask).encode(), *(b"=".join(pair) for pair in os.environb.items())]
+        told = [str(mask).encode(), str(len(command)).encode(), *map(os.fsencode, command), *map(b"=".join, os.environb.items())]
         asked.sendmsg([b"\0".join(told)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
         if asked.recv(16) != BEGUN:
             # It may have read it, and the place in the file is shared.
-            os.lseek(0, 0, os.SEEK_SET)
+            if not command:
+                os.lseek(0, 0, os.SEEK_SET)
             return None
     except OSError:
         return None
@@ -152,14 +163,29 @@ def fork_for_others(name: str, program: bytes) -> None:
             listen(fresh, f"{in_kept()}/{name}")
         finally:
             # Until then a fork may read the source of what was imported.
-            os.unlink(kept)
+            with suppress(FileNotFoundError):
+                os.unlink(kept)
     finally:
         os._exit(0)
 
 
 def import_all(kept: str, program: bytes) -> None:
-    """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given."""
+    """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given. Without a program,
+    CONTROLLER."""
     import gc
+    import importlib
+
+    for name in () if program else CONTROLLER:
+        # Of another version.
+        with suppress(ImportError):
+            importlib.import_module(name)
+    if program:
+        import_modules(kept, program)
+    gc.collect()
+    gc.freeze()
+
+
+def import_modules(kept: str, program: bytes) -> None:
     import importlib
 
     with open(kept, "wb") as file:
@@ -178,8 +204,6 @@ def import_all(kept: str, program: bytes) -> None:
                 importlib.import_module(name)
     sys.path.remove(kept)
     sys.meta_path.insert(0, Rest())
-    gc.collect()
-    gc.freeze()
 
 
 class Rest:
@@ -227,7 +251,8 @@ def run(asked: "socket.socket") -> "NoReturn":
     fcntl.fcntl(asked, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(asked, fcntl.F_SETSIG, signal.SIGTERM)
     fcntl.fcntl(asked, fcntl.F_SETFL, os.O_ASYNC)
-    mask, *environment = content.split(b"\0")
+    mask, number_of, *rest = content.split(b"\0")
+    command, environment = [os.fsdecode(word) for word in rest[: int(number_of)]], rest[int(number_of) :]
     *stdio, folder = (int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, 16, 4))
     for number, its in enumerate(stdio):
         os.dup2(its, number)
@@ -240,11 +265,14 @@ def run(asked: "socket.socket") -> "NoReturn":
         name, _is, value = pair.partition(b"=")
         os.environb[name] = value
     # Who reads a program from there has read all.
-    os.lseek(0, 0, os.SEEK_END)
+    if command:
+        sys.argv[:] = command
+    else:
+        os.lseek(0, 0, os.SEEK_END)
     asked.send(BEGUN)
     own, code = os.getpid(), 0
     try:
-        runpy.run_path("/proc/self/fd/0", run_name="__main__")
+        runpy.run_path(command[0] if command else "/proc/self/fd/0", run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 1 and end.code != 1:
@@ -264,23 +292,36 @@ def run(asked: "socket.socket") -> "NoReturn":
     os._exit(code)
 
 
-def start() -> None:
-    """Of a Python that reads its program from a pipe, as Ansible starts it, and as a module does that goes on in another Python."""
+def of_a_module() -> bytes | None:
+    """The program of a Python that reads it from a pipe, as Ansible starts it, and as a module does that goes on in another Python."""
     if sys.orig_argv[1:] not in ([], ["--"]) or os.isatty(0):
-        return
+        return None
     program = given()
     if OURS in program:
         if packed := value(program, ARCHIVE):
             try:
                 os.environ[FIRST] = identity(packed)
             except ValueError:
-                return
-        elif FIRST not in os.environ:
+                return None
+        return program if FIRST in os.environ else None
+    return program if OWN in program else None
+
+
+def start() -> None:
+    command = sys.orig_argv[1:]
+    if command and os.path.basename(command[0]) == "ansible-playbook":
+        # One is the folder that is listed. What it holds besides would not be passed on. Where secrets are looked for, all is as anywhere.
+        if len(os.listdir("/proc/self/fd")) > 4 or os.environ.get("ANSIBLE_PIPELINING") == "0":
             return
-    elif OWN not in program:
-        return
+        program = b""
+    else:
+        command = []
+        found = of_a_module()
+        if found is None:
+            return
+        program = found
     name = door(program)
-    code = ask(name)
+    code = ask(name, command)
     if code is not None:
         os._exit(code)
     fork_for_others(name, program)

@@ -79,6 +79,7 @@ class Start:
         self.folder = folder
         self.kept = folder / "kept" / f"{os.geteuid()}-{sys.implementation.cache_tag}"
         self.kept.mkdir(parents=True)
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), "KEYFLEET_BYTECODE": str(folder / "kept")}
         self.write(self.code)
 
     def write(self, code: str) -> None:
@@ -100,7 +101,7 @@ class Start:
             text=True,
             cwd=self.folder,
             umask=0o027,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "KEYFLEET_BYTECODE": str(self.folder / "kept"), **environment},
+            env={**self.environment, **environment},
         )
         assert process.stdin
         process.stdin.write(PROGRAM.format(module=module, version=version, archive=packed, then=then))
@@ -239,6 +240,60 @@ def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: 
         assert in_other[1] != told["process"]
         start.opened(2)
         assert len(start.doors()) == 2
+
+
+COMMAND = """import json, os, sys
+told = dict(
+    forked=os.getpid() != int(os.environ["ASKED"] or 0), argv=sys.argv, folder=os.getcwd(), rest=sys.stdin.read(), name=__name__,
+    imported=[name in sys.modules for name in ("jinja2.sandbox", "ansible.config.manager", "ansible.constants")],
+)
+print(json.dumps(told), flush=True)
+raise SystemExit({code!r})
+"""
+
+
+class Command:
+    """A program of that name."""
+
+    def __init__(self, start: Start, code: object) -> None:
+        self.start = start
+        self.path = start.folder / "ansible-playbook"
+        self.path.write_text(COMMAND.format(code=code))
+
+    def run(self, *arguments: str, files: tuple[int, ...] = (), pipelining: str = "1") -> tuple[dict[str, Any], int, str]:
+        # A shell is replaced by the program, whose number it has then.
+        done = subprocess.run(
+            ["sh", "-c", 'ASKED=$$ exec "$@"', "sh", sys.executable, str(self.path), *arguments],
+            input="given",
+            capture_output=True,
+            text=True,
+            cwd=self.start.folder,
+            env={**self.start.environment, "ANSIBLE_PIPELINING": pipelining},
+            pass_fds=files,
+            check=False,
+            timeout=60,
+        )
+        return json.loads(done.stdout), done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (4, 4), (None, 0), ("so it is", 1)])
+def test_ansible_playbook_runs_in_a_fork_that_has_read_no_configuration(start: Start, code: object, ends: int) -> None:
+    command = Command(start, code)
+    arguments = ("-e", "one=\N{LATIN SMALL LETTER E WITH ACUTE} 2", "site.yml")
+    alone, *end = command.run(*arguments)
+    start.opened()
+    forked, *end_of_fork = command.run(*arguments)
+    assert (alone.pop("forked"), forked.pop("forked")) == (False, True)
+    assert (alone.pop("imported"), forked.pop("imported")) == ([False] * 3, [True, True, False])
+    assert alone == forked and end == end_of_fork == [ends, f"{code}\n" if isinstance(code, str) else ""]
+    assert forked["argv"] == [str(command.path), *arguments] and forked["rest"] == "given" and forked["name"] == "__main__"
+    # What it holds besides would not be passed on.
+    with command.path.open() as file:
+        assert not command.run(files=(file.fileno(),))[0]["forked"]
+    # Where secrets are looked for, all is as anywhere.
+    assert not command.run(pipelining="0")[0]["forked"]
+    # And no module is run by a process that is there for another thing.
+    assert not start.run()["forked"]
 
 
 def test_a_process_that_a_module_forks_does_not_end_it(start: Start) -> None:

@@ -11,10 +11,6 @@ export ANSIBLE_CONFIG=$ROOT/tests/fleet/ansible.cfg
 # One SSH call for a module in place of three. No compression: the hosts are on this machine.
 export ANSIBLE_PIPELINING=1
 export ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s"
-# ansible-playbook starts as in the tests.
-mkdir -p "$BUILD/start" "$BUILD/bytecode"
-cat "$ROOT"/tests/fleet/host_{bytecode,start}.py >"$BUILD/start/$$.new"
-mv "$BUILD/start/$$.new" "$BUILD/start/sitecustomize.py"
-export PYTHONPATH=$BUILD/start KEYFLEET_BYTECODE=$BUILD/bytecode
+start_as_tests
 export ANSIBLE_CALLBACK_PLUGINS=$ROOT/tests/fleet/callback
 export ANSIBLE_CALLBACKS_ENABLED=kept_modules,kept_templates

@@ -131,6 +131,14 @@ copy_collection() {
   git init --quiet "$COPIED"
 }
 
+# start_as_tests: from now on ansible-playbook and modules on this machine start as in the tests, see tests/fleet/host_start.py.
+start_as_tests() {
+  mkdir -p "$BUILD/start" "$BUILD/bytecode"
+  cat "$ROOT"/tests/fleet/host_{bytecode,start}.py >"$BUILD/start/$$.new"
+  mv "$BUILD/start/$$.new" "$BUILD/start/sitecustomize.py"
+  export PYTHONPATH=$BUILD/start KEYFLEET_BYTECODE=$BUILD/bytecode
+}
+
 # test_in_shards ARGUMENT...: pytest in two processes side by side, each with locks of its own, and one answer of both.
 test_in_shards() {
   local own=$ROOT/tools/own_shm.sh

@@ -142,8 +142,9 @@ def ask(name: str, command: list[str]) -> int | None:
 
 def fork_for_others(name: str, program: bytes) -> None:
     """Leave a process behind. It holds nothing that the caller holds: who reads its output would wait for it."""
-    if not os.path.isdir(KEPT):
-        return
+    # Where its parent is not, and where that cannot be written, there is no such process.
+    with suppress(FileExistsError):
+        os.mkdir(KEPT, mode=0o700)
     if child := os.fork():
         os.waitpid(child, 0)
         return

@@ -12,5 +12,7 @@ if [[ -e $ROOT/.ansible-lint-ignore ]] || grep -E '^(skip|warn)_list' "$ROOT/.an
 fi
 
 copy_collection
+# It asks ansible-playbook for the syntax of each playbook.
+start_as_tests
 cd "$COPIED"
 ansible-lint

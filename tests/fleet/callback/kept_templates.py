@@ -4,7 +4,7 @@
 
 """Runs of Ansible share the code that Jinja has made of their templates.
 
-Every task is a fork, which compiles anew what it templates, and its end takes that along: a third of what a fork does that neither
+Every task is a fork, which compiles anew what it templates, and its end takes that along: two fifths of what a fork does that neither
 waits nor packs a module. Here the code is kept in a file, under a hash of all that it comes from. What has an error is compiled each time.
 """
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+# An ansible-core before 2.19 compiles as ever.
+KEEPS = find_spec("ansible._internal") is not None
 PLAYBOOK = """
 - hosts: localhost
   gather_facts: false
@@ -32,10 +35,12 @@ PLAYBOOK = """
         - '{{ backslash | regex_replace("a(.)1", "\\\\1") }}'
         - "{% for one in [1, 2] %}{{ one }},{% endfor %}"
         - "{{ {'number': number} | keyfleet.hsm.to_toml }}"
-        - "{{ 5 | nosuchfilter if false else name }}"
         - "{{ lookup('ansible.builtin.vars', 'nested') }}"
         - "{{ query('ansible.builtin.template', 'other.j2') }}"
         - "{{ lookup('ansible.builtin.template', 'other.j2', variable_start_string='[[', variable_end_string=']]') }}"
+    - ansible.builtin.debug:
+        msg: "{{ 5 | nosuchfilter if false else name }}"
+      ignore_errors: true
     - ansible.builtin.debug:
         var: number | string
     - ansible.builtin.assert:
@@ -79,12 +84,12 @@ def kept(tmp_path: Path) -> Path:
 
 def test_a_run_says_the_same_with_kept_code_and_without(kept: Path) -> None:
     code, alone = played(kept, "kept_modules")
-    assert code == 2 and "Hello world!" in alone and "Assertion failed" in alone and "nosuchfilter" in alone
+    assert code == 2 and "Hello world!" in alone and "Assertion failed" in alone
     assert not list(kept.glob("kept/templates-*"))
     assert played(kept, "kept_templates") == (code, alone)
     files = {file: file.stat().st_ino for file in kept.glob("kept/templates-*/*")}
     # Of all that has no error, and of nothing twice.
-    assert len(files) > 20 and all(file.suffix == ".pyc" for file in files)
+    assert (len(files) > 20) is bool(files) is KEEPS and all(file.suffix == ".pyc" for file in files)
     assert played(kept, "kept_templates") == (code, alone)
     assert {file: file.stat().st_ino for file in kept.glob("kept/templates-*/*")} == files
 
@@ -93,8 +98,7 @@ def test_kept_code_is_what_runs(kept: Path) -> None:
     """The test tests: code of another template in a file."""
     played(kept, "kept_templates")
     files = list(kept.glob("kept/templates-*/*"))
-    other = min(files, key=lambda file: file.stat().st_size).read_bytes()
     for file in files:
-        file.write_bytes(other)
+        file.write_bytes(min(files, key=lambda one: one.stat().st_size).read_bytes())
     code, output = played(kept, "kept_templates")
-    assert code == 2 and "Hello world!" not in output
+    assert code == 2 and ("Hello world!" in output) is not KEEPS

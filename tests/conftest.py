@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import python_start
 from hypothesis import settings
 
 # Seconds are no part of what a test finds: this machine may be busy.
@@ -43,14 +44,8 @@ def _start_of_python() -> Path:
     os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "kept_modules,kept_templates"
     # One process for a module in place of five. The tests that look for secrets have it off, since a file then holds a module's arguments.
     os.environ["ANSIBLE_PIPELINING"] = "1"
-    start = build / "start"
-    start.mkdir(exist_ok=True)
-    code = "".join((fleet / name).read_text() for name in ("host_bytecode.py", "host_start.py"))
-    # Other processes may be starting with it.
-    fresh = start / f"{os.getpid()}.new"
-    fresh.write_text(code)
-    fresh.replace(start / "sitecustomize.py")
-    return start
+    python_start.write(build / "start")
+    return build / "start"
 
 
 COLLECTIONS = _collections_root()

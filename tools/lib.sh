@@ -133,9 +133,8 @@ copy_collection() {
 
 # start_as_tests: from now on ansible-playbook and modules on this machine start as in the tests, see tests/fleet/host_start.py.
 start_as_tests() {
-  mkdir -p "$BUILD/start" "$BUILD/bytecode"
-  cat "$ROOT"/tests/fleet/host_{bytecode,start}.py >"$BUILD/start/$$.new"
-  mv "$BUILD/start/$$.new" "$BUILD/start/sitecustomize.py"
+  mkdir -p "$BUILD/bytecode"
+  "$ROOT/.venv-dev/bin/python" "$ROOT/tests/fleet/python_start.py" "$BUILD/start"
   export PYTHONPATH=$BUILD/start KEYFLEET_BYTECODE=$BUILD/bytecode
 }
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from machine import Problem, Room, call, locked
+from python_start import START
 
 RELEASES = ("bookworm", "trixie")
 USER = "admin"
@@ -54,7 +55,6 @@ MASKED = (
 
 # Python keeps the bytecode of what it imports, but not of what it imports from an archive, as Ansible's modules come.
 # Where an administrator's own start-up code goes, Debian has a file for each Python.
-START = "".join(Path(__file__).with_name(name).read_text() for name in ("host_bytecode.py", "host_start.py"))
 
 # systemd mounts a service's credentials in a namespace of its own. In a container / is a private mount, and they would be lost there.
 SHARED = """[Unit]

@@ -96,7 +96,7 @@ class Site:
         (self.folder / "group_vars/hsm/vault.yml").write_text(yaml.safe_dump({"vault_pin": pin, "vault_so_pin": SO_PIN}))
         inventory = ["-i", str(self.folder / "inventory.yml"), "-i", str(self.folder / "addresses.yml")]
         counted = {
-            "ANSIBLE_CALLBACKS_ENABLED": f"{os.environ.get('ANSIBLE_CALLBACKS_ENABLED', 'kept_modules,kept_templates')},counted",
+            "ANSIBLE_CALLBACKS_ENABLED": f"{os.environ['ANSIBLE_CALLBACKS_ENABLED']},counted",
             "KEYFLEET_COUNTED": str(self.folder.parent / "counted.json"),
         }
         environment = {**counted, **(environment or {})}

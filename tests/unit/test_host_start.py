@@ -244,7 +244,7 @@ def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: 
 
 COMMAND = """import json, os, sys
 told = dict(
-    forked=os.getpid() != int(os.environ["ASKED"] or 0), argv=sys.argv, folder=os.getcwd(), rest=sys.stdin.read(), name=__name__,
+    forked=os.getpid() != int(os.environ["ASKED"]), argv=sys.argv, folder=os.getcwd(), rest=sys.stdin.read(), name=__name__,
     imported=[name in sys.modules for name in ("jinja2.sandbox", "ansible.config.manager", "ansible.constants")],
 )
 print(json.dumps(told), flush=True)

@@ -8,8 +8,8 @@ source "$ROOT/tools/cores.sh"
 
 # Every sanity test of ansible-test, with the ansible-core of .venv-dev and with the newest that a Python here takes.
 
-# It waits for no clock and nobody waits for it, as for the stages beside it hosts and tests do: it takes less than these, and enough to end
-# when they do. With 10 it went on alone, on one core of two, for a fifth of the gate.
+# It waits for no clock and no host waits for it: it takes less than the stages beside it, and enough to end when they do. With 10 it
+# went on alone, on one core of two, for a fifth of the gate.
 renice -n 4 -p $$ >/dev/null
 
 newest=$(cores newest)

@@ -27,6 +27,16 @@ need_core() {
   echo "$stamp" >"$venv/stamp.txt"
 }
 
+# lowest_python: of those here, the lowest that modules may run on. After cores.
+lowest_python() {
+  local needed name
+  needed=$(sed -nE 's/^  python_requires: ">= 3\.([0-9]+)"$/\1/p' "$ROOT/tests/config.yml")
+  for name in "$CORES"/pythons/python3.*; do
+    name=${name##*/python3.}
+    ((name < needed)) || echo "$name"
+  done | sort -n | sed -n '1s/^/3./p'
+}
+
 # sanity VENV [ARGUMENT...]: ansible-test sanity of the copied collection, with the ansible-core of VENV and without an ignore file.
 # The virtual environments that it makes for its tests are kept.
 sanity() {

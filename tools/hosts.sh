@@ -8,10 +8,10 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# All hosts that were made from this checkout, those of the tests as well. Needs no root where there are none.
+# All hosts that were made from this checkout, those of the tests as well. Needs no root where there are none. Images are the machine's.
 if [[ ${1:-} == clean ]]; then
   for home in "$BUILD"/hosts "$BUILD"/fleet "$BUILD"/molecule "$BUILD"/providers "$BUILD"/gateway; do
-    [[ ! -d $home ]] || KEYFLEET_HOSTS=$home "${BASH_SOURCE[0]}" down --images
+    [[ ! -d $home ]] || KEYFLEET_HOSTS=$home "${BASH_SOURCE[0]}" down
   done
   exit
 fi
@@ -24,5 +24,7 @@ if [[ ${1:-} == up || ${1:-} == images ]]; then
 fi
 
 home=$(realpath -m "${KEYFLEET_HOSTS:-$BUILD/hosts}")
+# To make an image takes a minute of a processor, and every checkout on this machine makes the same.
+images=${KEYFLEET_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/keyfleet.hsm/images}
 export PYTHONDONTWRITEBYTECODE=1
-exec "$python" "$ROOT/tests/fleet/hosts.py" --home "$home" --cache "$BUILD/images" "$@"
+exec "$python" "$ROOT/tests/fleet/hosts.py" --home "$home" --cache "$images" "$@"

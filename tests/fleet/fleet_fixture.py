@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# As in tools/hosts.sh.
+IMAGES = Path(os.environ.get("KEYFLEET_IMAGES") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "keyfleet.hsm/images"))
 
 
 @functools.cache
@@ -90,6 +92,7 @@ class Fleet:
 
     checkout: Path
     home: Path
+    images: Path = IMAGES
 
     @property
     def inventory(self) -> Path:
@@ -97,7 +100,7 @@ class Fleet:
 
     def hosts(self, *arguments: str, fails: bool = False) -> str:
         """What the make targets call, as a process."""
-        environment = {**os.environ, "KEYFLEET_HOSTS": str(self.home)}
+        environment = {**os.environ, "KEYFLEET_HOSTS": str(self.home), "KEYFLEET_IMAGES": str(self.images)}
         command = [str(self.checkout / "tools/hosts.sh"), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert bool(done.returncode) == fails, done.stdout + done.stderr

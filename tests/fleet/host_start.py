@@ -6,9 +6,10 @@
 
 A module takes 120 ms of the processor, of which imports take 100, and the tests run some thousands. 26 calls of hsm_key on hosts,
 where it goes on in another Python, took 27 seconds of the processor, and take 13 so. The first one starts as it does anywhere, and leaves
-a process behind that forks for others, until none came for a while: a process for each of our modules, and one for all of Ansible's. A
-fork has the folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is
-killed. Modules that are files, where pipelining is off, start as anywhere, and so do those of other collections.
+a process behind that forks for others, until none came for a while. That imports what one of our modules brings before it forks for the
+first of these, unless it has another file by a name of that archive: then it is left for the process that this start leaves. A fork has
+the folder, environment, umask and files of the Python that asks for it, which ends with its exit code, and it dies when that is killed.
+Modules that are files, where pipelining is off, start as anywhere, and so do those of other collections.
 
 Of ansible-playbook there is imported what does not read its configuration: a run without tasks took 0.83 seconds of the processor, and
 takes 0.53 so.
@@ -24,6 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import NoReturn
 
 KEPT = f"{os.environ.get('KEYFLEET_BYTECODE', '/var/cache/bytecode')}/{os.geteuid()}-{sys.implementation.cache_tag}"
@@ -43,9 +45,10 @@ ARCHIVE = b"\nzip_data='"
 ENTRY, ENTRIES_END = b"PK\1\2", b"PK\5\6"
 # A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
 GROWN = b"\nmodlib_path='"
+GREW = b"sitecustomize.py"
 FIRST = "KEYFLEET_ARCHIVE"
-BEGUN = b"begun"
-IDLE = 30  # seconds
+BEGUN, REFUSED = b"begun", b"refused"
+IDLE = 120  # seconds
 # Programs read these when they start. Who differs in one, or sees another system, asks another process.
 READ_AT_START = ("GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "TZ")
 SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -66,15 +69,14 @@ def given() -> bytes:
 
 
 def door(program: bytes) -> str:
-    """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible: of our
-    modules, from the same archive."""
+    """The socket in KEPT of a process that started as this one did, and that got its imports from the same version of Ansible."""
     version = program.partition(b'"_ansible_version": ')[2].partition(b",")[0]
     with open(__file__, "rb") as own:
         alike: list[object] = [own.read()]
     alike += [sys.executable, *sys.path, version, os.getresuid(), os.getresgid(), os.getgroups()]
     alike += [os.stat(f"/proc/self/ns/{space}").st_ino for space in SPACES]
     # Beside modules there is ansible-playbook.
-    alike += [os.environ[FIRST]] if OURS in program else [bool(program)]
+    alike += [bool(program)]
     alike += sorted(pair for pair in os.environ.items() if pair[0].startswith(READ_AT_START))
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
 
@@ -94,12 +96,10 @@ def archive(program: bytes) -> bytes:
         return file.read()
 
 
-def identity(packed: bytes) -> str:
-    """Of what an archive holds. Each run of Ansible packs it anew, with the time of day: names, sizes and checksums stay. ValueError: it
-    is none. Every module comes by here, and to import zipfile takes a fifth of the start that is to be spared."""
-    import binascii
-
-    content, entries = binascii.a2b_base64(packed), []
+def entries(content: bytes) -> dict[bytes, bytes]:
+    """Of the files in an archive checksum and sizes, by name. ValueError: it is none. Every module comes by here, and to import zipfile
+    takes a fifth of the start that is to be spared."""
+    found = {}
     end = content.rindex(ENTRIES_END)
     at, number = int.from_bytes(content[end + 16 : end + 20], "little"), int.from_bytes(content[end + 10 : end + 12], "little")
     for _one in range(number):
@@ -107,9 +107,16 @@ def identity(packed: bytes) -> str:
             raise ValueError
         # Checksum, size packed, size; name; then what is not compared: more fields, and a comment.
         named, more, comment = (int.from_bytes(content[at + 28 + 2 * part : at + 30 + 2 * part], "little") for part in range(3))
-        entries.append((content[at + 46 : at + 46 + named], content[at + 16 : at + 28]))
+        found[content[at + 46 : at + 46 + named]] = content[at + 16 : at + 28]
         at += 46 + named + more + comment
-    return _imp.source_hash(0, repr(sorted(entries)).encode()).hex()
+    return found
+
+
+def identity(packed: bytes) -> str:
+    """Of what an archive holds. Each run of Ansible packs it anew, with the time of day: names, sizes and checksums stay."""
+    import binascii
+
+    return _imp.source_hash(0, repr(sorted(entries(binascii.a2b_base64(packed)).items())).encode()).hex()
 
 
 def in_kept() -> str:
@@ -117,15 +124,17 @@ def in_kept() -> str:
     return f"/proc/self/fd/{os.open(KEPT, os.O_PATH | os.O_CLOEXEC)}"
 
 
-def ask(name: str, command: list[str]) -> int | None:
-    """The exit code of the fork that ran this program, or this command. None: there was none."""
+def ask(name: str, command: list[str], brought: str) -> int | None:
+    """The exit code of the fork that ran this program, or this command. None: there was none. ``brought``: the identity of the archive
+    of a program of ours."""
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     mask, folder = os.umask(0), os.open(".", os.O_PATH)
     os.umask(mask)
     descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, folder))
     try:
         asked.connect(f"{in_kept()}/{name}")
-        told = [str(mask).encode(), str(len(command)).encode(), *map(os.fsencode, command), *map(b"=".join, os.environb.items())]
+        told = [str(mask).encode(), brought.encode(), str(len(command)).encode()]
+        told += [*map(os.fsencode, command), *map(b"=".join, os.environb.items())]
         asked.sendmsg([b"\0".join(told)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
         if asked.recv(16) != BEGUN:
             # It may have read it, and the place in the file is shared.
@@ -159,27 +168,88 @@ def fork_for_others(name: str, program: bytes) -> None:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir("/")
         fresh = f"{in_kept()}/{name}.{os.getpid()}"
-        kept = f"{fresh}.zip"
+        imported = Imported(fresh)
         try:
-            import_all(kept, program)
-            listen(fresh, f"{in_kept()}/{name}")
+            imported.at_first(program)
+            listen(fresh, f"{in_kept()}/{name}", imported)
         finally:
-            # Until then a fork may read the source of what was imported.
-            with suppress(FileNotFoundError):
-                os.unlink(kept)
+            imported.forget()
     finally:
         os._exit(0)
 
 
-def import_all(kept: str, program: bytes) -> None:
-    """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given. Without a program,
-    CONTROLLER."""
+class Imported:
+    """What a process has imported that forks for others."""
+
+    def __init__(self, fresh: str) -> None:
+        self.fresh = fresh
+        self.kept: list[str] = []
+        # Archives of our modules, and the files of all of them.
+        self.brought: set[str] = set()
+        self.files: dict[bytes, bytes] = {}
+
+    def at_first(self, program: bytes) -> None:
+        """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given. Without a program,
+        CONTROLLER."""
+        if program:
+            self.from_archive(program)
+            if OURS in program:
+                self.brought.add(os.environ[FIRST])
+        else:
+            import_those_there(CONTROLLER)
+        freeze()
+
+    def can_run(self, brought: str, read: "Callable[[], bytes]") -> bool:
+        """Whether a fork is what a start of this program of ours would be, after that was imported which it brings."""
+        if not brought or brought in self.brought:
+            return True
+        try:
+            self.from_archive(read())
+        except Exception:
+            return False
+        self.brought.add(brought)
+        freeze()
+        return True
+
+    def from_archive(self, program: bytes) -> None:
+        import importlib
+
+        content = archive(program)
+        files = entries(content)
+        files.pop(GREW, None)
+        if any(self.files.get(name, known) != known for name, known in files.items()):
+            raise ValueError
+        self.files.update(files)
+        kept = f"{self.fresh}.{len(self.kept)}.zip"
+        with open(kept, "wb") as file:
+            file.write(content)
+        self.kept.append(kept)
+        if len(self.kept) == 1:
+            sys.meta_path.insert(0, Rest())
+        sys.path.insert(0, kept)
+        try:
+            for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
+                importlib.import_module(name)
+            if OURS in program:
+                module = value(program, NAMED).decode()
+                importlib.import_module(module)
+                # It is to run as a program.
+                del sys.modules[module]
+                import_those_there(LATE)
+        finally:
+            sys.path.remove(kept)
+
+    def forget(self) -> None:
+        """Until then a fork may read the source of what was imported."""
+        for kept in self.kept:
+            with suppress(FileNotFoundError):
+                os.unlink(kept)
+
+
+def freeze() -> None:
+    """No collection of a fork looks at these, and so copies them."""
     import gc
 
-    if program:
-        import_modules(kept, program)
-    else:
-        import_those_there(CONTROLLER)
     gc.collect()
     gc.freeze()
 
@@ -193,26 +263,8 @@ def import_those_there(names: tuple[str, ...]) -> None:
             importlib.import_module(name)
 
 
-def import_modules(kept: str, program: bytes) -> None:
-    import importlib
-
-    with open(kept, "wb") as file:
-        file.write(archive(program))
-    sys.path.insert(0, kept)
-    for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
-        importlib.import_module(name)
-    if OURS in program:
-        module = value(program, NAMED).decode()
-        importlib.import_module(module)
-        # It is to run as a program.
-        del sys.modules[module]
-        import_those_there(LATE)
-    sys.path.remove(kept)
-    sys.meta_path.insert(0, Rest())
-
-
 class Rest:
-    """What the first module did not bring is imported from the archive of the one that runs."""
+    """What no module before has brought is imported from the archive of the one that runs, or is being imported."""
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         package, _dot, _name = name.rpartition(".")
@@ -221,7 +273,7 @@ class Rest:
         return PathFinder.find_spec(name, [os.path.join(sys.path[0], *package.split("."))])
 
 
-def listen(fresh: str, path: str) -> None:
+def listen(fresh: str, path: str, imported: Imported) -> None:
     import select
     import signal
     import socket
@@ -234,16 +286,40 @@ def listen(fresh: str, path: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while select.select([listening], [], [], IDLE)[0]:
         asked, _address = listening.accept()
-        with asked:
-            if not os.fork():
-                listening.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                run(asked)
+        # Who asks is gone.
+        with asked, suppress(OSError):
+            answer(asked, listening, imported)
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def run(asked: "socket.socket") -> "NoReturn":
+def answer(asked: "socket.socket", listening: "socket.socket", imported: Imported) -> None:
+    """Fork, where a fork is as good as a start."""
+    import signal
+
+    content, given, _flags, _address = asked.recvmsg(1 << 20, _socket.CMSG_SPACE(16))
+    if not given:
+        return
+    [(_level, _kind, numbers)] = given
+    descriptors = [int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, len(numbers), 4)]
+    try:
+        mask, brought, *rest = content.split(b"\0")
+        # The place in the file is shared with the one that asks.
+        if not imported.can_run(brought.decode(), lambda: os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0)):
+            asked.send(REFUSED)
+        elif not os.fork():
+            try:
+                listening.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                run(asked, int(mask), rest, descriptors)
+            finally:
+                os._exit(1)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def run(asked: "socket.socket", mask: int, told: list[bytes], descriptors: list[int]) -> "NoReturn":
     """As the Python that asks would."""
     import atexit
     import fcntl
@@ -251,20 +327,19 @@ def run(asked: "socket.socket") -> "NoReturn":
     import signal
     import traceback
 
-    content, [(_level, _kind, numbers)], _flags, _address = asked.recvmsg(1 << 20, _socket.CMSG_SPACE(16))
     # The kernel sends this when the one that asks is gone, which sends no more itself.
     fcntl.fcntl(asked, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(asked, fcntl.F_SETSIG, signal.SIGTERM)
     fcntl.fcntl(asked, fcntl.F_SETFL, os.O_ASYNC)
-    mask, number_of, *rest = content.split(b"\0")
+    number_of, *rest = told
     command, environment = [os.fsdecode(word) for word in rest[: int(number_of)]], rest[int(number_of) :]
-    *stdio, folder = (int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, 16, 4))
+    *stdio, folder = descriptors
     for number, its in enumerate(stdio):
         os.dup2(its, number)
         os.close(its)
     os.fchdir(folder)
     os.close(folder)
-    os.umask(int(mask))
+    os.umask(mask)
     os.environb.clear()
     for pair in environment:
         name, _is, value = pair.partition(b"=")
@@ -323,7 +398,7 @@ def start() -> None:
     if program is None:
         return
     name = door(program)
-    code = ask(name, command)
+    code = ask(name, command, os.environ[FIRST] if OURS in program else "")
     if code is not None:
         os._exit(code)
     fork_for_others(name, program)

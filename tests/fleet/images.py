@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images of the test hosts: made from the distribution's archive, kept as long as their recipe is the same."""
+"""Images of the test hosts: made from the distribution's archive, kept for all checkouts on a machine as long as they use them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from machine import Problem, Room, call, locked
 from python_start import START
 
 RELEASES = ("bookworm", "trixie")
+UNUSED = 14 * 86400  # seconds until an image is deleted that no checkout has used
 USER = "admin"
 
 PACKAGES = (
@@ -132,7 +133,16 @@ def archived(cache: Path, release: str) -> Path:
     with locked(cache / f"{release}.lock"):
         if not archive.exists():
             build(archive, release)
+        os.utime(archive)
+        drop_unused(cache, release)
     return archive
+
+
+def drop_unused(cache: Path, release: str) -> None:
+    """Those of an older recipe, which another checkout may have, and what a build left behind that was cut off."""
+    for older in cache.glob(f"*{release}-*.tar"):
+        if older.stat().st_mtime < time.time() - UNUSED:
+            older.unlink()
 
 
 def build(archive: Path, release: str) -> None:
@@ -152,10 +162,6 @@ def build(archive: Path, release: str) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
         folder.rmdir()
-    # Those of before, and of a build that was cut off.
-    for older in archive.parent.glob(f"*{release}-*.tar"):
-        if older != archive:
-            older.unlink()
     print(f"Built in {time.monotonic() - started:.0f} s", flush=True)
 
 

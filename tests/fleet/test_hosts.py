@@ -157,12 +157,12 @@ def test_wrong_wishes_change_nothing(fleet: Fleet, wrong: list[str]) -> None:
 
 @pytest.fixture
 def another(tmp_path: Path, fleet: Fleet) -> Iterator[Fleet]:
-    """Another checkout on the same machine, under a path that is not an easy one. It gets the image, to save the time."""
+    """Another checkout on the same machine, under a path that is not an easy one. It deletes its images, so it has some of its own."""
     checkout = tmp_path / "another checkout"
     for folder in ("tools", "tests/fleet"):
         shutil.copytree(fleet.checkout / folder, checkout / folder)
-    shutil.copytree(fleet.checkout / ".build/images", checkout / ".build/images", ignore=shutil.ignore_patterns("trixie*"))
-    other = Fleet(checkout, checkout / ".build/hosts")
+    shutil.copytree(fleet.images, checkout / "images", ignore=shutil.ignore_patterns("trixie*"))
+    other = Fleet(checkout, checkout / ".build/hosts", checkout / "images")
     try:
         yield other
     finally:
@@ -245,5 +245,5 @@ def test_two_checkouts_do_not_collide_and_hosts_down_leaves_nothing(fleet: Fleet
     another.hosts("down")
     another.hosts("down", "--images")
     assert sorted(path.name for path in another.home.iterdir()) == ["lock"]
-    assert not (another.checkout / ".build/images").exists()
+    assert not another.images.exists()
     assert not any(traces(name, networks).values()), traces(name, networks)

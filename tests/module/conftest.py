@@ -13,27 +13,32 @@ from typing import Any
 import pytest
 import swtok
 from faulty import Faulty, build_fault_library
-from hsm_fixture import Hsm, Pair
+from hsm_fixture import Hsm, Pair, ok
+from prepared import Prepared, bare
 
 
 @pytest.fixture
 def hsm(tmp_path: Path) -> Hsm:
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path}/tokens\nlog.level = ERROR\n")
-    return Hsm(tmp_path)
+    return bare(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return Prepared(tmp_path_factory)
 
 
 @pytest.fixture
-def primary(hsm: Hsm) -> Hsm:
+def primary(hsm: Hsm, prepared: Prepared) -> Hsm:
     """An HSM with the instance ``primary`` and its token ``payments`` registered."""
-    hsm.register()
+    prepared.give(hsm, "primary", Hsm.register)
     return hsm
 
 
 @pytest.fixture
-def pair(hsm: Hsm) -> Pair:
+def pair(hsm: Hsm, prepared: Prepared) -> Pair:
     """Two HSMs that know nothing of each other, ``primary`` and ``standby``, and the group ``payments`` with both in that order."""
-    return Pair.made(hsm)
+    prepared.give(hsm, "pair", Pair.made)
+    return Pair(hsm, Hsm(hsm.scratch / "other"))
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +48,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def faulty(hsm: Hsm, library: str) -> Faulty:
+def faulty(hsm: Hsm, library: str, prepared: Prepared) -> Faulty:
     """The instance ``primary`` behind that library, without a fault yet."""
-    faulty = Faulty(hsm, library)
-    answer = faulty.register()
-    assert not answer.get("failed"), answer
-    return faulty
+    prepared.give(hsm, "faulty", lambda hsm: ok(Faulty(hsm, library).register()))
+    return Faulty(hsm, library)
 
 
 @pytest.fixture

@@ -23,7 +23,15 @@ from eventually import eventually
 # What conftest.py has every Python of the tests start with.
 START = Path(__file__).resolve().parents[2] / ".build/start/sitecustomize.py"
 OURS = "ansible_collections/keyfleet/hsm/plugins/modules/hsm_key.py"
-NAME = OURS.removesuffix(".py").replace("/", ".")
+OTHER = "ansible_collections/keyfleet/hsm/plugins/modules/hsm_group.py"
+SHARED = "ansible_collections/keyfleet/hsm/plugins/module_utils/shared.py"
+
+
+def name_of(file: str) -> str:
+    return file.removesuffix(".py").replace("/", ".")
+
+
+NAME = name_of(OURS)
 LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
 # What Ansible sends, without what matters to nobody here.
 PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
@@ -58,16 +66,16 @@ def packages(*files: str) -> list[str]:
     return sorted({*files, *(f"{folder}/__init__.py" for folder in folders)})
 
 
-def archive(text: str = "", minute: int = 0) -> str:
-    content = io.BytesIO()
+def archive(text: str = "", minute: int = 0, module: str = OURS, more: dict[str, str] | None = None) -> str:
+    content, texts = io.BytesIO(), {LOADER: "def run(): pass", module: text, **(more or {})}
     with zipfile.ZipFile(content, "w") as files:
-        for name in packages(LOADER, OURS):
+        for name in packages(*texts):
             packed = zipfile.ZipInfo(name, (2026, 11, 30, 12, minute, 0))
-            files.writestr(packed, {LOADER: "def run(): pass", OURS: text}.get(name, ""))
+            files.writestr(packed, texts.get(name, ""))
     return base64.b64encode(content.getvalue()).decode()
 
 
-ARCHIVE = archive()
+ARCHIVE = archive(module="ansible/modules/told.py")
 OTHER_ENTRIES = base64.b64encode(base64.b64decode(ARCHIVE).replace(b"PK\1\2", b"PK\1\3")).decode()
 
 
@@ -183,18 +191,43 @@ def test_a_module_of_another_collection_starts_as_anywhere(start: Start) -> None
     assert not told["forked"] and told["process"] == told["asked"]
 
 
-def test_each_of_our_modules_has_a_process_of_its_own(start: Start) -> None:
+def test_our_modules_are_imported_once_by_the_process_of_all(start: Start) -> None:
     start.run()
     start.opened()
-    # The second has the same size.
-    for number, text in enumerate(("changed = 1", "changed = 2"), start=2):
-        # Not by the process that has imported another.
-        assert not start.run(module=NAME, packed=archive(text))["forked"]
-        start.opened(number)
-        # Another run of Ansible packs the same at another time.
-        for minute in (0, 1):
-            told = start.run(f"assert {NAME!r} not in sys.modules", module=NAME, packed=archive(text, minute))
-            assert told["forked"] and told["code"] == 0, told["err"]
+    count = f"with open({str(start.folder / 'imported')!r}, 'a') as file: file.write('x')"
+    first = archive("from ..module_utils import shared", module=OURS, more={SHARED: count})
+    second = archive("from ..module_utils import shared", module=OTHER, more={SHARED: count, SHARED.replace("shared", "own"): ""})
+    for module, packed in ((OURS, first), (OTHER, second), (OURS, first)):
+        told = start.run(f"assert {name_of(module)!r} not in sys.modules", module=name_of(module), packed=packed)
+        assert told["forked"] and told["code"] == 0, told["err"]
+    assert (start.folder / "imported").read_text() == "x" and len(start.doors()) == 1
+    # Another run of Ansible packs the same at another time.
+    assert start.run(module=NAME, packed=archive("from ..module_utils import shared", 1, more={SHARED: count}))["forked"]
+    assert (start.folder / "imported").read_text() == "x"
+
+
+@pytest.mark.parametrize("other", [archive("changed = 2"), archive("changed = 1", more={SHARED: "changed = 2"})])
+def test_what_another_collection_brings_by_the_same_name_is_not_run_by_the_process_of_this_one(start: Start, other: str) -> None:
+    """The collection was edited, or upgraded. What has changed has the same size."""
+    start.run()
+    start.opened()
+    one = archive("changed = 1", more={SHARED: "changed = 1"})
+    before = start.run(module=NAME, packed=one)
+    assert before["forked"]
+    door = start.doors()[0].stat().st_ino
+    assert not start.run(module=NAME, packed=other)["forked"]
+    eventually(lambda: start.doors()[0].stat().st_ino != door)
+    # From now on the other is what is imported, and that before is not.
+    after = start.run(module=NAME, packed=other)
+    assert after["forked"] and after["parent"] != before["parent"]
+    assert not start.run(module=NAME, packed=one)["forked"]
+
+
+def test_a_module_that_cannot_be_imported_starts_as_anywhere(start: Start) -> None:
+    start.run()
+    start.opened()
+    told = start.run(module=NAME, packed=archive("raise ValueError"))
+    assert not told["forked"] and told["process"] == told["asked"] and told["code"] == 0, told["err"]
 
 
 @pytest.mark.parametrize("damaged", ["", "AAAA", "A", ARCHIVE[:-40], OTHER_ENTRIES])
@@ -233,7 +266,7 @@ def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: 
     loader = LOADER.removesuffix(".py").replace("/", ".")
     then = GOES_ON.format(module=NAME, names=packages(LOADER, OURS), loader=loader, inner=INNER)
     for forked in (False, True):
-        told = start.run(then, module=NAME)
+        told = start.run(then, module=NAME, packed=archive())
         assert told["code"] == 7 and told["forked"] is forked, told["err"]
         in_other, source = json.loads(told["rest_of_out"][0]), told["rest_of_out"][1]
         assert (in_other[0], in_other[2], source) == (forked, "", "def run(): pass" if forked else "None")
@@ -332,7 +365,7 @@ def test_a_fork_that_is_killed_has_run_once(start: Start) -> None:
 
 
 def test_a_process_that_nobody_asks_ends(start: Start) -> None:
-    start.write(start.code.replace("IDLE = 30 ", "IDLE = 2 "))
+    start.write(start.code.replace("IDLE = 120 ", "IDLE = 2 "))
     start.run()
     start.opened()
     eventually(lambda: not start.doors())

@@ -56,7 +56,7 @@ def wanted(count: int, releases: list[str], offline: int) -> list[Host]:
 
 class Fleet:
     def __init__(self, home: Path, cache: Path) -> None:
-        self.room = Room(home)
+        self.room = Room(home, cache / "store")
         self.home = self.room.home
         self.cache = cache
         self.key = self.home / "ssh/id_ed25519"
@@ -93,7 +93,6 @@ class Fleet:
         self._write(hosts, addresses)
         for host in hosts:
             self._wait(host, addresses[host.name])
-        images.drop_outdated(self.room)
 
     def down(self, *, everything: bool = False) -> None:
         if self.home.exists():

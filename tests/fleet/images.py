@@ -117,19 +117,27 @@ def tag(release: str) -> str:
 
 
 def ensure(room: Room, cache: Path, release: str) -> str:
-    """The name of the image, which is built and brought into the room's store where that was not done before."""
+    """The name of the image, which is built and brought into the store of all rooms where that was not done before."""
     image = tag(release)
-    if image in stored(room):
-        return image
     archive = archived(cache, release)
-    print(f"Importing the image of {release}", flush=True)
-    room.podman("import", "--quiet", str(archive), image)
+    with locked(cache / "store.lock"):
+        if image not in stored(room):
+            print(f"Importing the image of {release}", flush=True)
+            room.podman_shared("import", "--quiet", str(archive), image)
+        for older in stored(room):
+            if older.startswith(f"localhost/keyfleet-host-{release}:") and not file_of(cache, older).exists():
+                room.podman_shared("rmi", older)
     return image
+
+
+def file_of(cache: Path, image: str) -> Path:
+    release, stamp = image.removeprefix("localhost/keyfleet-host-").split(":")
+    return cache / f"{release}-{stamp}.tar"
 
 
 def archived(cache: Path, release: str) -> Path:
     """The image as a file, built where that was not done before. Whoever else wants it at this time waits for it."""
-    archive = cache / f"{release}-{tag(release).rpartition(':')[2]}.tar"
+    archive = file_of(cache, tag(release))
     with locked(cache / f"{release}.lock"):
         if not archive.exists():
             build(archive, release)
@@ -166,12 +174,4 @@ def build(archive: Path, release: str) -> None:
 
 
 def stored(room: Room) -> list[str]:
-    return room.podman("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-
-
-def drop_outdated(room: Room) -> None:
-    """Images of an older recipe, once no host is left that was made from them."""
-    current = {tag(release) for release in RELEASES}
-    for image in stored(room):
-        if image.startswith("localhost/keyfleet-host-") and image not in current:
-            room.podman("rmi", image)
+    return room.podman_shared("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()

@@ -13,7 +13,7 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -119,11 +119,12 @@ class Room:
     """A private mount namespace with podman in it, whose store is in ``home``.
 
     The store, the networks and the namespace belong to ``home`` alone, and so does every name, which comes from a hash of
-    its path. Containers of others, on the same machine, are never in sight.
+    its path. Containers of others, on the same machine, are never in sight. Images are read from ``shared``, a store of all rooms.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, shared: Path) -> None:
         self.home = home.resolve()
+        self.shared = shared.resolve()
         self.name = "keyfleet-" + hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
         self.run = Path("/run") / self.name
         self.door = self.run / "namespace"
@@ -195,18 +196,37 @@ class Room:
         return call(["nsenter", f"--mount={self.door}", *command], stdin=stdin, timeout=timeout)
 
     def podman(self, *arguments: str, stdin: bytes | None = None, timeout: float | None = None) -> str:
-        options = {
+        options: dict[str, Path | str] = {
             "root": self.home / "storage",
             "runroot": self.run / "podman/run",
             "tmpdir": self.run / "podman/tmp",
             "network-config-dir": self.home / "networks",
             "network-backend": "netavark",
-            "cgroup-manager": "cgroupfs",
-            "events-backend": "file",
-            "runtime": "crun",
-            "storage-driver": "overlay",
         }
+        stores = [f"overlay.imagestore={self.shared}"] if self.shared.exists() else []
+        return self._podman(options, stores, arguments, stdin=stdin, timeout=timeout)
+
+    def podman_shared(self, *arguments: str) -> str:
+        """In the store of all rooms, by one at a time."""
+        self.shared.parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Path | str] = {
+            "root": self.shared,
+            "runroot": self.run / "podman/shared/run",
+            "tmpdir": self.run / "podman/shared/tmp",
+        }
+        return self._podman(options, [], arguments)
+
+    def _podman(
+        self,
+        options: Mapping[str, Path | str],
+        storage: Sequence[str],
+        arguments: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        always = {"cgroup-manager": "cgroupfs", "events-backend": "file", "runtime": "crun", "storage-driver": "overlay"}
         if (self.run / "overlay").read_text() == "fuse":
-            options["storage-opt"] = "overlay.mount_program=/usr/bin/fuse-overlayfs"
-        flags = [f"--{name}={value}" for name, value in options.items()]
+            storage = [*storage, "overlay.mount_program=/usr/bin/fuse-overlayfs"]
+        flags = [f"--{name}={value}" for name, value in {**options, **always}.items()] + [f"--storage-opt={option}" for option in storage]
         return self.enter(["podman", *flags, *arguments], stdin=stdin, timeout=timeout)

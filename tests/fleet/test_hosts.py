@@ -161,7 +161,7 @@ def another(tmp_path: Path, fleet: Fleet) -> Iterator[Fleet]:
     checkout = tmp_path / "another checkout"
     for folder in ("tools", "tests/fleet"):
         shutil.copytree(fleet.checkout / folder, checkout / folder)
-    shutil.copytree(fleet.images, checkout / "images", ignore=shutil.ignore_patterns("trixie*"))
+    shutil.copytree(fleet.images, checkout / "images", ignore=shutil.ignore_patterns("trixie*", "store"))
     other = Fleet(checkout, checkout / ".build/hosts", checkout / "images")
     try:
         yield other

@@ -112,7 +112,7 @@ def program(scene: Scene) -> Iterator[Signing]:
 @contextmanager
 def fault(scene: Scene, on: str, off: str) -> Iterator[float]:
     """When it began."""
-    room = Room(scene.fleet.home)
+    room = Room(scene.fleet.home, scene.fleet.images / "store")
     if on:
         scene.ssh(FIRST, f"sudo sh -ec '{on}'")
     else:

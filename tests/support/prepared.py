@@ -30,13 +30,14 @@ def copy(made: Path, scratch: Path) -> None:
     shutil.copytree(made, scratch, dirs_exist_ok=True)
     for configuration in scratch.rglob("softhsm2.conf"):
         configuration.write_text(configuration.read_text().replace(str(made), str(scratch)))
-    with closing(sqlite3.connect(scratch / "registry.db")) as registry, registry:
+    with closing(sqlite3.connect(scratch / "registry.db")) as registry:
         tables = [name for (name,) in registry.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
             texts = [column[1] for column in registry.execute(f"PRAGMA table_info({table})") if column[2] == "TEXT"]
             for column in texts:
                 change = " ".join(["UPDATE", table, "SET", column, "= replace(", column, ", ?, ?)"])
                 registry.execute(change, (str(made), str(scratch)))
+        registry.commit()
         # What still named it would be shared by all tests.
         assert str(made) not in "".join(registry.iterdump())
 

@@ -43,3 +43,7 @@ def main() -> None:
     except KeyfleetError as error:
         answer = {"error": {"type": type(error).__name__, "code": error.code, "message": error.message}}
     json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

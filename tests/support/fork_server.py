@@ -42,6 +42,9 @@ def import_all() -> None:
                 importlib.import_module(found.name)
         for name in (*LATE, *PROGRAMS):
             importlib.import_module(name)
+    # To make a pair of the larger size takes ten times as long, and is most of what a copy between tokens would cost here.
+    wrapping = vars(sys.modules[f"{COLLECTION}.module_utils._cryptoki.wrapping"])
+    wrapping["RSA_BITS"] = wrapping["RSA_BITS"][-1:]
     # A collection in a call would look at all that was imported, again and again.
     gc.collect()
     gc.freeze()

@@ -23,6 +23,8 @@ from forked import Forked, Server
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 SO_PIN, PIN = "87654321", "pin-7391"
+# Seconds for what is made to hang, in tests that wait for it. What has to answer meanwhile makes keys, on a machine that does other work.
+HANG = 10
 
 
 def _spy_library() -> str:

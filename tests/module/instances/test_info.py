@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faulty import Faulty
-from hsm_fixture import PIN, SO_PIN, SOFTHSM, Hsm, calls, ok
+from hsm_fixture import HANG, PIN, SO_PIN, SOFTHSM, Hsm, calls, ok
 from nss_pin import LABEL, new_database
 
 VALUE = bytes(range(100, 132))
@@ -133,8 +133,8 @@ def test_no_try_that_can_be_seen_to_fail(hsm: Hsm, registered: bool) -> None:
 )
 def test_a_library_that_fails(faulty: Faulty, plan: str, code: str, words: str) -> None:
     """One clear error, and what was found until then."""
-    options = {"library": faulty.library, "environment": faulty.environment(plan), "token_label": "payments", "pin": PIN, "timeout": 4}
-    answer = faulty.hsm.run("hsm_info", **options)
+    options = {"library": faulty.library, "environment": faulty.environment(plan), "token_label": "payments", "pin": PIN}
+    answer = faulty.hsm.run("hsm_info", **options, **({"timeout": HANG} if "hang" in plan else {}))
     assert answer["failed"] is True and answer["changed"] is False and answer["failure"]["code"] == code
     assert answer["failure"]["details"] == answer["problems"][0]["details"]
     assert words in answer["msg"] and len(answer["problems"]) == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faulty import Faulty, crashed, with_plan
-from hsm_fixture import Hsm, ok
+from hsm_fixture import HANG, Hsm, ok
 
 DEVICE_ERROR, TEMPLATE_INCONSISTENT, GENERAL_ERROR = "0x30", "0xd1", "0x5"
 KEYS = [{"label": f"k{number}", "type": "AES"} for number in range(6)]
@@ -145,7 +145,7 @@ def test_a_hiccup_at_start_up_is_retried(faulty: Faulty) -> None:
 def test_status_survives_a_provider_that_hangs_or_crashes(faulty: Faulty, fault: str) -> None:
     ok(faulty.hsm.run("hsm_instance", **faulty.hsm.instance("healthy", tokens=[faulty.hsm.token("other")])))
     with_plan(faulty, f"C_Login:1:{fault}")
-    answer = ok(faulty.hsm.run("hsm_status", timeout=3))
+    answer = ok(faulty.hsm.run("hsm_status", **({"timeout": HANG} if fault == "hang" else {})))
     codes = {entry["name"]: entry["slots"][0]["code"] for entry in answer["instances"]}
     assert codes == {"primary": "probe_timeout" if fault == "hang" else "probe_crashed", "healthy": None}
     slot = answer["instances"][0]["slots"][0]

@@ -86,6 +86,8 @@ if [[ " ${stages[*]} " == *" molecule "* ]] && ((EUID == 0)); then
 fi
 need_venv "$ROOT/.venv-dev" dev
 link_collection
+# A measurement is of programs as they are anywhere.
+[[ " ${stages[*]} " == *" bench "* ]] || "$ROOT/.venv-dev/bin/python" "$ROOT/tools/long_slices.py" $$
 
 export PATH=$ROOT/.venv-dev/bin:$PATH
 [[ -t 1 ]] || export NO_COLOR=1

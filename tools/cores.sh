@@ -23,7 +23,8 @@ need_core() {
   echo "Installing ansible-core $1 on Python $2 into ${venv#"$ROOT/"}"
   rm -rf "$venv"
   "$3" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --find-links "$CORES/wheels" "ansible-core==$1" --requirement "$ROOT/requirements/unit.txt"
+  echo "ansible-core==$1" >"$venv/core.txt"
+  "$venv/bin/python" "$ROOT/tools/install.py" "$venv/core.txt" "$ROOT/requirements/unit.txt"
   echo "$stamp" >"$venv/stamp.txt"
 }
 

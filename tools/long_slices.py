@@ -6,9 +6,10 @@
 
     long_slices.py PROCESS-NUMBER
 
-A gate's lanes start thousands of short programs, which take the processor from each other as soon as one has something to do, and each then
-finds the caches full of the others' memory. Six plays side by side on two processors: 80 seconds of the processor, and 62 so.
-The length of a slice counts from Linux 6.12 on; before that, that of the class does. Where neither can be set, all stays as it is.
+Of the lanes of a gate, those that seldom wait. They start thousands of programs, which take the processor from each other as soon as one
+has something to do, and each then finds the caches full of the others' memory: six plays side by side on two processors took 80 seconds of
+the processor, and 62 so. The length of a slice counts from Linux 6.12 on; before that, that of the class does. Where neither can be
+set, all stays as it is.
 """
 
 from __future__ import annotations

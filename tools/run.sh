@@ -32,6 +32,10 @@ busy() {
 lane() {
   local stage status in_turn TIMEFORMAT='%0R %0U %0S'
   IFS=, read -ra in_turn <<<"${lanes[$1]}"
+  # Not those in which a program waits for the next one, on another host: behind the others' slices they would be last by far.
+  if ((${#lanes[@]} > 1)) && [[ " molecule fleet " != *" ${in_turn[0]} "* ]]; then
+    python "$ROOT/tools/long_slices.py" "$BASHPID"
+  fi
   for stage in "${in_turn[@]}"; do
     echo "$stage" >"$logs/lane$1"
     status=0
@@ -86,8 +90,6 @@ if [[ " ${stages[*]} " == *" molecule "* ]] && ((EUID == 0)); then
 fi
 need_venv "$ROOT/.venv-dev" dev
 link_collection
-# A measurement is of programs as they are anywhere.
-[[ " ${stages[*]} " == *" bench "* ]] || "$ROOT/.venv-dev/bin/python" "$ROOT/tools/long_slices.py" $$
 
 export PATH=$ROOT/.venv-dev/bin:$PATH
 [[ -t 1 ]] || export NO_COLOR=1

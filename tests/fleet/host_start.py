@@ -29,9 +29,17 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 KEPT = f"{os.environ.get('KEYFLEET_BYTECODE', '/var/cache/bytecode')}/{os.geteuid()}-{sys.implementation.cache_tag}"
-NAMED = b"\nmodule_fqn='"
-OWN = NAMED + b"ansible.modules."
-OURS = NAMED + b"ansible_collections.keyfleet.hsm."
+# What stands before the module's name and before the archive, in programs of ansible-core 2.19 and later, and of 2.18.
+NAMED = (b"\nmodule_fqn='", b"run_module(mod_name='", b"\nmodule_fqn = '")
+ARCHIVE = (b"\nzip_data='", b"\n    ZIPDATA = '")
+# A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
+GROWN = (b"\nmodlib_path='", b"\nmodlib_path = '")
+GREW = b"sitecustomize.py"
+FIRST = "KEYFLEET_ARCHIVE"
+OWN = tuple(named + b"ansible.modules." for named in NAMED)
+OURS = tuple(named + b"ansible_collections.keyfleet.hsm." for named in NAMED)
+# What each has that runs the module.
+RUNS = ("ansible/module_utils/_internal/_ansiballz/_loader.py", "ansible/module_utils/basic.py")
 # What our modules import when they need it.
 LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
 # What ansible-playbook imports before, or without, ansible.constants, which reads the configuration.
@@ -41,12 +49,7 @@ CONTROLLER = (
     *("ansible.utils._junit_xml", "cryptography.hazmat.primitives.hmac", "cryptography.hazmat.primitives.kdf.pbkdf2", "curses"),
     *("jinja2.sandbox", "multiprocessing.queues", "multiprocessing.shared_memory", "packaging.specifiers", "pty", "tarfile", "uuid"),
 )
-ARCHIVE = b"\nzip_data='"
 ENTRY, ENTRIES_END = b"PK\1\2", b"PK\5\6"
-# A module that goes on in another Python tells it where its archive is. That has grown by a time of day: it goes by the name of the first.
-GROWN = b"\nmodlib_path='"
-GREW = b"sitecustomize.py"
-FIRST = "KEYFLEET_ARCHIVE"
 BEGUN, REFUSED = b"begun", b"refused"
 IDLE = 120  # seconds
 # Programs read these when they start. Who differs in one, or sees another system, asks another process.
@@ -81,9 +84,14 @@ def door(program: bytes) -> str:
     return f"{_imp.source_hash(0, repr(alike).encode()).hex()}.socket"
 
 
-def value(program: bytes, name: bytes) -> bytes:
-    """What stands in quotes after this name."""
-    return program.partition(name)[2].partition(b"'")[0]
+def value(program: bytes, names: tuple[bytes, ...]) -> bytes:
+    """What stands in quotes after the first of these that is there."""
+    name = next((name for name in names if name in program), b"")
+    return program.partition(name)[2].partition(b"'")[0] if name else b""
+
+
+def is_of(program: bytes, starts: tuple[bytes, ...]) -> bool:
+    return any(start in program for start in starts)
 
 
 def archive(program: bytes) -> bytes:
@@ -150,7 +158,7 @@ def ask(name: str, command: list[str], brought: str) -> int | None:
     return int(code or b"137")
 
 
-def fork_for_others(name: str, program: bytes) -> None:
+def fork_for_others(name: str, program: bytes, brought: str) -> None:
     """Leave a process behind. It holds nothing that the caller holds: who reads its output would wait for it."""
     # Where its parent is not, and where that cannot be written, there is no such process.
     with suppress(FileExistsError):
@@ -170,7 +178,7 @@ def fork_for_others(name: str, program: bytes) -> None:
         fresh = f"{in_kept()}/{name}.{os.getpid()}"
         imported = Imported(fresh)
         try:
-            imported.at_first(program)
+            imported.at_first(program, brought)
             listen(fresh, f"{in_kept()}/{name}", imported)
         finally:
             imported.forget()
@@ -188,30 +196,26 @@ class Imported:
         self.brought: set[str] = set()
         self.files: dict[bytes, bytes] = {}
 
-    def at_first(self, program: bytes) -> None:
+    def at_first(self, program: bytes, brought: str) -> None:
         """What every module of Ansible imports, and the program around it; of ours, what the one imports that is given. Without a program,
         CONTROLLER."""
         if program:
-            self.from_archive(program)
-            if OURS in program:
-                self.brought.add(os.environ[FIRST])
+            self.from_archive(program, brought)
         else:
             import_those_there(CONTROLLER)
-        freeze()
+            freeze()
 
     def can_run(self, brought: str, read: "Callable[[], bytes]") -> bool:
         """Whether a fork is what a start of this program of ours would be, after that was imported which it brings."""
         if not brought or brought in self.brought:
             return True
         try:
-            self.from_archive(read())
+            self.from_archive(read(), brought)
         except Exception:
             return False
-        self.brought.add(brought)
-        freeze()
         return True
 
-    def from_archive(self, program: bytes) -> None:
+    def from_archive(self, program: bytes, brought: str) -> None:
         import importlib
 
         content = archive(program)
@@ -228,16 +232,19 @@ class Imported:
             sys.meta_path.insert(0, Rest())
         sys.path.insert(0, kept)
         try:
-            for name in ("ansible.module_utils._internal._ansiballz._loader", "resource", "runpy", "shutil", "tempfile", "zipfile"):
+            runs = [name.removesuffix(".py").replace("/", ".") for name in RUNS if name.encode() in files]
+            for name in (*runs, "resource", "runpy", "shutil", "tempfile", "zipfile"):
                 importlib.import_module(name)
-            if OURS in program:
+            if brought:
                 module = value(program, NAMED).decode()
                 importlib.import_module(module)
                 # It is to run as a program.
                 del sys.modules[module]
                 import_those_there(LATE)
+                self.brought.add(brought)
         finally:
             sys.path.remove(kept)
+        freeze()
 
     def forget(self) -> None:
         """Until then a fork may read the source of what was imported."""
@@ -377,14 +384,14 @@ def of_a_module() -> bytes | None:
     if sys.orig_argv[1:] not in ([], ["--"]) or os.isatty(0):
         return None
     program = given()
-    if OURS in program:
+    if is_of(program, OURS):
         if packed := value(program, ARCHIVE):
             try:
                 os.environ[FIRST] = identity(packed)
             except ValueError:
                 return None
         return program if FIRST in os.environ else None
-    return program if OWN in program else None
+    return program if is_of(program, OWN) else None
 
 
 def start() -> None:
@@ -397,11 +404,11 @@ def start() -> None:
         command, program = [], of_a_module()
     if program is None:
         return
-    name = door(program)
-    code = ask(name, command, os.environ[FIRST] if OURS in program else "")
+    name, brought = door(program), os.environ[FIRST] if is_of(program, OURS) else ""
+    code = ask(name, command, brought)
     if code is not None:
         os._exit(code)
-    fork_for_others(name, program)
+    fork_for_others(name, program, brought)
 
 
 # Without these three there is nothing that could be passed on.

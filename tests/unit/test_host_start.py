@@ -33,13 +33,22 @@ def name_of(file: str) -> str:
 
 NAME = name_of(OURS)
 LOADER = "ansible/module_utils/_internal/_ansiballz/_loader.py"
-# What Ansible sends, without what matters to nobody here.
-PROGRAM = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
+# What Ansible sends, without what matters to nobody here: ansible-core 2.19 and later, and 2.18.
+GIVEN = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
 given = dict(
 module_fqn='{module}',
 params='"_ansible_version": "{version}", ',
 zip_data='{archive}',
 )
+"""
+OLDER = """import atexit, importlib, json, os, signal, sys, tempfile, time, zipfile
+if True:
+    ZIPDATA = '{archive}'
+    def run():
+        runpy.run_module(mod_name='{module}', init_globals={{}})
+    ANSIBALLZ_PARAMS = '"_ansible_version": "{version}", '
+"""
+PROGRAM = """
 with tempfile.TemporaryDirectory() as folder:
     own = os.path.join(folder, "own.zip")
     with zipfile.ZipFile(own, "w") as files:
@@ -82,7 +91,8 @@ OTHER_ENTRIES = base64.b64encode(base64.b64decode(ARCHIVE).replace(b"PK\1\2", b"
 class Start:
     """A Python that starts as those of test hosts do."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, given: str = GIVEN) -> None:
+        self.program = given + PROGRAM
         self.code = START.read_text()
         self.folder = folder
         self.kept = folder / "kept" / f"{os.geteuid()}-{sys.implementation.cache_tag}"
@@ -112,7 +122,7 @@ class Start:
             env={**self.environment, **environment},
         )
         assert process.stdin
-        process.stdin.write(PROGRAM.format(module=module, version=version, archive=packed, then=then))
+        process.stdin.write(self.program.format(module=module, version=version, archive=packed, then=then))
         process.stdin.close()
         process.stdin = None
         return process
@@ -135,7 +145,13 @@ def start(tmp_path: Path) -> Start:
     return Start(tmp_path)
 
 
-def test_a_fork_is_what_the_python_that_asks_would_be(start: Start) -> None:
+@pytest.fixture(params=[GIVEN, OLDER], ids=["2.19", "2.18"])
+def any_start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
+    return Start(tmp_path, request.param)
+
+
+def test_a_fork_is_what_the_python_that_asks_would_be(any_start: Start) -> None:
+    start = any_start
     alone = start.run()
     start.opened()
     forked = start.run()
@@ -191,7 +207,8 @@ def test_a_module_of_another_collection_starts_as_anywhere(start: Start) -> None
     assert not told["forked"] and told["process"] == told["asked"]
 
 
-def test_our_modules_are_imported_once_by_the_process_of_all(start: Start) -> None:
+def test_our_modules_are_imported_once_by_the_process_of_all(any_start: Start) -> None:
+    start = any_start
     start.run()
     start.opened()
     count = f"with open({str(start.folder / 'imported')!r}, 'a') as file: file.write('x')"
@@ -244,6 +261,12 @@ given = dict(
 module_fqn={module!r},
 modlib_path={own!r},
 )
+"""
+OLDER_INNER = """import json, os, sys
+module_fqn = {module!r}
+modlib_path = {own!r}
+"""
+ENDS = """
 print(json.dumps(["{loader}" in sys.modules, os.getpid(), sys.stdin.read()]), flush=True)
 sys.exit(7)
 """
@@ -262,9 +285,10 @@ sys.exit(code)
 """
 
 
-def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: Start) -> None:
+@pytest.mark.parametrize("inner", [INNER, OLDER_INNER], ids=["2.19", "2.18"])
+def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: Start, inner: str) -> None:
     loader = LOADER.removesuffix(".py").replace("/", ".")
-    then = GOES_ON.format(module=NAME, names=packages(LOADER, OURS), loader=loader, inner=INNER)
+    then = GOES_ON.format(module=NAME, names=packages(LOADER, OURS), loader=loader, inner=inner + ENDS)
     for forked in (False, True):
         told = start.run(then, module=NAME, packed=archive())
         assert told["code"] == 7 and told["forked"] is forked, told["err"]

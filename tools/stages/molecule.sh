@@ -19,6 +19,9 @@ export KEYFLEET_HOSTS=${KEYFLEET_HOSTS:-$BUILD/molecule}
 export KEYFLEET_DOUBLES=$KEYFLEET_HOSTS-doubles
 scratch=$KEYFLEET_HOSTS-run
 
+# The roles are played by the oldest ansible-core, since all other tests play with that of .venv-dev.
+need_venv "$BUILD/oldest" oldest
+
 cd "$LINKED"
 for scenario in extensions/molecule/*/molecule.yml; do
   scenario=$(basename "${scenario%/molecule.yml}")
@@ -29,7 +32,7 @@ wanted=" ${*:-${alone[*]} ${above[*]}} "
 # run COMMAND SCENARIO: molecule keeps in a folder of the scenario's own how far it came.
 run() {
   export MOLECULE_EPHEMERAL_DIRECTORY=$scratch/$2
-  molecule "$1" --scenario-name "$2"
+  PATH=$BUILD/oldest/bin:$PATH molecule "$1" --scenario-name "$2"
 }
 
 # bare_hosts RELEASE...

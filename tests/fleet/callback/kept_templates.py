@@ -30,6 +30,10 @@ from ansible.release import __version__ as release
 from jinja2.environment import TemplateExpression
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+# What ansible-core 2.18 lets a template set, or has set itself.
+SET: tuple[str, ...] = ("block_start_string", "block_end_string", "variable_start_string", "variable_end_string", "comment_start_string")
+SET += ("comment_end_string", "line_statement_prefix", "line_comment_prefix", "trim_blocks", "lstrip_blocks", "newline_sequence")
+SET += ("keep_trailing_newline",)
 
 
 def state() -> str:
@@ -59,12 +63,12 @@ class Kept:
 
 
 def share(_callback: object, _playbook: object) -> None:
+    kept = Kept(Path(os.environ.get("KEYFLEET_PACKED") or constants.ANSIBLE_HOME, f"templates-{state()}"))
     try:
         from ansible._internal._templating import _jinja_bits as bits
     except ImportError:
-        # An ansible-core before 2.19 compiles as ever.
+        share_in_older(kept)
         return
-    kept = Kept(Path(os.environ.get("KEYFLEET_PACKED") or constants.ANSIBLE_HOME, f"templates-{state()}"))
     environment: Any = bits.AnsibleEnvironment
     compile_any, compile_expression = environment.compile, environment.compile_expression
     # The code of the last expression, which Jinja hands over as a tree.
@@ -94,6 +98,21 @@ def share(_callback: object, _playbook: object) -> None:
         return TemplateExpression(self.template_class.from_code(self, code, self.make_globals(None), None), undefined_to_none)
 
     environment.compile, environment.compile_expression = kept_compile, kept_expression
+
+
+def share_in_older(kept: Kept) -> None:
+    """With ansible-core 2.18, which compiles templates alone: an expression is one there, and what has been escaped is in its source."""
+    from ansible import template
+
+    environment: Any = template.AnsibleEnvironment
+    compile_any = environment.compile
+
+    def kept_compile(self: Any, source: Any, *arguments: Any, **more: Any) -> Any:
+        made_of = [type(self), *(getattr(self, name) for name in SET), sorted(self.extensions)]
+        made_of += ["template", str(source), arguments, sorted(more.items())]
+        return kept.code(made_of, lambda: compile_any(self, source, *arguments, **more))
+
+    environment.compile = kept_compile
 
 
 CallbackModule = type(

@@ -23,7 +23,8 @@ need_core() {
   echo "Installing ansible-core $1 on Python $2 into ${venv#"$ROOT/"}"
   rm -rf "$venv"
   "$3" -m venv "$venv"
-  echo "ansible-core==$1" >"$venv/core.txt"
+  # Its wheel was fetched before. In a file it is named beside what the settings of this machine name.
+  printf '%s\n' "--find-links $CORES/wheels" "ansible-core==$1" >"$venv/core.txt"
   "$venv/bin/python" "$ROOT/tools/install.py" "$venv/core.txt" "$ROOT/requirements/unit.txt"
   echo "$stamp" >"$venv/stamp.txt"
 }

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+CHECKOUT = Path(__file__).resolve().parents[2]
+TOOLS = CHECKOUT / "tools"
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,9 @@ def test_uv_is_told_what_pip_knows(monkeypatch: pytest.MonkeyPatch, listing: str
     from install import told
 
     assert told(listing) == variables
+
+
+def test_the_oldest_core_is_the_lowest_that_the_collection_takes() -> None:
+    lowest = re.search(r'^requires_ansible: ">=(\d+\.\d+)', (CHECKOUT / "meta/runtime.yml").read_text(), re.MULTILINE)
+    oldest = re.search(r"^ansible-core==(\d+\.\d+)\.\*$", (CHECKOUT / "requirements/oldest.txt").read_text(), re.MULTILINE)
+    assert lowest and oldest and lowest[1] == oldest[1]

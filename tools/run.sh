@@ -30,11 +30,15 @@ busy() {
 
 # lane NUMBER: its stages in turn, and what each took: seconds, CPU seconds of its programs, those of the kernel for them.
 lane() {
-  local stage status in_turn TIMEFORMAT='%0R %0U %0S'
+  local stage status part in_turn TIMEFORMAT='%0R %0U %0S'
   IFS=, read -ra in_turn <<<"${lanes[$1]}"
-  # Not those in which a program waits for the next one, on another host: behind the others' slices they would be last by far.
-  if ((${#lanes[@]} > 1)) && [[ " molecule fleet " != *" ${in_turn[0]} "* ]]; then
-    python "$ROOT/tools/long_slices.py" "$BASHPID"
+  # One half of the processors is for those in which a program waits for the next one on another host, the other half for the last lane,
+  # which has the most to do. What else there is takes what these leave.
+  if ((${#lanes[@]} > 1)); then
+    part=all
+    [[ " molecule fleet " != *" ${in_turn[0]} "* ]] || part=first
+    (($1 < ${#lanes[@]} - 1)) || part=second
+    python "$ROOT/tools/lane_processors.py" "$BASHPID" "$part"
   fi
   for stage in "${in_turn[@]}"; do
     echo "$stage" >"$logs/lane$1"

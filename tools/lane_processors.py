@@ -5,11 +5,13 @@
 """Give a process, and all that it starts from now on, its part of the processors, and these for longer at a time.
 
     lane_processors.py PROCESS-NUMBER first|second|all
+    lane_processors.py release
 
 Of the lanes of a gate. They start thousands of programs, which take the processor from each other as soon as one has something to do, and
 each then finds the caches full of the others' memory: six plays side by side on two processors took 80 seconds of the processor, and
 62 in SCHED_BATCH (see sched(7)) with slices of 20 ms. Behind such slices a chain of small programs, each of which waits for the next one
 on a test host, would be the last by far: so those lanes have one half of the processors among themselves, and the tests the other half.
+When one half has nothing left to do, what runs on the other is given both.
 
 The length of a slice counts from Linux 6.12 on; before that, that of the class does. What cannot be set stays as it is.
 """
@@ -21,6 +23,7 @@ import os
 import struct
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 # Of sched_setattr(2): the C library has no function for it in Debian 12.
 NUMBERS = {"x86_64": 314, "aarch64": 274}
@@ -37,16 +40,39 @@ def take_longer(process: int) -> None:
     ctypes.CDLL(None).syscall(number, process, attributes, 0)
 
 
-def part(processors: list[int], name: str) -> list[int]:
-    """Of two or more the first or the second half."""
+def part(processors: set[int], name: str) -> set[int]:
+    """All, or of two or more the first or the second half."""
     half = len(processors) // 2
-    if name == "all" or not half:
-        return processors
-    return processors[:half] if name == "first" else processors[half:]
+    ordered = sorted(processors)
+    return {"first": set(ordered[:half]), "second": set(ordered[half:])}.get(name) or processors
+
+
+def release(all_of_them: set[int]) -> None:
+    """Those that have slices as here and one half of these processors, whoever started them: those of test hosts are no children."""
+    halves = [part(all_of_them, name) for name in ("first", "second")]
+    found = True
+    # What was forked meanwhile by one that had not been seen yet is seen then.
+    while found:
+        found = False
+        for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+            task = int(folder.name)
+            with suppress(OSError):
+                if os.sched_getscheduler(task) == os.SCHED_BATCH and os.sched_getaffinity(task) in halves:
+                    os.sched_setaffinity(task, all_of_them)
+                    found = True
+
+
+def main(command: list[str]) -> None:
+    processors = os.sched_getaffinity(0)
+    if command == ["release"]:
+        if len(processors) > 1:
+            release(processors)
+        return
+    lane, name = int(command[0]), command[1]
+    take_longer(lane)
+    with suppress(OSError):
+        os.sched_setaffinity(lane, part(processors, name))
 
 
 if __name__ == "__main__":
-    lane = int(sys.argv[1])
-    take_longer(lane)
-    with suppress(OSError):
-        os.sched_setaffinity(lane, part(sorted(os.sched_getaffinity(lane)), sys.argv[2]))
+    main(sys.argv[1:])

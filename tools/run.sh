@@ -28,16 +28,23 @@ busy() {
   echo $(((user + nice + system + hard + soft) / $(getconf CLK_TCK)))
 }
 
+# half NUMBER: of the processors. One is for the lanes in which a program waits for the next one on a test host, the other for the rest.
+half() {
+  [[ ,${lanes[$1]}, == *,molecule,* || ,${lanes[$1]}, == *,fleet,* ]] && echo first || echo second
+}
+
+# in_halves NUMBER...: do these lanes need both?
+in_halves() {
+  local number
+  (($(for number; do half "$number"; done | sort -u | wc -l) > 1))
+}
+
 # lane NUMBER: its stages in turn, and what each took: seconds, CPU seconds of its programs, those of the kernel for them.
 lane() {
-  local stage status part in_turn TIMEFORMAT='%0R %0U %0S'
+  local stage status part=all in_turn TIMEFORMAT='%0R %0U %0S'
   IFS=, read -ra in_turn <<<"${lanes[$1]}"
-  # One half of the processors is for those in which a program waits for the next one on another host, the other half for the last lane,
-  # which has the most to do. What else there is takes what these leave.
   if ((${#lanes[@]} > 1)); then
-    part=all
-    [[ " molecule fleet " != *" ${in_turn[0]} "* ]] || part=first
-    (($1 < ${#lanes[@]} - 1)) || part=second
+    ! in_halves "${!lanes[@]}" || part=$(half "$1")
     python "$ROOT/tools/lane_processors.py" "$BASHPID" "$part"
   fi
   for stage in "${in_turn[@]}"; do
@@ -116,7 +123,11 @@ while ((${#running[@]})); do
   wait -n -p ended "${!running[@]}" || status=$?
   number=${running[$ended]}
   unset "running[$ended]"
-  ((status)) || continue
+  if ((status == 0)); then
+    # What runs on one half alone gets the other, too.
+    in_halves "${running[@]}" || python "$ROOT/tools/lane_processors.py" release
+    continue
+  fi
   stage=$(<"$logs/lane$number")
   ((${#lanes[@]} == 1)) || tail -n 400 "$logs/$stage.log"
   die "==> $stage failed after $SECONDS s; what it said is in ${logs#"$ROOT/"}/$stage.log"

@@ -36,10 +36,11 @@ def read(path: Path) -> Any:
     return Loader(path.read_text()).get_single_data() if path.exists() else None
 
 
-def names(template: str, context: str) -> set[str]:
+@functools.cache
+def names(template: str, context: str) -> frozenset[str]:
     """The variables that a template loads, or stores."""
     found = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=True).parse(template).find_all(jinja2.nodes.Name)
-    return {name.name for name in found if name.ctx == context}
+    return frozenset(name.name for name in found if name.ctx == context)
 
 
 def specs(role: Path) -> dict[str, Any]:

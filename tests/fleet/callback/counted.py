@@ -4,6 +4,9 @@
 
 """What a run costs, and what it does at once: for each host the number of tasks that were carried out on it, a loop is one; and the hosts
 that a throttled hsm_instance was at work for at the same moment.
+
+Of hosts that do not wait for each other one may be done before the other's process is made. Those that KEYFLEET_MEET names stay at work
+until all of them are.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import json
 import multiprocessing
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible.executor.process.worker import WorkerProcess
 from ansible.plugins.callback import CallbackBase
 
 # What the controller does alone.
@@ -23,6 +28,9 @@ LOCAL = {"assert", "debug", "fail", "include_role", "include_tasks", "set_fact",
 
 REMOTE: Counter[str] = Counter()
 AT_ONCE: set[frozenset[str]] = set()
+MEET = frozenset(os.environ.get("KEYFLEET_MEET", "").split())
+MET = multiprocessing.get_context("fork").Event()
+HANG = 60  # seconds until they go on alone
 
 
 def count(_callback: object, result: Any) -> None:
@@ -30,11 +38,30 @@ def count(_callback: object, result: Any) -> None:
         REMOTE[result._host.name] += 1
 
 
+def is_throttled(task: Any) -> bool:
+    return bool(task.action.endswith("hsm_instance") and task.throttle)
+
+
 def see(_callback: object, host: Any, task: Any) -> None:
     """Called right before Ansible makes the process that is at work for this host."""
-    if task.action.endswith("hsm_instance") and task.throttle:
+    if is_throttled(task):
         at_work = {child._host.name for child in multiprocessing.active_children() if hasattr(child, "_host")}
         AT_ONCE.add(frozenset(at_work | {host.name}))
+        if at_work | {host.name} >= MEET:
+            MET.set()
+
+
+def stay(work: Callable[[Any], None]) -> Callable[[Any], None]:
+    def staying(process: Any) -> None:
+        if process._host.name in MEET and is_throttled(process._task):
+            MET.wait(HANG)
+        work(process)
+
+    return staying
+
+
+if MEET:
+    WorkerProcess.run = stay(WorkerProcess.run)
 
 
 def tell(_callback: object, _stats: object) -> None:

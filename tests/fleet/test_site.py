@@ -181,7 +181,7 @@ def test_with_one_token_behind_both_gateways_all_converges_and_one_edited_key_is
         "{label: dek-1, type: AES, size: 256, operations: [encrypt, decrypt]}",
         "{label: dek-1, type: AES, operations: [decrypt]}",
     )
-    run = site.run(hsm_serial="100%", meet="kms1 kms2")
+    run = site.run(hsm_serial="100%", meet="gw1 kms2")
     assert run.code == 0, run.failures()
     assert {host: run.tasks(host, "changed") for host in ("kms1", "kms2", "gw1")} == {
         "kms1": ["Keys of primary"],
@@ -191,9 +191,10 @@ def test_with_one_token_behind_both_gateways_all_converges_and_one_edited_key_is
     changed = run.changed()
     assert (changed["kms1"], changed["kms2"], changed["gw1"]) == (1, 1, 0)
     assert changed["gw2"] > 0 and changed["lb1"] > 0
-    # The gateways declare that they share their token, so one waits for the other. Nobody else waits.
+    # The gateways declare that they share their token, so one waits for the other. Who shares with nobody does not wait for who is at work.
+    # (One that waits does so for the first of Ansible's processes, which may be at work for kms1: that one does not always meet kms2.)
     at_once = [set(hosts) for hosts in site.counted()["at_once"]]
-    assert any({"kms1", "kms2"} <= hosts for hosts in at_once), at_once
+    assert any({"gw1", "kms2"} <= hosts for hosts in at_once), at_once
     assert not any({"gw1", "gw2"} <= hosts for hosts in at_once), at_once
 
 

@@ -9,6 +9,9 @@ source "$ROOT/tools/for_hosts.sh"
 # The scenarios of extensions/molecule. Arguments: only these scenarios. A role is tried here on Debian 13, with what it refuses and what goes
 # wrong; that it converges and then has nothing to do is seen on Debian 12, too, where the tests of the fleet bring each role to hosts of both.
 
+# The fleet's tests beside it are a fifth more work for the same processors: so both end together.
+renice -n 1 -p $$ >/dev/null
+
 # Roles that stand alone share a host: none has what another of them brings.
 alone=(package service softhsm runtime)
 # Roles that stand on runtime and softhsm share two: host1 with Debian 12, which is the other host where a scenario needs one, and host2.

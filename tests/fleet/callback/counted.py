@@ -5,8 +5,8 @@
 """What a run costs, and what it does at once: for each host the number of tasks that were carried out on it, a loop is one; and the hosts
 that a throttled hsm_instance was at work for at the same moment.
 
-Of hosts that do not wait for each other one may be done before the other's process is made. Those that KEYFLEET_MEET names stay at work
-until all of them are.
+A host may be done before the process of the next one is made, which does not wait for it. Those that KEYFLEET_MEET names stay at work until
+all of them are.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@
 Of the lanes of a gate. They start thousands of programs, which take the processor from each other as soon as one has something to do, and
 each then finds the caches full of the others' memory: six plays side by side on two processors took 80 seconds of the processor, and
 62 in SCHED_BATCH (see sched(7)) with slices of 20 ms. Behind such slices a chain of small programs, each of which waits for the next one
-on a test host, would be the last by far: so those lanes have one half of the processors among themselves, and the tests the other half.
+on a test host, would be the last by far: so those lanes have one half of the processors among themselves, in shorter slices, and the tests
+the other half.
 When one half has nothing left to do, what runs on the other is given both.
 
 The length of a slice counts from Linux 6.12 on; before that, that of the class does. What cannot be set stays as it is.
@@ -27,16 +28,17 @@ from pathlib import Path
 
 # Of sched_setattr(2): the C library has no function for it in Debian 12.
 NUMBERS = {"x86_64": 314, "aarch64": 274}
-SLICE = 20_000_000  # nanoseconds
+# Nanoseconds. Where a program waits for the next one each of them waits for the slices of others.
+SLICE, SHORT_SLICE = 20_000_000, 5_000_000
 
 
-def take_longer(process: int) -> None:
+def take_longer(process: int, length: int) -> None:
     number = NUMBERS.get(os.uname().machine)
     if number is None:
         return
     # size, policy, flags, nice, priority, runtime, deadline, period, and the two clamps
     nice = os.getpriority(os.PRIO_PROCESS, process)
-    attributes = struct.pack("=IIQiIQQQII", 56, os.SCHED_BATCH, 0, nice, 0, SLICE, 0, 0, 0, 0)
+    attributes = struct.pack("=IIQiIQQQII", 56, os.SCHED_BATCH, 0, nice, 0, length, 0, 0, 0, 0)
     ctypes.CDLL(None).syscall(number, process, attributes, 0)
 
 
@@ -69,7 +71,7 @@ def main(command: list[str]) -> None:
             release(processors)
         return
     lane, name = int(command[0]), command[1]
-    take_longer(lane)
+    take_longer(lane, SHORT_SLICE if name == "first" else SLICE)
     with suppress(OSError):
         os.sched_setaffinity(lane, part(processors, name))
 

@@ -13,13 +13,28 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ansible import constants
+from ansible.executor.process.worker import WorkerProcess
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __file__ as release
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+POLL = 0.005  # seconds
+
+
+def look_less_often(is_alive: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def looked(process: Any) -> bool:
+        alive = is_alive(process)
+        if alive:
+            time.sleep(POLL)
+        return alive
+
+    return looked
 
 
 def state() -> str:
@@ -34,7 +49,9 @@ def share(_callback: object, _playbook: object) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
     # It would look a thousand times a second whether a host is done. No variable of the environment says so.
-    constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
+    constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL
+    # Nor that it takes a whole processor to wait for the end of a process, as for a throttled task: of the host it waits for, too.
+    WorkerProcess.is_alive = look_less_often(WorkerProcess.is_alive)
     # Every task is a fork, whose collections would look at all that Ansible has imported, and copy it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -11,8 +11,7 @@ Of the lanes of a gate. They start thousands of programs, which take the process
 each then finds the caches full of the others' memory: six plays side by side on two processors took 80 seconds of the processor, and
 62 in SCHED_BATCH (see sched(7)) with slices of 20 ms. Behind such slices a chain of small programs, each of which waits for the next one
 on a test host, would be the last by far: so those lanes have one half of the processors among themselves, in shorter slices, and the tests
-the other half.
-When one half has nothing left to do, what runs on the other is given both.
+the other half. When one half has nothing left to do, what runs on the other is given both.
 
 The length of a slice counts from Linux 6.12 on; before that, that of the class does. What cannot be set stays as it is.
 """
@@ -52,15 +51,16 @@ def part(processors: set[int], name: str) -> set[int]:
 def release(all_of_them: set[int]) -> None:
     """Those that have slices as here and one half of these processors, whoever started them: those of test hosts are no children."""
     halves = [part(all_of_them, name) for name in ("first", "second")]
+    given: set[int] = set()
     found = True
-    # What was forked meanwhile by one that had not been seen yet is seen then.
+    # What was forked meanwhile by one that had not been given them yet is seen then.
     while found:
         found = False
-        for folder in Path("/proc").glob("[0-9]*/task/[0-9]*"):
-            task = int(folder.name)
+        for task in {int(folder.name) for folder in Path("/proc").glob("[0-9]*/task/[0-9]*")} - given:
             with suppress(OSError):
                 if os.sched_getscheduler(task) == os.SCHED_BATCH and os.sched_getaffinity(task) in halves:
                     os.sched_setaffinity(task, all_of_them)
+                    given.add(task)
                     found = True
 
 

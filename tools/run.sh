@@ -44,7 +44,7 @@ lane() {
   local stage status part=all in_turn TIMEFORMAT='%0R %0U %0S'
   IFS=, read -ra in_turn <<<"${lanes[$1]}"
   if ((${#lanes[@]} > 1)); then
-    ! in_halves "${!lanes[@]}" || part=$(half "$1")
+    [[ ! $apart ]] || part=$(half "$1")
     python "$ROOT/tools/lane_processors.py" "$BASHPID" "$part"
   fi
   for stage in "${in_turn[@]}"; do
@@ -110,6 +110,8 @@ mkdir -p "$logs"
 ready=yes
 printf 'ready after %s s\n' "$SECONDS"
 
+apart=
+! in_halves "${!lanes[@]}" || apart=yes
 for number in "${!lanes[@]}"; do
   # A process group of its own, to be ended as one.
   set -m
@@ -125,7 +127,10 @@ while ((${#running[@]})); do
   unset "running[$ended]"
   if ((status == 0)); then
     # What runs on one half alone gets the other, too.
-    in_halves "${running[@]}" || python "$ROOT/tools/lane_processors.py" release
+    if [[ $apart ]] && ! in_halves "${running[@]}"; then
+      apart=
+      python "$ROOT/tools/lane_processors.py" release
+    fi
     continue
   fi
   stage=$(<"$logs/lane$number")

@@ -273,12 +273,13 @@ def made(role: Path) -> set[str]:
 def wrong_variables(role: Path) -> Iterator[str]:
     """Misspelt names, options that nothing reads, and internal names that begin as another role's."""
     known = {name for entry_point in specs(role) for name in options(role, entry_point)} | made(role)
-    for name, files in used(role).items():
+    found = used(role)
+    for name, files in found.items():
         if name.startswith(f"{role.name}_") and name not in known:
             yield f"{name} is used in {', '.join(sorted(files))}, and is neither an option nor set by the role"
     # One that has a single choice is there for later, and is judged by the argument specs alone.
     for name, option in options(role).items():
-        if name not in used(role) and len(option.get("choices", [])) != 1:
+        if name not in found and len(option.get("choices", [])) != 1:
             yield f"{name} is an option that nothing uses"
 
 

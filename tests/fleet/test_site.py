@@ -14,8 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from fleet_fixture import CHECKOUT, Fleet, Run, build_packages, sound, text_of
+from process_watch import watched
 
 HERE = Path(__file__).resolve().parent / "site"
 HOSTS = {"kms1": "host1", "kms2": "host2", "gw1": "host3", "gw2": "host4", "lb1": "host5"}
@@ -37,36 +36,6 @@ slots = pkcs11.lib("/usr/lib/softhsm/libsofthsm2.so").get_slots(token_present=Tr
 tokens = [slot.get_token() for slot in slots]
 print(json.dumps({token.label: pkcs11.TokenFlag.USER_PIN_COUNT_LOW in token.flags for token in tokens if token.label}))
 """
-
-
-class Watcher(threading.Thread):
-    """Looks at the arguments and the environment of every new process, also of those on the hosts, while a run goes on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[bytes] = set()
-        # How often each was looked at. Twice, since a process may become another program.
-        self.looked: dict[str, int] = {}
-        self._end = threading.Event()
-
-    def run(self) -> None:
-        while not self._end.wait(0.2):
-            for process in filter(str.isdigit, os.listdir("/proc")):
-                if self.looked.get(process, 0) < 2:
-                    self.looked[process] = self.looked.get(process, 0) + 1
-                    self._look(process)
-
-    def _look(self, process: str) -> None:
-        for part in ("cmdline", "environ"):
-            # It may have ended.
-            with suppress(OSError):
-                content = Path("/proc", process, part).read_bytes()
-                if any(canary.encode() in content for canary in CANARIES):
-                    self.seen.add(content)
-
-    def stop(self) -> None:
-        self._end.set()
-        self.join()
 
 
 @dataclass
@@ -161,13 +130,9 @@ def test_the_first_check_passes_on_bare_hosts_and_changes_nothing(site: Site) ->
 
 def test_the_fleet_converges_but_a_balancer_of_different_tokens(site: Site) -> None:
     """gw1 and gw2 make a token each, so that the same request would meet other keys on each of them."""
-    watcher = Watcher()
-    watcher.start()
-    try:
+    with watched(*CANARIES) as watcher:
         run = site.run()
-    finally:
-        watcher.stop()
-    assert len(watcher.looked) > 1000 and watcher.seen == set()
+    assert watcher.looked > 1000 and watcher.seen == set()
     assert [host for host, counts in run.recap.items() if counts["failed"]] == ["lb1"], run.failures()
     assert all(run.recap[host]["changed"] > 5 for host in TOKENS)
     # The canary comes first and is done before any other begins.

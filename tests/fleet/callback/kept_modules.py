@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of Ansible share the modules that they have packed, look less often whether a host is done, and collect less garbage.
+"""Runs of Ansible share the modules that they have packed, wake up when a host is done, and collect less garbage.
 
 Ansible packs a module with the sixty files that it imports, once a run, and finds these by parsing all of them: a quarter of what a run
 costs. Its own cache of what is packed ends with the run. Here it is kept, under a hash of what goes into it.
@@ -13,18 +13,43 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ansible import constants
 from ansible.executor.process.worker import WorkerProcess
+from ansible.plugins import strategy
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __file__ as release
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 POLL = 0.005  # seconds
+# In which it looks whether one of its processes has died, which sends nothing.
+DEAD = 0.25  # seconds
+arrived = threading.Event()
+
+
+class Results(deque[Any]):
+    """What a thread hears of the hosts' processes, and the strategy asks for."""
+
+    def append(self, result: Any, /) -> None:
+        super().append(result)
+        arrived.set()
+
+
+def until_one_has_arrived(seconds: float) -> None:
+    """In place of a pause between two looks at the results."""
+    if seconds != constants.DEFAULT_INTERNAL_POLL_INTERVAL:
+        time.sleep(seconds)
+        return
+    arrived.wait(DEAD)
+    # Before the look: what arrives after it ends the next wait.
+    arrived.clear()
 
 
 def look_less_often(is_alive: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -50,7 +75,9 @@ def share(_callback: object, _playbook: object) -> None:
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
     # It would look a thousand times a second whether a host is done. No variable of the environment says so.
     constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL
-    # Nor that it takes a whole processor to wait for the end of a process, as for a throttled task: of the host it waits for, too.
+    strategy.deque = Results
+    strategy.time = SimpleNamespace(sleep=until_one_has_arrived)
+    # It takes a whole processor to wait for the end of a process, as for a throttled task: of the host it waits for, too.
     WorkerProcess.is_alive = look_less_often(WorkerProcess.is_alive)
     # Every task is a fork, whose collections would look at all that Ansible has imported, and copy it.
     gc.freeze()

@@ -10,11 +10,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from hsm_fixture import Hsm
+from process_watch import watched
 from system_log import system_log
 
 # Not of digits alone: those would be found by chance, in the name of a temporary folder.
@@ -23,47 +23,6 @@ CANARIES = (PIN.encode(), SO_PIN.encode())
 QUICKSTART = Path(__file__).resolve().parents[3] / "playbooks" / "quickstart.yml"
 # Where a PIN belongs: its own file, and the file of the server that needs it.
 ALLOWED = {"pins", "kms.toml", "vars.yml"}
-
-
-class Watcher(threading.Thread):
-    """Looks at the arguments and the environment of every process while a run goes on: those that are new in each round.
-
-    A program may start another in its place soon after its own start, hardly ever later: so it is looked at ever more seldom.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.looked = 0
-        self._end = threading.Event()
-
-    def run(self) -> None:
-        # Of each process, how many rounds it has seen, and in which of them it is looked at next.
-        rounds: dict[str, tuple[int, int]] = {}
-        # As fast as it can, it would take one of two processors from the run itself.
-        while not self._end.wait(0.002):
-            before, rounds = rounds, {}
-            for process in filter(str.isdigit, os.listdir("/proc")):
-                number, due = before.get(process, (0, 0))
-                if number >= due:
-                    self._look(process)
-                    due = number + 1 + number // 8
-                rounds[process] = number + 1, due
-
-    def _look(self, process: str) -> None:
-        for part in ("cmdline", "environ"):
-            try:
-                content = Path("/proc", process, part).read_bytes()
-            # It ended. Path.glob would end with it.
-            except OSError:
-                continue
-            self.looked += 1
-            if any(canary in content for canary in CANARIES):
-                self.seen.add(f"{part}: {content!r}")
-
-    def stop(self) -> None:
-        self._end.set()
-        self.join()
 
 
 def play(hsm: Hsm, playbook: Path, *options: str, **variables: Any) -> subprocess.CompletedProcess[bytes]:
@@ -102,13 +61,8 @@ def assert_clean(hsm: Hsm, done: subprocess.CompletedProcess[bytes]) -> None:
 
 def test_the_quickstart_shows_no_pin(hsm: Hsm) -> None:
     demo = str(hsm.scratch / "demo")
-    watcher = Watcher()
-    watcher.start()
-    try:
-        with system_log() as log:
-            runs = [play(hsm, QUICKSTART, *check, scratch=demo) for check in (["--check"], [], ["--check"], [])]
-    finally:
-        watcher.stop()
+    with watched(PIN, SO_PIN) as watcher, system_log() as log:
+        runs = [play(hsm, QUICKSTART, *check, scratch=demo) for check in (["--check"], [], ["--check"], [])]
     for done in runs:
         assert done.returncode == 0, done.stdout.decode()[-3000:]
         assert_clean(hsm, done)

@@ -51,20 +51,20 @@ class Health:
         self.config.update(changes)
         (self.folder / "gateway.toml").write_text(tomli_w.dumps(self.config))
 
-    def _environment(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         path = os.pathsep.join([str(SERVICE), os.environ.get("PYTHONPATH", "")])
         return {**os.environ, "PYTHONPATH": path, **self.environment}
 
     def once(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The program with one of its other tasks, or with a configuration that it does not take."""
-        return subprocess.run(self.command(*arguments), env=self._environment(), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(self.command(*arguments), env=self.environ(), capture_output=True, text=True, timeout=60, check=False)
 
     def start(self) -> None:
         self.write()
         if self._process is not None:
             self.said = self.log
         with open(self.folder / "log", "wb") as log:
-            self._process = subprocess.Popen(self.command(), stderr=log, stdout=log, env=self._environment(), start_new_session=True)
+            self._process = subprocess.Popen(self.command(), stderr=log, stdout=log, env=self.environ(), start_new_session=True)
         listeners = sum(len(self.config[name]["listen"]) for name in ("http", "https") if name in self.config)
         self.wait(lambda: len(self.addresses()) == listeners)
 

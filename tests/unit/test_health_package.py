@@ -17,6 +17,7 @@ from types import ModuleType
 import jinja2
 import pytest
 import yaml
+from health_service import health, instance
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "gateway"
 
@@ -51,6 +52,20 @@ def test_package_runs_without_ansible(packer: ModuleType, tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [version, str(place / "keyfleet_gateway" / "__init__.py")]
+
+
+@pytest.mark.parametrize("asked", ["--check", "--write-origins={folder}"])
+def test_what_starts_no_service_imports_none(asked: str, tmp_path: Path) -> None:
+    """The role asks for the one in every run, and the unit for the other at every start: libraries took half a second."""
+    service = health(tmp_path, [instance("primary", tmp_path, {"label": "payments", "login": False})])
+    service.write()
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('aiohttp', 'asyncio', 'cryptography', 'jinja2', 'pkcs11', 'prometheus_client'))); "
+        "from keyfleet_gateway.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, *service.command()[3:], asked.format(folder=tmp_path)]
+    done = subprocess.run(command, env=service.environ(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done
 
 
 def rendered(name: str) -> str:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 
@@ -16,7 +15,6 @@ from ansible_collections.keyfleet.hsm.plugins.module_utils._model.errors import 
 from . import origins
 from .config import ConfigError, read_config
 from .journal import ERROR, log, take_over
-from .service import Service, prepare
 
 CONFIG_IS_WRONG = 2  # the exit status after which systemd need not start the service again
 
@@ -40,6 +38,11 @@ def main() -> int:
         elif asked.write_origins:
             origins.write(origins.look(read_config(asked.config)), asked.write_origins)
         else:
+            # Half a second of a start, which the role and the unit make for the tasks above, too.
+            import asyncio
+
+            from .service import Service, prepare
+
             asyncio.run(Service(asked.config, prepare(asked.config)).run())
     except ConfigError as error:
         for problem in error.problems:

@@ -13,8 +13,6 @@ import sys
 import traceback
 from contextlib import suppress
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog(3)
 _SOCKET = "/run/systemd/journal/socket"
 
@@ -57,6 +55,8 @@ class Libraries(logging.Handler):
     """What aiohttp and asyncio report. A request that is none is the client's trouble, and may hold its secrets: it is not logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from aiohttp.http_exceptions import HttpProcessingError
+
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             return

@@ -26,5 +26,4 @@ fi
 home=$(realpath -m "${KEYFLEET_HOSTS:-$BUILD/hosts}")
 # To make an image takes a minute of a processor, and every checkout on this machine makes the same.
 images=${KEYFLEET_IMAGES:-${XDG_CACHE_HOME:-~/.cache}/keyfleet.hsm/images}
-export PYTHONDONTWRITEBYTECODE=1
 exec "$python" "$ROOT/tests/fleet/hosts.py" --home "$home" --cache "$images" "$@"

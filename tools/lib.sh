@@ -19,6 +19,10 @@ export ANSIBLE_HOME=$BUILD/ansible
 export ANSIBLE_REMOTE_TMP=$BUILD/ansible/tmp
 export ANSIBLE_COLLECTIONS_PATH=$BUILD/collections
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+# What Python compiles is kept, here and not beside its sources. Environments of containers often say that it is not to be: then each of
+# thousands of programs compiles all that it imports, which for ansible-playbook is a third of a run without tasks.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$BUILD/pycache
 # A Git hook that calls make must not lead the calls of git below to its own repository.
 unset GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
 

@@ -10,8 +10,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 dist=$BUILD/dist
 installed=$BUILD/installed
 export ANSIBLE_COLLECTIONS_PATH=$installed
-# Reading the documentation is to add nothing to what was installed.
-export PYTHONDONTWRITEBYTECODE=1
 
 rm -rf "$dist" "$installed"
 mkdir -p "$dist"

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROUND = 0.002  # seconds
-
 
 def newest() -> int:
     """The last process number, or number of a thread, that was given: they go upwards. To list them all takes ten times as long."""
@@ -25,9 +23,9 @@ class Watcher(threading.Thread):
     """Looks at each process when it is new, and again: a program may start another in its place, soon after its own start, hardly ever
     later. So it is looked at in each of its first rounds, and then ever more seldom."""
 
-    def __init__(self, secrets: Sequence[bytes]) -> None:
+    def __init__(self, secrets: Sequence[bytes], every: float) -> None:
         super().__init__()
-        self.secrets = secrets
+        self.secrets, self.every = secrets, every
         self.seen: set[str] = set()
         self.looked = 0
         self._end = threading.Event()
@@ -38,7 +36,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         now = 0
         # As fast as it can, it would take one of two processors from the run itself.
-        while not self._end.wait(ROUND):
+        while not self._end.wait(self.every):
             for process in self._fresh():
                 heapq.heappush(self._due, (now, process, 0))
             while self._due and self._due[0][0] <= now:
@@ -78,9 +76,9 @@ class Watcher(threading.Thread):
 
 
 @contextmanager
-def watched(*secrets: str) -> Iterator[Watcher]:
-    """Of what runs meanwhile."""
-    watcher = Watcher([secret.encode() for secret in secrets])
+def watched(*secrets: str, every: float = 0.002) -> Iterator[Watcher]:
+    """Of what runs meanwhile. ``every``: the seconds of a round."""
+    watcher = Watcher([secret.encode() for secret in secrets], every)
     watcher.start()
     try:
         yield watcher

@@ -72,9 +72,6 @@ class Web:
         self.host, self.home = host, host.home
         self.file, self.old = self.home / "nginx.pid", self.home / "nginx.pid.oldbin"
         self.reads = self.home / "run/keyfleet-consumers/web/reads"
-        # A tenth of what it waits.
-        host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
-        host.program("date", DATE.format(home=self.home))
         host.program("nginx", NGINX.format(home=self.home))
         host.has("nginx", "web", keys=[{"label": "host", "certificate": "/srv/a"}])
         self.name = self.home / "etc/keyfleet-consumers/web/nginx"
@@ -87,6 +84,15 @@ class Web:
         # What runs in the background may ignore QUIT, and so would a shell that it starts.
         self.started = subprocess.Popen(["env", "--default-signal=QUIT", str(program)], start_new_session=True)
         eventually(lambda: self.process == self.started.pid)
+
+    def in_a_hurry(self) -> None:
+        """What it waits for in vain it gives up soon. Where something has to come, it must have the time of a machine that is busy."""
+        self.host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
+        self.host.program("date", DATE.format(home=self.home))
+
+    def at_ease(self) -> None:
+        for name in ("sleep", "date"):
+            (self.home / "programs" / name).unlink()
 
     @property
     def process(self) -> int:
@@ -151,6 +157,7 @@ def test_another_process_takes_the_place_of_the_one_before(web: Web) -> None:
 def test_a_reload_that_does_not_succeed_fails_and_is_due_again(web: Web, fault: str, said: str) -> None:
     before = web.process
     web.host.program("timeout", TIMEOUT)
+    web.in_a_hurry()
     (web.home / fault).touch()
     done = web.reload()
     assert done.returncode == 1 and said in done.stderr and "goes on with what it has" in done.stderr
@@ -160,6 +167,8 @@ def test_a_reload_that_does_not_succeed_fails_and_is_due_again(web: Web, fault: 
 def test_one_that_still_serves_clients_is_not_cut_off(web: Web) -> None:
     before = web.process
     (web.home / "clients").touch()
+    # The next process comes in this time, and the end of the one before does not.
+    web.host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.03\n")
     first, new = web.reload(), web.process
     assert first.returncode == 0 and f"({before}) still serves clients, and ends with the last of them" in first.stderr
     again = web.reload()
@@ -176,10 +185,12 @@ def test_one_that_still_serves_clients_is_not_cut_off(web: Web) -> None:
 def test_one_that_hangs_is_ended_and_the_next_reload_succeeds(web: Web) -> None:
     before = web.process
     (web.home / "hangs").touch()
+    web.in_a_hurry()
     done = web.reload()
     assert done.returncode == 1 and "has not opened its keys in time" in done.stderr and "no other nginx was started" in done.stderr
     assert web.process == before and not web.reads.exists()
     (web.home / "hangs").unlink()
+    web.at_ease()
     assert web.reload().returncode == 0 and web.process not in (0, before)
 
 
@@ -200,6 +211,7 @@ def test_one_that_hangs_since_a_run_was_cut_off_is_ended_first(web: Web) -> None
     [first] = looks[-1] & looks[-2]
     # nginx -t makes an empty one.
     web.file.touch()
+    web.in_a_hurry()
     done = web.reload()
     # So does the next one, which is ended as well.
     assert done.returncode == 1 and f"nginx {first} has not opened its keys in time" in done.stderr, done.stderr

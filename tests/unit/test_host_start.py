@@ -300,9 +300,16 @@ def test_a_module_that_goes_on_in_another_python_has_a_process_there_too(start: 
 
 
 COMMAND = """import json, os, sys
+imported = [name in sys.modules for name in ("jinja2.sandbox", "ansible.config.manager", "ansible.constants")]
+import ansible, yaml
+from ansible.utils.collection_loader._collection_finder import _meta_yml_to_dict as read
+load, loads = yaml.load, []
+yaml.load = lambda *given, **more: loads.append(given) or load(*given, **more)
+with open(os.path.join(os.path.dirname(ansible.__file__), "config/ansible_builtin_runtime.yml"), "rb") as routes:
+    routes = routes.read()
 told = dict(
     forked=os.getpid() != int(os.environ["ASKED"]), argv=sys.argv, folder=os.getcwd(), rest=sys.stdin.read(), name=__name__,
-    imported=[name in sys.modules for name in ("jinja2.sandbox", "ansible.config.manager", "ansible.constants")],
+    imported=imported, routes=[read(routes, ()), read(b"a: 1", ())], parsed=len(loads),
 )
 print(json.dumps(told), flush=True)
 raise SystemExit({code!r})
@@ -342,6 +349,8 @@ def test_ansible_playbook_runs_in_a_fork_that_has_read_no_configuration(start: S
     forked, *end_of_fork = command.run(*arguments)
     assert (alone.pop("forked"), forked.pop("forked")) == (False, True)
     assert (alone.pop("imported"), forked.pop("imported")) == ([False] * 3, [True, True, False])
+    # The routes of ansible.builtin are read before, and no others.
+    assert (alone.pop("parsed"), forked.pop("parsed")) == (2, 1) and "plugin_routing" in forked["routes"][0]
     assert alone == forked and end == end_of_fork == [ends, f"{code}\n" if isinstance(code, str) else ""]
     assert forked["argv"] == [str(command.path), *arguments] and forked["rest"] == "given" and forked["name"] == "__main__"
     # What it holds besides would not be passed on.

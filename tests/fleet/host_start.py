@@ -44,10 +44,12 @@ RUNS = ("ansible/module_utils/_internal/_ansiballz/_loader.py", "ansible/module_
 LATE = ("cryptography.x509.verification", "pkcs11.attributes", "sqlite3")
 # What ansible-playbook imports before, or without, ansible.constants, which reads the configuration.
 CONTROLLER = (
-    *("ansible._internal._ssh._ssh_agent", "ansible._internal._templating._jinja_patches", "ansible.config.manager", "ansible.context"),
+    *("ansible._internal._errors._captured", "ansible._internal._ssh._ssh_agent", "ansible._internal._templating._jinja_patches"),
+    *("ansible.config.manager", "ansible.context", "ansible.parsing.utils.addresses", "cryptography.hazmat.backends.openssl.backend"),
     *("ansible.module_utils.common.sys_info", "ansible.module_utils.compat.selinux", "ansible.parsing.splitter", "ansible.utils.hashing"),
     *("ansible.utils._junit_xml", "cryptography.hazmat.primitives.hmac", "cryptography.hazmat.primitives.kdf.pbkdf2", "curses"),
     *("jinja2.sandbox", "multiprocessing.queues", "multiprocessing.shared_memory", "packaging.specifiers", "pty", "tarfile", "uuid"),
+    "difflib",
 )
 ENTRY, ENTRIES_END = b"PK\1\2", b"PK\5\6"
 BEGUN, REFUSED = b"begun", b"refused"

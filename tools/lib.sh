@@ -60,7 +60,8 @@ missing() {
 
 # need_packages PACKAGE...: installs the Debian packages that are missing.
 need_packages() {
-  local missing=() as_root=()
+  # What packages compile for the machine is not kept here.
+  local missing=() as_root=() elsewhere=(env --unset=PYTHONPYCACHEPREFIX)
   read -ra missing <<<"$(missing "$@")"
   ((${#missing[@]})) || return 0
   # Of stages at the same moment one installs, and the others wait and look again.
@@ -76,8 +77,8 @@ need_packages() {
   fi
   echo "Installing Debian packages: ${missing[*]}"
   # The lock is not for services that a package starts.
-  "${as_root[@]}" apt-get update -qq 8>&-
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+  "${as_root[@]}" "${elsewhere[@]}" apt-get update -qq 8>&-
+  "${as_root[@]}" "${elsewhere[@]}" DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null 8>&-
   exec 8>&-
 }

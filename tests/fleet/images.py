@@ -108,7 +108,9 @@ def recipe(release: str) -> list[str]:
     # A half-made image is thrown away, so nothing need be flushed to the disk.
     options = ["--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Languages none"]
     options += ["--skip=cleanup/apt/lists", f"--customize-hook={FINISH.strip()}"]
-    return ["mmdebstrap", *options, "--include=" + ",".join(PACKAGES), release, *sources]
+    # What the packages compile belongs beside their sources, not where that of this checkout is kept: their removal would not find it.
+    environment = ["env", "--unset=PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE=1"]
+    return [*environment, "mmdebstrap", *options, "--include=" + ",".join(PACKAGES), release, *sources]
 
 
 def tag(release: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fleet_fixture import Fleet
+from fleet_fixture import CHECKOUT, Fleet
 
 HOSTS = ("host1", "host2", "offline1")
 MIRROR = "deb.debian.org"
@@ -26,6 +26,8 @@ def test_systemd_is_pid_1_and_no_unit_failed(fleet: Fleet, host: str, release: s
     assert fleet.ssh(host, "cat /proc/1/comm").stdout == "systemd\n"
     assert fleet.ssh(host, "systemctl is-system-running").stdout == "running\n"
     assert fleet.ssh(host, "systemctl --failed --no-legend").stdout == ""
+    # What was compiled when the image was made lies beside its sources, and not where this checkout keeps it.
+    assert fleet.ssh(host, f"ls {CHECKOUT}", sure=False).stderr.startswith("ls: cannot access")
 
 
 def test_the_state_of_systemd_is_a_real_one(fleet: Fleet) -> None:

@@ -274,10 +274,11 @@ def import_those_there(names: tuple[str, ...]) -> None:
 
 
 def read_routes() -> None:
-    """Where the names of ansible.builtin lead: to parse that file takes a quarter of a run without tasks."""
+    """Where the names of ansible.builtin lead: to parse that file takes a fifth of a run without tasks."""
     import importlib
 
-    with suppress(ImportError, AttributeError, OSError):
+    # Another version may have none, or elsewhere. Then a run reads them itself.
+    with suppress(ImportError, KeyError, OSError):
         finder = vars(importlib.import_module("ansible.utils.collection_loader._collection_finder"))
         read = finder["_meta_yml_to_dict"]
         with open(os.path.join(os.path.dirname(finder["__file__"]), "../../config/ansible_builtin_runtime.yml"), "rb") as file:

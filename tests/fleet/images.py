@@ -108,7 +108,8 @@ def recipe(release: str) -> list[str]:
     # A half-made image is thrown away, so nothing need be flushed to the disk.
     options = ["--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", "--aptopt=Acquire::Languages none"]
     options += ["--skip=cleanup/apt/lists", f"--customize-hook={FINISH.strip()}"]
-    # What the packages compile belongs beside their sources, not where that of this checkout is kept: their removal would not find it.
+    # Packages compile beside their sources, not where that of this checkout is kept: their removal would not find it. What else runs in
+    # there leaves nothing.
     environment = ["env", "--unset=PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE=1"]
     return [*environment, "mmdebstrap", *options, "--include=" + ",".join(PACKAGES), release, *sources]
 

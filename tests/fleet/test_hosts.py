@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def test_systemd_is_pid_1_and_no_unit_failed(fleet: Fleet, host: str, release: s
     assert fleet.ssh(host, "systemctl is-system-running").stdout == "running\n"
     assert fleet.ssh(host, "systemctl --failed --no-legend").stdout == ""
     # What was compiled when the image was made lies beside its sources, and not where this checkout keeps it.
-    assert fleet.ssh(host, f"ls {CHECKOUT}", sure=False).stderr.startswith("ls: cannot access")
+    assert fleet.ssh(host, f"ls {shlex.quote(str(CHECKOUT))}", sure=False).stderr.startswith("ls: cannot access")
 
 
 def test_the_state_of_systemd_is_a_real_one(fleet: Fleet) -> None:

@@ -85,9 +85,12 @@ class Web:
         self.started = subprocess.Popen(["env", "--default-signal=QUIT", str(program)], start_new_session=True)
         eventually(lambda: self.process == self.started.pid)
 
+    def pauses(self, seconds: float) -> None:
+        self.host.program("sleep", f"#!/bin/sh\nexec /usr/bin/sleep {seconds}\n")
+
     def in_a_hurry(self) -> None:
         """What it waits for in vain it gives up soon. Where something has to come, it must have the time of a machine that is busy."""
-        self.host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.01\n")
+        self.pauses(0.01)
         self.host.program("date", DATE.format(home=self.home))
 
     def at_ease(self) -> None:
@@ -168,7 +171,7 @@ def test_one_that_still_serves_clients_is_not_cut_off(web: Web) -> None:
     before = web.process
     (web.home / "clients").touch()
     # The next process comes in this time, and the end of the one before does not.
-    web.host.program("sleep", "#!/bin/sh\nexec /usr/bin/sleep 0.03\n")
+    web.pauses(0.03)
     first, new = web.reload(), web.process
     assert first.returncode == 0 and f"({before}) still serves clients, and ends with the last of them" in first.stderr
     again = web.reload()

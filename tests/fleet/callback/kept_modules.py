@@ -28,6 +28,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.release import __file__ as release
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+# Between two looks whether the process of a task before has ended.
 POLL = 0.005  # seconds
 # In which it looks whether one of its processes has died, which sends nothing.
 DEAD = 0.25  # seconds
@@ -73,8 +74,7 @@ def share(_callback: object, _playbook: object) -> None:
     kept = Path(os.environ.get("KEYFLEET_PACKED") or constants.ANSIBLE_HOME, f"packed-modules-{state()}")
     kept.mkdir(parents=True, exist_ok=True)
     Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
-    # It would look a thousand times a second whether a host is done. No variable of the environment says so.
-    constants.DEFAULT_INTERNAL_POLL_INTERVAL = POLL
+    # It would look a thousand times a second whether a host is done.
     strategy.deque = Results
     strategy.time = SimpleNamespace(sleep=until_one_has_arrived)
     # It takes a whole processor to wait for the end of a process, as for a throttled task: of the host it waits for, too.
